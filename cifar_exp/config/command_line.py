@@ -1,0 +1,157 @@
+"""What the command line adds to Hydra: numbers for groups, and messages one can act on."""
+
+import difflib
+import re
+import types
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override, OverrideType
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel
+
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.errors import UserError
+
+# Each is a group of levels with names, and the short name of the number they set.
+SHORT_NAMES = {
+    "lr": "optimizer.lr",
+    "weight_decay": "optimizer.weight_decay",
+    "batch_size": "data.batch_size",
+    "dropout": "model.dropout",
+    "epochs": "training.epochs",
+}
+
+# What is wrong with a command and not with the program.
+MISTAKES = (UserError, HydraException, OmegaConfBaseException)
+
+
+def with_dotted_keys(arguments: Sequence[str]) -> list[str]:
+    """Give numbers set by a short name their dotted key: `lr=0.03` becomes `optimizer.lr=0.03`.
+
+    Hydra takes `lr` for a group, whose options are words. Words and globs stay as they are.
+
+    Args:
+        arguments: the command line without the program.
+
+    Returns:
+        The command line that Hydra understands.
+
+    Raises:
+        UserError: an option that starts with a dash is unknown, or words and numbers are mixed.
+    """
+    parser = get_args_parser()
+    parser.error = _refuse  # type: ignore[method-assign]
+    known, unknown = parser.parse_known_args(list(arguments))
+    if unknown:
+        _refuse(f"{unknown[0]}: there is no such option")
+    modes = [known.run, known.multirun, known.cfg, known.info, known.shell_completion]
+    if sum(map(bool, modes)) > 1:
+        _refuse("expected one of --run, --multirun, --cfg, --info and --shell-completion")
+    return [_with_dotted_key(a) if a in known.overrides else a for a in arguments]
+
+
+def _refuse(message: str) -> NoReturn:
+    raise UserError(f"{message}; `python train.py --hydra-help` lists the options")
+
+
+def _with_dotted_key(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    if name not in SHORT_NAMES or not equals:
+        return argument
+    try:
+        override = OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return argument  # Hydra parses it again and tells what is wrong
+    values = list(_values(override))
+    numbers = [isinstance(value, int | float) for value in values]
+    if override.type is not OverrideType.CHANGE or not any(numbers):
+        return argument
+    if not all(numbers):
+        raise UserError(f"{argument}: give either numbers or the names of levels, not both")
+    return f"{SHORT_NAMES[name]}={value}"
+
+
+def _values(override: Override) -> Iterable[Any]:
+    if isinstance(override._value, ChoiceSweep):
+        return override._value.list
+    if override.is_range_sweep() or override.is_interval_sweep():
+        return [0.0]  # both are made of numbers alone
+    return [] if override.is_sweep_override() else [override.value()]
+
+
+def explain(error: Exception) -> str:
+    """Say in one or two lines what is wrong with a command that was refused."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: expected KEY=VALUE, such as lr=0.01"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return _explain_option(error)
+    if ambiguous := re.match(r"Ambiguous value for argument '(.*)'", str(error)):
+        return f"{ambiguous[1]}: several values are a sweep; say so with -m"
+    if key := _refused_key(error):
+        return _explain_key(key)
+    return "\n".join(str(error).strip().splitlines()[:2])
+
+
+def _explain_key(key: str) -> str:
+    if key in known_keys():
+        section = key.partition(".")[0]
+        return f"{key}: the chosen {section} has no such setting; choose another with {section}=..."
+    hint = _nearest(key, known_keys()) or "; `python train.py --cfg job` lists them"
+    return f"{key}: there is no such setting{hint}"
+
+
+def _explain_option(error: MissingConfigException) -> str:
+    group, _, option = str(error.missing_cfg_file).rpartition("/")
+    options = sorted(error.options or [])
+    expected = ", ".join(options) or "no option"
+    number = "a number or " if group in SHORT_NAMES else ""
+    hint = _nearest(option, options)
+    return f"{group}={option}: expected {number}one of {expected}{hint}"
+
+
+def _refused_key(error: Exception) -> str | None:
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
+        return str(cause.full_key)
+    match = re.search(r"(?:Could not override|specify|append|find) '\+?([\w./@-]+)'", str(error))
+    return match[1].rstrip(".") if match else None
+
+
+def _nearest(word: str, candidates: Iterable[str]) -> str:
+    """Return "; did you mean ...?" or nothing. The last part of a dotted key is tried as well."""
+    names = list(candidates)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    last = {name.split(".")[-1]: name for name in names}
+    for near in difflib.get_close_matches(word.split(".")[-1], last, n=1, cutoff=0.75):
+        close.append(last[near])
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def known_keys() -> list[str]:
+    """Return every key one can set: dotted keys, groups and short names."""
+    conf = Path(__file__).parents[2] / "conf"
+    groups = [folder.name for folder in conf.iterdir() if folder.is_dir()] if conf.exists() else []
+    return sorted({*_keys(RunConfig), *SHORT_NAMES, *groups})
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        kinds = get_args(field.annotation) if _is_union(field.annotation) else (field.annotation,)
+        sections = [
+            kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)
+        ]
+        if not sections:
+            yield prefix + name
+        for section in sections:
+            yield from _keys(section, f"{prefix}{name}.")
+
+
+def _is_union(annotation: Any) -> bool:
+    return isinstance(annotation, types.UnionType)

@@ -1,0 +1,99 @@
+"""What makes two runs the same run, and what a run is called."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from cifar_exp.config.schema import ImageFolder, RunConfig
+
+# Raise it when the same settings come to mean another computation: every id changes.
+VERSION = 1
+# These say where things go and how they are shown, not what is computed.
+NOT_IN_IDENTITY = {"logger", "paths", "rerun"}
+# The settings people study stand first in a name.
+_NAME_ORDER = ("optimizer", "scheduler", "training", "data", "model", "precision", "device", "seed")
+_LONGEST_NAME = 80
+_ARTICLE = RunConfig()
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """Return all settings that decide what a run computes, as plain JSON values."""
+    content = config.model_dump(mode="json", exclude=NOT_IN_IDENTITY)
+    if isinstance(config.data, ImageFolder):
+        content["data"]["root"] = str(Path(config.data.root).expanduser().resolve())
+    else:
+        content["data"].pop("root", None)
+    return content
+
+
+def run_id(config: RunConfig) -> str:
+    """Return ten hex digits that are equal only for runs that compute the same."""
+    return _digest(identity(config))
+
+
+def config_id(config: RunConfig) -> str:
+    """Return the id without the seed: equal for the replicates of one configuration."""
+    return _digest({key: value for key, value in identity(config).items() if key != "seed"})
+
+
+def _digest(content: dict[str, Any]) -> str:
+    canonical = json.dumps([VERSION, content], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+
+def settings(config: RunConfig) -> dict[str, Any]:
+    """Return what can be studied by dotted key, `data.batch_size` or `optimizer`, as JSON values.
+
+    The kind of a section stands under the section's own key: `optimizer: sgd`.
+    """
+    flat: dict[str, Any] = {}
+    for section, value in identity(config).items():
+        if not isinstance(value, dict):
+            flat[section] = value
+            continue
+        flat |= {section if key == "name" else f"{section}.{key}": v for key, v in value.items()}
+    return flat
+
+
+def differences(config: RunConfig) -> dict[str, Any]:
+    """Return the settings that differ from the article's; of another kind, from its own defaults.
+
+    `optimizer=sgd` alone is one difference, although its learning rate differs from Adam's.
+    """
+    defaults = {section: _defaults(config, section) for section in _NAME_ORDER}
+    flat = {
+        key: value
+        for key, value in settings(config).items()
+        if value != defaults[key.partition(".")[0]].get(key)
+    }
+    return dict(sorted(flat.items(), key=lambda item: _NAME_ORDER.index(item[0].partition(".")[0])))
+
+
+def _defaults(config: RunConfig, section: str) -> dict[str, Any]:
+    value, article = getattr(config, section), getattr(_ARTICLE, section)
+    if not isinstance(value, BaseModel):
+        return {section: article}
+    fields = type(value).model_fields
+    # through JSON, so that tuples compare equal to lists
+    own = json.loads(json.dumps({key: field.default for key, field in fields.items()}, default=str))
+    return {section: article.name if "name" in fields else None} | {
+        f"{section}.{key}": default for key, default in own.items() if key != "name"
+    }
+
+
+def run_name(config: RunConfig) -> str:
+    """Return what differs from the article in words fit for a folder: `lr=0.1,seed=1`."""
+    parts = [f"{key.split('.')[-1]}={_word(value)}" for key, value in differences(config).items()]
+    name = ",".join(parts) or "article"
+    return name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME].rpartition(",")[0]
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, str) and "/" in value:
+        value = Path(value).name
+    text = "-".join(map(str, value)) if isinstance(value, list) else f"{value}"
+    return re.sub(r"[^\w.+-]+", "-", text)

@@ -1,0 +1,194 @@
+"""Every setting of a run: its key, type, range, the article's value and its meaning.
+
+The defaults here are the article's, and `conf/` repeats them for Hydra (a test compares the two):
+what differs from them gives a run its name.
+
+Source: the article trains VGG16 on CIFAR-10 with Adam (0.001), MultiStepLR ([75, 150], 0.5),
+batches of 64, random horizontal flips and 100 epochs.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+LearningRate = Annotated[float, Field(gt=0, description="step size of the optimizer")]
+WeightDecay = Annotated[float, Field(ge=0, description="pull of the weights towards 0")]
+Momentum = Annotated[float, Field(ge=0, lt=1, description="share of the last step that is kept")]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+Epsilon = Annotated[float, Field(gt=0, description="keeps a division from dividing by 0")]
+Limit = Annotated[
+    int | None, Field(ge=1, description="take this many images, balanced over the classes")
+]
+
+
+class Section(BaseModel):
+    """Settings that cannot change once checked; unknown keys and wrong types are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class _Data(Section):
+    batch_size: int = Field(64, ge=1, description="images in a step")
+    augment: Literal["none", "flip", "crop", "crop_flip"] = Field(
+        "flip", description="random horizontal flip, random crop after padding by 4, both or none"
+    )
+    normalize: Literal["none", "channels"] = Field(
+        "none", description="none: values in [0, 1]; channels: mean 0, deviation 1 in each channel"
+    )
+    limit_train: Limit = None
+    limit_test: Limit = None
+
+
+class Cifar10(_Data):
+    """CIFAR-10, 50,000 training and 10,000 test images of ten classes."""
+
+    name: Literal["cifar10"] = "cifar10"
+    root: str = Field("data", description="folder of the downloaded archive")
+
+
+class ImageFolder(_Data):
+    """The user's own images in root/train/<class>/ and root/test/<class>/."""
+
+    name: Literal["image_folder"] = "image_folder"
+    root: str = Field(description="folder that holds train/ and test/")
+    image_size: int = Field(32, ge=32, le=512, description="pixels a side after resizing")
+
+
+class Synthetic(_Data):
+    """Ten classes of shapes made by a seeded generator; needs no download."""
+
+    name: Literal["synthetic"] = "synthetic"
+    train_size: int = Field(5000, ge=10, le=1_000_000, description="training images to make")
+    test_size: int = Field(1000, ge=10, le=1_000_000, description="test images to make")
+
+
+class Model(Section):
+    """A VGG network with BatchNorm and one linear layer."""
+
+    name: Literal["vgg11", "vgg13", "vgg16", "vgg19"] = "vgg16"
+    width: float = Field(1.0, ge=1 / 64, le=8, description="factor on the channels of every layer")
+    dropout: float = Field(0.0, ge=0, lt=1, description="probability before the linear layer")
+
+
+class Adam(Section):
+    """Adam with L2 weight decay added to the gradient. Source: Kingma and Ba, 2015."""
+
+    name: Literal["adam"] = "adam"
+    lr: LearningRate = 0.001
+    weight_decay: WeightDecay = 0.0
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    eps: Epsilon = 1e-8
+
+
+class AdamW(Section):
+    """Adam with decoupled weight decay. Source: Loshchilov and Hutter, 2019."""
+
+    name: Literal["adamw"] = "adamw"
+    lr: LearningRate = 0.001
+    weight_decay: WeightDecay = 0.01
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    eps: Epsilon = 1e-8
+
+
+class Sgd(Section):
+    """Stochastic gradient descent with momentum. Source: Sutskever et al., 2013."""
+
+    name: Literal["sgd"] = "sgd"
+    lr: LearningRate = 0.05
+    weight_decay: WeightDecay = 0.0
+    momentum: Momentum = 0.9
+    nesterov: bool = Field(True, description="look ahead along the momentum; needs momentum > 0")
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> Self:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError(
+                "expected momentum > 0 with nesterov=true; set optimizer.nesterov=false"
+            )
+        return self
+
+
+class RmsProp(Section):
+    """RMSprop. Source: Tieleman and Hinton, 2012, lecture 6e."""
+
+    name: Literal["rmsprop"] = "rmsprop"
+    lr: LearningRate = 0.001
+    weight_decay: WeightDecay = 0.0
+    alpha: float = Field(0.99, ge=0, lt=1, description="memory of the squared gradients")
+    momentum: Momentum = 0.0
+    eps: Epsilon = 1e-8
+
+
+class MultiStep(Section):
+    """The rate is multiplied by gamma when each milestone is reached."""
+
+    name: Literal["multistep"] = "multistep"
+    milestones: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (75, 150), description="epochs after which the rate falls"
+    )
+    gamma: float = Field(0.5, gt=0, le=1, description="factor at each milestone")
+
+
+class Constant(Section):
+    """The rate never changes."""
+
+    name: Literal["constant"] = "constant"
+
+
+class Cosine(Section):
+    """Half a cosine from the rate to a final share of it. Source: Loshchilov and Hutter, 2017."""
+
+    name: Literal["cosine"] = "cosine"
+    final_factor: float = Field(0.0, ge=0, le=1, description="share of the rate left at the end")
+
+
+class OneCycle(Section):
+    """Up to the rate and down again, changed at every step. Source: Smith and Topin, 2018."""
+
+    name: Literal["onecycle"] = "onecycle"
+    warmup_fraction: float = Field(0.3, gt=0, lt=1, description="share of the steps going up")
+    initial_divisor: float = Field(25.0, ge=1, description="the first rate is the peak over this")
+    final_divisor: float = Field(10_000.0, ge=1, description="the last is the first over this")
+
+
+class Training(Section):
+    """How long a run trains."""
+
+    epochs: int = Field(100, ge=1, le=1_000_000, description="passes over the training set")
+
+
+class Logger(Section):
+    """Which mirrors of the metrics are written beside metrics.jsonl."""
+
+    tensorboard: bool = Field(False, description="event files under paths.logs")
+
+
+class Paths(Section):
+    """Where files go; relative to the folder the command is called from."""
+
+    results: str = Field("multirun_results", description="run and sweep folders")
+    logs: str = Field("logs", description="TensorBoard's event files")
+    cache: str = Field("data", description="decoded images of data=image_folder")
+
+
+class RunConfig(Section):
+    """All settings of one run."""
+
+    data: Annotated[Cifar10 | ImageFolder | Synthetic, Field(discriminator="name")] = Cifar10()
+    model: Model = Model()
+    optimizer: Annotated[Adam | AdamW | Sgd | RmsProp, Field(discriminator="name")] = Adam()
+    scheduler: Annotated[MultiStep | Constant | Cosine | OneCycle, Field(discriminator="name")] = (
+        MultiStep()
+    )
+    training: Training = Training()
+    seed: int = Field(0, ge=0, lt=2**63, description="weights, order, augmentation and dropout")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    logger: Logger = Logger(tensorboard=True)
+    paths: Paths = Paths()
+    rerun: bool = Field(False, description="train again what is complete; the old run is set aside")
+
+
+Data = Cifar10 | ImageFolder | Synthetic
+Optimizer = Adam | AdamW | Sgd | RmsProp
+Scheduler = MultiStep | Constant | Cosine | OneCycle

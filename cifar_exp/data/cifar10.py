@@ -1,0 +1,124 @@
+"""CIFAR-10 as torchvision reads it, with a download that fails fast, whole and in words.
+
+Source: Krizhevsky, 2009, https://www.cs.toronto.edu/~kriz/cifar.html
+"""
+
+import os
+import shutil
+import tarfile
+from http.client import HTTPException
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.request import Request, urlopen
+
+import torch
+from filelock import FileLock
+from torchvision.datasets import CIFAR10
+from torchvision.datasets.utils import calculate_md5
+from tqdm import tqdm
+
+from cifar_exp.data.dataset import Dataset, Split
+from cifar_exp.errors import UserError
+
+_TIMEOUT_SECONDS = 10  # without an answer; a slow but living download goes on
+
+
+def load(root: Path) -> Dataset:
+    """Read CIFAR-10, after extracting or downloading the archive if need be.
+
+    torchvision compares the MD5 of every file, each time.
+
+    Args:
+        root: folder of the archive and of the files extracted from it.
+
+    Returns:
+        50,000 training and 10,000 test images of 32 x 32 pixels, 10 classes.
+
+    Raises:
+        UserError: if files are altered, cannot be downloaded or cannot be written.
+    """
+    folder = root / CIFAR10.base_folder
+    if not folder.exists():
+        _provide(root)
+    try:
+        train, test = CIFAR10(root, train=True), CIFAR10(root, train=False)
+    except RuntimeError as error:  # torchvision does not say which file
+        raise UserError(_altered_file(root)) from error
+    return Dataset(_split(train), _split(test), tuple(train.classes))
+
+
+def _split(source: CIFAR10) -> Split:
+    return Split(torch.from_numpy(source.data).contiguous(), torch.tensor(source.targets))
+
+
+def _provide(root: Path) -> None:
+    """Put the extracted files into the root, all or none."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        # a second process waits here and then finds the files
+        with FileLock(root / ".cifar10.lock"), TemporaryDirectory(dir=root) as staging:
+            if not (root / CIFAR10.base_folder).exists():
+                _extract(_archive(root, Path(staging)), Path(staging))
+                os.replace(Path(staging, CIFAR10.base_folder), root / CIFAR10.base_folder)
+    except OSError as error:
+        raise UserError(
+            f"cannot write CIFAR-10 into data.root={root}: {error}. "
+            "Expected a folder you may write to, or one that already holds the extracted files."
+        ) from error
+
+
+def _archive(root: Path, staging: Path) -> Path:
+    """Return the checked archive; a download that is cut off leaves nothing in the root."""
+    archive = root / str(CIFAR10.filename)
+    if archive.exists():
+        if (found := calculate_md5(archive)) != CIFAR10.tgz_md5:
+            raise UserError(
+                f"{archive} is altered or cut off: expected MD5 {CIFAR10.tgz_md5}, found {found}. "
+                "Delete it to download it again, or put a good one in its place."
+            )
+        return archive
+    download = staging / str(CIFAR10.filename)
+    try:
+        _download(download)
+    except (OSError, HTTPException) as error:
+        raise UserError(_no_download(root, str(error))) from error
+    if (found := calculate_md5(download)) != CIFAR10.tgz_md5:
+        raise UserError(_no_download(root, f"what came has the MD5 {found}"))
+    return download.replace(archive)
+
+
+def _download(target: Path) -> None:
+    # torchvision's own download has no timeout, chats without a terminal and leaves torn files
+    request = Request(CIFAR10.url, headers={"User-Agent": "cifar-exp"})
+    with urlopen(request, timeout=_TIMEOUT_SECONDS) as response, target.open("wb") as file:
+        size = int(response.headers.get("Content-Length", 0)) or None
+        with tqdm.wrapattr(response, "read", size, desc="CIFAR-10", disable=None) as source:
+            shutil.copyfileobj(source, file)
+
+
+def _extract(archive: Path, target: Path) -> None:
+    with tarfile.open(archive) as tar:
+        tar.extractall(target, filter="data")
+
+
+def _no_download(root: Path, reason: str) -> str:
+    return (
+        f"cannot download CIFAR-10 from {CIFAR10.url}: {reason}.\n"
+        f"Put {CIFAR10.filename} (MD5 {CIFAR10.tgz_md5}) into {root.resolve()}/ yourself,\n"
+        "or choose data=synthetic or data=image_folder, which need no download."
+    )
+
+
+def _altered_file(root: Path) -> str:
+    folder = root / CIFAR10.base_folder
+    meta = (CIFAR10.meta["filename"], CIFAR10.meta["md5"])
+    for name, expected in [*CIFAR10.train_list, *CIFAR10.test_list, meta]:
+        file = folder / name
+        found = f"found {calculate_md5(file)}" if file.is_file() else "found no such file"
+        if expected not in found:
+            return (
+                f"{file} is altered, cut off or missing: expected MD5 {expected}, {found}.\n"
+                f"Delete {folder} and {root / CIFAR10.filename} to download again, "
+                f"or put a good {CIFAR10.filename} there."
+            )
+    return f"cannot read {folder}"

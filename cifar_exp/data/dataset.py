@@ -1,0 +1,132 @@
+"""Labelled images in memory, from any of the three sources."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cifar_exp.config.schema import Cifar10, Data, ImageFolder, Synthetic
+from cifar_exp.errors import UserError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and the class of each.
+
+    Args:
+        images: uint8 RGB, contiguous.
+        labels: int64, positions in `Dataset.classes`.
+
+    Shape:
+        images `(N, H, W, 3)`, labels `(N,)`.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training and test images with the names of their classes."""
+
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+
+    def digest(self) -> str:
+        """Return the SHA-256 of everything in here, as 64 hex digits."""
+        tensors = [self.train.images, self.train.labels, self.test.images, self.test.labels]
+        shapes = [list(tensor.shape) for tensor in tensors]
+        digest = hashlib.sha256(json.dumps([self.classes, shapes]).encode())
+        for tensor in tensors:
+            digest.update(tensor.flatten().numpy().data)  # no copy
+        return digest.hexdigest()
+
+
+def load(config: Data, cache: Path) -> Dataset:
+    """Read, download or make the images that the settings name.
+
+    Args:
+        config: the source, and limits on the number of images.
+        cache: folder for the decoded images of `image_folder`; made when needed.
+
+    Returns:
+        The data set after the limits.
+
+    Raises:
+        UserError: if images are missing, damaged or cannot be downloaded, or a limit is too low.
+    """
+    # each source is imported when it is asked for: torchvision alone takes 2 s
+    match config:
+        case Cifar10():
+            from cifar_exp.data import cifar10
+
+            dataset = cifar10.load(Path(config.root).expanduser())
+        case ImageFolder():
+            from cifar_exp.data import image_folder
+
+            dataset = image_folder.load(Path(config.root).expanduser(), config.image_size, cache)
+        case Synthetic():
+            from cifar_exp.data import synthetic
+
+            dataset = synthetic.load(config.train_size, config.test_size)
+    return Dataset(
+        balanced(dataset.train, config.limit_train, "data.limit_train"),
+        balanced(dataset.test, config.limit_test, "data.limit_test"),
+        dataset.classes,
+    )
+
+
+def check(config: Data) -> None:
+    """Look, without reading an image, whether the settings can work; for before a sweep.
+
+    Raises:
+        UserError: if a folder or class of `image_folder` is missing, or a limit is too low.
+    """
+    classes = 10  # of cifar10 and synthetic
+    if isinstance(config, ImageFolder):
+        from cifar_exp.data import image_folder
+
+        classes = len(image_folder.find_classes(Path(config.root).expanduser()))
+    _check_limit(config.limit_train, classes, "data.limit_train")
+    _check_limit(config.limit_test, classes, "data.limit_test")
+
+
+def balanced(split: Split, limit: int | None, key: str) -> Split:
+    """Take the first image of each class, then the second of each, up to a limit.
+
+    Args:
+        split: where to take from.
+        limit: images to take, at least one a class; None takes all.
+        key: the setting that an error names.
+
+    Returns:
+        The taken images, in the order they had.
+
+    Raises:
+        UserError: if the limit is lower than the number of classes.
+    """
+    if limit is None or limit >= len(split):
+        return split
+    counts = split.labels.bincount()
+    _check_limit(limit, len(counts), key)
+    # rank: how many images of the same class come before
+    rank = torch.empty_like(split.labels)
+    rank[split.labels.argsort(stable=True)] = torch.cat([torch.arange(n) for n in counts.tolist()])
+    chosen = (rank * len(counts) + split.labels).argsort()[:limit].sort().values
+    return Split(split.images[chosen], split.labels[chosen])
+
+
+def _check_limit(limit: int | None, classes: int, key: str) -> None:
+    if limit is not None and limit < classes:
+        raise UserError(
+            f"{key}={limit} is lower than the {classes} classes: "
+            f"expected {classes} or more, or null for all images."
+        )

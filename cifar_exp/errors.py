@@ -1,0 +1,9 @@
+"""The one exception for what a user can mend."""
+
+
+class UserError(Exception):
+    """A mistake or a circumstance the user can change, told in one or two lines.
+
+    The message says what is wrong, where, what was expected and given, and what to do.
+    `train.py` and `python -m cifar_exp` print it without a traceback and exit with status 1.
+    """

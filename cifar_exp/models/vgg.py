@@ -1,0 +1,83 @@
+"""VGG with BatchNorm for small images. Source: Simonyan and Zisserman, 2015; the article."""
+
+import torch
+from torch import Tensor, nn
+
+from cifar_exp.config.schema import Model
+from cifar_exp.models.dropout import Dropout
+
+# Channels of the 3x3 convolutions in each of the five blocks; a block ends with max pooling.
+PLANS: dict[str, tuple[tuple[int, ...], ...]] = {
+    "vgg11": ((64,), (128,), (256, 256), (512, 512), (512, 512)),
+    "vgg13": ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512)),
+    "vgg16": ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3),
+    "vgg19": ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4),
+}
+
+
+class Vgg(nn.Module):
+    """Convolutions with BatchNorm and ReLU, five poolings, dropout, one linear layer.
+
+    Args:
+        plan: channels of the convolutions, block by block.
+        classes: how many classes there are, at least 2.
+        width: factor on all channels, in (0, 8].
+        dropout: probability before the linear layer, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        plan: tuple[tuple[int, ...], ...],
+        classes: int,
+        width: float = 1.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = []
+        channels = 3
+        for block in plan:
+            for planned in block:
+                scaled = max(1, round(planned * width))
+                blocks += [
+                    # BatchNorm makes the bias idle; it is kept because the article has it
+                    nn.Conv2d(channels, scaled, kernel_size=3, padding=1),
+                    nn.BatchNorm2d(scaled),
+                    nn.ReLU(inplace=True),
+                ]
+                channels = scaled
+            blocks.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*blocks)
+        self.dropout = Dropout(dropout)
+        self.classifier = nn.Linear(channels, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits.
+
+        Shape:
+            images `(N, 3, H, W)` with H and W at least 32; logits `(N, classes)`.
+        """
+        features = self.features(images)
+        if features.shape[2:] != (1, 1):  # images larger than 32x32
+            features = features.mean(dim=(2, 3), keepdim=True)
+        logits: Tensor = self.classifier(self.dropout(features.flatten(1)))
+        return logits
+
+
+def build_model(config: Model, classes: int, seed: int) -> Vgg:
+    """Build a network on the CPU, its weights drawn from a seed of their own.
+
+    The same seed gives the same weights for every device, and PyTorch's global generator is as
+    before afterwards.
+
+    Args:
+        config: which network, its width and dropout.
+        classes: how many classes there are.
+        seed: of the initial weights, in [0, 2**63).
+
+    Returns:
+        The network in channels-last memory format, in training mode.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Vgg(PLANS[config.name], classes, config.width, config.dropout)
+    return model.to(memory_format=torch.channels_last)

@@ -1,0 +1,1 @@
+"""A run on disk: its folder, status, checkpoints and mirrors, and the runner that resumes."""

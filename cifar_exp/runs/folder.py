@@ -1,0 +1,149 @@
+"""The folder of a run: what it holds, and how it is read back. Nothing here needs PyTorch."""
+
+import difflib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from cifar_exp.config.identity import identity, run_id, run_name
+from cifar_exp.config.load import from_yaml, to_yaml
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.errors import UserError
+from cifar_exp.runs.files import write_atomically, write_json
+
+ENDED = ("complete", "diverged")  # such a run is not trained again
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps its files: `<results>/runs/<name>-<id>`."""
+
+    path: Path
+
+    @staticmethod
+    def of(config: RunConfig) -> "RunFolder":
+        """Return the folder of a run, found by its id, or named anew."""
+        runs = Path(config.paths.results) / "runs"
+        found = sorted(runs.glob(f"*-{run_id(config)}")) if runs.is_dir() else []
+        return RunFolder(found[0] if found else runs / f"{run_name(config)}-{run_id(config)}")
+
+    @property
+    def config_file(self) -> Path:
+        """The settings of the run, complete."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics_file(self) -> Path:
+        """One line of JSON an epoch: the truth about the run."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def log_file(self) -> Path:
+        """What happened, with times and tracebacks."""
+        return self.path / "train.log"
+
+    def read_state(self) -> dict[str, Any]:
+        """Return run.json; of a folder without one, that the run is pending."""
+        try:
+            state: dict[str, Any] = json.loads((self.path / "run.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return {"status": "pending"}
+        return state
+
+    def write_state(self, state: dict[str, Any]) -> None:
+        """Write run.json atomically."""
+        write_json(self.path / "run.json", state)
+
+    @property
+    def status(self) -> str:
+        """pending, running (or interrupted while it ran), complete, diverged or failed."""
+        return str(self.read_state()["status"])
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Return the rows of metrics.jsonl; a torn last line is left out."""
+        rows = []
+        try:
+            lines = self.metrics_file.read_text("utf-8").splitlines()
+        except OSError:
+            return []
+        for line in lines:
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+        return rows
+
+    def write_metrics(self, rows: list[dict[str, Any]]) -> None:
+        """Replace metrics.jsonl by these rows."""
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        write_atomically(self.metrics_file, lambda temporary: temporary.write_text(text, "utf-8"))
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        """Add a row in one write, so that a kill tears at most the last line."""
+        with self.metrics_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def claim(self, config: RunConfig) -> None:
+        """Make the folder this run's own: write its settings, or compare with those it has.
+
+        Raises:
+            UserError: the folder holds other settings, or settings that cannot be read.
+        """
+        if not self.config_file.exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            text = to_yaml(config)
+            write_atomically(self.config_file, lambda file: file.write_text(text, "utf-8"))
+            return
+        stored = identity(self.read_config())
+        old, new = (json.dumps(c, indent=0).splitlines() for c in (stored, identity(config)))
+        differing = [line for line in difflib.unified_diff(old, new, n=0) if line[1:2] == '"']
+        if differing:
+            raise UserError(
+                f"{self.config_file}: holds other settings than this run's: {' '.join(differing)}\n"
+                "move the folder away to train anew"
+            )
+
+    def read_config(self) -> RunConfig:
+        """Return the settings of the run.
+
+        Raises:
+            UserError: they are missing or cannot be read.
+        """
+        try:
+            return from_yaml(self.config_file.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{self.config_file}: expected the settings of a run, but they cannot be read; "
+                "move the folder away and train anew"
+            ) from error
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for one writer; the kernel frees it when the process ends, however.
+
+        Raises:
+            UserError: another process holds it, or the folder cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.path / ".lock", timeout=0):
+                yield
+        except Timeout as error:
+            raise UserError(
+                f"{self.path}: another process is training this run; wait for it, or stop it"
+            ) from error
+
+    def set_aside(self) -> None:
+        """Keep what the folder holds as .replaced inside it, for a run that is trained again."""
+        replaced = self.path / ".replaced"
+        shutil.rmtree(replaced, ignore_errors=True)
+        contents = [path for path in self.path.iterdir() if path.name != ".lock"]
+        replaced.mkdir()
+        for path in contents:
+            path.rename(replaced / path.name)

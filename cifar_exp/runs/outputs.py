@@ -1,0 +1,72 @@
+"""What a finished run leaves behind: the model and the pictures."""
+
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from cifar_exp.data.batches import channel_statistics
+from cifar_exp.data.dataset import Dataset
+from cifar_exp.runs.files import write_atomically, write_json
+from cifar_exp.training.loop import Training
+
+_PICTURED_IMAGES = 40
+
+
+def write_outputs(folder: Path, training: Training, dataset: Dataset) -> None:
+    """Write curves.png and, unless the run diverged, the model and predictions.png.
+
+    Args:
+        folder: of the run.
+        training: the run, all its epochs done.
+        dataset: what it was trained on.
+    """
+    # matplotlib takes a second to import, which a run need not wait for before it trains
+    from cifar_exp.figures.curves import draw_curves
+
+    curves = draw_curves([metrics.as_json() for metrics in training.history], folder.name)
+    write_atomically(folder / "curves.png", lambda file: save_figure(curves, file))
+    if not training.diverged:
+        _write_model(folder, training, dataset)
+        _write_predictions(folder / "predictions.png", training, dataset)
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Save a figure as PNG, whatever the ending of the path."""
+    figure.savefig(path, format="png", dpi=120)
+
+
+def _write_model(folder: Path, training: Training, dataset: Dataset) -> None:
+    weights = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in training.model.state_dict().items()
+    }
+    write_atomically(folder / "model.safetensors", lambda file: save_file(weights, file))
+    config = training.config
+    mean_std = channel_statistics(dataset.train) if config.data.normalize == "channels" else None
+    mean, std = mean_std or ([0.0] * 3, [1.0] * 3)
+    write_json(
+        folder / "model.json",
+        {
+            "architecture": config.model.model_dump(mode="json"),
+            "parameters": sum(p.numel() for p in training.model.parameters()),
+            "classes": list(dataset.classes),
+            "image_size": dataset.train.images.shape[1],
+            # of RGB values divided by 255
+            "normalization": {"mean": mean, "std": std},
+        },
+    )
+
+
+def _write_predictions(path: Path, training: Training, dataset: Dataset) -> None:
+    from cifar_exp.figures.images import draw_predictions
+
+    logits, _ = next(training.predict())
+    shown = slice(0, _PICTURED_IMAGES)
+    figure = draw_predictions(
+        dataset.test.images[shown].numpy(),
+        dataset.test.labels[shown].tolist(),
+        logits[shown].argmax(1).tolist(),
+        dataset.classes,
+    )
+    write_atomically(path, lambda file: save_figure(figure, file))

@@ -1,0 +1,43 @@
+"""`python train.py`: one run, told to the person who started it."""
+
+from cifar_exp.config.identity import run_id, run_name
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.progress import show_warnings
+from cifar_exp.runs.runner import Runner, RunResult, preflight
+from cifar_exp.runs.stopping import stop_request
+from cifar_exp.training.device import choose_compute
+
+
+def train_one(config: RunConfig) -> RunResult:
+    """Train one run, and say what it takes, how it ended and where everything is."""
+    show_warnings()
+    preflight(config)
+    what = f"{config.model.name} on {config.data.name}, {config.training.epochs} epochs"
+    print(f"run {run_name(config)} ({run_id(config)})")
+    print(f"{what}, {choose_compute(config)}", flush=True)
+    with stop_request() as stop:
+        result = Runner(stop).run(config)
+    print(described(result))
+    print(f"{result.folder.path}: curves.png, predictions.png, model.safetensors, metrics.jsonl")
+    if config.logger.tensorboard:
+        print(f"tensorboard --logdir={config.paths.logs}")
+    return result
+
+
+def described(result: RunResult) -> str:
+    """Return a line on how a run ended: status, accuracy, seconds."""
+    return outcome(result.folder) + ("" if result.trained else " (finished before, not repeated)")
+
+
+def outcome(folder: RunFolder) -> str:
+    """Return the status and numbers that a run's folder holds, in a line."""
+    state = folder.read_state()
+    if state["status"] == "failed":
+        return f"failed: {state['reason']}"
+    if state["test_accuracy"] is None:
+        return f"{state['status']} in epoch {state['epochs']}, {state['seconds']:.0f} s"
+    return (
+        f"{state['status']}: test accuracy {state['test_accuracy']:.4f} after {state['epochs']} "
+        f"epochs (best {state['best_test_accuracy']:.4f}), {state['seconds']:.0f} s"
+    )

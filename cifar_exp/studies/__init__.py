@@ -1,0 +1,1 @@
+"""What several runs show: sweeps, tables and statistics."""

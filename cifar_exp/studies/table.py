@@ -1,0 +1,204 @@
+"""The table of a sweep, made from the run folders alone."""
+
+import csv
+import io
+import json
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from cifar_exp.config.identity import config_id, settings
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.errors import UserError
+from cifar_exp.runs.files import write_atomically
+from cifar_exp.runs.folder import RunFolder
+from cifar_exp.studies.statistics import Estimate, estimate
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run as its folder tells it; `state` is run.json, `rows` are the lines of metrics.jsonl."""
+
+    config: RunConfig
+    folder: RunFolder
+    state: dict[str, Any]
+    rows: list[dict[str, Any]]
+
+    @property
+    def status(self) -> str:
+        """pending, running, complete, diverged or failed."""
+        return str(self.state["status"])
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one configuration, which differ in the seed alone."""
+
+    records: list[Record] = field(default_factory=list)
+
+    @property
+    def accuracy(self) -> Estimate | None:
+        """Final test accuracy of the complete runs; None if there are none."""
+        complete = [r.state["test_accuracy"] for r in self.records if r.status == "complete"]
+        return estimate(complete) if complete else None
+
+    @property
+    def seconds(self) -> float | None:
+        """Mean time of the runs that ended."""
+        seconds = [r.state["seconds"] for r in self.records if "seconds" in r.state]
+        return sum(seconds) / len(seconds) if seconds else None
+
+    @property
+    def statuses(self) -> str:
+        """For example "complete", or "2 complete, 1 diverged"."""
+        counts: dict[str, int] = defaultdict(int)
+        for record in self.records:
+            counts[record.status] += 1
+        if len(counts) == 1:
+            return next(iter(counts))
+        return ", ".join(f"{count} {status}" for status, count in counts.items())
+
+    def _rank(self) -> tuple[float, float]:
+        """Sort by the share of runs that did not complete, then by accuracy.
+
+        So a configuration that diverges with one seed in three never ranks above one that does
+        not, however good its other seeds are.
+        """
+        incomplete = sum(record.status != "complete" for record in self.records)
+        best_first = -self.accuracy.mean if self.accuracy else math.inf
+        return incomplete / len(self.records), best_first
+
+
+def read_record(folder: RunFolder) -> Record:
+    """Read a run's folder."""
+    return Record(folder.read_config(), folder, folder.read_state(), folder.read_metrics())
+
+
+def read_sweep(sweep: Path) -> list[Record]:
+    """Read the runs that a sweep lists.
+
+    Args:
+        sweep: its folder, with sweep.json; the run folders lie in `runs` beside it.
+
+    Raises:
+        UserError: it is not the folder of a sweep, or a run folder is missing.
+    """
+    try:
+        listed = json.loads((sweep / "sweep.json").read_text("utf-8"))["runs"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{sweep}: expected the folder of a sweep, with a sweep.json that can be read"
+        ) from error
+    return [read_record(RunFolder(sweep.parent / "runs" / run["folder"])) for run in listed]
+
+
+def ranked(records: Sequence[Record]) -> list[Group]:
+    """Return the configurations, best first; those that diverged or failed come last."""
+    groups: dict[str, Group] = defaultdict(Group)
+    for record in records:
+        groups[config_id(record.config)].records.append(record)
+    return sorted(groups.values(), key=Group._rank)
+
+
+def varied(configs: Sequence[RunConfig]) -> list[str]:
+    """Return the keys in which runs differ, but for the seed.
+
+    A setting that only some of the runs have, such as `optimizer.momentum`, counts if the kind
+    of its section is not what tells the runs apart.
+    """
+    flat = [settings(config) for config in configs]
+    keys = dict.fromkeys(key for one in flat for key in one if key != "seed")
+    return [
+        key
+        for key in keys
+        if len({str(one.get(key, "")) for one in flat}) > 1
+        and (all(key in one for one in flat) or _differs_within_kind(key, flat))
+    ]
+
+
+def _differs_within_kind(key: str, flat: Sequence[dict[str, Any]]) -> bool:
+    return len({str(one[key]) for one in flat if key in one}) > 1
+
+
+def as_text(groups: Sequence[Group]) -> str:
+    """Return the table for the terminal: a line a configuration, best first."""
+    keys = varied([record.config for group in groups for record in group.records])
+    rows = [
+        [
+            number,
+            *_varied_values(group, keys),
+            *_accuracy_cells(group),
+            group.statuses,
+            "" if group.seconds is None else f"{group.seconds:.0f}",
+        ]
+        for number, group in enumerate(groups, 1)
+    ]
+    header = ["", *_short(keys), "test accuracy", "95 % interval", "n", "status", "seconds"]
+    return tabulate(rows, header, disable_numparse=True)
+
+
+def _varied_values(group: Group, keys: Sequence[str]) -> list[Any]:
+    flat = settings(group.records[0].config)
+    return [flat.get(key, "") for key in keys]
+
+
+def _accuracy_cells(group: Group) -> list[str]:
+    accuracy = group.accuracy
+    if accuracy is None:
+        return ["", "", "0"]
+    interval = "" if accuracy.n == 1 else f"± {accuracy.half_width:.4f}"
+    return [f"{accuracy.mean:.4f}", interval, str(accuracy.n)]
+
+
+def _short(keys: Sequence[str]) -> list[str]:
+    """Leave out the section where the last part alone is unique."""
+    last = [key.split(".")[-1] for key in keys]
+    return [short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)]
+
+
+def write_csv(path: Path, groups: Sequence[Group]) -> None:
+    """Write results.csv: a line a run, with the rank and estimate of its configuration."""
+    keys = varied([record.config for group in groups for record in group.records])
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(
+        [
+            "rank",
+            *keys,
+            "seed",
+            "status",
+            *_METRICS,
+            *_RUN,
+            "mean_test_accuracy",
+            "interval_half_width",
+            "n",
+            "folder",
+        ]
+    )
+    for rank, group in enumerate(groups, 1):
+        mean = group.accuracy
+        summary = ["", "", 0] if mean is None else [mean.mean, mean.half_width, mean.n]
+        for record in group.records:
+            last = record.rows[-1] if record.rows else {}
+            writer.writerow(
+                [
+                    rank,
+                    *_varied_values(group, keys),
+                    record.config.seed,
+                    record.status,
+                    *(last.get(name, "") for name in _METRICS),
+                    *(record.state.get(name, "") for name in _RUN),
+                    *summary,
+                    record.folder.path,
+                ]
+            )
+    write_atomically(path, lambda file: file.write_text(text.getvalue(), "utf-8", newline=""))
+
+
+_METRICS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
+_RUN = ("best_test_accuracy", "seconds", "peak_memory_bytes", "reason")

@@ -1,0 +1,1 @@
+"""How a run is trained: the loop, the step, optimizers, schedules, metrics."""

@@ -1,0 +1,101 @@
+"""Mistakes on the command line: what is said, and with which exit status."""
+
+import pytest
+
+from cifar_exp.config.command_line import with_dotted_keys
+
+MISTAKES = {
+    # unknown keys and options, with the nearest name
+    "optimizer.lrr=1": "optimizer.lrr: there is no such setting; did you mean optimizer.lr?",
+    "lrr=1": "did you mean lr?",
+    "model.widht=0.5": "did you mean model.width?",
+    "foo=1": "foo: there is no such setting; `python train.py --cfg job` lists them",
+    "+model.foo=1": "model.foo: there is no such setting",
+    "optimizer=admm": "expected one of adam, adamw, rmsprop, sgd; did you mean adam?",
+    "lr=to_high": "expected a number or one of article, high, low, too_high; did you mean too",
+    "optimizer.momentum=0.9": "the chosen optimizer has no such setting",
+    "--foo": "--foo: there is no such option",
+    # wrong types and ranges
+    "optimizer.lr=abc": 'optimizer.lr: expected a number, got "abc"',
+    "lr=-1": "optimizer.lr: expected a number greater than 0, got -1",
+    "lr=nan": "optimizer.lr: expected a finite number, got NaN",
+    "lr=true": "optimizer.lr: expected a number, got true",
+    "model.dropout=3": "model.dropout: expected a number less than 1, got 3",
+    "epochs=0": "training.epochs: expected a number greater than or equal to 1, got 0",
+    "batch_size=1.5": "data.batch_size: expected an integer, got 1.5",
+    "scheduler.milestones=[5,a]": 'scheduler.milestones.1: expected an integer, got "a"',
+    "optimizer.name=adaam": "expected one of 'adam', 'adamw', 'sgd', 'rmsprop', got 'adaam'",
+    # not what was meant
+    "epochs": "epochs: expected KEY=VALUE",
+    "lr=0.1,0.2": "several values are a sweep; say so with -m",
+    "data=image_folder": "data.root: a value is needed, such as data.root=VALUE",
+    "-m lr=0.1,abc": "give either numbers or the names of levels, not both",
+    "-m optimizer.lr=0.1,abc": "in the run optimizer.lr=abc",
+    "--run --multirun": "expected one of --run, --multirun",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_in_two_lines(train, mistake: str) -> None:
+    said = train(*mistake.split(" "), status=1)
+    assert MISTAKES[mistake] in said
+    assert len(said.strip().splitlines()) <= 2
+    assert not train.runs.exists()  # nothing was begun
+
+
+def test_cuda_where_there_is_none_is_refused(train) -> None:
+    train.environment["CUDA_VISIBLE_DEVICES"] = ""
+    said = train("data=synthetic", "device=cuda", status=1)
+    assert "PyTorch finds no CUDA device here" in said
+    assert len(said.strip().splitlines()) <= 2
+
+
+def test_a_data_folder_that_is_not_there_is_refused(train) -> None:
+    said = train("data=image_folder", "data.root=nowhere", status=1)
+    assert "nowhere" in said
+    assert len(said.strip().splitlines()) <= 2
+    assert not train.runs.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused(train) -> None:
+    (train.folder / "file").write_text("no folder")
+    said = train("data=synthetic", "paths.results=file", status=1)
+    assert "expected a folder that can be written" in said
+    assert len(said.strip().splitlines()) <= 2
+
+
+def test_the_traceback_is_there_for_who_asks(train) -> None:
+    train.environment["HYDRA_FULL_ERROR"] = "1"
+    assert "Traceback" in train("optimizer.lr=abc", status=1)
+
+
+def test_the_settings_are_shown_without_importing_pytorch(train) -> None:
+    # python -X importtime names every module that is imported
+    train.environment["PYTHONPROFILEIMPORTTIME"] = "1"
+    shown = train("--cfg", "job")
+    assert "lr: 0.001" in shown
+    assert "| hydra" in shown
+    assert "| torch" not in shown
+
+
+@pytest.mark.parametrize(
+    ("typed", "understood"),
+    [
+        ("lr=0.03", "optimizer.lr=0.03"),
+        ("batch_size=32,128", "data.batch_size=32,128"),
+        ("epochs=range(1,4)", "training.epochs=range(1,4)"),
+        ("dropout=choice(0.1,0.2)", "model.dropout=choice(0.1,0.2)"),
+        ("weight_decay=1e-4", "optimizer.weight_decay=1e-4"),
+        ("lr=high", "lr=high"),
+        ("lr=high,low", "lr=high,low"),
+        ("lr=glob(*)", "lr=glob(*)"),
+        ("lr=null", "lr=null"),
+        ("seed=1", "seed=1"),
+    ],
+)
+def test_numbers_reach_their_dotted_key_and_words_their_group(typed: str, understood: str) -> None:
+    assert with_dotted_keys([typed]) == [understood]
+
+
+def test_values_of_options_are_left_alone() -> None:
+    assert with_dotted_keys(["--config-name", "lr=0.1"]) == ["--config-name", "lr=0.1"]

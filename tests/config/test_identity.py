@@ -1,0 +1,97 @@
+"""Run ids. If a golden id changes, every run on every disk is orphaned: raise identity.VERSION
+only when the same settings really come to mean another computation."""
+
+import pytest
+
+from cifar_exp.config.identity import config_id, differences, run_id, run_name
+from cifar_exp.config.schema import (
+    Adam,
+    ImageFolder,
+    Logger,
+    Model,
+    MultiStep,
+    Paths,
+    RunConfig,
+    Sgd,
+    Synthetic,
+    Training,
+)
+
+GOLDEN = {
+    "the article": (RunConfig(), "609399f888"),
+    "another seed": (RunConfig(seed=1), "8d099defcc"),
+    "another optimizer": (RunConfig(optimizer=Sgd()), "47e1cf7c41"),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_ids_stay_what_they_were(name: str) -> None:
+    config, expected = GOLDEN[name]
+    assert run_id(config) == expected
+
+
+def test_whole_numbers_for_fractions_are_the_same_run() -> None:
+    assert run_id(RunConfig(optimizer=Adam(lr=1))) == run_id(RunConfig(optimizer=Adam(lr=1.0)))
+
+
+def test_paths_logging_and_rerun_do_not_make_another_run() -> None:
+    moved = RunConfig(paths=Paths(results="r", logs="l"), logger=Logger(), rerun=True)
+    assert run_id(moved) == run_id(RunConfig())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        RunConfig(seed=1),
+        RunConfig(precision="fp32"),
+        RunConfig(device="cpu"),
+        RunConfig(model=Model(dropout=0.5)),
+        RunConfig(training=Training(epochs=99)),
+        RunConfig(data=Synthetic()),
+        RunConfig(optimizer=Adam(eps=1e-7)),
+    ],
+)
+def test_every_setting_that_changes_the_result_makes_another_run(config: RunConfig) -> None:
+    assert run_id(config) != run_id(RunConfig())
+
+
+def test_only_the_seed_tells_replicates_apart() -> None:
+    assert config_id(RunConfig(seed=1)) == config_id(RunConfig(seed=2))
+    assert config_id(RunConfig(training=Training(epochs=1))) != config_id(RunConfig())
+
+
+def test_a_relative_image_folder_is_the_same_run_as_the_absolute_one(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    relative = RunConfig(data=ImageFolder(root="photos"))
+    assert run_id(relative) == run_id(RunConfig(data=ImageFolder(root=str(tmp_path / "photos"))))
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        (RunConfig(), "article"),
+        (RunConfig(optimizer=Adam(lr=0.1), seed=1), "lr=0.1,seed=1"),
+        # sgd has a learning rate of its own, which is no difference
+        (RunConfig(optimizer=Sgd()), "optimizer=sgd"),
+        (RunConfig(optimizer=Sgd(lr=0.1)), "optimizer=sgd,lr=0.1"),
+        (RunConfig(scheduler=MultiStep(milestones=(5, 8))), "milestones=5-8"),
+        (
+            RunConfig(data=ImageFolder(root="/home/me/my photos")),
+            "data=image_folder,root=my-photos",
+        ),
+    ],
+)
+def test_a_run_is_named_after_what_differs_from_the_article(config: RunConfig, name: str) -> None:
+    assert run_name(config) == name
+
+
+def test_a_long_name_ends_at_a_whole_setting() -> None:
+    config = RunConfig(
+        data=ImageFolder(root="x" * 60, limit_train=1000, limit_test=1000),
+        optimizer=Adam(lr=0.123456789, weight_decay=0.123456789),
+    )
+    assert len(run_name(config)) <= 80  # folder names and TensorBoard's sidebar have limits
+    assert run_name(config).split(",")[0] == "lr=0.123456789"
+    assert len(differences(config)) > len(run_name(config).split(","))

@@ -1,0 +1,160 @@
+import hashlib
+import pickle
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torchvision.datasets import CIFAR10
+
+from cifar_exp.data import cifar10
+from cifar_exp.errors import UserError
+
+NOWHERE = "http://127.0.0.1:9/cifar-10-python.tar.gz"  # the discard port: refused at once
+NAMES = ["airplane", "automobile", "bird"]
+
+
+def md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def write_batch(path: Path, first: int) -> None:
+    """Two images in CIFAR-10's layout: all red values, all green ones, all blue ones."""
+    data = np.zeros((2, 3, 32, 32), np.uint8)
+    data[0, 0, 0, 1] = first  # image 0, red, row 0, column 1
+    data[1, 2, 1, 0] = first + 1  # image 1, blue, row 1, column 0
+    path.write_bytes(pickle.dumps({"data": data.reshape(2, 3072), "labels": [2, 0]}))
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small archive like the real one, whose MD5s torchvision is told, and no network."""
+    folder = tmp_path / "source" / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+    for i, name in enumerate(names):
+        write_batch(folder / name, 10 * i)
+    meta = folder / "batches.meta"
+    meta.write_bytes(pickle.dumps({"label_names": NAMES}))
+    path = tmp_path / "source" / "cifar-10-python.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        tar.add(folder, folder.name)
+    sums = [[name, md5(folder / name)] for name in names]
+    monkeypatch.setattr(CIFAR10, "train_list", sums[:5])
+    monkeypatch.setattr(CIFAR10, "test_list", sums[5:])
+    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": md5(meta)})
+    monkeypatch.setattr(CIFAR10, "tgz_md5", md5(path))
+    monkeypatch.setattr(CIFAR10, "url", NOWHERE)
+    return path
+
+
+@pytest.fixture
+def root(archive: Path, tmp_path: Path) -> Path:
+    """A folder with the archive in it, not extracted."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / archive.name).write_bytes(archive.read_bytes())
+    return folder
+
+
+def test_an_archive_in_the_folder_is_extracted_and_read(root: Path) -> None:
+    dataset = cifar10.load(root)
+    assert dataset.train.images.shape == (10, 32, 32, 3)  # five batches of two
+    assert dataset.test.images.shape == (2, 32, 32, 3)
+    assert dataset.train.images.is_contiguous()
+    # batch 2 starts with 10; rows, columns and colours are where they were put
+    assert dataset.train.images[2, 0, 1].tolist() == [10, 0, 0]
+    assert dataset.train.images[3, 1, 0].tolist() == [0, 0, 11]
+    assert dataset.test.images[0, 0, 1].tolist() == [50, 0, 0]
+    assert dataset.train.labels.tolist() == [2, 0] * 5
+    assert dataset.classes == tuple(NAMES)
+
+
+def test_extracted_files_are_enough(root: Path) -> None:
+    first = cifar10.load(root)
+    (root / "cifar-10-python.tar.gz").unlink()
+    assert cifar10.load(root).digest() == first.digest()
+
+
+def test_an_absent_archive_is_downloaded_and_kept(
+    archive: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(CIFAR10, "url", archive.as_uri())
+    root = tmp_path / "new" / "data"  # made when needed, with its parents
+    assert len(cifar10.load(root).train) == 10
+    assert (root / archive.name).exists()
+    assert capfd.readouterr() == ("", "")  # no progress bar without a terminal
+
+
+def test_without_network_the_message_says_what_to_put_where(archive: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    with pytest.raises(UserError) as caught:
+        cifar10.load(root)
+    message = str(caught.value)
+    assert NOWHERE in message
+    assert "refused" in message  # the reason, from the system
+    assert f"Put cifar-10-python.tar.gz (MD5 {md5(archive)}) into {root}/" in message
+    assert "data=synthetic" in message
+    assert "data=image_folder" in message
+    assert message.count("\n") <= 2
+
+
+def test_a_download_that_is_not_the_archive_is_refused_and_not_kept(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "login.html"  # as networks with a login page send for every address
+    page.write_text("<html>please log in</html>")
+    monkeypatch.setattr(CIFAR10, "url", page.as_uri())
+    with pytest.raises(UserError, match=f"what came has the MD5 {md5(page)}"):
+        cifar10.load(tmp_path / "data")
+    assert not (tmp_path / "data" / archive.name).exists()
+
+
+def test_a_failed_download_leaves_no_half_files(archive: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    with pytest.raises(UserError):
+        cifar10.load(root)
+    assert [path.name for path in root.iterdir() if not path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("name", ["data_batch_3", "test_batch", "batches.meta"])
+def test_a_truncated_batch_is_named_and_left_alone(root: Path, name: str) -> None:
+    cifar10.load(root)
+    file = root / "cifar-10-batches-py" / name
+    good = md5(file)
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(UserError) as caught:
+        cifar10.load(root)
+    message = str(caught.value)
+    assert f"{file} is altered" in message
+    assert f"expected MD5 {good}, found {md5(file)}" in message
+    assert "Delete" in message
+    assert md5(file) != good  # nothing was extracted over it
+
+
+def test_a_missing_batch_is_named(root: Path) -> None:
+    cifar10.load(root)
+    file = root / "cifar-10-batches-py" / "data_batch_5"
+    file.unlink()
+    with pytest.raises(UserError, match=r"data_batch_5 is .*missing.*found no such file"):
+        cifar10.load(root)
+
+
+def test_an_altered_archive_is_named_and_not_extracted(root: Path, archive: Path) -> None:
+    file = root / archive.name
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(UserError, match=f"expected MD5 {md5(archive)}, found {md5(file)}"):
+        cifar10.load(root)
+    assert not (root / "cifar-10-batches-py").exists()
+
+
+@pytest.mark.usefixtures("archive")
+def test_a_root_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    # a file where the folder should be: refused for every user, root included
+    root = tmp_path / "data"
+    root.write_text("")
+    with pytest.raises(UserError, match=r"cannot write CIFAR-10 into data\.root="):
+        cifar10.load(root)

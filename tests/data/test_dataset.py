@@ -1,0 +1,104 @@
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from cifar_exp.config.schema import Cifar10, ImageFolder, Synthetic
+from cifar_exp.data.dataset import Dataset, Split, balanced, check, load
+from cifar_exp.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+def split_of(labels: list[int]) -> Split:
+    """One-pixel images whose red value is their position."""
+    images = torch.zeros(len(labels), 1, 1, 3, dtype=torch.uint8)
+    images[:, 0, 0, 0] = torch.arange(len(labels))
+    return Split(images, torch.tensor(labels))
+
+
+def positions(split: Split) -> list[int]:
+    return [int(value) for value in split.images[:, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("limit", "taken"),
+    [
+        (3, [0, 3, 5]),  # the first of class 0, of class 1 and of class 2
+        (5, [0, 1, 3, 4, 5]),  # then the second of class 0 and of class 1
+        (7, [0, 1, 2, 3, 4, 5, 6]),  # class 0 has no fourth image; class 2 has a second
+    ],
+)
+def test_a_limit_takes_classes_in_turn_and_keeps_the_order(limit: int, taken: list[int]) -> None:
+    split = balanced(split_of([0, 0, 0, 1, 1, 2, 2, 2]), limit, "data.limit_train")
+    assert positions(split) == taken
+
+
+def test_a_limit_takes_the_rest_from_larger_classes() -> None:
+    # class 1 has one image only, so that the other three come from class 0
+    split = balanced(split_of([0, 0, 1, 0, 0]), 4, "data.limit_train")
+    assert split.labels.tolist() == [0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("limit", [None, 4, 5])
+def test_no_limit_or_a_high_one_takes_all(limit: int | None) -> None:
+    split = split_of([1, 0, 1, 0])
+    assert balanced(split, limit, "data.limit_test") is split
+
+
+def test_a_limit_below_the_number_of_classes_is_refused_with_its_key() -> None:
+    with pytest.raises(UserError, match=r"data\.limit_test=2 is lower than the 3 classes"):
+        balanced(split_of([0, 1, 2, 2]), 2, "data.limit_test")
+
+
+@pytest.mark.parametrize("config", [Cifar10(limit_train=9), Synthetic(limit_train=9)])
+def test_too_low_a_limit_is_refused_before_anything_is_read(config: Cifar10 | Synthetic) -> None:
+    # both have ten classes
+    with pytest.raises(UserError, match=r"data\.limit_train=9"):
+        check(config)
+
+
+def test_a_missing_folder_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no folder"):
+        check(ImageFolder(root=str(tmp_path / "none")))
+
+
+def test_settings_that_can_work_pass_the_check() -> None:
+    check(Cifar10())
+    check(Synthetic(limit_train=10))
+
+
+def test_limits_apply_to_what_is_loaded(tmp_path: Path) -> None:
+    config = Synthetic(train_size=40, test_size=30, limit_train=20, limit_test=10)
+    dataset = load(config, tmp_path)
+    assert dataset.train.labels.bincount().tolist() == [2] * 10
+    assert dataset.test.labels.bincount().tolist() == [1] * 10
+
+
+def test_the_digest_sees_every_part() -> None:
+    base = Dataset(split_of([0, 1]), split_of([1, 0]), ("cat", "dog"))
+    others = [
+        dataclasses.replace(base, train=split_of([1, 0])),
+        dataclasses.replace(base, test=split_of([0, 1])),
+        dataclasses.replace(base, classes=("cat", "cow")),
+        dataclasses.replace(base, test=Split(base.test.images + 1, base.test.labels)),
+    ]
+    assert len({dataset.digest() for dataset in [base, *others]}) == 5
+    assert base.digest() == dataclasses.replace(base).digest()
+
+
+def test_synthetic_images_come_without_importing_torchvision() -> None:
+    # its import alone would take longer than the whole data set
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from cifar_exp.config.schema import Synthetic\n"
+        "from cifar_exp.data.dataset import check, load\n"
+        "config = Synthetic(train_size=10, test_size=10)\n"
+        "check(config), load(config, Path('unused'))\n"
+        "sys.exit('torchvision' in sys.modules or 'PIL' in sys.modules)"
+    )
+    command = [sys.executable, "-W", "error", "-c", program]
+    assert subprocess.run(command, timeout=60, cwd=ROOT).returncode == 0

@@ -1,0 +1,296 @@
+import io
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from cifar_exp.data import image_folder
+from cifar_exp.data.dataset import Dataset
+from cifar_exp.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+RED, GREEN = (255, 0, 0), (0, 255, 0)
+
+
+def save(path: Path, image: Image.Image | None = None, **options: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (image or Image.new("RGB", (32, 32), RED)).save(path, **options)
+
+
+def noise(seed: int, size: int = 32) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two classes, each with two training images and one test image."""
+    folder = tmp_path / "pets"
+    for i, name in enumerate(("cat", "dog")):
+        save(folder / "train" / name / "a.png", noise(3 * i))
+        save(folder / "train" / name / "b.png", noise(3 * i + 1))
+        save(folder / "test" / name / "a.png", noise(3 * i + 2))
+    return folder
+
+
+def load(root: Path, image_size: int = 32) -> Dataset:
+    return image_folder.load(root, image_size, root.parent / "cache")
+
+
+def first_image(root: Path) -> NDArray[np.uint8]:
+    image: NDArray[np.uint8] = load(root).train.images[0].numpy()
+    return image
+
+
+def test_images_and_labels_come_in_the_order_of_classes_and_names(root: Path) -> None:
+    dataset = load(root)
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.train.labels.tolist() == [0, 0, 1, 1]
+    assert dataset.test.labels.tolist() == [0, 1]
+    for row, seed in enumerate((0, 1, 3, 4)):  # the seeds of the fixture
+        assert np.array_equal(dataset.train.images[row].numpy(), np.asarray(noise(seed)))
+
+
+def test_nested_folders_belong_to_their_class(root: Path) -> None:
+    save(root / "train" / "cat" / "2024" / "may" / "c.png")
+    assert load(root).train.labels.tolist() == [0, 0, 0, 1, 1]
+
+
+def test_hidden_files_and_clutter_are_not_images(root: Path) -> None:
+    for name in (".DS_Store", "._a.png", "Thumbs.db", "desktop.ini", "labels.csv", "README.md"):
+        (root / "train" / "cat" / name).write_bytes(b"not an image")
+    save(root / "train" / ".cache" / "x.png")
+    (root / "train" / "notes.txt").write_text("beside the classes")
+    assert load(root).train.labels.tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "gif", "tif", "ppm", "webp", "PNG"])
+def test_common_formats_keep_their_colour(root: Path, suffix: str) -> None:
+    options: dict[str, Any] = {"lossless": True} if suffix == "webp" else {}
+    save(root / "train" / "cat" / f"A.{suffix}", **options)  # sorted before a.png
+    assert first_image(root)[5, 5].tolist() == [255, 0, 0]
+
+
+def test_a_jpeg_has_the_pixels_that_pil_gives(root: Path) -> None:
+    save(root / "train" / "cat" / "A.jpg", noise(9))
+    with Image.open(root / "train" / "cat" / "A.jpg") as image:
+        assert np.array_equal(first_image(root), np.asarray(image))
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (Image.new("L", (32, 32), 77), [77, 77, 77]),
+        (Image.new("1", (32, 32), 1), [255, 255, 255]),
+        (Image.new("RGB", (32, 32), GREEN).quantize(), [0, 255, 0]),
+        (Image.new("RGBA", (32, 32), (*GREEN, 128)), [0, 255, 0]),
+        (Image.new("LA", (32, 32), (77, 10)), [77, 77, 77]),
+        # 16 bits: 65535 is white, and 20000 / 65535 * 255 = 77.8; clipping would give 255
+        (Image.fromarray(np.full((32, 32), 65535, np.uint16)), [255, 255, 255]),
+        (Image.fromarray(np.full((32, 32), 20000, np.uint16)), [78, 78, 78]),
+    ],
+    ids=["gray", "bits", "palette", "alpha", "gray alpha", "16-bit white", "16-bit gray"],
+)
+def test_every_kind_of_pixel_becomes_rgb(
+    root: Path, image: Image.Image, expected: list[int]
+) -> None:
+    save(root / "train" / "cat" / "A.png", image)
+    assert first_image(root)[5, 5].tolist() == expected
+
+
+def test_a_palette_with_transparency_is_read_without_a_warning(root: Path) -> None:
+    image = Image.new("RGB", (32, 32), GREEN).quantize()
+    save(root / "train" / "cat" / "A.png", image, transparency=b"\x00\x80")
+    assert first_image(root)[5, 5].tolist() == [0, 255, 0]
+
+
+def test_cmyk_becomes_rgb(root: Path) -> None:
+    save(root / "train" / "cat" / "A.tif", Image.new("RGB", (32, 32), RED).convert("CMYK"))
+    assert first_image(root)[5, 5].tolist() == [255, 0, 0]
+
+
+def test_a_turned_photo_is_set_upright(root: Path) -> None:
+    image = Image.new("RGB", (32, 32))
+    image.paste(RED, (0, 0, 32, 16))  # red above
+    exif = Image.Exif()
+    exif[0x0112] = 3  # orientation: turned by 180 degrees
+    save(root / "train" / "cat" / "A.png", image, exif=exif)
+    assert first_image(root)[31, 5].tolist() == [255, 0, 0]
+
+
+def test_other_sizes_are_resized_with_antialiasing(root: Path) -> None:
+    # columns of one pixel, black and white: their average is gray, picking would keep them
+    stripes = np.zeros((256, 256), np.uint8)
+    stripes[:, ::2] = 255
+    save(root / "train" / "cat" / "A.png", Image.fromarray(stripes))
+    assert abs(int(first_image(root)[16, 16, 0]) - 127) <= 2
+
+
+def test_images_have_the_size_asked_for(root: Path) -> None:
+    save(root / "train" / "cat" / "wide.png", noise(1, 50).resize((100, 40)))
+    assert load(root, image_size=48).train.images.shape == (5, 48, 48, 3)
+
+
+@pytest.mark.parametrize("missing", ["", "train", "test"])
+def test_a_missing_folder_is_named(root: Path, missing: str) -> None:
+    shutil.rmtree(root / missing)
+    with pytest.raises(UserError, match=f"there is no folder {root / missing}[.] Expected"):
+        load(root)
+
+
+@pytest.mark.parametrize(("split", "other"), [("train", "test"), ("test", "train")])
+def test_a_class_missing_in_one_split_is_named(root: Path, split: str, other: str) -> None:
+    save(root / split / "horse" / "a.png")
+    with pytest.raises(UserError, match=f"{root / other} lacks the class 'horse'[.]"):
+        load(root)
+
+
+def test_a_misspelt_class_is_told_its_nearest_name(root: Path) -> None:
+    save(root / "train" / "horse" / "a.png")
+    save(root / "test" / "hrose" / "a.png")
+    with pytest.raises(UserError, match=r"lacks the class 'horse' \(there is 'hrose'"):
+        load(root)
+
+
+def test_an_empty_class_is_named(root: Path) -> None:
+    (root / "test" / "dog" / "a.png").unlink()
+    with pytest.raises(UserError, match=f"{root / 'test' / 'dog'} holds no images"):
+        load(root)
+
+
+def test_images_without_class_folders_are_refused(tmp_path: Path) -> None:
+    save(tmp_path / "pets" / "train" / "a.png")
+    save(tmp_path / "pets" / "test" / "a.png")
+    with pytest.raises(UserError, match="holds 0 class folders: expected 2 or more"):
+        load(tmp_path / "pets")
+
+
+def encoded(name: str) -> bytes:
+    stream = io.BytesIO()
+    noise(1).save(stream, name)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", encoded("JPEG")[:600], encoded("PNG")[:1000], b"hello"],
+    ids=["empty", "half a JPEG", "half a PNG", "text"],
+)
+def test_an_unreadable_image_is_named(root: Path, content: bytes) -> None:
+    file = root / "test" / "dog" / "broken.jpg"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=f"cannot read the image {file}"):
+        load(root)
+
+
+def test_a_file_that_is_no_image_is_named(root: Path) -> None:
+    (root / "train" / "dog" / "movie.mp4").write_bytes(b"\x00" * 100)
+    with pytest.raises(UserError, match=r"movie\.mp4"):
+        load(root)
+
+
+def test_a_link_to_nowhere_is_named(root: Path) -> None:
+    (root / "train" / "dog" / "gone.png").symlink_to(root / "none.png")
+    with pytest.raises(UserError, match=r"gone\.png: No such file"):
+        load(root)
+
+
+def test_floating_point_pixels_are_refused(root: Path) -> None:
+    save(root / "train" / "dog" / "depth.tif", Image.new("F", (32, 32), 0.5))
+    with pytest.raises(UserError, match=r"depth\.tif"):
+        load(root)
+
+
+def test_the_second_start_reads_one_file_and_imports_no_decoder(root: Path) -> None:
+    digest = load(root).digest()
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from cifar_exp.data import image_folder\n"
+        "dataset = image_folder.load(Path(sys.argv[1]), 32, Path(sys.argv[2]))\n"
+        "print(dataset.digest(), 'PIL' in sys.modules or 'torchvision' in sys.modules)"
+    )
+    command = [sys.executable, "-W", "error", "-c", program, str(root), str(root.parent / "cache")]
+    result = subprocess.run(command, cwd=ROOT, timeout=60, capture_output=True, text=True)
+    assert result.stdout.split() == [digest, "False"]
+    assert result.stderr == ""
+
+
+def change(root: Path) -> None:
+    save(root / "train" / "cat" / "a.png")
+
+
+def touch(root: Path) -> None:
+    file = root / "train" / "cat" / "a.png"
+    size = file.stat().st_size
+    pixels = Image.new("RGB", (32, 32), GREEN)
+    save(file, pixels)
+    file.write_bytes(file.read_bytes().ljust(size, b"\0"))  # the same size, another time
+    os.utime(file, ns=(1, 1))
+
+
+def add(root: Path) -> None:
+    save(root / "train" / "cat" / "c.png")
+
+
+def remove(root: Path) -> None:
+    (root / "train" / "cat" / "b.png").unlink()
+
+
+def rename(root: Path) -> None:
+    folder = root / "train" / "cat"
+    (folder / "a.png").rename(folder / "z.png")
+
+
+@pytest.mark.parametrize("edit", [change, touch, add, remove, rename])
+def test_the_cache_is_made_anew_when_a_file_changes(
+    root: Path, edit: Callable[[Path], None]
+) -> None:
+    before = load(root)
+    edit(root)
+    after = load(root)
+    assert after.digest() != before.digest()
+    fresh = image_folder.load(root, 32, root.parent / "other")
+    assert after.digest() == fresh.digest()
+
+
+def test_two_sizes_have_two_caches(root: Path) -> None:
+    load(root, 32), load(root, 64)
+    names = sorted(path.name for path in (root.parent / "cache").iterdir())
+    assert len(names) == 2  # and no temporary file beside them
+    assert all(name.startswith("pets-") for name in names)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
+def test_a_damaged_cache_is_noticed_and_made_anew(
+    root: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = load(root).digest()
+    (cache,) = (root.parent / "cache").iterdir()
+    content = cache.read_bytes()
+    flipped = content[:-5] + bytes([content[-5] ^ 1]) + content[-4:]  # one bit of one value
+    cache.write_bytes({"flip": flipped, "cut": content[:-100], "empty": b""}[damage])
+    assert load(root).digest() == before
+    assert "is damaged" in caplog.text
+    caplog.clear()
+    assert load(root).digest() == before
+    assert caplog.text == ""  # the new one is good
+
+
+def test_a_cache_folder_that_cannot_be_written_is_no_obstacle(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocked = tmp_path / "file"  # a file where the folder should be: refused for every user
+    blocked.write_text("")
+    with caplog.at_level(logging.WARNING, "cifar_exp"):
+        dataset = image_folder.load(root, 32, blocked / "cache")
+    assert len(dataset.train) == 4
+    assert "no cache of the decoded images" in caplog.text

@@ -1,0 +1,57 @@
+"""Dropout by hash: the right rate, no pattern, no state but (seed, epoch, step)."""
+
+import numpy as np
+import pytest
+import torch
+
+from cifar_exp.models.dropout import Dropout, hash32
+
+
+def reference_hash(value: int) -> int:
+    """MurmurHash3's finalizer on Python's unbounded integers."""
+    value = ((value ^ (value >> 16)) * 0x85EBCA6B) % 2**32
+    value = ((value ^ (value >> 13)) * 0xC2B2AE35) % 2**32
+    return value ^ (value >> 16)
+
+
+def test_the_hash_is_murmur3s_finalizer_also_where_int64_overflows() -> None:
+    values = [0, 1, 2, 12345, 2**31, 2**32 - 1]
+    assert hash32(torch.tensor(values)).tolist() == [reference_hash(value) for value in values]
+
+
+@pytest.mark.parametrize("probability", [0.2, 0.5, 0.9])
+def test_the_given_share_is_dropped_and_the_mean_stays(probability: float) -> None:
+    dropout = Dropout(probability)
+    dropout.start_epoch(1)
+    features = dropout(torch.ones(1000, 1000))
+    # a million draws: five standard deviations are 5 * sqrt(p (1 - p) / 1e6) < 0.0025
+    assert (features == 0).double().mean().item() == pytest.approx(probability, abs=0.0025)
+    assert features.double().mean().item() == pytest.approx(1, abs=0.02)
+
+
+def test_neighbours_in_rows_columns_and_steps_are_independent() -> None:
+    dropout = Dropout(0.5)
+    dropout.start_epoch(1)
+    masks = np.stack([(dropout(torch.ones(64, 512)) > 0).numpy() for _ in range(20)]).astype(float)
+    for axis in range(3):
+        ahead, behind = np.moveaxis(masks, axis, 0)[1:], np.moveaxis(masks, axis, 0)[:-1]
+        correlation = np.corrcoef(ahead.ravel(), behind.ravel())[0, 1]
+        assert abs(correlation) < 0.008  # over 600,000 pairs: six standard deviations
+
+
+def test_an_epoch_repeats_its_masks_and_steps_and_epochs_differ() -> None:
+    dropout = Dropout(0.5)
+    ones = torch.ones(8, 64)
+    dropout.start_epoch(1)
+    first, second = dropout(ones), dropout(ones)
+    dropout.start_epoch(1)
+    assert torch.equal(dropout(ones), first)
+    assert not torch.equal(first, second)
+    dropout.start_epoch(2)
+    assert not torch.equal(dropout(ones), first)
+
+
+def test_nothing_is_dropped_in_testing_or_with_probability_0() -> None:
+    ones = torch.ones(8, 64)
+    assert torch.equal(Dropout(0.5).eval()(ones), ones)
+    assert torch.equal(Dropout(0.0)(ones), ones)

@@ -1,0 +1,173 @@
+"""One run through the command line: what it writes, skips, repeats and resumes."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.conftest import TINY, CommandLine, computed, read_rows, read_state
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model.safetensors")
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert computed(one) == computed(other)
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def kill_after_epoch(train: CommandLine, epoch: int, number: int, *overrides: str) -> int:
+    """Start a run, send it a signal once an epoch is saved, and return its exit status."""
+    process = train.start(*overrides)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if list(train.runs.glob(f"*/checkpoints/epoch-{epoch:06d}.json")):
+            break
+        time.sleep(0.002)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    return process.returncode
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> CommandLine:
+    train = CommandLine(tmp_path_factory.mktemp("uninterrupted"))
+    train.said = train(*LONG)
+    return train
+
+
+# Long enough to be hit in any epoch; dropout and crops so that every random stream takes part.
+LONG = (*TINY, "epochs=4", "data.train_size=640", "dropout=0.5", "data.augment=crop_flip")
+
+
+def test_a_run_leaves_all_that_one_looks_for(uninterrupted: CommandLine) -> None:
+    run = uninterrupted.only_run
+    names = {path.name for path in run.iterdir() if not path.name.startswith(".")}
+    assert names == {
+        "config.yaml",
+        "run.json",
+        "metrics.jsonl",
+        "train.log",
+        "curves.png",
+        "predictions.png",
+        "model.safetensors",
+        "model.json",
+    }
+    for picture in ("curves.png", "predictions.png"):
+        with Image.open(run / picture) as image:
+            assert min(image.size) > 300  # pixels
+    state = read_state(run)
+    assert state["status"] == "complete"
+    assert state["compute"] == {"device": "cpu", "precision": "fp32", "threads": 1}
+    assert run.name.endswith(state["run_id"])
+    assert json.loads((run / "model.json").read_text())["architecture"]["name"] == "vgg11"
+    assert "complete: test accuracy" in uninterrupted.said
+    assert run.name in uninterrupted.said
+    assert "cpu, fp32, 1 thread" in uninterrupted.said
+
+
+def test_every_epoch_is_a_line_of_metrics(uninterrupted: CommandLine) -> None:
+    rows = read_rows(uninterrupted.only_run)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    assert " ".join(rows[0]) == (
+        "epoch train_loss train_accuracy test_loss test_accuracy lr train_seconds test_seconds "
+        "images_per_second peak_memory_bytes"
+    )
+    for row in rows:
+        assert 0 <= row["train_accuracy"] <= 1
+        assert row["images_per_second"] == pytest.approx(640 / row["train_seconds"])
+        assert row["peak_memory_bytes"] > 50e6  # PyTorch alone takes more
+
+
+def test_tensorboard_shows_what_metrics_jsonl_holds(uninterrupted: CommandLine) -> None:
+    rows = read_rows(uninterrupted.only_run)
+    events = EventAccumulator(str(uninterrupted.folder / "logs" / uninterrupted.only_run.name))
+    events.Reload()
+    for tag, field in {
+        "loss/train": "train_loss",
+        "accuracy/test": "test_accuracy",
+        "lr": "lr",
+    }.items():
+        scalars = events.Scalars(tag)
+        assert [scalar.step for scalar in scalars] == [1, 2, 3, 4]
+        assert [scalar.value for scalar in scalars] == pytest.approx([row[field] for row in rows])
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_a_killed_run_ends_as_one_never_interrupted(
+    train: CommandLine, uninterrupted: CommandLine, epoch: int
+) -> None:
+    assert kill_after_epoch(train, epoch, signal.SIGKILL, *LONG) == -signal.SIGKILL
+    assert read_state(train.only_run)["status"] == "running"
+    train(*LONG)
+    assert "goes on after epoch" in (train.only_run / "train.log").read_text()
+    assert_same_run(train.only_run, uninterrupted.only_run)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_a_run_that_the_same_command_finishes(
+    train: CommandLine, uninterrupted: CommandLine, number: int, status: int
+) -> None:
+    assert kill_after_epoch(train, 1, number, *LONG) == status
+    train(*LONG)
+    assert_same_run(train.only_run, uninterrupted.only_run)
+
+
+def test_a_complete_run_is_not_trained_again_unless_asked_to(train: CommandLine) -> None:
+    train(*TINY)
+    first = read_rows(train.only_run)
+    said = train(*TINY)
+    assert "finished before, not repeated" in said
+    assert read_rows(train.only_run) == first
+    train(*TINY, "rerun=true")
+    assert read_rows(train.only_run) != first  # other times
+    assert read_rows(train.only_run / ".replaced") == first
+
+
+def test_a_run_that_diverges_keeps_its_metrics_and_is_no_failure(train: CommandLine) -> None:
+    said = train(*TINY, "optimizer=sgd", "lr=1e9")
+    assert "diverged in epoch 1" in said
+    run = train.only_run
+    assert read_state(run)["status"] == "diverged"
+    assert len(read_rows(run)) == 1
+    assert (run / "curves.png").exists()
+    assert not (run / "model.safetensors").exists()
+
+
+def test_a_damaged_checkpoint_is_passed_over_out_loud(
+    train: CommandLine, uninterrupted: CommandLine
+) -> None:
+    kill_after_epoch(train, 3, signal.SIGKILL, *LONG)
+    newest = max((train.only_run / "checkpoints").glob("epoch-*.pt"))
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1  # one bit; torch.load takes it without a word
+    newest.write_bytes(content)
+    said = train(*LONG)
+    assert f"{newest.name} is passed over: its content does not match its sha256" in said
+    assert_same_run(train.only_run, uninterrupted.only_run)
+
+
+def test_a_folder_with_other_settings_is_refused_with_the_difference(train: CommandLine) -> None:
+    train(*TINY)
+    config = train.only_run / "config.yaml"
+    config.write_text(config.read_text().replace("lr: 0.001", "lr: 0.002"))
+    said = train(*TINY, "rerun=true", status=1)
+    assert "holds other settings" in said
+    assert "0.002" in said
+    assert len(said.strip().splitlines()) <= 4
+
+
+def test_a_batch_larger_than_the_data_is_refused(train: CommandLine) -> None:
+    said = train(*TINY, "batch_size=161", status=1)
+    assert "expected at most the 160 training images, got 161" in said
+    assert read_state(train.only_run)["status"] == "failed"
+    assert "Traceback" not in said

@@ -1,0 +1,96 @@
+"""Sweeps through the command line."""
+
+import csv
+import json
+import signal
+import time
+from pathlib import Path
+
+from tests.conftest import TINY, CommandLine, computed, read_state
+
+
+def sweep_folder(train: CommandLine) -> Path:
+    (folder,) = (p for p in train.runs.parent.iterdir() if (p / "sweep.json").exists())
+    return folder
+
+
+def results(train: CommandLine) -> list[dict[str, str]]:
+    with (sweep_folder(train) / "results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_sweep_trains_every_point_once_and_ends_with_a_table(train: CommandLine) -> None:
+    said = train("-m", *TINY, "optimizer.lr=0.1,0.01", "seed=0,1")
+    assert "sweep of 4 runs (0 finished before)" in said
+    assert "[4/4]" in said
+    assert len(list(train.runs.iterdir())) == 4
+    rows = results(train)
+    assert {(row["optimizer.lr"], row["seed"]) for row in rows} == {
+        ("0.1", "0"), ("0.1", "1"), ("0.01", "0"), ("0.01", "1"),
+    }  # fmt: skip
+    assert {row["n"] for row in rows} == {"2"}
+    listed = json.loads((sweep_folder(train) / "sweep.json").read_text())["runs"]
+    assert [run["status"] for run in listed] == ["complete"] * 4
+
+    # a second sweep takes the runs that it shares with the first from there
+    said = train("-m", *TINY, "lr=0.1,0.001")
+    assert "sweep of 2 runs (1 finished before)" in said
+    assert len(list(train.runs.iterdir())) == 5
+
+
+def test_levels_words_and_globs_make_the_same_runs_as_numbers(train: CommandLine) -> None:
+    train("-m", *TINY, "epochs=1", "lr=glob(*)")
+    said = train("-m", *TINY, "epochs=1", "lr=0.1,0.01,0.001,0.0001")
+    assert "sweep of 4 runs (4 finished before)" in said
+    said = train("-m", *TINY, "epochs=1", "lr=high,too_high", "batch_size=64")
+    assert "sweep of 2 runs (2 finished before)" in said
+
+
+def test_a_wrong_point_is_found_before_the_first_is_trained(train: CommandLine) -> None:
+    said = train("-m", *TINY, "optimizer.lr=0.1,0.01,-1", status=1)
+    assert "optimizer.lr: expected a number greater than 0, got -1" in said
+    assert not train.runs.exists()
+
+
+def test_a_run_that_fails_is_told_at_once_and_the_others_go_on(train: CommandLine) -> None:
+    said = train("-m", *TINY, "batch_size=161,64", status=1)
+    assert "failed: data.batch_size: expected at most the 160 training images, got 161" in said
+    assert said.index("failed:") < said.index("[2/2]")
+    assert "1 of 2 runs failed" in said
+    assert [row["status"] for row in results(train)] == ["complete", "failed"]
+
+
+def test_an_interrupted_sweep_is_finished_by_the_same_command(train: CommandLine) -> None:
+    command = ("-m", *TINY, "data.train_size=640", "seed=0,1,2")
+    process = train.start(*command)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list(train.runs.glob("*/model.json")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 143, out + err
+    assert "the same command goes on where this one stopped" in err
+    assert "pending" in out  # the table shows what is left
+    before = {run: computed(run) for run in train.runs.glob("*") if (run / "model.json").exists()}
+
+    said = train(*command)
+    assert f"{len(before)} finished before" in said
+    assert {read_state(run)["status"] for run in train.runs.iterdir()} == {"complete"}
+    assert all(computed(run) == metrics for run, metrics in before.items())
+
+
+def test_a_diverged_run_is_a_result_and_no_failure(train: CommandLine) -> None:
+    train("-m", *TINY, "optimizer=sgd", "lr=0.01,1e9")
+    rows = results(train)
+    assert [row["status"] for row in rows] == ["complete", "diverged"]
+
+
+def test_edited_yaml_does_not_change_what_a_sweep_has_begun(train: CommandLine) -> None:
+    """The settings of all runs are in their folders before the first is trained."""
+    process = train.start("-m", *TINY, "seed=0,1,2")
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list(train.runs.glob("*/run.json")):
+        time.sleep(0.01)
+    assert len(list(train.runs.glob("*/config.yaml"))) == 3
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)

@@ -1,0 +1,59 @@
+"""Which room may import what. A line here changes only together with the design."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "cifar_exp"
+# From top to bottom; a room imports from those below it, and `errors` is for all.
+ROOMS = ["studies", "runs", "training", "models", "data", "config"]
+# Libraries that only these rooms may import.
+ONLY_IN = {
+    "hydra": {"config"},
+    "omegaconf": {"config"},
+    "matplotlib": {"figures"},
+    "pydantic": {"config"},
+    "torch": {"runs", "training", "models", "data"},
+}
+
+
+def imports(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute"
+            yield str(node.module)
+
+
+def files(room: str) -> list[Path]:
+    found = sorted((PACKAGE / room).glob("*.py"))
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("room", [*ROOMS, "figures"])
+def test_a_room_imports_from_those_below_it_only(room: str) -> None:
+    # figures takes numbers and knows nothing of runs
+    below = set() if room == "figures" else {*ROOMS[ROOMS.index(room) + 1 :]}
+    below |= {"figures"} if room in ("studies", "runs") else set()
+    for file in files(room):
+        for name in imports(file):
+            top, _, rest = name.partition(".")
+            if top == "cifar_exp" and rest != "errors":
+                assert rest.split(".")[0] in below | {room}, f"{file} imports {name}"
+
+
+@pytest.mark.parametrize("room", [*ROOMS, "figures"])
+def test_a_library_is_imported_in_its_rooms_only(room: str) -> None:
+    for file in files(room):
+        for name in imports(file):
+            allowed = ONLY_IN.get(name.partition(".")[0], {room})
+            assert room in allowed, f"{file} imports {name}"
+
+
+def test_train_py_fits_on_a_screen() -> None:
+    assert len((ROOT / "train.py").read_text().splitlines()) <= 60

@@ -1,0 +1,40 @@
+"""Sums that become means over images, and when a loss counts as diverged."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from cifar_exp.training.metrics import EpochMetrics, MetricSums, has_diverged
+
+
+def test_a_short_batch_counts_by_its_images() -> None:
+    sums = MetricSums(torch.device("cpu"))
+    right, wrong = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    sums.add(torch.tensor(2.0), right.repeat(3, 1), torch.zeros(3, dtype=torch.int64))
+    sums.add(torch.tensor(6.0), wrong, torch.zeros(1, dtype=torch.int64))
+    # (3 * 2 + 1 * 6) / 4 and 3 of 4; a mean of the batches' means would give 4 and 1/2
+    assert sums.means() == (3.0, 0.75)
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (2.3, False),  # guessing among ten classes
+        (500.0, False),  # a bad start can still recover
+        (5000.0, True),
+        (math.nan, True),
+        (math.inf, True),
+    ],
+)
+def test_a_loss_far_beyond_guessing_has_diverged(loss: float, expected: bool) -> None:
+    assert has_diverged(loss, classes=10) is expected
+
+
+def test_metrics_that_are_not_finite_survive_json() -> None:
+    metrics = EpochMetrics(1, math.nan, 0.1, math.nan, math.nan, 0.1, 1.0, 0.0, 10.0, 1)
+    text = json.dumps(metrics.as_json(), allow_nan=False)
+    again = EpochMetrics.from_json(json.loads(text))
+    assert math.isnan(again.train_loss)
+    assert again.train_accuracy == 0.1

@@ -1,0 +1,59 @@
+"""Train one run, or with -m a sweep of runs: `python train.py -m lr=0.1,0.01,0.001`."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from cifar_exp.config.command_line import MISTAKES, explain, with_dotted_keys
+from cifar_exp.config.load import load_config
+from cifar_exp.runs.stopping import Interrupted
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def run(composed: DictConfig) -> None:
+    """Train what Hydra has composed."""
+    if HydraConfig.get().mode is RunMode.MULTIRUN:  # a job of another launcher
+        train(composed)
+    else:  # Hydra would add a line of its own to an error, but lets an exit pass
+        sys.exit(exit_status(lambda: train(composed)))
+
+
+def train(composed: DictConfig) -> None:
+    """Check the settings, and only then import PyTorch, which takes seconds."""
+    config = load_config(composed)
+    from cifar_exp.runs.single import train_one
+
+    train_one(config)
+
+
+def exit_status(action: Callable[[], object]) -> int:
+    """Act, tell mistakes in a line or two, and return the exit status."""
+    try:
+        action()
+    except (Interrupted, KeyboardInterrupt) as stop:
+        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
+        return getattr(stop, "exit_status", 130)
+    except MISTAKES as error:
+        if shows_tracebacks:
+            traceback.print_exc()
+        print(explain(error), file=sys.stderr)
+        return 1
+    return 0
+
+
+def main() -> None:
+    """Hand the command line to Hydra."""
+    sys.argv[1:] = with_dotted_keys(sys.argv[1:])
+    run()
+
+
+if __name__ == "__main__":
+    shows_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then leaves errors to this file
+    sys.exit(exit_status(main))
