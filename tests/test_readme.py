@@ -84,6 +84,6 @@ def test_the_experiment_of_the_readme_can_be_written_as_it_says(tmp_path: Path) 
 
 def test_the_demo_shows_that_a_tenth_is_too_high(train: CommandLine) -> None:
     said = train("-m", "experiment=demo", "lr=0.1,0.01,0.001", "epochs=3")
-    table = said[said.index("test accuracy") :].splitlines()[2:5]
+    table = said[said.rindex("95 % interval") :].splitlines()[2:5]
     assert [line.split()[1] for line in table][2] == "0.1"
     assert float(table[2].split()[2]) < 0.3 < float(table[0].split()[2])

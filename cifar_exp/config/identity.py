@@ -14,8 +14,19 @@ from cifar_exp.config.schema import ImageFolder, RunConfig
 VERSION = 1
 # These say where things go and how they are shown, not what is computed.
 NOT_IN_IDENTITY = {"logger", "paths", "rerun"}
-# The settings people study stand first in a name.
-_NAME_ORDER = ("optimizer", "scheduler", "training", "data", "model", "precision", "device", "seed")
+# The settings people study stand first in a name, which may be cut off at its end.
+_NAME_ORDER = (
+    "optimizer",
+    "scheduler",
+    "data.batch_size",
+    "training",
+    "model.dropout",
+    "seed",
+    "model",
+    "data",
+    "precision",
+    "device",
+)
 _LONGEST_NAME = 80
 _ARTICLE = RunConfig()
 
@@ -64,13 +75,20 @@ def differences(config: RunConfig) -> dict[str, Any]:
 
     `optimizer=sgd` alone is one difference, although its learning rate differs from Adam's.
     """
-    defaults = {section: _defaults(config, section) for section in _NAME_ORDER}
-    flat = {
-        key: value
-        for key, value in settings(config).items()
-        if value != defaults[key.partition(".")[0]].get(key)
-    }
-    return dict(sorted(flat.items(), key=lambda item: _NAME_ORDER.index(item[0].partition(".")[0])))
+    flat: dict[str, Any] = {}
+    for section in identity(config):
+        defaults = _defaults(config, section)
+        flat |= {
+            key: value
+            for key, value in settings(config).items()
+            if key.partition(".")[0] == section and value != defaults.get(key)
+        }
+    return dict(sorted(flat.items(), key=lambda item: _place(item[0])))
+
+
+def _place(key: str) -> int:
+    section = key.partition(".")[0]
+    return _NAME_ORDER.index(key if key in _NAME_ORDER else section)
 
 
 def _defaults(config: RunConfig, section: str) -> dict[str, Any]:

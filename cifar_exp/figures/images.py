@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 _COLUMNS = 10
@@ -74,22 +75,30 @@ def _draw_sheet(
     headline: str,
     columns: int = _COLUMNS,
 ) -> Figure:
+    """Lay the images out on one pair of axes, a unit a cell: forty pairs would take seconds."""
     rows = -(-len(images) // columns)
-    has_titles = sum(map(bool, titles)) > columns
-    height = 1.35 if has_titles else 1.02
-    figure = Figure(figsize=(columns, rows * height + 0.4), layout="constrained")
-    figure.suptitle(headline, fontsize=11)
-    cells = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for cell in cells:
-        cell.set_axis_off()
-    for cell, image, title, frame in zip(cells, images, titles, frames, strict=False):
-        cell.set_axis_on()
-        cell.imshow(image, interpolation="nearest")
-        cell.set_xticks([])
-        cell.set_yticks([])
-        cell.set_title(title, fontsize=8, color=frame or "black", pad=3)
-        for side in cell.spines.values():
-            side.set_visible(frame is not None)
-            side.set_color(frame or "black")
-            side.set_linewidth(3)
+    title_height = 0.32 if any("\n" in title for title in titles) else 0.05
+    height = rows * (1 + title_height) + 0.25
+    figure = Figure(figsize=(columns, height))
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, columns), ylim=(height, 0), frame_on=False)
+    axes.set_axis_off()
+    axes.text(columns / 2, 0.14, headline, fontsize=11, ha="center", va="center")
+    for number, (image, title, frame) in enumerate(zip(images, titles, frames, strict=True)):
+        row, column = divmod(number, columns)
+        left, top = column + 0.04, row * (1 + title_height) + title_height + 0.25
+        right, bottom = left + 0.92, top + 0.92
+        axes.imshow(image, extent=(left, right, bottom, top), interpolation="nearest")
+        axes.text(
+            left + 0.46,
+            top - 0.04,
+            title,
+            fontsize=8,
+            color=frame or "black",
+            ha="center",
+            va="bottom",
+            parse_math=False,  # class names may hold a dollar sign
+        )
+        if frame:
+            axes.add_patch(Rectangle((left, top), 0.92, 0.92, fill=False, color=frame, lw=3))
+    axes.set(xlim=(0, columns), ylim=(height, 0), aspect="auto")  # imshow changes them
     return figure

@@ -15,7 +15,7 @@ def derived_seed(seed: int, purpose: str, epoch: int = 0) -> int:
         purpose: "weights", "order", "augmentation" or "dropout".
         epoch: counted from 1; 0 for what happens once.
     """
-    digest = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
+    digest = hashlib.sha256(f"cifar-exp {seed} {purpose} {epoch}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 

@@ -26,11 +26,12 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 def kill_after_epoch(train: CommandLine, epoch: int, number: int, *overrides: str) -> int:
-    """Start a run, send it a signal once an epoch is saved, and return its exit status."""
+    """Start a run, send it a signal once an epoch is written, and return its exit status."""
     process = train.start(*overrides)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
-        if list(train.runs.glob(f"*/checkpoints/epoch-{epoch:06d}.json")):
+        rows = [file.read_text().count("\n") for file in train.runs.glob("*/metrics.jsonl")]
+        if rows and rows[0] >= epoch:
             break
         time.sleep(0.002)
     process.send_signal(number)
@@ -109,7 +110,8 @@ def test_a_killed_run_ends_as_one_never_interrupted(
     assert kill_after_epoch(train, epoch, signal.SIGKILL, *LONG) == -signal.SIGKILL
     assert read_state(train.only_run)["status"] == "running"
     train(*LONG)
-    assert "goes on after epoch" in (train.only_run / "train.log").read_text()
+    if epoch > 1:  # the first is killed just when its checkpoint is being written
+        assert "goes on after epoch" in (train.only_run / "train.log").read_text()
     assert_same_run(train.only_run, uninterrupted.only_run)
 
 

