@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+# Before PyTorch is imported: tests run side by side, a thread each.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 ROOT = Path(__file__).parents[1]
 # A run of about a second on one core.
 TINY = (
@@ -31,8 +34,7 @@ class CommandLine:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.runs = folder / "multirun_results" / "runs"
-        # two tests at once must not wait for each other's threads
-        self.environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+        self.environment = os.environ | {"COLUMNS": "100"}
         self.environment.pop("HYDRA_FULL_ERROR", None)
 
     def start(self, *overrides: str) -> subprocess.Popen[str]:

@@ -76,7 +76,11 @@ class Batches:
         """Yield every test image once, in order and unchanged but for normalisation."""
         for start in range(0, self.test_size, _TEST_BATCH_SIZE):
             batch = slice(start, start + _TEST_BATCH_SIZE)
-            yield self._normalized(self._test_images[batch]), self._test_labels[batch]
+            yield self.test_images(batch), self._test_labels[batch]
+
+    def test_images(self, rows: slice | list[int]) -> Tensor:
+        """Return some of the test images, normalised. Shape: `(B, 3, H, W)`."""
+        return self._normalized(self._test_images[rows])
 
     def _normalized(self, images: Tensor) -> Tensor:
         # the memory is already channels-last; permuting only renames the dimensions

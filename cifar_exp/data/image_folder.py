@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from cifar_exp.data.dataset import Dataset, Split
 from cifar_exp.errors import UserError
@@ -213,7 +213,7 @@ def _write_cache(path: Path, dataset: Dataset, fingerprint: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, metadata)
+        temporary.write_bytes(save(tensors, metadata))
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -62,8 +62,20 @@ class RunFolder:
 
     @property
     def status(self) -> str:
-        """pending, running (or interrupted while it ran), complete, diverged or failed."""
-        return str(self.read_state()["status"])
+        """pending, running, interrupted, complete, diverged or failed."""
+        status = str(self.read_state()["status"])
+        return "interrupted" if status == "running" and not self._is_held() else status
+
+    def _is_held(self) -> bool:
+        try:
+            with FileLock(self._lock_file, timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.path / ".lock"
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Return the rows of metrics.jsonl; a torn last line is left out."""
@@ -132,7 +144,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.path / ".lock", timeout=0):
+            with FileLock(self._lock_file, timeout=0):
                 yield
         except Timeout as error:
             raise UserError(
@@ -143,7 +155,7 @@ class RunFolder:
         """Keep what the folder holds as .replaced inside it, for a run that is trained again."""
         replaced = self.path / ".replaced"
         shutil.rmtree(replaced, ignore_errors=True)
-        contents = [path for path in self.path.iterdir() if path.name != ".lock"]
+        contents = [path for path in self.path.iterdir() if path != self._lock_file]
         replaced.mkdir()
         for path in contents:
             path.rename(replaced / path.name)

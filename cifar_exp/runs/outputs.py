@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from cifar_exp.data.batches import channel_statistics
 from cifar_exp.data.dataset import Dataset
@@ -41,7 +41,7 @@ def _write_model(folder: Path, training: Training, dataset: Dataset) -> None:
         name: tensor.detach().cpu().contiguous()
         for name, tensor in training.model.state_dict().items()
     }
-    write_atomically(folder / "model.safetensors", lambda file: save_file(weights, file))
+    write_atomically(folder / "model.safetensors", lambda file: file.write_bytes(save(weights)))
     config = training.config
     mean_std = channel_statistics(dataset.train) if config.data.normalize == "channels" else None
     mean, std = mean_std or ([0.0] * 3, [1.0] * 3)
@@ -61,12 +61,15 @@ def _write_model(folder: Path, training: Training, dataset: Dataset) -> None:
 def _write_predictions(path: Path, training: Training, dataset: Dataset) -> None:
     from cifar_exp.figures.images import draw_predictions
 
-    logits, _ = next(training.predict())
-    shown = slice(0, _PICTURED_IMAGES)
+    # from the whole test set, which may be sorted by class
+    size = len(dataset.test)
+    shown = min(size, _PICTURED_IMAGES)
+    rows = [i * size // shown for i in range(shown)]
+    predicted = training.logits(training.batches.test_images(rows)).argmax(1)
     figure = draw_predictions(
-        dataset.test.images[shown].numpy(),
-        dataset.test.labels[shown].tolist(),
-        logits[shown].argmax(1).tolist(),
+        dataset.test.images[rows].numpy(),
+        dataset.test.labels[rows].tolist(),
+        predicted.tolist(),
         dataset.classes,
     )
     write_atomically(path, lambda file: save_figure(figure, file))

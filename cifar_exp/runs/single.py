@@ -13,7 +13,7 @@ def train_one(config: RunConfig) -> RunResult:
     """Train one run, and say what it takes, how it ended and where everything is."""
     show_warnings()
     preflight(config)
-    what = f"{config.model.name} on {config.data.name}, {config.training.epochs} epochs"
+    what = f"{config.model.name} on {config.data.name}, {_epochs(config.training.epochs)}"
     print(f"run {run_name(config)} ({run_id(config)})")
     print(f"{what}, {choose_compute(config)}", flush=True)
     with stop_request() as stop:
@@ -38,6 +38,11 @@ def outcome(folder: RunFolder) -> str:
     if state["test_accuracy"] is None:
         return f"{state['status']} in epoch {state['epochs']}, {state['seconds']:.0f} s"
     return (
-        f"{state['status']}: test accuracy {state['test_accuracy']:.4f} after {state['epochs']} "
-        f"epochs (best {state['best_test_accuracy']:.4f}), {state['seconds']:.0f} s"
+        f"{state['status']}: test accuracy {state['test_accuracy']:.4f} after "
+        f"{_epochs(state['epochs'])} (best {state['best_test_accuracy']:.4f}), "
+        f"{state['seconds']:.0f} s"
     )
+
+
+def _epochs(number: int) -> str:
+    return f"{number} epoch{'s' * (number > 1)}"

@@ -89,7 +89,7 @@ class Sweep:
         """Say what will be done, and return the runs to train, those half done first."""
         statuses = {run_id(c): RunFolder.of(c).status for c in self.configs}
         pending = [c for c in self.configs if c.rerun or statuses[run_id(c)] not in ENDED]
-        half_done = [c for c in pending if statuses[run_id(c)] == "running"]
+        half_done = [c for c in pending if statuses[run_id(c)] == "interrupted"]
         counts = f"{len(self.configs) - len(pending)} finished before"
         if half_done:
             counts += f", {len(half_done)} half done"

@@ -26,13 +26,9 @@ class Record:
 
     config: RunConfig
     folder: RunFolder
+    status: str
     state: dict[str, Any]
     rows: list[dict[str, Any]]
-
-    @property
-    def status(self) -> str:
-        """pending, running, complete, diverged or failed."""
-        return str(self.state["status"])
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,8 @@ class Group:
 
 def read_record(folder: RunFolder) -> Record:
     """Read a run's folder."""
-    return Record(folder.read_config(), folder, folder.read_state(), folder.read_metrics())
+    state, rows = folder.read_state(), folder.read_metrics()
+    return Record(folder.read_config(), folder, folder.status, state, rows)
 
 
 def read_sweep(sweep: Path) -> list[Record]:

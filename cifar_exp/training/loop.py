@@ -132,13 +132,16 @@ class Training:
         self.history = [EpochMetrics.from_json(row) for row in state["history"]]
 
     @torch.inference_mode()
-    def predict(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the logits `(B, classes)` and labels `(B,)` of the test set, batch by batch."""
+    def logits(self, images: Tensor) -> Tensor:
+        """Return what the network makes of normalised images, without dropout.
+
+        Shape:
+            images `(N, 3, H, W)`, result `(N, classes)`.
+        """
         self.model.eval()
-        for images, labels in self.batches.test():
-            with self._autocast():
-                logits = self.model(images)
-            yield logits.float(), labels
+        with self._autocast():
+            logits: Tensor = self.model(images)
+        return logits.float()
 
     def _training_batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         seed = self.config.seed
@@ -162,7 +165,8 @@ class Training:
         if skip:
             return math.nan, math.nan
         sums = MetricSums(self.compute.device)
-        for logits, labels in self.predict():
+        for images, labels in self.batches.test():
+            logits = self.logits(images)
             sums.add(functional.cross_entropy(logits, labels), logits, labels)
         return sums.means()
 

@@ -39,7 +39,7 @@ def kill_after_epoch(train: CommandLine, epoch: int, number: int, *overrides: st
     return process.returncode
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def uninterrupted(tmp_path_factory) -> CommandLine:
     train = CommandLine(tmp_path_factory.mktemp("uninterrupted"))
     train.said = train(*LONG)

@@ -3,10 +3,12 @@
 import csv
 import json
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
-from tests.conftest import TINY, CommandLine, computed, read_state
+from tests.conftest import ROOT, TINY, CommandLine, computed, read_state
 
 
 def sweep_folder(train: CommandLine) -> Path:
@@ -31,6 +33,16 @@ def test_a_sweep_trains_every_point_once_and_ends_with_a_table(train: CommandLin
     assert {row["n"] for row in rows} == {"2"}
     listed = json.loads((sweep_folder(train) / "sweep.json").read_text())["runs"]
     assert [run["status"] for run in listed] == ["complete"] * 4
+
+    again = subprocess.run(
+        [sys.executable, "-m", "cifar_exp", "table", sweep_folder(train)],
+        cwd=train.folder,
+        env=train.environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert again.strip() in said
 
     # a second sweep takes the runs that it shares with the first from there
     said = train("-m", *TINY, "lr=0.1,0.001")
@@ -70,7 +82,7 @@ def test_an_interrupted_sweep_is_finished_by_the_same_command(train: CommandLine
     out, err = process.communicate(timeout=60)
     assert process.returncode == 143, out + err
     assert "the same command goes on where this one stopped" in err
-    assert "pending" in out  # the table shows what is left
+    assert "pending" in out or "interrupted" in out  # the table shows what is left
     before = {run: computed(run) for run in train.runs.glob("*") if (run / "model.json").exists()}
 
     said = train(*command)
@@ -94,3 +106,15 @@ def test_edited_yaml_does_not_change_what_a_sweep_has_begun(train: CommandLine) 
     assert len(list(train.runs.glob("*/config.yaml"))) == 3
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
+
+
+def test_what_is_no_sweep_is_refused(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cifar_exp", "table", tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "expected the folder of a sweep" in done.stderr
+    assert len(done.stderr.splitlines()) <= 2

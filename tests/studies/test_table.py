@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ def record(accuracy: float | None, status: str = "complete", **settings) -> Reco
     config = RunConfig(**settings)
     state = {"status": status, "seconds": 10.0, "test_accuracy": accuracy}
     rows = [{"epoch": 1, "train_loss": 1.0, "test_accuracy": accuracy}]
-    return Record(config, RunFolder(Path("runs") / "x"), state, rows)
+    return Record(config, RunFolder(Path("runs") / "x"), status, state, rows)
 
 
 def rates(groups) -> list[float]:
@@ -94,9 +96,6 @@ def test_results_csv_has_a_line_a_run(tmp_path: Path) -> None:
 
 
 def test_the_table_needs_no_pytorch() -> None:
-    import subprocess
-    import sys
-
     code = "import sys, cifar_exp.studies.table; print(json.dumps('torch' in sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", f"import json; {code}"], capture_output=True, text=True, check=True
