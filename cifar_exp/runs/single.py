@@ -18,23 +18,16 @@ def train_one(config: RunConfig) -> RunResult:
     print(f"{what}, {choose_compute(config)}", flush=True)
     with stop_request() as stop:
         result = Runner(stop).run(config)
-    print(described(result))
+    print(outcome(result.folder) + " (finished before, not repeated)" * (not result.trained))
     print(f"{result.folder.path}: curves.png, predictions.png, model.safetensors, metrics.jsonl")
     if config.logger.tensorboard:
         print(f"tensorboard --logdir={config.paths.logs}")
     return result
 
 
-def described(result: RunResult) -> str:
-    """Return a line on how a run ended: status, accuracy, seconds."""
-    return outcome(result.folder) + ("" if result.trained else " (finished before, not repeated)")
-
-
 def outcome(folder: RunFolder) -> str:
-    """Return the status and numbers that a run's folder holds, in a line."""
+    """Return the status and numbers of a run that has ended, in a line."""
     state = folder.read_state()
-    if state["status"] == "failed":
-        return f"failed: {state['reason']}"
     if state["test_accuracy"] is None:
         return f"{state['status']} in epoch {state['epochs']}, {state['seconds']:.0f} s"
     return (

@@ -16,7 +16,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.runs.files import write_json
 from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.runs.progress import show_warnings
-from cifar_exp.runs.runner import RunError, Runner, preflight
+from cifar_exp.runs.runner import Runner, preflight
 from cifar_exp.runs.single import outcome
 from cifar_exp.runs.stopping import stop_request
 from cifar_exp.studies.table import as_text, ranked, read_sweep, varied, write_csv
@@ -44,9 +44,7 @@ def run_sweep(configs: Sequence[RunConfig]) -> list[float | None]:
     sweep = Sweep(list({run_id(config): config for config in configs}.values()))
     failed = sweep.run()
     if failed:
-        raise UserError(
-            f"{failed} of {len(sweep.configs)} runs failed; the same command tries again"
-        )
+        raise UserError(f"{failed} of {len(sweep.runs)} runs failed; the same command tries again")
     return [RunFolder.of(config).read_state().get("test_accuracy") for config in configs]
 
 
@@ -58,7 +56,7 @@ class Sweep:
     """
 
     def __init__(self, configs: list[RunConfig]) -> None:
-        self.configs = configs
+        self.runs = [(config, RunFolder.of(config)) for config in configs]
         ids = sorted(run_id(config) for config in configs)
         name = ",".join(key.split(".")[-1] for key in varied(configs)) or "sweep"
         digest = hashlib.sha256(" ".join(ids).encode()).hexdigest()[:10]
@@ -70,50 +68,46 @@ class Sweep:
         pending = self._announce()
         failed = 0
         self.folder.mkdir(parents=True, exist_ok=True)
-        for config in pending:
-            RunFolder.of(config).claim(config)
+        for config, folder in pending:
+            folder.claim(config)  # from now on, edited YAML changes nothing
         self._write()
-        epochs = sum(config.training.epochs for config in pending)
+        epochs = sum(config.training.epochs for config, _ in pending)
         with stop_request() as stop, SweepBar(len(pending), epochs) as bar:
             runner = Runner(stop, bar.epoch_done, bar_position=1)
             try:
-                for number, config in enumerate(pending, 1):
+                for number, (config, folder) in enumerate(pending, 1):
                     stop()
-                    failed += self._train(runner, config, number, bar)
+                    told = self._train(runner, config, folder)
+                    failed += told.startswith("failed")
+                    bar.run_done(number, f"{folder.path.name}: {told}")
                     self._write()
             finally:
                 self._write_table()
         return failed
 
-    def _announce(self) -> list[RunConfig]:
+    def _announce(self) -> list[tuple[RunConfig, RunFolder]]:
         """Say what will be done, and return the runs to train, those half done first."""
-        statuses = {run_id(c): RunFolder.of(c).status for c in self.configs}
-        pending = [c for c in self.configs if c.rerun or statuses[run_id(c)] not in ENDED]
-        half_done = [c for c in pending if statuses[run_id(c)] == "interrupted"]
-        counts = f"{len(self.configs) - len(pending)} finished before"
-        if half_done:
-            counts += f", {len(half_done)} half done"
-        print(f"sweep of {len(self.configs)} runs ({counts}): {self.folder}", flush=True)
-        return half_done + [config for config in pending if config not in half_done]
+        statuses = {folder: folder.status for _, folder in self.runs}
+        pending = [run for run in self.runs if run[0].rerun or statuses[run[1]] not in ENDED]
+        pending.sort(key=lambda run: statuses[run[1]] != "interrupted")
+        half_done = sum(statuses[folder] == "interrupted" for _, folder in pending)
+        counts = f"{len(self.runs) - len(pending)} finished before"
+        counts += f", {half_done} half done" * (half_done > 0)
+        print(f"sweep of {len(self.runs)} runs ({counts}): {self.folder}", flush=True)
+        return pending
 
-    def _train(self, runner: Runner, config: RunConfig, number: int, bar: "SweepBar") -> bool:
-        """Train one run, tell at once how it ended, and return whether it failed."""
-        folder = RunFolder.of(config)
+    def _train(self, runner: Runner, config: RunConfig, folder: RunFolder) -> str:
+        """Train one run, and return how it ended: a line that begins with its status."""
         try:
             runner.run(config)
-            told, failed = outcome(folder), False
-        except RunError:
-            told, failed = outcome(folder), True
         except UserError as error:
-            told, failed = f"failed: {error}", True
-        bar.run_done(number, f"{folder.path.name}: {told}")
-        return failed
+            return f"failed: {error}"
+        return outcome(folder)
 
     def _write(self) -> None:
         runs = [
             {"run_id": run_id(config), "folder": folder.path.name, "status": folder.status}
-            for config in self.configs
-            for folder in [RunFolder.of(config)]
+            for config, folder in self.runs
         ]
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         write_json(self.folder / "sweep.json", {"command": command, "runs": runs})

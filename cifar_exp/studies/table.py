@@ -19,6 +19,9 @@ from cifar_exp.runs.files import write_atomically
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.studies.statistics import Estimate, estimate
 
+_METRICS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
+_RUN = ("best_test_accuracy", "seconds", "peak_memory_bytes", "reason")
+
 
 @dataclass(frozen=True)
 class Record:
@@ -105,21 +108,13 @@ def ranked(records: Sequence[Record]) -> list[Group]:
 def varied(configs: Sequence[RunConfig]) -> list[str]:
     """Return the keys in which runs differ, but for the seed.
 
-    A setting that only some of the runs have, such as `optimizer.momentum`, counts if the kind
-    of its section is not what tells the runs apart.
+    A setting that only some of the runs have, such as `optimizer.momentum`, counts if those differ.
     """
-    flat = [settings(config) for config in configs]
-    keys = dict.fromkeys(key for one in flat for key in one if key != "seed")
-    return [
-        key
-        for key in keys
-        if len({str(one.get(key, "")) for one in flat}) > 1
-        and (all(key in one for one in flat) or _differs_within_kind(key, flat))
-    ]
-
-
-def _differs_within_kind(key: str, flat: Sequence[dict[str, Any]]) -> bool:
-    return len({str(one[key]) for one in flat if key in one}) > 1
+    values: dict[str, set[str]] = defaultdict(set)
+    for config in configs:
+        for key, value in settings(config).items():
+            values[key].add(str(value))
+    return [key for key, different in values.items() if len(different) > 1 and key != "seed"]
 
 
 def as_text(groups: Sequence[Group]) -> str:
@@ -161,41 +156,30 @@ def _short(keys: Sequence[str]) -> list[str]:
 def write_csv(path: Path, groups: Sequence[Group]) -> None:
     """Write results.csv: a line a run, with the rank and estimate of its configuration."""
     keys = varied([record.config for group in groups for record in group.records])
+    rows = [
+        _csv_row(rank, group, record, keys)
+        for rank, group in enumerate(groups, 1)
+        for record in group.records
+    ]
     text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(
-        [
-            "rank",
-            *keys,
-            "seed",
-            "status",
-            *_METRICS,
-            *_RUN,
-            "mean_test_accuracy",
-            "interval_half_width",
-            "n",
-            "folder",
-        ]
-    )
-    for rank, group in enumerate(groups, 1):
-        mean = group.accuracy
-        summary = ["", "", 0] if mean is None else [mean.mean, mean.half_width, mean.n]
-        for record in group.records:
-            last = record.rows[-1] if record.rows else {}
-            writer.writerow(
-                [
-                    rank,
-                    *_varied_values(group, keys),
-                    record.config.seed,
-                    record.status,
-                    *(last.get(name, "") for name in _METRICS),
-                    *(record.state.get(name, "") for name in _RUN),
-                    *summary,
-                    record.folder.path,
-                ]
-            )
+    writer = csv.DictWriter(text, rows[0].keys())
+    writer.writeheader()
+    writer.writerows(rows)
     write_atomically(path, lambda file: file.write_text(text.getvalue(), "utf-8", newline=""))
 
 
-_METRICS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
-_RUN = ("best_test_accuracy", "seconds", "peak_memory_bytes", "reason")
+def _csv_row(rank: int, group: Group, record: Record, keys: Sequence[str]) -> dict[str, Any]:
+    last = record.rows[-1] if record.rows else {}
+    estimated = group.accuracy
+    return {
+        "rank": rank,
+        **dict(zip(keys, _varied_values(group, keys), strict=True)),
+        "seed": record.config.seed,
+        "status": record.status,
+        **{name: last.get(name) for name in _METRICS},
+        **{name: record.state.get(name) for name in _RUN},
+        "mean_test_accuracy": estimated.mean if estimated else None,
+        "interval_half_width": estimated.half_width if estimated and estimated.n > 1 else None,
+        "n": estimated.n if estimated else 0,
+        "folder": record.folder.path,
+    }
