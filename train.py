@@ -2,7 +2,6 @@
 
 import os
 import sys
-import traceback
 from collections.abc import Callable
 
 import hydra
@@ -10,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from cifar_exp.config.command_line import MISTAKES, explain, with_dotted_keys
+from cifar_exp.config.command_line import explain, is_mistake, with_dotted_keys
 from cifar_exp.config.load import load_config
 from cifar_exp.runs.stopping import Interrupted
 
@@ -39,9 +38,9 @@ def exit_status(action: Callable[[], object]) -> int:
     except (Interrupted, KeyboardInterrupt) as stop:
         print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
         return getattr(stop, "exit_status", 130)
-    except MISTAKES as error:
-        if shows_tracebacks:
-            traceback.print_exc()
+    except Exception as error:
+        if shows_tracebacks or not is_mistake(error):
+            raise
         print(explain(error), file=sys.stderr)
         return 1
     return 0

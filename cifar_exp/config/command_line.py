@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import traceback
 import types
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -26,9 +27,6 @@ SHORT_NAMES = {
     "epochs": "training.epochs",
 }
 
-# What is wrong with a command and not with the program.
-MISTAKES = (UserError, HydraException, OmegaConfBaseException)
-
 
 def with_dotted_keys(arguments: Sequence[str]) -> list[str]:
     """Give numbers set by a short name their dotted key: `lr=0.03` becomes `optimizer.lr=0.03`.
@@ -46,13 +44,15 @@ def with_dotted_keys(arguments: Sequence[str]) -> list[str]:
     """
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]
-    known, unknown = parser.parse_known_args(list(arguments))
+    # intermixed: options may stand between the overrides
+    known, unknown = parser.parse_known_intermixed_args(list(arguments))
     if unknown:
         _refuse(f"{unknown[0]}: there is no such option")
     modes = [known.run, known.multirun, known.cfg, known.info, known.shell_completion]
     if sum(map(bool, modes)) > 1:
         _refuse("expected one of --run, --multirun, --cfg, --info and --shell-completion")
-    return [_with_dotted_key(a) if a in known.overrides else a for a in arguments]
+    options = [argument for argument in arguments if argument not in known.overrides]
+    return options + [_with_dotted_key(override) for override in known.overrides]
 
 
 def _refuse(message: str) -> NoReturn:
@@ -67,13 +67,17 @@ def _with_dotted_key(argument: str) -> str:
         override = OverridesParser.create().parse_override(argument)
     except HydraException:
         return argument  # Hydra parses it again and tells what is wrong
-    values = list(_values(override))
-    numbers = [isinstance(value, int | float) for value in values]
+    numbers = [not _is_word(value) for value in _values(override)]
     if override.type is not OverrideType.CHANGE or not any(numbers):
         return argument
     if not all(numbers):
         raise UserError(f"{argument}: give either numbers or the names of levels, not both")
     return f"{SHORT_NAMES[name]}={value}"
+
+
+def _is_word(value: Any) -> bool:
+    words = value if isinstance(value, list) else [value]
+    return all(isinstance(word, str) for word in words)
 
 
 def _values(override: Override) -> Iterable[Any]:
@@ -84,12 +88,24 @@ def _values(override: Override) -> Iterable[Any]:
     return [] if override.is_sweep_override() else [override.value()]
 
 
+def is_mistake(error: Exception) -> bool:
+    """Tell whether a command is wrong and not the program."""
+    if isinstance(error, UserError | HydraException | OmegaConfBaseException):
+        return True
+    # Hydra raises ValueError, TypeError and others as well for what it cannot compose
+    innermost = traceback.extract_tb(error.__traceback__)[-1].filename
+    return bool({"hydra", "omegaconf"} & set(Path(innermost).parts))
+
+
 def explain(error: Exception) -> str:
     """Say in one or two lines what is wrong with a command that was refused."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: expected KEY=VALUE, such as lr=0.01"
+        return (
+            f"{error.override}: expected KEY=VALUE, such as lr=0.01; "
+            "a value with special characters needs quotes: 'KEY=\"VALUE\"'"
+        )
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _explain_option(error)
     if ambiguous := re.match(r"Ambiguous value for argument '(.*)'", str(error)):

@@ -89,7 +89,8 @@ def _in_one_line(problem: Any) -> str:
         case "missing":
             return f"{key}: a value is needed, such as {key}=VALUE"
         case "extra_forbidden":
-            return f"{key}: there is no such setting"
+            hint = "; its file lacks the first line `# @package _global_`" * (key == "experiment")
+            return f"{key}: there is no such setting{hint}"
         case "union_tag_invalid":
             expected, given = problem["ctx"]["expected_tags"], problem["ctx"]["tag"]
             return f"{key}.name: expected one of {expected}, got '{given}'"

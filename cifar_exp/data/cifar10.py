@@ -37,9 +37,7 @@ def load(root: Path) -> Dataset:
     Raises:
         UserError: if files are altered, cannot be downloaded or cannot be written.
     """
-    folder = root / CIFAR10.base_folder
-    if not folder.exists():
-        _provide(root)
+    provide(root)
     try:
         train, test = CIFAR10(root, train=True), CIFAR10(root, train=False)
     except RuntimeError as error:  # torchvision does not say which file
@@ -51,8 +49,14 @@ def _split(source: CIFAR10) -> Split:
     return Split(torch.from_numpy(source.data).contiguous(), torch.tensor(source.targets))
 
 
-def _provide(root: Path) -> None:
-    """Put the extracted files into the root, all or none."""
+def provide(root: Path) -> None:
+    """Extract or download the files if they are not there; all of them or none.
+
+    Raises:
+        UserError: if they cannot be had or cannot be written.
+    """
+    if (root / CIFAR10.base_folder).exists():
+        return
     try:
         root.mkdir(parents=True, exist_ok=True)
         # a second process waits here and then finds the files

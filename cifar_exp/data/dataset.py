@@ -87,8 +87,10 @@ def load(config: Data, cache: Path) -> Dataset:
 def check(config: Data) -> None:
     """Look, without reading an image, whether the settings can work; for before a sweep.
 
+    CIFAR-10 is downloaded here if it is not there.
+
     Raises:
-        UserError: if a folder or class of `image_folder` is missing, or a limit is too low.
+        UserError: if files, a folder or a class are missing, or a limit is too low.
     """
     classes = 10  # of cifar10 and synthetic
     if isinstance(config, ImageFolder):
@@ -97,6 +99,10 @@ def check(config: Data) -> None:
         classes = len(image_folder.find_classes(Path(config.root).expanduser()))
     _check_limit(config.limit_train, classes, "data.limit_train")
     _check_limit(config.limit_test, classes, "data.limit_test")
+    if isinstance(config, Cifar10):
+        from cifar_exp.data import cifar10
+
+        cifar10.provide(Path(config.root).expanduser())
 
 
 def balanced(split: Split, limit: int | None, key: str) -> Split:

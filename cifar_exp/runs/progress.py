@@ -20,18 +20,18 @@ class RunBar:
     Quiet where standard error is not a terminal.
 
     Args:
-        name: of the run.
+        label: a word or two that tells the run from others.
         steps: done before, by a run that is resumed.
         total_steps: of the whole run.
         position: line of the bar, from 0.
     """
 
-    def __init__(self, name: str, steps: int, total_steps: int, position: int) -> None:
+    def __init__(self, label: str, steps: int, total_steps: int, position: int) -> None:
         self._bar: tqdm[NoReturn] = tqdm(
-            desc=name,
+            desc=label,
             total=total_steps,
             initial=steps,
-            unit="step",
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
             position=position,
             leave=False,
             dynamic_ncols=True,
@@ -44,7 +44,7 @@ class RunBar:
             self._bar.update(event.steps - self._bar.n)
         else:
             self._bar.set_postfix_str(
-                f"epoch {event.epoch}: train loss {event.train_loss:.3f}, "
+                f"epoch {event.epoch}: loss {event.train_loss:.3f}, "
                 f"test accuracy {event.test_accuracy:.3f}"
             )
 

@@ -63,11 +63,12 @@ class Runner:
         self._bar_position = bar_position
         self._loaded: tuple[dict[str, Any], Dataset, str] | None = None
 
-    def run(self, config: RunConfig) -> RunResult:
+    def run(self, config: RunConfig, label: str) -> RunResult:
         """Bring one run to its end, from wherever it stands.
 
         Args:
             config: checked settings.
+            label: of the progress bar.
 
         Returns:
             Its folder and status, complete or diverged.
@@ -88,13 +89,13 @@ class Runner:
                 folder.claim(config)
                 shutil.rmtree(_logs(config, folder), ignore_errors=True)  # only a mirror
             with log_to(folder.log_file):
-                return RunResult(folder, self._recorded(config, folder), trained=True)
+                return RunResult(folder, self._recorded(config, folder, label), trained=True)
 
-    def _recorded(self, config: RunConfig, folder: RunFolder) -> str:
+    def _recorded(self, config: RunConfig, folder: RunFolder, label: str) -> str:
         """Train, and keep in run.json how it ended."""
         state = {"run_id": run_id(config), "config_id": config_id(config), "name": run_name(config)}
         try:
-            return self._train(config, folder, state)
+            return self._train(config, folder, state, label)
         except Interrupted as interruption:
             log.info("interrupted by %s; the same command goes on", interruption)
             raise
@@ -105,7 +106,9 @@ class Runner:
             folder.write_state(previous | state | {"status": "failed", "reason": reason})
             raise RunError(reason) from error
 
-    def _train(self, config: RunConfig, folder: RunFolder, state: dict[str, Any]) -> str:
+    def _train(
+        self, config: RunConfig, folder: RunFolder, state: dict[str, Any], label: str
+    ) -> str:
         before = folder.read_state()
         compute = _as_before(choose_compute(config), before)
         if compute.threads:
@@ -123,7 +126,7 @@ class Runner:
         }
         folder.write_state(state)
         log.info("%s on %s: %s", config.model.name, config.data.name, compute)
-        self._epochs(training, folder, checkpoints)
+        self._epochs(training, folder, checkpoints, label)
         write_outputs(folder.path, training, dataset)
         status = "diverged" if training.diverged else "complete"
         folder.write_state(state | {"status": status, "ended": _now()} | _summary(training))
@@ -131,7 +134,9 @@ class Runner:
         log.info("%s after %d epochs", status, len(training.history))
         return status
 
-    def _epochs(self, training: Training, folder: RunFolder, checkpoints: Checkpoints) -> None:
+    def _epochs(
+        self, training: Training, folder: RunFolder, checkpoints: Checkpoints, label: str
+    ) -> None:
         """Drive the loop; keep every epoch's metrics before the next one starts."""
         epochs = len(training.history)
         mirror = (
@@ -140,7 +145,7 @@ class Runner:
             else None
         )
         steps = epochs * training.batches.steps_per_epoch
-        bar = RunBar(folder.path.name, steps, training.total_steps, self._bar_position)
+        bar = RunBar(label, steps, training.total_steps, self._bar_position)
         try:
             for event in training.run():
                 bar.show(event)

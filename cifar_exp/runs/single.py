@@ -17,7 +17,7 @@ def train_one(config: RunConfig) -> RunResult:
     print(f"run {run_name(config)} ({run_id(config)})")
     print(f"{what}, {choose_compute(config)}", flush=True)
     with stop_request() as stop:
-        result = Runner(stop).run(config)
+        result = Runner(stop).run(config, label="training")
     print(outcome(result.folder) + " (finished before, not repeated)" * (not result.trained))
     print(f"{result.folder.path}: curves.png, predictions.png, model.safetensors, metrics.jsonl")
     if config.logger.tensorboard:

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from cifar_exp.config.identity import run_id
+from cifar_exp.config.identity import run_id, run_name, settings
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.runs.files import write_json
@@ -19,7 +19,7 @@ from cifar_exp.runs.progress import show_warnings
 from cifar_exp.runs.runner import Runner, preflight
 from cifar_exp.runs.single import outcome
 from cifar_exp.runs.stopping import stop_request
-from cifar_exp.studies.table import as_text, ranked, read_sweep, varied, write_csv
+from cifar_exp.studies.table import as_text, ranked, read_sweep, short_names, varied, write_csv
 from cifar_exp.training.metrics import EpochMetrics
 
 
@@ -58,7 +58,8 @@ class Sweep:
     def __init__(self, configs: list[RunConfig]) -> None:
         self.runs = [(config, RunFolder.of(config)) for config in configs]
         ids = sorted(run_id(config) for config in configs)
-        name = ",".join(key.split(".")[-1] for key in varied(configs)) or "sweep"
+        self._varied = varied(configs)
+        name = ",".join(short_names(self._varied)) or "sweep"
         digest = hashlib.sha256(" ".join(ids).encode()).hexdigest()[:10]
         # the same runs are the same sweep, so the same command finds its folder again
         self.folder = Path(configs[0].paths.results) / f"{name[:80]}-{digest}"
@@ -72,17 +73,17 @@ class Sweep:
             folder.claim(config)  # from now on, edited YAML changes nothing
         self._write()
         epochs = sum(config.training.epochs for config, _ in pending)
-        with stop_request() as stop, SweepBar(len(pending), epochs) as bar:
-            runner = Runner(stop, bar.epoch_done, bar_position=1)
-            try:
+        try:
+            with stop_request() as stop, SweepBar(len(pending), epochs) as bar:
+                runner = Runner(stop, bar.epoch_done, bar_position=1)
                 for number, (config, folder) in enumerate(pending, 1):
                     stop()
                     told = self._train(runner, config, folder)
                     failed += told.startswith("failed")
-                    bar.run_done(number, f"{folder.path.name}: {told}")
+                    bar.run_done(number, f"{self._label(config)}: {told}")
                     self._write()
-            finally:
-                self._write_table()
+        finally:
+            self._write_table()
         return failed
 
     def _announce(self) -> list[tuple[RunConfig, RunFolder]]:
@@ -99,10 +100,19 @@ class Sweep:
     def _train(self, runner: Runner, config: RunConfig, folder: RunFolder) -> str:
         """Train one run, and return how it ended: a line that begins with its status."""
         try:
-            runner.run(config)
+            runner.run(config, self._label(config))
         except UserError as error:
             return f"failed: {error}"
         return outcome(folder)
+
+    def _label(self, config: RunConfig) -> str:
+        """Say what tells a run from the others of the sweep: `lr=0.1 seed=2`."""
+        flat = settings(config)
+        names = zip(short_names(self._varied), self._varied, strict=True)
+        words = [f"{name}={flat[key]}" for name, key in names if key in flat]
+        if len({other.seed for other, _ in self.runs}) > 1:
+            words.append(f"seed={config.seed}")
+        return " ".join(words) or run_name(config)
 
     def _write(self) -> None:
         runs = [

@@ -117,6 +117,12 @@ def varied(configs: Sequence[RunConfig]) -> list[str]:
     return [key for key, different in values.items() if len(different) > 1 and key != "seed"]
 
 
+def short_names(keys: Sequence[str]) -> list[str]:
+    """Leave out the section of each key where the last part alone is unique."""
+    last = [key.split(".")[-1] for key in keys]
+    return [short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)]
+
+
 def as_text(groups: Sequence[Group]) -> str:
     """Return the table for the terminal: a line a configuration, best first."""
     keys = varied([record.config for group in groups for record in group.records])
@@ -130,7 +136,7 @@ def as_text(groups: Sequence[Group]) -> str:
         ]
         for number, group in enumerate(groups, 1)
     ]
-    header = ["", *_short(keys), "test accuracy", "95 % interval", "n", "status", "seconds"]
+    header = ["", *short_names(keys), "test accuracy", "95 % interval", "n", "status", "seconds"]
     return tabulate(rows, header, disable_numparse=True)
 
 
@@ -145,12 +151,6 @@ def _accuracy_cells(group: Group) -> list[str]:
         return ["", "", "0"]
     interval = "" if accuracy.n == 1 else f"± {accuracy.half_width:.4f}"
     return [f"{accuracy.mean:.4f}", interval, str(accuracy.n)]
-
-
-def _short(keys: Sequence[str]) -> list[str]:
-    """Leave out the section where the last part alone is unique."""
-    last = [key.split(".")[-1] for key in keys]
-    return [short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)]
 
 
 def write_csv(path: Path, groups: Sequence[Group]) -> None:

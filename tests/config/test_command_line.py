@@ -32,6 +32,11 @@ MISTAKES = {
     "-m lr=0.1,abc": "give either numbers or the names of levels, not both",
     "-m optimizer.lr=0.1,abc": "in the run optimizer.lr=abc",
     "--run --multirun": "expected one of --run, --multirun",
+    "epochs=null": "training.epochs: expected an integer, got null",
+    "dropout=[0.5]": "model.dropout: expected a number, got [0.5]",
+    "+lr=0.1": "Config group override must be a string or a list",
+    "model=null": "Config group override must be a string or a list",
+    "data.root=~/photos": "a value with special characters needs quotes",
 }
 
 
@@ -89,7 +94,7 @@ def test_the_settings_are_shown_without_importing_pytorch(train) -> None:
         ("lr=high", "lr=high"),
         ("lr=high,low", "lr=high,low"),
         ("lr=glob(*)", "lr=glob(*)"),
-        ("lr=null", "lr=null"),
+        ("lr=[high]", "lr=[high]"),
         ("seed=1", "seed=1"),
     ],
 )
@@ -99,3 +104,27 @@ def test_numbers_reach_their_dotted_key_and_words_their_group(typed: str, unders
 
 def test_values_of_options_are_left_alone() -> None:
     assert with_dotted_keys(["--config-name", "lr=0.1"]) == ["--config-name", "lr=0.1"]
+
+
+def test_options_may_stand_between_overrides() -> None:
+    typed = ["experiment=demo", "-m", "lr=0.1,0.2"]
+    assert with_dotted_keys(typed) == ["-m", "experiment=demo", "optimizer.lr=0.1,0.2"]
+
+
+def test_an_experiment_without_its_first_line_is_told(train) -> None:
+    (train.folder / "experiment").mkdir()
+    (train.folder / "experiment" / "mine.yaml").write_text("seed: 1")
+    said = train("--config-dir", str(train.folder), "experiment=mine", status=1)
+    assert "its file lacks the first line `# @package _global_`" in said
+
+
+def test_cifar10_that_cannot_be_had_is_told_before_anything_is_begun(train) -> None:
+    # a proxy on a port that nobody listens to: no network, as far as urllib can tell
+    train.environment |= {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+    train.environment |= {"no_proxy": "", "NO_PROXY": "", "HTTPS_PROXY": "http://127.0.0.1:9"}
+    said = train("-m", "seed=0,1", status=1)
+    assert "cannot download CIFAR-10 from https://" in said
+    assert "Put cifar-10-python.tar.gz" in said
+    assert "data=synthetic or data=image_folder" in said
+    assert len(said.strip().splitlines()) == 3
+    assert not train.runs.exists()
