@@ -1,6 +1,7 @@
 """Train one run, or with -m a sweep of runs: `python train.py -m lr=0.1,0.01,0.001`."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -53,6 +54,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until training starts, Ctrl-C simply ends it
     shows_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then leaves errors to this file
     sys.exit(exit_status(main))

@@ -92,9 +92,11 @@ def is_mistake(error: Exception) -> bool:
     """Tell whether a command is wrong and not the program."""
     if isinstance(error, UserError | HydraException | OmegaConfBaseException):
         return True
-    # Hydra raises ValueError, TypeError and others as well for what it cannot compose
-    innermost = traceback.extract_tb(error.__traceback__)[-1].filename
-    return bool({"hydra", "omegaconf"} & set(Path(innermost).parts))
+    # Hydra raises ValueError, OSError and others as well for what it cannot compose; then no line
+    # of this package is among those that were running
+    package = Path(__file__).parents[1]
+    frames = traceback.extract_tb(error.__traceback__)
+    return not any(package in Path(frame.filename).parents for frame in frames)
 
 
 def explain(error: Exception) -> str:

@@ -90,15 +90,26 @@ def check(config: Data) -> None:
     CIFAR-10 is downloaded here if it is not there.
 
     Raises:
-        UserError: if files, a folder or a class are missing, or a limit is too low.
+        UserError: if files, a folder or a class are missing, a limit is too low, or a batch is
+            larger than the training set.
     """
-    classes = 10  # of cifar10 and synthetic
-    if isinstance(config, ImageFolder):
-        from cifar_exp.data import image_folder
+    match config:
+        case Cifar10():
+            classes, train_size = 10, 50_000
+        case ImageFolder():
+            from cifar_exp.data import image_folder
 
-        classes = len(image_folder.find_classes(Path(config.root).expanduser()))
+            classes, train_size = image_folder.count(Path(config.root).expanduser())
+        case Synthetic():
+            classes, train_size = 10, config.train_size
     _check_limit(config.limit_train, classes, "data.limit_train")
     _check_limit(config.limit_test, classes, "data.limit_test")
+    train_size = min(train_size, config.limit_train or train_size)
+    if config.batch_size > train_size:
+        raise UserError(
+            f"data.batch_size: expected at most the {train_size} training images, "
+            f"got {config.batch_size}"
+        )
     if isinstance(config, Cifar10):
         from cifar_exp.data import cifar10
 

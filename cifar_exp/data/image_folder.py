@@ -85,6 +85,16 @@ def find_classes(root: Path) -> list[str]:
     return train
 
 
+def count(root: Path) -> tuple[int, int]:
+    """Return the number of classes and of training images.
+
+    Raises:
+        UserError: if a folder or class is missing or empty.
+    """
+    classes = find_classes(root)
+    return len(classes), sum(len(_find_images(root / "train" / name)) for name in classes)
+
+
 def _refuse_missing(expected: list[str], found: list[str], folder: Path) -> None:
     for name in expected:
         if name not in found:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 _COLUMNS = 10
 _MISTAKE_COLOUR = "#D55E00"
+_LONGEST_TITLE = 14  # characters that fit above an image
 
 
 def draw_predictions(
@@ -31,6 +32,7 @@ def draw_predictions(
     Shape:
         images `(N, H, W, 3)`.
     """
+    classes = [_fitting(name) for name in classes]
     titles, frames = [], []
     for truth, guess in zip(labels, predicted, strict=True):
         wrong = truth != guess
@@ -38,7 +40,8 @@ def draw_predictions(
         frames.append(_MISTAKE_COLOUR if wrong else None)
     right = sum(frame is None for frame in frames)
     headline = f"{right} of {len(labels)} test images right; framed: predicted, not true class"
-    return _draw_sheet(images, titles, frames, headline)
+    columns = min(_COLUMNS, max(5, len(images)))  # five are as wide as the headline
+    return _draw_sheet(images, titles, frames, headline, columns)
 
 
 def draw_contact_sheet(
@@ -68,12 +71,16 @@ def draw_contact_sheet(
     return _draw_sheet(images[order], titles, [None] * len(order), "", columns=len(classes))
 
 
+def _fitting(name: str) -> str:
+    return name if len(name) <= _LONGEST_TITLE else name[: _LONGEST_TITLE - 1] + "…"
+
+
 def _draw_sheet(
     images: NDArray[np.uint8],
     titles: Sequence[str],
     frames: Sequence[str | None],
     headline: str,
-    columns: int = _COLUMNS,
+    columns: int,
 ) -> Figure:
     """Lay the images out on one pair of axes, a unit a cell: forty pairs would take seconds."""
     rows = -(-len(images) // columns)

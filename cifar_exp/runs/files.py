@@ -14,11 +14,15 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         path: where the file goes; its folder exists.
         write: writes everything to the temporary path that it is given.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    write(temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    # two processes that write the same file must not share the temporary one
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
 
 

@@ -17,7 +17,13 @@ from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.runs.files import write_atomically, write_json
 
+# A look at a lock holds it for a moment, which is not to be taken for a run.
+_LOCK_TIMEOUT_SECONDS = 1.0
 ENDED = ("complete", "diverged")  # such a run is not trained again
+
+
+class BusyError(UserError):
+    """Another process is training this run."""
 
 
 @dataclass(frozen=True)
@@ -140,16 +146,20 @@ class RunFolder:
         """Hold the folder for one writer; the kernel frees it when the process ends, however.
 
         Raises:
-            UserError: another process holds it, or the folder cannot be written.
+            BusyError: another process holds it.
         """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._lock_file)
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with FileLock(self._lock_file, timeout=0):
-                yield
+            lock.acquire(timeout=_LOCK_TIMEOUT_SECONDS)
         except Timeout as error:
-            raise UserError(
+            raise BusyError(
                 f"{self.path}: another process is training this run; wait for it, or stop it"
             ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def set_aside(self) -> None:
         """Keep what the folder holds as .replaced inside it, for a run that is trained again."""

@@ -1,5 +1,6 @@
 """What a finished run leaves behind: the model and the pictures."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,10 @@ def write_outputs(folder: Path, training: Training, dataset: Dataset) -> None:
 
 def save_figure(figure: Any, path: Path) -> None:
     """Save a figure as PNG, whatever the ending of the path."""
-    figure.savefig(path, format="png", dpi=120)
+    with warnings.catch_warnings():
+        # a class name in a script that the font lacks shows as boxes; that is all
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(path, format="png", dpi=120)
 
 
 def _write_model(folder: Path, training: Training, dataset: Dataset) -> None:

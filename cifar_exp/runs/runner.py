@@ -2,12 +2,12 @@
 
 import dataclasses
 import logging
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -189,14 +189,15 @@ def preflight(config: RunConfig) -> None:
 
 
 def _check_writable(folder: Path) -> None:
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
         raise UserError(
-            f"{folder}: expected a folder that can be written, but {existing} cannot; "
+            f"{folder}: expected a folder that can be written ({error.strerror}); "
             "choose others with paths.results=FOLDER and paths.logs=FOLDER"
-        )
+        ) from error
 
 
 def _as_before(chosen: Compute, before: dict[str, Any]) -> Compute:

@@ -19,7 +19,9 @@ def train_one(config: RunConfig) -> RunResult:
     with stop_request() as stop:
         result = Runner(stop).run(config, label="training")
     print(outcome(result.folder) + " (finished before, not repeated)" * (not result.trained))
-    print(f"{result.folder.path}: curves.png, predictions.png, model.safetensors, metrics.jsonl")
+    names = ("curves.png", "predictions.png", "model.safetensors", "metrics.jsonl")
+    written = [name for name in names if (result.folder.path / name).exists()]
+    print(f"{result.folder.path}: {', '.join(written)}")
     if config.logger.tensorboard:
         print(f"tensorboard --logdir={config.paths.logs}")
     return result

@@ -4,6 +4,7 @@ import hashlib
 import shlex
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -14,7 +15,7 @@ from cifar_exp.config.identity import run_id, run_name, settings
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.runs.files import write_json
-from cifar_exp.runs.folder import ENDED, RunFolder
+from cifar_exp.runs.folder import ENDED, BusyError, RunFolder
 from cifar_exp.runs.progress import show_warnings
 from cifar_exp.runs.runner import Runner, preflight
 from cifar_exp.runs.single import outcome
@@ -76,11 +77,17 @@ class Sweep:
         try:
             with stop_request() as stop, SweepBar(len(pending), epochs) as bar:
                 runner = Runner(stop, bar.epoch_done, bar_position=1)
-                for number, (config, folder) in enumerate(pending, 1):
+                waiting = deque(pending)
+                while waiting:
                     stop()
-                    told = self._train(runner, config, folder)
+                    config, folder = waiting.popleft()
+                    try:
+                        told = self._train(runner, config, folder)
+                    except BusyError:  # by another process: come back to it
+                        waiting.append((config, folder))
+                        continue
                     failed += told.startswith("failed")
-                    bar.run_done(number, f"{self._label(config)}: {told}")
+                    bar.run_done(f"{self._label(config)}: {told}")
                     self._write()
         finally:
             self._write_table()
@@ -101,6 +108,8 @@ class Sweep:
         """Train one run, and return how it ended: a line that begins with its status."""
         try:
             runner.run(config, self._label(config))
+        except BusyError:
+            raise
         except UserError as error:
             return f"failed: {error}"
         return outcome(folder)
@@ -142,6 +151,7 @@ class SweepBar:
         self._bar: tqdm[NoReturn] = tqdm(
             desc="sweep", total=epochs, unit="epoch", dynamic_ncols=True, disable=None, leave=False
         )
+        self._runs_done = 0
         self._epochs_done = 0
         self._total_epochs = epochs
 
@@ -158,12 +168,13 @@ class SweepBar:
         self._epochs_done += 1
         self._bar.update()
 
-    def run_done(self, number: int, told: str) -> None:
+    def run_done(self, told: str) -> None:
         """Write a line about a run that has ended."""
+        self._runs_done += 1
         rest = ""
-        if number < self._runs and self._epochs_done:
+        if self._runs_done < self._runs and self._epochs_done:
             elapsed = time.monotonic() - self._started
             left = elapsed / self._epochs_done * max(self._total_epochs - self._epochs_done, 0)
             rest = f"; about {tqdm.format_interval(left)} left"
-        tqdm.write(f"[{number}/{self._runs}] {told}{rest}")
+        tqdm.write(f"[{self._runs_done}/{self._runs}] {told}{rest}")
         sys.stdout.flush()

@@ -90,11 +90,12 @@ def read_sweep(sweep: Path) -> list[Record]:
     """
     try:
         listed = json.loads((sweep / "sweep.json").read_text("utf-8"))["runs"]
-    except (OSError, ValueError, KeyError) as error:
+        names = [run["folder"] for run in listed]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{sweep}: expected the folder of a sweep, with a sweep.json that can be read"
         ) from error
-    return [read_record(RunFolder(sweep.parent / "runs" / run["folder"])) for run in listed]
+    return [read_record(RunFolder(sweep.parent / "runs" / name)) for name in names]
 
 
 def ranked(records: Sequence[Record]) -> list[Group]:

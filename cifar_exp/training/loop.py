@@ -14,7 +14,6 @@ from torch.nn import functional
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import Batches
 from cifar_exp.data.dataset import Dataset
-from cifar_exp.errors import UserError
 from cifar_exp.models.vgg import build_model
 from cifar_exp.training.device import Compute
 from cifar_exp.training.memory import peak_memory_bytes, reset_peak_memory
@@ -49,11 +48,6 @@ class Training:
     """
 
     def __init__(self, config: RunConfig, dataset: Dataset, compute: Compute) -> None:
-        if config.data.batch_size > len(dataset.train):
-            raise UserError(
-                f"data.batch_size: expected at most the {len(dataset.train)} training images, "
-                f"got {config.data.batch_size}"
-            )
         reset_peak_memory(compute.device)
         self.config = config
         self.compute = compute

@@ -67,8 +67,12 @@ def test_a_missing_folder_is_refused_before_anything_is_read(tmp_path: Path) -> 
 
 
 def test_settings_that_can_work_pass_the_check() -> None:
-    check(Cifar10())
-    check(Synthetic(limit_train=10))
+    check(Synthetic(limit_train=10, batch_size=10))
+
+
+def test_a_batch_larger_than_the_training_set_is_refused() -> None:
+    with pytest.raises(UserError, match="expected at most the 40 training images, got 41"):
+        check(Synthetic(train_size=50, limit_train=40, batch_size=41))
 
 
 def test_limits_apply_to_what_is_loaded(tmp_path: Path) -> None:

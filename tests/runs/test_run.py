@@ -168,8 +168,7 @@ def test_a_folder_with_other_settings_is_refused_with_the_difference(train: Comm
     assert len(said.strip().splitlines()) <= 4
 
 
-def test_a_batch_larger_than_the_data_is_refused(train: CommandLine) -> None:
+def test_a_batch_larger_than_the_data_is_refused_before_anything_is_begun(train) -> None:
     said = train(*TINY, "batch_size=161", status=1)
-    assert "expected at most the 160 training images, got 161" in said
-    assert read_state(train.only_run)["status"] == "failed"
-    assert "Traceback" not in said
+    assert said.strip() == "data.batch_size: expected at most the 160 training images, got 161"
+    assert not train.runs.exists()

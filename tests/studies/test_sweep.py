@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from PIL import Image
+
 from tests.conftest import ROOT, TINY, CommandLine, computed, read_state
 
 
@@ -65,11 +67,30 @@ def test_a_wrong_point_is_found_before_the_first_is_trained(train: CommandLine) 
 
 
 def test_a_run_that_fails_is_told_at_once_and_the_others_go_on(train: CommandLine) -> None:
-    said = train("-m", *TINY, "batch_size=161,64", status=1)
-    assert "failed: data.batch_size: expected at most the 160 training images, got 161" in said
-    assert said.index("failed:") < said.index("[2/2]")
+    for root in ("damaged", "good"):
+        for name in ("train/a", "train/b", "test/a", "test/b"):
+            (train.folder / root / name).mkdir(parents=True)
+            Image.new("RGB", (32, 32)).save(train.folder / root / name / "1.png")
+    (train.folder / "damaged" / "test" / "b" / "1.png").write_bytes(b"")
+    settings = ("model=vgg11", "model.width=0.0625", "epochs=1", "batch_size=2", "logger=none")
+    said = train("-m", "data=image_folder", "data.root=damaged,good", *settings, status=1)
+    assert "[1/2] root=" in said
+    assert "failed: cannot read the image" in said
+    assert said.index("failed: ") < said.index("[2/2]")
     assert "1 of 2 runs failed" in said
     assert [row["status"] for row in results(train)] == ["complete", "failed"]
+
+
+def test_two_equal_sweeps_at_once_train_every_run_once(train: CommandLine) -> None:
+    command = ("-m", *TINY, "data.train_size=640", "seed=0,1", "logger=none")
+    both = [train.start(*command) for _ in range(2)]
+    for process in both:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, out + err
+    assert len(list(train.runs.iterdir())) == 2
+    for run in train.runs.iterdir():
+        assert [row["epoch"] for row in computed(run)] == [1, 2, 3]
+        assert (run / "train.log").read_text().count("complete after") == 1
 
 
 def test_an_interrupted_sweep_is_finished_by_the_same_command(train: CommandLine) -> None:
