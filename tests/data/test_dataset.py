@@ -100,7 +100,7 @@ def test_synthetic_images_come_without_importing_torchvision() -> None:
         "import sys; from pathlib import Path\n"
         "from cifar_exp.config.schema import Synthetic\n"
         "from cifar_exp.data.dataset import check, load\n"
-        "config = Synthetic(train_size=10, test_size=10)\n"
+        "config = Synthetic(train_size=64, test_size=10)\n"
         "check(config), load(config, Path('unused'))\n"
         "sys.exit('torchvision' in sys.modules or 'PIL' in sys.modules)"
     )
