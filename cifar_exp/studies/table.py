@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,13 +54,13 @@ class Group:
 
     @property
     def statuses(self) -> str:
-        """For example "complete", or "2 complete, 1 diverged"."""
-        counts: dict[str, int] = defaultdict(int)
-        for record in self.records:
-            counts[record.status] += 1
-        if len(counts) == 1:
-            return next(iter(counts))
-        return ", ".join(f"{count} {status}" for status, count in counts.items())
+        """For example "complete", or "2 complete, 1 diverged"; says if their data differs."""
+        counts = Counter(record.status for record in self.records)
+        only = next(iter(counts)) if len(counts) == 1 else None
+        text = only or ", ".join(f"{count} {status}" for status, count in counts.items())
+        # images of a folder may have changed between two runs of the same settings
+        digests = {r.state["data_sha256"] for r in self.records if "data_sha256" in r.state}
+        return text + ", on different data" * (len(digests) > 1)
 
     def _rank(self) -> tuple[float, float]:
         """Sort by the share of runs that did not complete, then by accuracy.

@@ -51,6 +51,15 @@ def test_what_diverged_or_failed_is_never_ranked_best() -> None:
     assert groups[2].accuracy is None
 
 
+def test_seeds_that_were_trained_on_different_data_are_told() -> None:
+    records = [record(0.5, seed=seed) for seed in (0, 1)]
+    for one in records:
+        one.state["data_sha256"] = "same"
+    assert ranked(records)[0].statuses == "complete"
+    records[1].state["data_sha256"] = "other"
+    assert ranked(records)[0].statuses == "complete, on different data"
+
+
 def test_the_table_shows_what_varies_and_how_sure_it_is() -> None:
     records = [
         record(accuracy, seed=seed, optimizer=Adam(lr=lr))
