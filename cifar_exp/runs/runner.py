@@ -4,7 +4,6 @@ import dataclasses
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -28,15 +27,6 @@ from cifar_exp.training.loop import Training
 from cifar_exp.training.metrics import EpochMetrics
 
 log = logging.getLogger("cifar_exp")
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """How a run ended, and whether it was trained now or had been before."""
-
-    folder: RunFolder
-    status: str
-    trained: bool
 
 
 class RunError(UserError):
@@ -63,7 +53,7 @@ class Runner:
         self._bar_position = bar_position
         self._loaded: tuple[dict[str, Any], Dataset, str] | None = None
 
-    def run(self, config: RunConfig, label: str) -> RunResult:
+    def run(self, config: RunConfig, label: str) -> bool:
         """Bring one run to its end, from wherever it stands.
 
         Args:
@@ -71,7 +61,7 @@ class Runner:
             label: of the progress bar.
 
         Returns:
-            Its folder and status, complete or diverged.
+            Whether it was trained now; False if it had ended before. Its folder holds the rest.
 
         Raises:
             RunError: an error ended it; the status is failed, and the same command tries again.
@@ -83,19 +73,20 @@ class Runner:
             folder.claim(config)
             status = folder.status
             if status in ENDED and not config.rerun:
-                return RunResult(folder, status, trained=False)
+                return False
             if status in ENDED:
                 folder.set_aside()
                 folder.claim(config)
                 shutil.rmtree(_logs(config, folder), ignore_errors=True)  # only a mirror
             with log_to(folder.log_file):
-                return RunResult(folder, self._recorded(config, folder, label), trained=True)
+                self._recorded(config, folder, label)
+        return True
 
-    def _recorded(self, config: RunConfig, folder: RunFolder, label: str) -> str:
+    def _recorded(self, config: RunConfig, folder: RunFolder, label: str) -> None:
         """Train, and keep in run.json how it ended."""
         state = {"run_id": run_id(config), "config_id": config_id(config), "name": run_name(config)}
         try:
-            return self._train(config, folder, state, label)
+            self._train(config, folder, state, label)
         except Interrupted as interruption:
             log.info("interrupted by %s; the same command goes on", interruption)
             raise
@@ -108,7 +99,7 @@ class Runner:
 
     def _train(
         self, config: RunConfig, folder: RunFolder, state: dict[str, Any], label: str
-    ) -> str:
+    ) -> None:
         before = folder.read_state()
         compute = _as_before(choose_compute(config), before)
         if compute.threads:
@@ -132,7 +123,6 @@ class Runner:
         folder.write_state(state | {"status": status, "ended": _now()} | _summary(training))
         checkpoints.remove()
         log.info("%s after %d epochs", status, len(training.history))
-        return status
 
     def _epochs(
         self, training: Training, folder: RunFolder, checkpoints: Checkpoints, label: str

@@ -4,12 +4,12 @@ from cifar_exp.config.identity import run_id, run_name
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.progress import show_warnings
-from cifar_exp.runs.runner import Runner, RunResult, preflight
+from cifar_exp.runs.runner import Runner, preflight
 from cifar_exp.runs.stopping import stop_request
 from cifar_exp.training.device import choose_compute
 
 
-def train_one(config: RunConfig) -> RunResult:
+def train_one(config: RunConfig) -> None:
     """Train one run, and say what it takes, how it ended and where everything is."""
     show_warnings()
     preflight(config)
@@ -17,14 +17,14 @@ def train_one(config: RunConfig) -> RunResult:
     print(f"run {run_name(config)} ({run_id(config)})")
     print(f"{what}, {choose_compute(config)}", flush=True)
     with stop_request() as stop:
-        result = Runner(stop).run(config, label="training")
-    print(outcome(result.folder) + " (finished before, not repeated)" * (not result.trained))
+        trained = Runner(stop).run(config, label="training")
+    folder = RunFolder.of(config)
+    print(outcome(folder) + " (finished before, not repeated)" * (not trained))
     names = ("curves.png", "predictions.png", "model.safetensors", "metrics.jsonl")
-    written = [name for name in names if (result.folder.path / name).exists()]
-    print(f"{result.folder.path}: {', '.join(written)}")
+    written = [name for name in names if (folder.path / name).exists()]
+    print(f"{folder.path}: {', '.join(written)}")
     if config.logger.tensorboard:
         print(f"tensorboard --logdir={config.paths.logs}")
-    return result
 
 
 def outcome(folder: RunFolder) -> str:

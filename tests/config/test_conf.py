@@ -95,7 +95,6 @@ def test_an_optimizer_keeps_its_own_learning_rate() -> None:
 
 
 def test_what_is_typed_wins_over_an_experiment() -> None:
-    (CONF / "experiment" / "demo.yaml").read_text()
     assert composed("experiment=demo").training.epochs == 5
     assert composed("experiment=demo", "epochs=article").training.epochs == 100
 

@@ -118,8 +118,7 @@ def test_a_diverged_run_is_a_result_and_no_failure(train: CommandLine) -> None:
     assert [row["status"] for row in rows] == ["complete", "diverged"]
 
 
-def test_edited_yaml_does_not_change_what_a_sweep_has_begun(train: CommandLine) -> None:
-    """The settings of all runs are in their folders before the first is trained."""
+def test_the_settings_of_all_runs_are_kept_before_the_first_is_trained(train: CommandLine) -> None:
     process = train.start("-m", *TINY, "seed=0,1,2")
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list(train.runs.glob("*/run.json")):
