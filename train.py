@@ -11,17 +11,18 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from cifar_exp.config.command_line import explain, is_mistake, with_dotted_keys
-from cifar_exp.config.load import load_config
+from cifar_exp.config.load import load_config, trains_a_run
 from cifar_exp.runs.stopping import Interrupted
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
+@trains_a_run
 def run(composed: DictConfig) -> None:
     """Train what Hydra has composed."""
     if HydraConfig.get().mode is RunMode.MULTIRUN:  # a job of another launcher
-        train(composed)
-    else:  # Hydra would add a line of its own to an error, but lets an exit pass
-        sys.exit(exit_status(lambda: train(composed)))
+        return train(composed)
+    # Hydra would add a line of its own to an error, but lets an exit pass
+    sys.exit(exit_status(lambda: train(composed)))
 
 
 def train(composed: DictConfig) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cifar_exp.config.schema import ImageFolder, RunConfig
+from cifar_exp.config.schema import Constant, ImageFolder, MultiStep, RunConfig
 
 # Raise it when the same settings come to mean another computation: every id changes.
-VERSION = 1
+VERSION = 2
 # These say where things go and how they are shown, not what is computed.
 NOT_IN_IDENTITY = {"logger", "paths", "rerun"}
 # The settings people study stand first in a name, which may be cut off at its end.
@@ -26,6 +26,7 @@ _NAME_ORDER = (
     "data",
     "precision",
     "device",
+    "deterministic",
 )
 _LONGEST_NAME = 80
 _ARTICLE = RunConfig()
@@ -49,6 +50,18 @@ def run_id(config: RunConfig) -> str:
 def config_id(config: RunConfig) -> str:
     """Return the id without the seed: equal for the replicates of one configuration."""
     return _digest({key: value for key, value in identity(config).items() if key != "seed"})
+
+
+def is_beginning(short: RunConfig, long: RunConfig) -> bool:
+    """Tell whether a run equals the first epochs of a longer one.
+
+    It does where all else is the same and the schedule does not know how long the run will be.
+    """
+    if short.training.epochs >= long.training.epochs:
+        return False
+    same_length = short.training.model_copy(update={"epochs": long.training.epochs})
+    extended = short.model_copy(update={"training": same_length})
+    return isinstance(long.scheduler, Constant | MultiStep) and identity(extended) == identity(long)
 
 
 def _digest(content: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """From Hydra's composed YAML to the typed, checked `RunConfig`."""
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 
+_Task = TypeVar("_Task")
 _SHOWN_ERRORS = 2
 _SECTIONS_OF_SEVERAL_KINDS = ("data", "optimizer", "scheduler")
 _WORDS = (
@@ -21,6 +22,12 @@ _WORDS = (
     ("a valid array", "a list"),
     ("a valid ", "a "),
 )
+
+
+def trains_a_run(task: _Task) -> _Task:
+    """Mark a Hydra task that does nothing but train its run, which a launcher may do elsewhere."""
+    task.trains_a_run = True  # type: ignore[attr-defined]
+    return task
 
 
 def load_config(composed: DictConfig) -> RunConfig:

@@ -32,6 +32,12 @@ class _Data(Section):
     augment: Literal["none", "flip", "crop", "crop_flip"] = Field(
         "flip", description="random horizontal flip, random crop after padding by 4, both or none"
     )
+    cutout: int = Field(
+        0, ge=0, le=512, description="blacken a square of so many pixels a side; 0: none"
+    )
+    test_flip: bool = Field(
+        False, description="test on the mean of the logits of an image and its mirror image"
+    )
     normalize: Literal["none", "channels"] = Field(
         "none", description="none: values in [0, 1]; channels: mean 0, deviation 1 in each channel"
     )
@@ -155,6 +161,9 @@ class Training(Section):
     """How long a run trains."""
 
     epochs: int = Field(100, ge=1, le=1_000_000, description="passes over the training set")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of the label spread over all classes while training"
+    )
 
 
 class Logger(Section):
@@ -184,6 +193,9 @@ class RunConfig(Section):
     seed: int = Field(0, ge=0, lt=2**63, description="weights, order, augmentation and dropout")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    deterministic: bool = Field(
+        True, description="on a GPU: the same bits every time; false allows faster kernels"
+    )
     logger: Logger = Logger(tensorboard=True)
     paths: Paths = Paths()
     rerun: bool = Field(False, description="train again what is complete; the old run is set aside")

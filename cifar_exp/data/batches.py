@@ -1,6 +1,6 @@
 """Batches from images that live on the device: indexed, augmented, normalised all at once."""
 
-from collections.abc import Iterator
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -14,73 +14,124 @@ _CROP_PADDING = 4  # pixels on each side. Source: He et al., 2016, section 4.2
 _TEST_BATCH_SIZE = 250
 
 
-class Batches:
-    """The batches of one data set on one device.
-
-    Random choices are drawn for a whole epoch and apart from their application. With flips the
-    table of training images holds every image a second time, mirrored: row `i + N` mirrors row
-    `i`, so that flipping costs no more than choosing a row.
+class DeviceImages:
+    """The images of a data set on a device; runs that take turns there share them.
 
     Args:
         dataset: uint8 images, `(N, H, W, 3)` in memory.
-        config: batch size, augmentation and normalisation.
-        device: where the images are kept and the batches are made.
+        device: where they go.
     """
 
-    def __init__(self, dataset: Dataset, config: Data, device: torch.device) -> None:
+    def __init__(self, dataset: Dataset, device: torch.device) -> None:
+        self.device = device
+        self.train_labels = dataset.train.labels.to(device)
+        self.test = dataset.test.images.to(device)
+        self.test_labels = dataset.test.labels.to(device)
+        self._dataset = dataset
+
+    @cached_property
+    def train(self) -> Tensor:
+        """The training images as they are. Shape: `(N, H, W, 3)`."""
+        return self._dataset.train.images.to(self.device)
+
+    @cached_property
+    def train_and_mirrored(self) -> Tensor:
+        """The training images, then each once more mirrored. Shape: `(2 N, H, W, 3)`.
+
+        Row `i + N` mirrors row `i`, so that flipping costs no more than choosing a row.
+        """
+        images = self._dataset.train.images.to(self.device)
+        return torch.cat([images, images.flip(2)])
+
+    @cached_property
+    def mean_std(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of the channels, of values in [0, 1]. Shape: `(1, 3, 1, 1)` each."""
+        mean, std = (
+            torch.tensor(values).view(1, 3, 1, 1)
+            for values in channel_statistics(self._dataset.train)
+        )
+        return mean.to(self.device), std.to(self.device)
+
+
+class Batches:
+    """The batches of one run.
+
+    Random choices are drawn for a whole epoch and apart from their application. They lie in
+    tensors that keep their addresses from epoch to epoch, which a captured GPU step needs.
+
+    Args:
+        images: where they are is where the batches are made.
+        config: batch size, augmentation and normalisation.
+    """
+
+    def __init__(self, images: DeviceImages, config: Data) -> None:
         self.batch_size = config.batch_size
-        self.train_size = len(dataset.train)
-        self.test_size = len(dataset.test)
+        self.test_batch_size = _TEST_BATCH_SIZE
+        self.train_size = len(images.train_labels)
+        self.test_size = len(images.test_labels)
         self._flips = config.augment in ("flip", "crop_flip")
         self._crops = config.augment in ("crop", "crop_flip")
-        train = dataset.train.images.to(device)
-        self._train_images = torch.cat([train, train.flip(2)]) if self._flips else train
-        self._train_labels = dataset.train.labels.to(device)
-        self._test_images = dataset.test.images.to(device)
-        self._test_labels = dataset.test.labels.to(device)
-        self._mean_std = _channel_statistics(dataset.train, device, config.normalize)
+        self._cutout = config.cutout
+        self._images = images
+        self._train = images.train_and_mirrored if self._flips else images.train
+        self._mean_std = images.mean_std if config.normalize == "channels" else None
+        empty = torch.zeros(self.train_size, dtype=torch.int64, device=images.device)
+        self._rows, self._labels = empty, empty.clone()
+        self._shifts = torch.zeros(self.train_size, 2, dtype=torch.int64, device=images.device)
+        self._holes = self._shifts.clone()
 
     @property
     def steps_per_epoch(self) -> int:
         """How many batches an epoch has; the last may be short."""
         return -(-self.train_size // self.batch_size)
 
-    def train(
+    def begin_epoch(
         self, order_generator: torch.Generator, augment_generator: torch.Generator
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield every training image once, in random order.
+    ) -> None:
+        """Draw the order of the images and what happens to each of them.
 
         Args:
             order_generator: a CPU generator for the order, so that all devices agree on it.
-            augment_generator: a CPU generator for flips and crops.
-
-        Yields:
-            images `(B, 3, H, W)`, float32 in channels-last format, and labels `(B,)`.
+            augment_generator: a CPU generator for flips, crops and holes.
         """
-        device = self._train_labels.device
-        order = torch.randperm(self.train_size, generator=order_generator)
-        flips = torch.randint(2, (self.train_size,), generator=augment_generator)
-        shape = (self.train_size, 2)
-        shifts = torch.randint(2 * _CROP_PADDING + 1, shape, generator=augment_generator)
-        labels = self._train_labels[order.to(device)]
-        rows = (order + self.train_size * flips if self._flips else order).to(device)
-        shifts = shifts.to(device)
-        for start in range(0, self.train_size, self.batch_size):
-            batch = slice(start, start + self.batch_size)
-            images = self._train_images.index_select(0, rows[batch])
-            if self._crops:
-                images = random_crop(images, shifts[batch])
-            yield self._normalized(images), labels[batch]
+        size = self.train_size
+        order = torch.randperm(size, generator=order_generator)
+        flips = torch.randint(2, (size,), generator=augment_generator)
+        shifts = torch.randint(2 * _CROP_PADDING + 1, (size, 2), generator=augment_generator)
+        self._rows.copy_(order + size * flips if self._flips else order)
+        self._labels.copy_(self._images.train_labels[order.to(self._images.device)])
+        self._shifts.copy_(shifts)
+        if self._cutout:
+            side = self._train.shape[1]
+            self._holes.copy_(torch.randint(side, (size, 2), generator=augment_generator))
 
-    def test(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield every test image once, in order and unchanged but for normalisation."""
-        for start in range(0, self.test_size, _TEST_BATCH_SIZE):
-            batch = slice(start, start + _TEST_BATCH_SIZE)
-            yield self.test_images(batch), self._test_labels[batch]
+    def train_batch(self, places: slice | Tensor) -> tuple[Tensor, Tensor]:
+        """Return images of this epoch, augmented and normalised, and their labels.
 
-    def test_images(self, rows: slice | list[int]) -> Tensor:
+        Args:
+            places: in the epoch's order, as a slice or int64 of shape `(B,)`.
+
+        Shape:
+            images `(B, 3, H, W)`, float32 in channels-last format; labels `(B,)`.
+        """
+        images = self._train.index_select(0, self._rows[places])
+        if self._crops:
+            images = random_crop(images, self._shifts[places])
+        if self._cutout:
+            images = cutout(images, self._holes[places], self._cutout)
+        return self._normalized(images), self._labels[places]
+
+    def test_batch(self, places: slice | Tensor) -> tuple[Tensor, Tensor]:
+        """Return test images, normalised and otherwise unchanged, and their labels.
+
+        Shape:
+            images `(B, 3, H, W)`, labels `(B,)`.
+        """
+        return self.test_images(places), self._images.test_labels[places]
+
+    def test_images(self, rows: slice | list[int] | Tensor) -> Tensor:
         """Return some of the test images, normalised. Shape: `(B, 3, H, W)`."""
-        return self._normalized(self._test_images[rows])
+        return self._normalized(self._images.test[rows])
 
     def _normalized(self, images: Tensor) -> Tensor:
         # the memory is already channels-last; permuting only renames the dimensions
@@ -109,6 +160,28 @@ def random_crop(images: Tensor, shifts: Tensor) -> Tensor:
     return padded[index[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
+def cutout(images: Tensor, centres: Tensor, side: int) -> Tensor:
+    """Blacken a square of each image; what reaches over the border is cut off.
+
+    Args:
+        images: uint8.
+        centres: row and column of each square's centre.
+        side: pixels.
+
+    Shape:
+        images `(B, H, W, 3)`, centres `(B, 2)`, result `(B, H, W, 3)`.
+
+    Source: DeVries and Taylor, 2017.
+    """
+    _, height, width, _ = images.shape
+    first = centres - side // 2
+    row = torch.arange(height, device=images.device) - first[:, :1]
+    column = torch.arange(width, device=images.device) - first[:, 1:]
+    in_rows, in_columns = ((place >= 0) & (place < side) for place in (row, column))
+    hole = in_rows[:, :, None] & in_columns[:, None, :]
+    return images * ~hole[..., None]
+
+
 def channel_statistics(split: Split) -> tuple[list[float], list[float]]:
     """Return mean and standard deviation of each channel, of values in [0, 1]."""
     levels = torch.arange(256, dtype=torch.float64) / 255
@@ -120,12 +193,3 @@ def channel_statistics(split: Split) -> tuple[list[float], list[float]]:
         means.append(mean)
         stds.append(max(variance**0.5, 1 / 255))  # images of one colour must not divide by 0
     return means, stds
-
-
-def _channel_statistics(
-    split: Split, device: torch.device, normalize: str
-) -> tuple[Tensor, Tensor] | None:
-    if normalize == "none":
-        return None
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in channel_statistics(split))
-    return mean.to(device), std.to(device)

@@ -19,8 +19,6 @@ _KEPT = 2
 # At most about a twentieth of a run's time goes into checkpoints.
 _TRAINING_PER_SAVING = 20
 
-log = logging.getLogger("cifar_exp")
-
 
 class Checkpoints:
     """The checkpoints of one run.
@@ -28,11 +26,13 @@ class Checkpoints:
     Args:
         folder: where they are; made when the first is saved.
         run_id: of the run; a checkpoint of another run is not taken.
+        log: of the run.
     """
 
-    def __init__(self, folder: Path, run_id: str) -> None:
+    def __init__(self, folder: Path, run_id: str, log: logging.Logger) -> None:
         self.folder = folder
         self.run_id = run_id
+        self._log = log
         self._saved_at = 0.0
         self._save_seconds = 0.0
 
@@ -46,11 +46,12 @@ class Checkpoints:
         started = time.monotonic()
         if started - self._saved_at < _TRAINING_PER_SAVING * self._save_seconds:
             return
-        self._save(epoch, state)
+        self.save(epoch, state)
         self._saved_at = time.monotonic()
         self._save_seconds = self._saved_at - started
 
-    def _save(self, epoch: int, state: dict[str, Any]) -> None:
+    def save(self, epoch: int, state: dict[str, Any]) -> None:
+        """Save in any case. Args: as of `save_if_due`."""
         self.folder.mkdir(exist_ok=True)
         path = self.folder / f"epoch-{epoch:06d}.pt"
         write_atomically(path, lambda temporary: torch.save(state, temporary))
@@ -68,7 +69,7 @@ class Checkpoints:
                 # weights_only: a file from elsewhere must not be able to run code
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
                 return state
-            log.warning("%s is passed over: %s", path.name, problem)
+            self._log.warning("%s is passed over: %s", path.name, problem)
         return None
 
     def _problem(self, path: Path) -> str | None:

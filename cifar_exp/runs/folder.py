@@ -169,3 +169,19 @@ class RunFolder:
         replaced.mkdir()
         for path in contents:
             path.rename(replaced / path.name)
+
+    def outcome(self) -> str:
+        """Return the status and numbers of a run that has ended, in a line."""
+        state = self.read_state()
+        if state["test_accuracy"] is None:
+            return f"{state['status']} in epoch {state['epochs']}, {state['seconds']:.0f} s"
+        return (
+            f"{state['status']}: test accuracy {state['test_accuracy']:.4f} after "
+            f"{in_epochs(state['epochs'])} (best {state['best_test_accuracy']:.4f}), "
+            f"{state['seconds']:.0f} s"
+        )
+
+
+def in_epochs(number: int) -> str:
+    """Return "1 epoch" or "2 epochs"."""
+    return f"{number} epoch{'s' * (number > 1)}"

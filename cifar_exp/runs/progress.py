@@ -1,17 +1,10 @@
-"""The progress bar of a run and the log that goes with it."""
+"""The progress bar of a run."""
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import NoReturn
 
 from tqdm import tqdm
 
-from cifar_exp.training.loop import Progress
-from cifar_exp.training.metrics import EpochMetrics
-
-log = logging.getLogger("cifar_exp")
+from cifar_exp.training.events import EpochMetrics, Progress
 
 
 class RunBar:
@@ -21,16 +14,14 @@ class RunBar:
 
     Args:
         label: a word or two that tells the run from others.
-        steps: done before, by a run that is resumed.
-        total_steps: of the whole run.
         position: line of the bar, from 0.
     """
 
-    def __init__(self, label: str, steps: int, total_steps: int, position: int) -> None:
+    def __init__(self, label: str, position: int) -> None:
+        self._begun = False
         self._bar: tqdm[NoReturn] = tqdm(
             desc=label,
-            total=total_steps,
-            initial=steps,
+            total=1,  # until the first event says how many steps there are
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
             position=position,
             leave=False,
@@ -41,6 +32,10 @@ class RunBar:
     def show(self, event: Progress | EpochMetrics) -> None:
         """Move the bar, or show the metrics of an epoch."""
         if isinstance(event, Progress):
+            if not self._begun:  # a resumed run has steps behind it that took no time now
+                self._begun = True
+                self._bar.total = event.total_steps
+                self._bar.initial = self._bar.n = event.steps
             self._bar.update(event.steps - self._bar.n)
         else:
             self._bar.set_postfix_str(
@@ -51,30 +46,3 @@ class RunBar:
     def close(self) -> None:
         """Take the bar from the screen."""
         self._bar.close()
-
-
-class _AboveBars(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(f"{record.levelname.lower()}: {record.getMessage()}")
-
-
-def show_warnings() -> None:
-    """Let warnings of this package appear above the progress bars."""
-    handler = _AboveBars(logging.WARNING)
-    handler.addFilter(lambda record: record.levelno < logging.ERROR)  # errors have their own line
-    log.handlers = [handler]
-    log.setLevel(logging.INFO)
-    log.propagate = False
-
-
-@contextmanager
-def log_to(path: Path) -> Iterator[None]:
-    """Write what the package logs to a file as well, while the block runs."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        handler.close()

@@ -3,7 +3,8 @@
 import dataclasses
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -13,20 +14,19 @@ import torch
 
 from cifar_exp.config.identity import config_id, run_id, run_name
 from cifar_exp.config.schema import RunConfig
+from cifar_exp.data.batches import DeviceImages
 from cifar_exp.data.dataset import Dataset, check, load
 from cifar_exp.errors import UserError
 from cifar_exp.runs.checkpoint import Checkpoints
-from cifar_exp.runs.folder import ENDED, RunFolder
+from cifar_exp.runs.folder import ENDED, BusyError, RunFolder
+from cifar_exp.runs.log import log_to
 from cifar_exp.runs.outputs import write_outputs
-from cifar_exp.runs.progress import RunBar, log_to
 from cifar_exp.runs.provenance import provenance
-from cifar_exp.runs.stopping import Interrupted, StopRequest
+from cifar_exp.runs.stopping import Interrupted
 from cifar_exp.runs.tensorboard import TensorBoard
 from cifar_exp.training.device import Compute, choose_compute
+from cifar_exp.training.events import EpochMetrics, Progress
 from cifar_exp.training.loop import Training
-from cifar_exp.training.metrics import EpochMetrics
-
-log = logging.getLogger("cifar_exp")
 
 
 class RunError(UserError):
@@ -34,38 +34,38 @@ class RunError(UserError):
 
 
 class Runner:
-    """Trains runs one after another in this process; runs on the same data load it once.
+    """Trains runs in this process, one after another or taking turns.
+
+    Runs on the same data share it, in memory and on the device.
 
     Args:
-        stop: asked after every few steps whether to go on.
-        on_epoch: told when a run has finished an epoch.
-        bar_position: line of the progress bar, from 0.
+        threads: of the CPU for each run; None leaves PyTorch's choice.
     """
 
-    def __init__(
-        self,
-        stop: StopRequest,
-        on_epoch: Callable[[EpochMetrics], None] = lambda metrics: None,
-        bar_position: int = 0,
-    ) -> None:
-        self._stop = stop
-        self._on_epoch = on_epoch
-        self._bar_position = bar_position
-        self._loaded: tuple[dict[str, Any], Dataset, str] | None = None
+    def __init__(self, threads: int | None = None) -> None:
+        self._threads = threads
+        self._loaded: tuple[dict[str, Any], _Loaded] | None = None
 
-    def run(self, config: RunConfig, label: str) -> bool:
-        """Bring one run to its end, from wherever it stands.
+    def run(
+        self, config: RunConfig, beginnings: Sequence[RunConfig] = ()
+    ) -> Generator[Progress | EpochMetrics, None, bool]:
+        """Bring one run to its end, from wherever it stands, a few steps at a time.
+
+        Throw Interrupted into it to stop it at a yield; the same command goes on there.
 
         Args:
             config: checked settings.
-            label: of the progress bar.
+            beginnings: shorter runs that equal the first epochs of this one: each is handed a
+                checkpoint when this run has come to its last epoch.
+
+        Yields:
+            Progress every few steps, and the metrics of each epoch once they are on disk.
 
         Returns:
             Whether it was trained now; False if it had ended before. Its folder holds the rest.
 
         Raises:
             RunError: an error ended it; the status is failed, and the same command tries again.
-            Interrupted: a signal asked to stop; the same command goes on.
             UserError: the folder belongs to another process or holds other settings.
         """
         folder = RunFolder.of(config)
@@ -78,88 +78,133 @@ class Runner:
                 folder.set_aside()
                 folder.claim(config)
                 shutil.rmtree(_logs(config, folder), ignore_errors=True)  # only a mirror
-            with log_to(folder.log_file):
-                self._recorded(config, folder, label)
+            with log_to(folder.log_file, run_id(config)) as log:
+                yield from self._recorded(_Run(config, folder, log, tuple(beginnings)))
         return True
 
-    def _recorded(self, config: RunConfig, folder: RunFolder, label: str) -> None:
+    def _recorded(self, run: "_Run") -> Iterator[Progress | EpochMetrics]:
         """Train, and keep in run.json how it ended."""
-        state = {"run_id": run_id(config), "config_id": config_id(config), "name": run_name(config)}
         try:
-            self._train(config, folder, state, label)
+            yield from self._train(run)
         except Interrupted as interruption:
-            log.info("interrupted by %s; the same command goes on", interruption)
+            run.log.info("interrupted by %s; the same command goes on", interruption)
             raise
         except Exception as error:
-            log.exception("the run failed")
-            reason = str(error) if isinstance(error, UserError) else _reason(error, folder)
-            previous = folder.read_state()
-            folder.write_state(previous | state | {"status": "failed", "reason": reason})
+            run.log.exception("the run failed")
+            reason = str(error) if isinstance(error, UserError) else _reason(error, run.folder)
+            state = run.folder.read_state() | run.ids | {"status": "failed", "reason": reason}
+            run.folder.write_state(state)
             raise RunError(reason) from error
 
-    def _train(
-        self, config: RunConfig, folder: RunFolder, state: dict[str, Any], label: str
-    ) -> None:
-        before = folder.read_state()
-        compute = _as_before(choose_compute(config), before)
+    def _train(self, run: "_Run") -> Iterator[Progress | EpochMetrics]:
+        before = run.folder.read_state()
+        compute = _as_before(choose_compute(run.config, self._threads), before, run.log)
         if compute.threads:
             torch.set_num_threads(compute.threads)
-        dataset, digest = self._dataset(config)
-        training = Training(config, dataset, compute)
-        checkpoints = Checkpoints(folder.path / "checkpoints", run_id(config))
-        _restore(training, checkpoints, folder, digest)
-        state |= {
+        loaded = self._data(run.config, compute)
+        training = Training(run.config, loaded.images, loaded.dataset.classes, compute)
+        checkpoints = run.checkpoints()
+        _restore(training, checkpoints, run, loaded.sha256)
+        state = run.ids | {
             "status": "running",
             "started": before.get("started", _now()),
             "compute": dataclasses.asdict(compute) | {"device": compute.device.type},
-            "data_sha256": digest,
+            "data_sha256": loaded.sha256,
             "provenance": provenance(),
         }
-        folder.write_state(state)
-        log.info("%s on %s: %s", config.model.name, config.data.name, compute)
-        self._epochs(training, folder, checkpoints, label)
-        write_outputs(folder.path, training, dataset)
+        if "began_as" in before:
+            state["began_as"] = before["began_as"]
+        run.folder.write_state(state)
+        run.log.info("%s on %s: %s", run.config.model.name, run.config.data.name, compute)
+        yield from _epochs(training, run, checkpoints, state)
+        write_outputs(run.folder.path, training, loaded.dataset)
         status = "diverged" if training.diverged else "complete"
-        folder.write_state(state | {"status": status, "ended": _now()} | _summary(training))
+        run.folder.write_state(state | {"status": status, "ended": _now()} | _summary(training))
         checkpoints.remove()
-        log.info("%s after %d epochs", status, len(training.history))
+        run.log.info("%s after %d epochs", status, len(training.history))
 
-    def _epochs(
-        self, training: Training, folder: RunFolder, checkpoints: Checkpoints, label: str
-    ) -> None:
-        """Drive the loop; keep every epoch's metrics before the next one starts."""
-        epochs = len(training.history)
-        mirror = (
-            TensorBoard(_logs(training.config, folder), epochs + 1)
-            if training.config.logger.tensorboard
-            else None
-        )
-        steps = epochs * training.batches.steps_per_epoch
-        bar = RunBar(label, steps, training.total_steps, self._bar_position)
-        try:
-            for event in training.run():
-                bar.show(event)
-                if isinstance(event, EpochMetrics):
-                    folder.append_metrics(event.as_json())
-                    if mirror:
-                        mirror.write(event)
-                    if not training.finished:
-                        checkpoints.save_if_due(event.epoch, training.state_dict())
-                    log.info("epoch %d: %s", event.epoch, event.as_json())
-                    self._on_epoch(event)
-                self._stop()
-        finally:
-            bar.close()
-            if mirror:
-                mirror.close()
-
-    def _dataset(self, config: RunConfig) -> tuple[Dataset, str]:
-        key = config.data.model_dump(exclude={"batch_size", "augment", "normalize"})
+    def _data(self, config: RunConfig, compute: Compute) -> "_Loaded":
+        names_source = {"name", "root", "image_size", "train_size", "test_size"}
+        limits = {"limit_train", "limit_test"}
+        key = config.data.model_dump(include=names_source | limits)
+        key["device"] = str(compute.device)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # frees the last one before the next is loaded
             dataset = load(config.data, Path(config.paths.cache))
-            self._loaded = (key, dataset, dataset.digest())
-        return self._loaded[1], self._loaded[2]
+            images = DeviceImages(dataset, compute.device)
+            self._loaded = (key, _Loaded(dataset, dataset.digest(), images))
+        return self._loaded[1]
+
+
+@dataclass(frozen=True)
+class _Run:
+    config: RunConfig
+    folder: RunFolder
+    log: logging.Logger
+    beginnings: tuple[RunConfig, ...]
+
+    @property
+    def ids(self) -> dict[str, Any]:
+        return _ids(self.config)
+
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.folder.path / "checkpoints", run_id(self.config), self.log)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    dataset: Dataset
+    sha256: str
+    images: DeviceImages
+
+
+def _ids(config: RunConfig) -> dict[str, Any]:
+    return {"run_id": run_id(config), "config_id": config_id(config), "name": run_name(config)}
+
+
+def _epochs(
+    training: Training, run: _Run, checkpoints: Checkpoints, state: dict[str, Any]
+) -> Iterator[Progress | EpochMetrics]:
+    """Drive the loop; keep every epoch's metrics before they are told."""
+    with _mirror(training, run, handed_over="began_as" in state) as mirror:
+        for event in training.run():
+            if isinstance(event, EpochMetrics):
+                run.folder.append_metrics(event.as_json())
+                mirror.write(event)
+                if not training.finished:
+                    checkpoints.save_if_due(event.epoch, training.state_dict())
+                    _hand_over(training, run, state)
+                run.log.info("epoch %d: %s", event.epoch, event.as_json())
+            yield event
+
+
+def _mirror(training: Training, run: _Run, handed_over: bool) -> TensorBoard:
+    """Return the event files of the run, where it wants some."""
+    folder = _logs(run.config, run.folder) if run.config.logger.tensorboard else None
+    mirror = TensorBoard(folder, 1 if handed_over else len(training.history) + 1)
+    if handed_over:  # its epochs were trained elsewhere
+        for metrics in training.history:
+            mirror.write(metrics)
+    return mirror
+
+
+def _hand_over(training: Training, run: _Run, state: dict[str, Any]) -> None:
+    """Give shorter runs that end with this epoch the state they would have come to."""
+    for config in run.beginnings:
+        folder = RunFolder.of(config)
+        if config.training.epochs != len(training.history):
+            continue
+        try:
+            with folder.lock():
+                folder.claim(config)
+                if folder.status != "pending":
+                    continue  # has been begun already, and goes on from its own checkpoint
+                checkpoints = Checkpoints(folder.path / "checkpoints", run_id(config), run.log)
+                checkpoints.save(config.training.epochs, training.state_dict())
+                began = {"status": "pending", "began_as": run_id(run.config)}
+                folder.write_state(state | _ids(config) | began)
+        except BusyError:
+            run.log.info("%s trains elsewhere", run_name(config))
 
 
 def _logs(config: RunConfig, folder: RunFolder) -> Path:
@@ -190,7 +235,7 @@ def _check_writable(folder: Path) -> None:
         ) from error
 
 
-def _as_before(chosen: Compute, before: dict[str, Any]) -> Compute:
+def _as_before(chosen: Compute, before: dict[str, Any], log: logging.Logger) -> Compute:
     """Keep the precision and threads a resumed run began with: the bits depend on them."""
     recorded = before.get("compute")
     if recorded is None or recorded["device"] != chosen.device.type:
@@ -200,20 +245,18 @@ def _as_before(chosen: Compute, before: dict[str, Any]) -> Compute:
     return Compute(chosen.device, recorded["precision"], recorded["threads"])
 
 
-def _restore(
-    training: Training, checkpoints: Checkpoints, folder: RunFolder, data_sha256: str
-) -> None:
+def _restore(training: Training, checkpoints: Checkpoints, run: _Run, data_sha256: str) -> None:
     """Go back to the last checkpoint, and let the metrics end where it does."""
     saved = checkpoints.load_latest()
     if saved is not None:
-        if folder.read_state().get("data_sha256") != data_sha256:
+        if run.folder.read_state().get("data_sha256") != data_sha256:
             raise UserError(
-                f"{folder.path}: the data has changed since this run began; "
+                f"{run.folder.path}: the data has changed since this run began; "
                 "move the folder away to train anew"
             )
         training.load_state_dict(saved)
-        log.info("goes on after epoch %d", len(training.history))
-    folder.write_metrics([metrics.as_json() for metrics in training.history])
+        run.log.info("goes on after epoch %d", len(training.history))
+    run.folder.write_metrics([metrics.as_json() for metrics in training.history])
 
 
 def _summary(training: Training) -> dict[str, Any]:

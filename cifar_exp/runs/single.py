@@ -1,25 +1,28 @@
 """`python train.py`: one run, told to the person who started it."""
 
+from tqdm import tqdm
+
 from cifar_exp.config.identity import run_id, run_name
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.runs.folder import RunFolder
-from cifar_exp.runs.progress import show_warnings
+from cifar_exp.runs.folder import RunFolder, in_epochs
+from cifar_exp.runs.log import show_warnings
+from cifar_exp.runs.progress import RunBar
 from cifar_exp.runs.runner import Runner, preflight
-from cifar_exp.runs.stopping import stop_request
+from cifar_exp.runs.stopping import Interrupted, StopRequest, stop_request
 from cifar_exp.training.device import choose_compute
 
 
 def train_one(config: RunConfig) -> None:
     """Train one run, and say what it takes, how it ended and where everything is."""
-    show_warnings()
+    show_warnings(tqdm.write)
     preflight(config)
-    what = f"{config.model.name} on {config.data.name}, {_epochs(config.training.epochs)}"
+    what = f"{config.model.name} on {config.data.name}, {in_epochs(config.training.epochs)}"
     print(f"run {run_name(config)} ({run_id(config)})")
     print(f"{what}, {choose_compute(config)}", flush=True)
     with stop_request() as stop:
-        trained = Runner(stop).run(config, label="training")
+        trained = _train(config, stop)
     folder = RunFolder.of(config)
-    print(outcome(folder) + " (finished before, not repeated)" * (not trained))
+    print(folder.outcome() + " (finished before, not repeated)" * (not trained))
     names = ("curves.png", "predictions.png", "model.safetensors", "metrics.jsonl")
     written = [name for name in names if (folder.path / name).exists()]
     print(f"{folder.path}: {', '.join(written)}")
@@ -27,17 +30,18 @@ def train_one(config: RunConfig) -> None:
         print(f"tensorboard --logdir={config.paths.logs}")
 
 
-def outcome(folder: RunFolder) -> str:
-    """Return the status and numbers of a run that has ended, in a line."""
-    state = folder.read_state()
-    if state["test_accuracy"] is None:
-        return f"{state['status']} in epoch {state['epochs']}, {state['seconds']:.0f} s"
-    return (
-        f"{state['status']}: test accuracy {state['test_accuracy']:.4f} after "
-        f"{_epochs(state['epochs'])} (best {state['best_test_accuracy']:.4f}), "
-        f"{state['seconds']:.0f} s"
-    )
-
-
-def _epochs(number: int) -> str:
-    return f"{number} epoch{'s' * (number > 1)}"
+def _train(config: RunConfig, stop: StopRequest) -> bool:
+    """Run to the end, or to the next step once asked to stop. Returns: whether it was trained."""
+    run = Runner().run(config)
+    bar = RunBar("training", position=0)
+    try:
+        while True:
+            bar.show(next(run))
+            try:
+                stop()
+            except Interrupted as interruption:
+                run.throw(interruption)
+    except StopIteration as end:
+        return bool(end.value)
+    finally:
+        bar.close()

@@ -12,11 +12,13 @@ class Interrupted(Exception):
     """A run or sweep was asked to stop, and has.
 
     Attributes:
+        signal_number: of the signal.
         exit_status: 128 plus the signal's number: 130 for SIGINT, 143 for SIGTERM.
     """
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal.Signals(signal_number).name)
+        self.signal_number = signal_number
         self.exit_status = 128 + signal_number
 
 

@@ -1,4 +1,4 @@
-"""A sweep: a list of runs, brought to their ends one after another, and the table they make."""
+"""A sweep: a list of runs, brought to their ends by worker processes, and the table they make."""
 
 import hashlib
 import shlex
@@ -15,20 +15,27 @@ from cifar_exp.config.identity import run_id, run_name, settings
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.runs.files import write_json
-from cifar_exp.runs.folder import ENDED, BusyError, RunFolder
-from cifar_exp.runs.progress import show_warnings
-from cifar_exp.runs.runner import Runner, preflight
-from cifar_exp.runs.single import outcome
-from cifar_exp.runs.stopping import stop_request
+from cifar_exp.runs.folder import ENDED, RunFolder
+from cifar_exp.runs.messages import Died, Ended, FromWorker, Ready, Told, Warned
+from cifar_exp.runs.progress import RunBar
+from cifar_exp.runs.stopping import Interrupted, StopRequest, stop_request
+from cifar_exp.runs.workers import Worker, Workers
+from cifar_exp.studies.agenda import Agenda, expected_cost
 from cifar_exp.studies.table import as_text, ranked, read_sweep, short_names, varied, write_csv
-from cifar_exp.training.metrics import EpochMetrics
+from cifar_exp.training.events import EpochMetrics, Progress
+
+_POLL_SECONDS = 0.2
+_SHOWN_RUNS = 16
 
 
-def run_sweep(configs: Sequence[RunConfig]) -> list[float | None]:
+def run_sweep(
+    configs: Sequence[RunConfig], runs_per_device: int | None = None
+) -> list[float | None]:
     """Train every run that is not finished, and show and write the table of all.
 
     Args:
         configs: checked settings of all runs; the same settings twice are one run.
+        runs_per_device: how many at once; None for as many as pay.
 
     Returns:
         For each configuration the final test accuracy, a fraction; None if it diverged.
@@ -37,13 +44,10 @@ def run_sweep(configs: Sequence[RunConfig]) -> list[float | None]:
         UserError: nothing can be trained here, or at the end, that runs failed.
         Interrupted: a signal asked to stop.
     """
-    show_warnings()
     if not configs:
         raise UserError("the sweep has no runs; check its lists and globs")
-    for config in configs:
-        preflight(config)
     sweep = Sweep(list({run_id(config): config for config in configs}.values()))
-    failed = sweep.run()
+    failed = sweep.run(runs_per_device)
     if failed:
         raise UserError(f"{failed} of {len(sweep.runs)} runs failed; the same command tries again")
     return [RunFolder.of(config).read_state().get("test_accuracy") for config in configs]
@@ -58,6 +62,7 @@ class Sweep:
 
     def __init__(self, configs: list[RunConfig]) -> None:
         self.runs = [(config, RunFolder.of(config)) for config in configs]
+        self._statuses = [folder.status for _, folder in self.runs]
         ids = sorted(run_id(config) for config in configs)
         self._varied = varied(configs)
         name = ",".join(short_names(self._varied)) or "sweep"
@@ -65,56 +70,51 @@ class Sweep:
         # the same runs are the same sweep, so the same command finds its folder again
         self.folder = Path(configs[0].paths.results) / f"{name[:80]}-{digest}"
 
-    def run(self) -> int:
+    def run(self, runs_per_device: int | None) -> int:
         """Train what is left and write the table, even when interrupted. Returns: failed runs."""
-        pending = self._announce()
-        failed = 0
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for config, folder in pending:
-            folder.claim(config)  # from now on, edited YAML changes nothing
-        self._write()
-        epochs = sum(config.training.epochs for config, _ in pending)
+        pending = [
+            number
+            for number, (config, _) in enumerate(self.runs)
+            if config.rerun or self._statuses[number] not in ENDED
+        ]
         try:
-            with stop_request() as stop, SweepBar(len(pending), epochs) as bar:
-                runner = Runner(stop, bar.epoch_done, bar_position=1)
-                waiting = deque(pending)
-                while waiting:
-                    stop()
-                    config, folder = waiting.popleft()
-                    try:
-                        told = self._train(runner, config, folder)
-                    except BusyError:  # by another process: come back to it
-                        waiting.append((config, folder))
-                        continue
-                    failed += told.startswith("failed")
-                    bar.run_done(f"{self._label(config)}: {told}")
-                    self._write()
+            failed = self._train(pending, runs_per_device) if pending else self._announce(pending)
         finally:
-            self._write_table()
+            if self.folder.exists():
+                self._write_table()
         return failed
 
-    def _announce(self) -> list[tuple[RunConfig, RunFolder]]:
-        """Say what will be done, and return the runs to train, those half done first."""
-        statuses = {folder: folder.status for _, folder in self.runs}
-        pending = [run for run in self.runs if run[0].rerun or statuses[run[1]] not in ENDED]
-        pending.sort(key=lambda run: statuses[run[1]] != "interrupted")
-        half_done = sum(statuses[folder] == "interrupted" for _, folder in pending)
+    def _train(self, pending: list[int], runs_per_device: int | None) -> int:
+        """Hand the pending runs to workers until all have ended. Returns: failed runs."""
+        configs = [self.runs[number][0] for number in pending]
+        with stop_request() as stop, Workers(configs, runs_per_device) as workers:
+            self._announce(pending)
+            for number in pending:
+                config, folder = self.runs[number]
+                folder.claim(config)  # from now on, edited YAML changes nothing
+            with _Shift(self, pending, workers) as shift:
+                shift.work(stop)
+            return shift.failed
+
+    def _announce(self, pending: list[int]) -> int:
+        half_done = sum(self._statuses[number] == "interrupted" for number in pending)
         counts = f"{len(self.runs) - len(pending)} finished before"
         counts += f", {half_done} half done" * (half_done > 0)
         print(f"sweep of {len(self.runs)} runs ({counts}): {self.folder}", flush=True)
-        return pending
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.write()
+        return 0
 
-    def _train(self, runner: Runner, config: RunConfig, folder: RunFolder) -> str:
-        """Train one run, and return how it ended: a line that begins with its status."""
-        try:
-            runner.run(config, self._label(config))
-        except BusyError:
-            raise
-        except UserError as error:
-            return f"failed: {error}"
-        return outcome(folder)
+    def half_done(self, number: int) -> bool:
+        """Tell whether a run was interrupted before this sweep began."""
+        return self._statuses[number] == "interrupted"
 
-    def _label(self, config: RunConfig) -> str:
+    def set_status(self, number: int, status: str) -> None:
+        """Take note of how a run ended."""
+        self._statuses[number] = status
+        self.write()
+
+    def label(self, config: RunConfig) -> str:
         """Say what tells a run from the others of the sweep: `lr=0.1 seed=2`."""
         flat = settings(config)
         names = zip(short_names(self._varied), self._varied, strict=True)
@@ -123,10 +123,11 @@ class Sweep:
             words.append(f"seed={config.seed}")
         return " ".join(words) or run_name(config)
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write sweep.json, the list of the runs and how they stand."""
         runs = [
-            {"run_id": run_id(config), "folder": folder.path.name, "status": folder.status}
-            for config, folder in self.runs
+            {"run_id": run_id(config), "folder": folder.path.name, "status": status}
+            for (config, folder), status in zip(self.runs, self._statuses, strict=True)
         ]
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         write_json(self.folder / "sweep.json", {"command": command, "runs": runs})
@@ -137,44 +138,157 @@ class Sweep:
         print(f"\n{as_text(groups)}\n\n{self.folder / 'results.csv'}", flush=True)
 
 
-class SweepBar:
-    """Shows how far a sweep is and how long the rest will take.
+class _Shift:
+    """The time in which workers train the runs of a sweep that are not finished."""
 
-    Args:
-        runs: to be trained.
-        epochs: of all of them together.
-    """
+    def __init__(self, sweep: Sweep, pending: list[int], workers: Workers) -> None:
+        self.failed = 0
+        self._sweep = sweep
+        self._pending = pending  # runs go by their place in this list
+        self._configs = [sweep.runs[number][0] for number in pending]
+        half_done = [run for run, number in enumerate(pending) if sweep.half_done(number)]
+        self._agenda = Agenda(self._configs, half_done)
+        self._workers = workers
+        self._idle: deque[Worker] = deque()
+        self._screen = Screen([expected_cost(config) for config in self._configs])
 
-    def __init__(self, runs: int, epochs: int) -> None:
-        self._runs = runs
-        self._started = time.monotonic()
-        self._bar: tqdm[NoReturn] = tqdm(
-            desc="sweep", total=epochs, unit="epoch", dynamic_ncols=True, disable=None, leave=False
-        )
-        self._runs_done = 0
-        self._epochs_done = 0
-        self._total_epochs = epochs
-
-    def __enter__(self) -> "SweepBar":
-        """Show the bar."""
+    def __enter__(self) -> "_Shift":
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take the bar from the screen."""
+        self._screen.close()
+
+    def work(self, stop: StopRequest) -> None:
+        while not self._agenda.done:
+            try:
+                stop()
+            except Interrupted as interruption:
+                self._workers.stop(interruption.signal_number)
+                raise
+            for worker, message in self._workers.messages(_POLL_SECONDS):
+                self._hear(worker, message)
+            self._hand_out()
+
+    def _hand_out(self) -> None:
+        while self._idle and (task := self._agenda.next()):
+            worker = self._idle.popleft()
+            beginnings = [self._configs[short] for short in task.beginnings]
+            worker.train(task.run, self._configs[task.run], beginnings)
+            self._screen.begin(task.run, self._sweep.label(self._configs[task.run]))
+
+    def _hear(self, worker: Worker, message: FromWorker) -> None:
+        match message:
+            case Ready():
+                self._idle.append(worker)
+            case Warned(text):
+                tqdm.write(text)
+            case Told(run, event):
+                self._screen.show(run, event, self._configs[run].training.epochs)
+                if isinstance(event, EpochMetrics):
+                    self._agenda.passed(run, event.epoch)
+            case Ended(run, busy=True):
+                self._screen.leave(run)
+                self._agenda.postpone(run)
+            case Ended(run, problem):
+                self._end(run, problem)
+            case Died(reason, runs):
+                for run in runs:
+                    self._fail(run, reason)
+                self._idle = deque(other for other in self._idle if other is not worker)
+                self._workers.replace(worker)
+
+    def _fail(self, run: int, reason: str) -> None:
+        """A worker has died in a run, and left it as it was."""
+        _, folder = self._sweep.runs[self._pending[run]]
+        folder.write_state(folder.read_state() | {"status": "failed", "reason": reason})
+        self._end(run, reason)
+
+    def _end(self, run: int, problem: str | None) -> None:
+        number = self._pending[run]
+        config, folder = self._sweep.runs[number]
+        self.failed += problem is not None
+        told = folder.outcome() if problem is None else f"failed: {problem}"
+        self._agenda.ended(run)
+        self._sweep.set_status(
+            number, folder.read_state()["status"] if problem is None else "failed"
+        )
+        self._screen.end(run, f"{self._sweep.label(config)}: {told}")
+
+
+class Screen:
+    """Shows how far the sweep and each running run are, and how long the rest will take.
+
+    Args:
+        costs: of the runs, in any unit.
+    """
+
+    def __init__(self, costs: list[float]) -> None:
+        self._costs = costs
+        self._shares = [0.0] * len(costs)  # of each run that is done
+        self._first_shares: dict[int, float] = {}
+        self._ended = 0
+        self._started = time.monotonic()
+        self._bars: dict[int, tuple[int, RunBar]] = {}
+        self._bar: tqdm[NoReturn] = tqdm(
+            desc="sweep",
+            total=sum(costs),
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
+            dynamic_ncols=True,
+            disable=None,
+            leave=False,
+        )
+        self._bar.set_postfix_str(f"0 of {len(costs)} runs")
+
+    def begin(self, run: int, label: str) -> None:
+        """Show one more run."""
+        taken = {position for position, _ in self._bars.values()}
+        position = min(set(range(1, len(taken) + 2)) - taken)
+        if position <= _SHOWN_RUNS:
+            self._bars[run] = position, RunBar(label, position)
+
+    def show(self, run: int, event: Progress | EpochMetrics, epochs: int) -> None:
+        """Show how far a run is."""
+        if run in self._bars:
+            self._bars[run][1].show(event)
+        if isinstance(event, Progress):
+            self._advance(run, event.steps / event.total_steps)
+        else:
+            self._advance(run, event.epoch / epochs)
+
+    def leave(self, run: int) -> None:
+        """Take a run from the screen."""
+        if run in self._bars:
+            self._bars.pop(run)[1].close()
+
+    def end(self, run: int, told: str) -> None:
+        """Write a line about a run that has ended."""
+        self.leave(run)
+        self._ended += 1
+        self._advance(run, 1.0)
+        self._bar.set_postfix_str(f"{self._ended} of {len(self._costs)} runs")
+        rest = f"; about {tqdm.format_interval(self._seconds_left())} left"
+        last = self._ended == len(self._costs)
+        tqdm.write(f"[{self._ended}/{len(self._costs)}] {told}{'' if last else rest}")
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        """Take everything from the screen."""
+        for run in list(self._bars):
+            self.leave(run)
         self._bar.close()
 
-    def epoch_done(self, _: EpochMetrics) -> None:
-        """Count an epoch of any run."""
-        self._epochs_done += 1
-        self._bar.update()
+    def _advance(self, run: int, share: float) -> None:
+        self._first_shares.setdefault(run, share)
+        gain = max(0.0, share - self._shares[run])
+        self._shares[run] += gain
+        self._bar.update(gain * self._costs[run])
 
-    def run_done(self, told: str) -> None:
-        """Write a line about a run that has ended."""
-        self._runs_done += 1
-        rest = ""
-        if self._runs_done < self._runs and self._epochs_done:
-            elapsed = time.monotonic() - self._started
-            left = elapsed / self._epochs_done * max(self._total_epochs - self._epochs_done, 0)
-            rest = f"; about {tqdm.format_interval(left)} left"
-        tqdm.write(f"[{self._runs_done}/{self._runs}] {told}{rest}")
-        sys.stdout.flush()
+    def _seconds_left(self) -> float:
+        pairs = list(zip(self._costs, self._shares, strict=True))
+        # what a resumed run had behind it took no time now
+        had = sum(
+            self._costs[run] * share for run, share in self._first_shares.items() if share < 1
+        )
+        done = sum(cost * share for cost, share in pairs) - had
+        left = sum(cost * (1 - share) for cost, share in pairs)
+        return (time.monotonic() - self._started) * left / max(done, 1e-9)

@@ -1,6 +1,10 @@
-"""What a run computes on, and in which precision."""
+"""What a run computes on, in which precision, and how its time is told."""
 
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -26,9 +30,92 @@ class Compute:
             return f"cuda, {self.precision}"
         return f"cpu, {self.precision}, {self.threads} thread{'s' * (self.threads > 1)}"
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the device is a GPU."""
+        return self.device.type == "cuda"
 
-def choose_compute(config: RunConfig) -> Compute:
+    def autocast(self) -> AbstractContextManager[None]:
+        """Compute in bf16 what gains by it, while the block runs."""
+        # without the cache, which a captured step must not share with another
+        return torch.autocast(
+            self.device.type,
+            torch.bfloat16,
+            enabled=self.precision == "bf16",
+            cache_enabled=not self.on_gpu,
+        )
+
+
+# A time in seconds, or an event in a GPU's stream.
+Mark = Any
+
+
+class Clock:
+    """Tells the time of a device: the wall clock of a CPU, events in a GPU's stream.
+
+    Args:
+        device: whose work is timed.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._on_gpu = device.type == "cuda"
+
+    def mark(self) -> Mark:
+        """Return a mark that is passed when all work enqueued so far is done."""
+        if not self._on_gpu:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+    def passed(self, mark: Mark) -> bool:
+        """Tell whether the device has come to a mark; never waits."""
+        return not self._on_gpu or bool(mark.query())
+
+    def seconds(self, start: Mark, end: Mark) -> float:
+        """Return the seconds between two marks that have been passed."""
+        return float(start.elapsed_time(end) / 1000 if self._on_gpu else end - start)
+
+
+def new_stream(device: torch.device) -> torch.cuda.Stream | None:
+    """Return a stream of a GPU, or None for the CPU."""
+    if device.type != "cuda":
+        return None
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def on_stream(stream: torch.cuda.Stream | None, deterministic: bool) -> Iterator[None]:
+    """Send the block's work to a GPU stream; without one the block runs as it is.
+
+    Both settings are PyTorch's global state, so they are set around each turn of a run and not
+    once: several runs may take turns.
+
+    Args:
+        stream: of the run; None on the CPU.
+        deterministic: only kernels that give the same bits every time.
+    """
+    if stream is None:
+        yield
+        return
+    with (
+        torch.cuda.stream(stream),
+        torch.backends.cudnn.flags(
+            enabled=True,
+            deterministic=deterministic,
+            benchmark=not deterministic,
+            allow_tf32=False,  # fp32 means fp32
+        ),
+    ):
+        yield
+
+
+def choose_compute(config: RunConfig, threads: int | None = None) -> Compute:
     """Decide what `auto` means on this machine.
+
+    Args:
+        config: the run's settings.
+        threads: of the CPU; None leaves PyTorch's choice, which is all cores.
 
     Raises:
         UserError: `device=cuda` is asked for where PyTorch finds no GPU.
@@ -47,7 +134,7 @@ def choose_compute(config: RunConfig) -> Compute:
     return Compute(
         device=torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu"),
         precision=precision,
-        threads=0 if on_gpu else torch.get_num_threads(),
+        threads=0 if on_gpu else threads or torch.get_num_threads(),
     )
 
 

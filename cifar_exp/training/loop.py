@@ -2,37 +2,29 @@
 
 import math
 import time
+from collections import deque
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.data.batches import Batches
-from cifar_exp.data.dataset import Dataset
+from cifar_exp.data.batches import Batches, DeviceImages
 from cifar_exp.models.vgg import build_model
-from cifar_exp.training.device import Compute
-from cifar_exp.training.memory import peak_memory_bytes, reset_peak_memory
-from cifar_exp.training.metrics import EpochMetrics, MetricSums, has_diverged
-from cifar_exp.training.optimizers import build_optimizer, set_lr
+from cifar_exp.training.device import Clock, Compute, new_stream, on_stream
+from cifar_exp.training.events import EpochMetrics, Progress, has_diverged
+from cifar_exp.training.graphs import Graphs, Launch, Work
+from cifar_exp.training.memory import PeakMemory
 from cifar_exp.training.randomness import derived_seed, generator
 from cifar_exp.training.schedules import lr_factor
+from cifar_exp.training.step import Step
 
-# After so many steps the loop lets its driver show progress, or stop.
+# After so many steps the loop lets its driver show progress, stop, or turn to another run.
 _STEPS_BETWEEN_YIELDS = 10
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is: `steps` of its `total_steps` are done, the last one in `epoch`."""
-
-    epoch: int
-    steps: int
-    total_steps: int
+# So many of these blocks are handed to a GPU ahead of what it has done: enough to keep it busy.
+_BLOCKS_AHEAD = 3
+_POLL_SECONDS = 1e-4
 
 
 class Training:
@@ -43,20 +35,32 @@ class Training:
 
     Args:
         config: the run's settings.
-        dataset: images and labels.
+        images: on the device that `compute` names.
+        classes: names of the classes.
         compute: the device and precision to use.
+        graphs: whether a GPU replays captured steps; without, the same kernels one by one.
     """
 
-    def __init__(self, config: RunConfig, dataset: Dataset, compute: Compute) -> None:
-        reset_peak_memory(compute.device)
+    def __init__(
+        self,
+        config: RunConfig,
+        images: DeviceImages,
+        classes: tuple[str, ...],
+        compute: Compute,
+        graphs: bool = True,
+    ) -> None:
+        self._peak_memory = PeakMemory(compute.device)
         self.config = config
         self.compute = compute
-        self.classes = dataset.classes
-        self.batches = Batches(dataset, config.data, compute.device)
-        seed = derived_seed(config.seed, "weights")
-        self.model = build_model(config.model, len(dataset.classes), seed).to(compute.device)
-        self.optimizer = build_optimizer(config.optimizer, self.model.parameters())
+        self.classes = classes
+        self.batches = Batches(images, config.data)
+        model = build_model(config.model, len(classes), derived_seed(config.seed, "weights"))
+        self.model = model.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.step = Step(config, self.model, self.batches, compute)
         self.history: list[EpochMetrics] = []
+        self._captures = graphs and compute.on_gpu
+        self._stream = new_stream(compute.device)
+        self._clock = Clock(compute.device)
 
     @property
     def diverged(self) -> bool:
@@ -71,6 +75,11 @@ class Training:
         """Whether nothing is left to train."""
         return self.diverged or len(self.history) >= self.config.training.epochs
 
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.batches.steps_per_epoch * self.config.training.epochs
+
     def run(self) -> Iterator[Progress | EpochMetrics]:
         """Train what is left, epoch by epoch, and test after each.
 
@@ -78,96 +87,138 @@ class Training:
             Progress every few steps, and the metrics at the end of each epoch. The loop can be
             left at any yield, and a checkpoint be taken where it yields metrics.
         """
+        if self._stream is not None:
+            torch.cuda.synchronize(self.compute.device)  # what was loaded is there for all streams
+        events = self._run()
+        while True:
+            # at a yield nothing of this run's settings is left behind for the next one's turn
+            with on_stream(self._stream, self.config.deterministic):
+                event = next(events, None)
+            if event is None:
+                return
+            yield event
+
+    def _run(self) -> Iterator[Progress | EpochMetrics]:
+        launch: Launch = self._captured() if self._captures else _at_once
         while not self.finished:
             epoch = len(self.history) + 1
-            started = time.perf_counter()
-            sums = MetricSums(self.compute.device)
-            steps_before = (epoch - 1) * self.batches.steps_per_epoch
-            for step, (images, labels) in enumerate(self._training_batches(epoch), steps_before):
-                lr = self._lr(step)
-                self._step(images, labels, lr, sums)
-                if (step + 1) % _STEPS_BETWEEN_YIELDS == 0:
-                    yield Progress(epoch, step + 1, self.total_steps)
-            train_loss, train_accuracy = sums.means()
-            trained = time.perf_counter()
-            test_loss, test_accuracy = self._test(skip=has_diverged(train_loss, len(self.classes)))
-            metrics = EpochMetrics(
-                epoch=epoch,
-                train_loss=train_loss,
-                train_accuracy=train_accuracy,
-                test_loss=test_loss,
-                test_accuracy=test_accuracy,
-                lr=lr,
-                train_seconds=trained - started,
-                test_seconds=time.perf_counter() - trained,
-                images_per_second=self.batches.train_size / (trained - started),
-                peak_memory_bytes=peak_memory_bytes(self.compute.device),
-            )
+            started = self._clock.mark()
+            self._begin_epoch(epoch)
+            yield from self._train(epoch, launch)
+            trained = self._clock.mark()
+            self._test(launch)
+            tested = self._clock.mark()
+            while not self._clock.passed(tested):
+                yield self._progress(epoch, self.batches.steps_per_epoch)
+                time.sleep(_POLL_SECONDS)
+            seconds = self._clock.seconds(started, trained), self._clock.seconds(trained, tested)
+            metrics = self._metrics(epoch, *seconds)
             self.history.append(metrics)
             yield metrics
 
-    @property
-    def total_steps(self) -> int:
-        """Steps of the whole run."""
-        return self.batches.steps_per_epoch * self.config.training.epochs
+    def _captured(self) -> Graphs:
+        """Capture every step that the run will take; after this it takes no more memory."""
+        graphs = Graphs(self.step.tensors, self.compute.device)
+        self.model.train()
+        for size in _batch_sizes(self.batches.train_size, self.batches.batch_size):
+            graphs.capture(self.step.train, "train", size)
+        self.model.eval()
+        for size in _batch_sizes(self.batches.test_size, self.batches.test_batch_size):
+            graphs.capture(self.step.test, "test", size)
+        self._peak_memory.settle()
+        return graphs
+
+    def _begin_epoch(self, epoch: int) -> None:
+        seed = self.config.seed
+        self.model.dropout.start_epoch(derived_seed(seed, "dropout", epoch))
+        order, augmentation = (
+            generator(seed, "order", epoch),
+            generator(seed, "augmentation", epoch),
+        )
+        self.batches.begin_epoch(order, augmentation)
+
+    def _train(self, epoch: int, launch: Launch) -> Iterator[Progress]:
+        self.model.train()
+        self.step.train_sums.reset()
+        ahead: deque[Any] = deque()
+        size, batch_size = self.batches.train_size, self.batches.batch_size
+        for step, start in enumerate(range(0, size, batch_size)):
+            self.step.update.set_lr(self._lr(epoch, step))
+            launch(self.step.train, "train", start, min(batch_size, size - start))
+            if (step + 1) % _STEPS_BETWEEN_YIELDS == 0:
+                yield self._progress(epoch, step + 1)
+                ahead.append(self._clock.mark())
+                while len(ahead) > _BLOCKS_AHEAD and not self._clock.passed(ahead[0]):
+                    yield self._progress(epoch, step + 1)
+                    time.sleep(_POLL_SECONDS)
+                if len(ahead) > _BLOCKS_AHEAD:
+                    ahead.popleft()
+        self.step.train_sums.fetch()
+
+    def _test(self, launch: Launch) -> None:
+        self.model.eval()
+        self.step.test_sums.reset()
+        size, batch_size = self.batches.test_size, self.batches.test_batch_size
+        for start in range(0, size, batch_size):
+            launch(self.step.test, "test", start, min(batch_size, size - start))
+        self.step.test_sums.fetch()
+
+    def _metrics(self, epoch: int, train_seconds: float, test_seconds: float) -> EpochMetrics:
+        train_loss, train_accuracy = self.step.train_sums.means(self.batches.train_size)
+        test_loss, test_accuracy = self.step.test_sums.means(self.batches.test_size)
+        if has_diverged(train_loss, len(self.classes)):
+            test_loss = test_accuracy = math.nan  # NaN logits would count as class 0
+        return EpochMetrics(
+            epoch=epoch,
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+            test_loss=test_loss,
+            test_accuracy=test_accuracy,
+            lr=self._lr(epoch, self.batches.steps_per_epoch - 1),
+            train_seconds=train_seconds,
+            test_seconds=test_seconds,
+            images_per_second=self.batches.train_size / train_seconds,
+            peak_memory_bytes=self._peak_memory.bytes(),
+        )
+
+    def _progress(self, epoch: int, step: int) -> Progress:
+        steps = (epoch - 1) * self.batches.steps_per_epoch + step
+        return Progress(epoch, steps, self.total_steps)
+
+    def _lr(self, epoch: int, step: int) -> float:
+        steps = self.batches.steps_per_epoch
+        place = (epoch - 1) * steps + step
+        factor = lr_factor(self.config.scheduler, place, steps, self.config.training.epochs)
+        return self.config.optimizer.lr * factor
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a checkpoint needs, taken at the end of an epoch."""
         return {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.step.update.state_dict(),
             "history": [metrics.as_json() for metrics in self.history],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to where `state_dict` was taken."""
+        """Go back to where `state_dict` was taken; before `run` is called."""
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.step.update.load_state_dict(state["optimizer"])
         self.history = [EpochMetrics.from_json(row) for row in state["history"]]
 
-    @torch.inference_mode()
     def logits(self, images: Tensor) -> Tensor:
-        """Return what the network makes of normalised images, without dropout.
+        """Return what the network makes of normalised images, as it is tested.
 
         Shape:
             images `(N, 3, H, W)`, result `(N, classes)`.
         """
         self.model.eval()
-        with self._autocast():
-            logits: Tensor = self.model(images)
-        return logits.float()
+        return self.step.logits(images)
 
-    def _training_batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        seed = self.config.seed
-        self.model.train()
-        self.model.dropout.start_epoch(derived_seed(seed, "dropout", epoch))
-        return self.batches.train(
-            generator(seed, "order", epoch), generator(seed, "augmentation", epoch)
-        )
 
-    def _step(self, images: Tensor, labels: Tensor, lr: float, sums: MetricSums) -> None:
-        set_lr(self.optimizer, lr)
-        self.optimizer.zero_grad(set_to_none=True)
-        with self._autocast():
-            logits = self.model(images)
-        loss = functional.cross_entropy(logits.float(), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        sums.add(loss.detach(), logits.detach(), labels)
+def _batch_sizes(images: int, batch_size: int) -> set[int]:
+    """Return the size of all batches but the last, and that of the last."""
+    return {min(batch_size, images), images % batch_size or min(batch_size, images)}
 
-    def _test(self, skip: bool) -> tuple[float, float]:
-        if skip:
-            return math.nan, math.nan
-        sums = MetricSums(self.compute.device)
-        for images, labels in self.batches.test():
-            logits = self.logits(images)
-            sums.add(functional.cross_entropy(logits, labels), logits, labels)
-        return sums.means()
 
-    def _lr(self, step: int) -> float:
-        steps, epochs = self.batches.steps_per_epoch, self.config.training.epochs
-        return self.config.optimizer.lr * lr_factor(self.config.scheduler, step, steps, epochs)
-
-    def _autocast(self) -> AbstractContextManager[None]:
-        uses_bf16 = self.compute.precision == "bf16"
-        return torch.autocast(self.compute.device.type, torch.bfloat16, enabled=uses_bf16)
+def _at_once(work: Work, _name: str, start: int, size: int) -> None:
+    work(slice(start, start + size))

@@ -7,20 +7,39 @@ from pathlib import Path
 import torch
 
 
-def reset_peak_memory(device: torch.device) -> None:
-    """Start measuring anew, so that a run does not report the peak of one before it."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return
-    # not Linux, or not allowed: the peak since the process started is what there is
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # see proc(5): resets VmHWM
+class PeakMemory:
+    """Measures from its making on.
+
+    Args:
+        device: of the run.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._settled: int | None = None
+        if device.type == "cuda":
+            # other runs on this GPU only replay by now, and take nothing more
+            self._taken_by_others = torch.cuda.memory_allocated(device)
+            torch.cuda.reset_peak_memory_stats(device)
+            return
+        # not Linux, or not allowed: the peak since the process started is what there is
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # see proc(5): resets VmHWM
+
+    def settle(self) -> None:
+        """Keep what was measured so far: the run takes no more, and others may begin."""
+        self._settled = self.bytes()
+
+    def bytes(self) -> int:
+        """Return the peak: of a run's own GPU tensors, or of the whole process."""
+        if self._settled is not None:
+            return self._settled
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._device) - self._taken_by_others
+        return _peak_of_process()
 
 
-def peak_memory_bytes(device: torch.device) -> int:
-    """Return the peak since the reset: of PyTorch's GPU tensors, or of the whole process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+def _peak_of_process() -> int:
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

@@ -1,80 +1,36 @@
-"""What is measured in an epoch."""
-
-import math
-from dataclasses import asdict, dataclass
-from typing import Any
+"""Sums of what is measured in an epoch, kept on the device."""
 
 import torch
 from torch import Tensor
 
-# An epoch whose mean loss is this many times that of guessing, ln(classes), counts as exploded.
-_EXPLODED = 1000
-
 
 class MetricSums:
-    """Sums over images, kept on the device so that adding a batch waits for nothing.
+    """Loss and correct answers, added up on the device so that adding a batch waits for nothing.
 
     Sums instead of means of means: a short last batch gets its own weight and no more.
+
+    Args:
+        device: where the batches are.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._sums = torch.zeros(2, dtype=torch.float64, device=device)
-        self.count = 0
+        self.sums = torch.zeros(2, dtype=torch.float64, device=device)
+        self._fetched = torch.zeros(2, dtype=torch.float64, pin_memory=device.type == "cuda")
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self.sums.zero_()
 
     def add(self, mean_loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add a batch. Shape: mean_loss `()`, logits `(B, classes)`, labels `(B,)`."""
         correct = (logits.argmax(1) == labels).sum()
-        self._sums += torch.stack([mean_loss.double() * len(labels), correct.double()])
-        self.count += len(labels)
+        self.sums += torch.stack([mean_loss.double() * len(labels), correct.double()])
 
-    def means(self) -> tuple[float, float]:
-        """Wait for the device and return loss and accuracy, means over images."""
-        loss, correct = self._sums.tolist()
-        return loss / self.count, correct / self.count
+    def fetch(self) -> None:
+        """Start to copy the sums to the host; `means` is right once the device has done that."""
+        self._fetched.copy_(self.sums, non_blocking=True)
 
-
-@dataclass(frozen=True)
-class EpochMetrics:
-    """One line of metrics.jsonl.
-
-    Attributes:
-        epoch: counted from 1.
-        train_loss: cross-entropy, mean over the images as they were trained on.
-        train_accuracy: fraction in [0, 1], likewise.
-        test_loss: mean over the whole test set after the epoch; NaN if the run diverged.
-        test_accuracy: fraction in [0, 1]; NaN if the run diverged.
-        lr: learning rate of the epoch's last step.
-        train_seconds: wall time of training in the epoch.
-        test_seconds: wall time of testing after it.
-        images_per_second: training images over train_seconds.
-        peak_memory_bytes: since the run started: of the GPU's tensors, or of the whole process.
-    """
-
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    test_loss: float
-    test_accuracy: float
-    lr: float
-    train_seconds: float
-    test_seconds: float
-    images_per_second: float
-    peak_memory_bytes: int
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the fields; what is not finite becomes None, since JSON has no NaN."""
-        return {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in asdict(self).items()
-        }
-
-    @staticmethod
-    def from_json(row: dict[str, Any]) -> "EpochMetrics":
-        """Read what `as_json` made."""
-        values: dict[str, Any] = {k: math.nan if v is None else v for k, v in row.items()}
-        return EpochMetrics(**values)
-
-
-def has_diverged(loss: float, classes: int) -> bool:
-    """Tell whether a mean loss is not finite, or has exploded far beyond that of guessing."""
-    return not math.isfinite(loss) or loss > _EXPLODED * math.log(classes)
+    def means(self, count: int) -> tuple[float, float]:
+        """Return what was fetched as means over `count` images: loss and accuracy."""
+        loss, correct = self._fetched.tolist()
+        return loss / count, correct / count

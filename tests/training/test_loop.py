@@ -9,8 +9,8 @@ from cifar_exp.config.schema import Training as Length
 from cifar_exp.data.dataset import Dataset, load
 from cifar_exp.models.vgg import build_model
 from cifar_exp.training.device import Compute
+from cifar_exp.training.events import EpochMetrics
 from cifar_exp.training.loop import Progress, Training
-from cifar_exp.training.metrics import EpochMetrics
 from cifar_exp.training.randomness import derived_seed, generator
 
 CPU = Compute(torch.device("cpu"), "fp32", threads=1)

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from cifar_exp.training.metrics import EpochMetrics, MetricSums, has_diverged
+from cifar_exp.training.events import EpochMetrics, MetricSums, has_diverged
 
 
 def test_a_short_batch_counts_by_its_images() -> None:

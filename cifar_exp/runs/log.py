@@ -1,0 +1,44 @@
+"""What happens is logged: to a run's train.log, and warnings to the person as well."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_package = logging.getLogger("cifar_exp")
+
+
+def show_warnings(write: Callable[[str], None]) -> None:
+    """Show warnings of this package; errors have lines of their own.
+
+    Args:
+        write: is given one line each time.
+    """
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.levelno < logging.ERROR:
+                write(f"{record.levelname.lower()}: {record.getMessage()}")
+
+    _package.handlers = [Handler(logging.WARNING)]
+    _package.setLevel(logging.INFO)
+    _package.propagate = False
+
+
+@contextmanager
+def log_to(path: Path, run_id: str) -> Iterator[logging.Logger]:
+    """Give a run a logger of its own, which writes to a file while the block runs.
+
+    Args:
+        path: of the file; lines are added at its end.
+        run_id: names the logger, so that runs that take turns keep their lines apart.
+    """
+    log = _package.getChild(run_id)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    try:
+        yield log
+    finally:
+        log.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,122 @@
+"""How many runs a device should hold at once."""
+
+import time
+from collections.abc import Callable
+
+# A further run must make all of them together faster by this factor to be worth it.
+_WORTHWHILE_GAIN = 1.05
+_MOST_RUNS = 16
+# Measured when a run is new, while the others wait, and then over all of them together.
+_STEPS_ALONE = 50
+_WINDOW_SECONDS = 2.0
+# Memory that must be free for one more run: so many times what the largest has taken.
+_MEMORY_MARGIN = 1.3
+
+
+class Packing:
+    """Admits runs to a device, a fixed number of them or as many as pay.
+
+    What pays is measured: the speed of `n` runs is how many seconds of training alone they do in a
+    second together. As long as one more run raises it, and memory is left, another is wanted.
+
+    Args:
+        limit: how many runs at once; None finds out.
+        free_bytes: returns the memory left on the device.
+        clock: returns seconds.
+    """
+
+    def __init__(
+        self,
+        limit: int | None,
+        free_bytes: Callable[[], int],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._limit = limit or _MOST_RUNS
+        self._measures = limit is None
+        self._free_bytes = free_bytes
+        self._clock = clock
+        self._runs: dict[int, _Pace] = {}
+        self._alone: int | None = None  # the run that is measured while the others wait
+        self._largest_bytes = 0
+        self._speeds = {0: 0.0, 1: 1.0}
+        self._window_started = 0.0
+
+    def wants_more(self) -> bool:
+        """Tell whether another run should be sent."""
+        count = len(self._runs)
+        if count >= self._limit:
+            return False
+        if count == 0 or not self._measures:
+            return True
+        if self._alone is not None or count not in self._speeds:
+            return False  # first see how the last one fares
+        return self._free_bytes() > _MEMORY_MARGIN * self._largest_bytes
+
+    def admit(self, run: int) -> None:
+        """Take note of a run that begins."""
+        self._runs[run] = _Pace(free_bytes_before=self._free_bytes() if self._measures else 0)
+        if self._measures:
+            self._alone = run
+
+    def turns(self) -> list[int]:
+        """Return the runs that are to go on now."""
+        return list(self._runs) if self._alone is None else [self._alone]
+
+    def heard(self, run: int, steps: int) -> None:
+        """Take note of how far a run has come. Args: steps: done since it began."""
+        if not self._measures:
+            return
+        pace = self._runs[run]
+        pace.steps = steps
+        if run == self._alone:
+            self._measure_alone(pace)
+        elif self._clock() - self._window_started >= _WINDOW_SECONDS:
+            self._measure_together()
+
+    def ended(self, run: int) -> None:
+        """Take note of a run that has ended."""
+        del self._runs[run]
+        if run == self._alone:
+            self._alone = None
+        self._start_window()
+
+    def _measure_alone(self, pace: "_Pace") -> None:
+        now = self._clock()
+        if pace.alone_since is None:  # until now it was built
+            pace.alone_since, pace.alone_from = now, pace.steps
+            return
+        steps = pace.steps - pace.alone_from
+        if steps >= _STEPS_ALONE or (steps and now - pace.alone_since >= _WINDOW_SECONDS):
+            pace.seconds_per_step = (now - pace.alone_since) / steps
+            taken = pace.free_bytes_before - self._free_bytes()
+            self._largest_bytes = max(self._largest_bytes, taken)
+            self._alone = None
+            self._start_window()
+
+    def _measure_together(self) -> None:
+        seconds = self._clock() - self._window_started
+        alone = sum(p.seconds_per_step * (p.steps - p.window_from) for p in self._runs.values())
+        count = len(self._runs)
+        if count > 1:
+            self._speeds[count] = alone / seconds
+            before = self._speeds.get(count - 1, 0.0)
+            if self._speeds[count] < _WORTHWHILE_GAIN * before:
+                self._limit = count - 1
+        self._start_window()
+
+    def _start_window(self) -> None:
+        self._window_started = self._clock()
+        for pace in self._runs.values():
+            pace.window_from = pace.steps
+
+
+class _Pace:
+    """How far a run is, and how fast it was alone."""
+
+    def __init__(self, free_bytes_before: int) -> None:
+        self.free_bytes_before = free_bytes_before
+        self.steps = 0
+        self.alone_since: float | None = None
+        self.alone_from = 0
+        self.seconds_per_step = 0.0
+        self.window_from = 0

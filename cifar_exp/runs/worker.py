@@ -1,0 +1,149 @@
+"""A worker process: keeps runs going on one device, in turns, until it is told to stop."""
+
+import signal
+import time
+from collections.abc import Generator
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
+
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.errors import UserError
+from cifar_exp.runs.folder import BusyError
+from cifar_exp.runs.log import show_warnings
+from cifar_exp.runs.messages import Begin, Check, Checked, Ended, Ready, Stop, Told, Train, Warned
+from cifar_exp.runs.packing import Packing
+from cifar_exp.runs.stopping import Interrupted
+from cifar_exp.training.events import EpochMetrics, Progress
+
+if TYPE_CHECKING:  # PyTorch is imported in the worker's process only
+    from cifar_exp.runs.runner import Runner
+
+_SECONDS_BETWEEN_REPORTS = 0.1
+
+Run = Generator[Progress | EpochMetrics, None, bool]
+
+
+def work(connection: Connection) -> None:
+    """Serve one sweep; the process ends with the connection, or with the sweep's own process.
+
+    Args:
+        connection: to the sweep.
+    """
+    # a signal for all comes to the sweep as well, which then says what to do
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    show_warnings(lambda text: connection.send(Warned(text)))
+    worker = _Worker(connection)
+    try:
+        worker.serve()
+    except (EOFError, OSError):  # the sweep is gone
+        worker.stop(signal.SIGTERM)
+
+
+class _Worker:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._runs: dict[int, Run] = {}
+        self._reported: dict[int, float] = {}
+        self._asked = False
+        self._runner: Runner | None = None
+        self._packing: Packing | None = None
+
+    def serve(self) -> None:
+        while True:
+            if not self._runs or self._connection.poll():
+                self._receive()
+                continue
+            for run in self._packing.turns() if self._packing else ():
+                self._go_on(run)
+            self._ask()
+
+    def stop(self, signal_number: int) -> None:
+        for run in list(self._runs):
+            try:
+                self._runs.pop(run).throw(Interrupted(signal_number))
+            except (Interrupted, StopIteration, UserError):
+                self._tell_end(Ended(run, interrupted=True))
+
+    def _receive(self) -> None:
+        match self._connection.recv():
+            case Check(configs):
+                self._connection.send(_check(configs))
+            case Begin() as part:
+                self._begin(part)
+            case Train(run, config, beginnings):
+                assert self._runner is not None
+                assert self._packing is not None
+                self._asked = False
+                self._runs[run] = self._runner.run(config, beginnings)
+                self._packing.admit(run)
+            case Stop(signal_number):
+                self.stop(signal_number)
+                self._packing = None  # wants no more
+        self._ask()
+
+    def _begin(self, part: Begin) -> None:
+        import torch
+
+        from cifar_exp.runs.runner import Runner
+
+        if part.gpu is None:
+            self._packing = Packing(part.runs, free_bytes=lambda: 0)
+        else:
+            torch.cuda.set_device(part.gpu)
+            self._packing = Packing(part.runs, free_bytes=lambda: torch.cuda.mem_get_info()[0])
+        self._runner = Runner(part.threads)
+
+    def _ask(self) -> None:
+        if self._packing and not self._asked and self._packing.wants_more():
+            self._asked = True
+            self._connection.send(Ready())
+
+    def _go_on(self, run: int) -> None:
+        assert self._packing is not None
+        try:
+            event = next(self._runs[run])
+        except StopIteration:
+            end = Ended(run)
+        except BusyError as error:
+            end = Ended(run, problem=str(error), busy=True)
+        except UserError as error:
+            end = Ended(run, problem=str(error))
+        except OSError as error:  # its folder cannot be used
+            end = Ended(run, problem=f"{type(error).__name__}: {error}")
+        else:
+            if isinstance(event, Progress):
+                self._packing.heard(run, event.steps)
+            self._report(run, event)
+            return
+        del self._runs[run]
+        self._packing.ended(run)
+        self._tell_end(end)
+
+    def _report(self, run: int, event: Progress | EpochMetrics) -> None:
+        now = time.monotonic()
+        due = now - self._reported.get(run, 0) >= _SECONDS_BETWEEN_REPORTS
+        if due or isinstance(event, EpochMetrics):
+            self._reported[run] = now
+            self._connection.send(Told(run, event))
+
+    def _tell_end(self, end: Ended) -> None:
+        with suppress(OSError):  # the sweep is gone
+            self._connection.send(end)
+
+
+def _check(configs: tuple[RunConfig, ...]) -> Checked:
+    import torch
+
+    from cifar_exp.runs.runner import preflight
+    from cifar_exp.training.device import choose_compute
+
+    cores = torch.get_num_threads()
+    try:
+        for config in configs:
+            preflight(config)
+        on_gpu = any(choose_compute(config).on_gpu for config in configs)
+    except UserError as error:
+        return Checked(str(error), 0, cores)
+    return Checked(None, torch.cuda.device_count() if on_gpu else 0, cores)

@@ -1,0 +1,83 @@
+"""In which order the runs of a sweep are trained, and which must wait for others."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cifar_exp.config.identity import is_beginning
+from cifar_exp.config.schema import RunConfig
+
+# What a step costs besides its images, in images of the full-width network. Only the order of the
+# runs and the estimate of the rest hang on it.
+_IMAGES_WORTH_OF_A_STEP = 40
+
+
+def expected_cost(config: RunConfig) -> float:
+    """Return how long a run will take compared with others on the same data, in no unit."""
+    of_an_image = config.model.width**2 + _IMAGES_WORTH_OF_A_STEP / config.data.batch_size
+    return config.training.epochs * of_an_image
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run to train, and the shorter ones that it trains on the way."""
+
+    run: int
+    beginnings: tuple[int, ...]
+
+
+class Agenda:
+    """Hands out the runs of a sweep, the longest first so that the end is not one long run.
+
+    A run that equals the first epochs of another waits for it, and then has nothing left to train.
+
+    Args:
+        configs: of all runs, by their numbers.
+        half_done: runs that come before all others.
+    """
+
+    def __init__(self, configs: Sequence[RunConfig], half_done: Sequence[int] = ()) -> None:
+        self._configs = configs
+        numbers = range(len(configs))
+        self._longer = {
+            short: long
+            for short in numbers
+            if short not in half_done and not configs[short].rerun
+            for long in numbers
+            if is_beginning(configs[short], configs[long])
+        }
+        order = sorted(
+            numbers, key=lambda run: (run not in half_done, -expected_cost(configs[run]))
+        )
+        self._ready = deque(run for run in order if run not in self._longer)
+        self._open = set(numbers)
+
+    @property
+    def done(self) -> bool:
+        """Whether all runs have ended."""
+        return not self._open
+
+    def next(self) -> Task | None:
+        """Return what to train next, if something can begin now."""
+        if not self._ready:
+            return None
+        run = self._ready.popleft()
+        return Task(run, tuple(short for short, long in self._longer.items() if long == run))
+
+    def passed(self, run: int, epoch: int) -> None:
+        """Take note of an epoch: shorter runs that end with it can be finished."""
+        self._release(run, lambda short: self._configs[short].training.epochs <= epoch)
+
+    def ended(self, run: int) -> None:
+        """Take note of a run that is over, well or not."""
+        self._open.discard(run)
+        self._release(run, lambda short: True)
+
+    def postpone(self, run: int) -> None:
+        """Put a run back at the end: another process is training it."""
+        self._ready.append(run)
+
+    def _release(self, long: int, ends: Callable[[int], bool]) -> None:
+        for short in [s for s, other in self._longer.items() if other == long and ends(s)]:
+            del self._longer[short]
+            self._ready.appendleft(short)

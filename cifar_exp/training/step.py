@@ -1,0 +1,73 @@
+"""What happens to a batch, as functions of tensors that stay where they are, for GPUs to replay."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.data.batches import Batches
+from cifar_exp.models.vgg import Vgg
+from cifar_exp.training.device import Compute
+from cifar_exp.training.metrics import MetricSums
+from cifar_exp.training.optimizers import Update
+
+
+class Step:
+    """Trains on a batch, or tests on one; everything it reads and writes keeps its address.
+
+    Args:
+        config: the run's settings.
+        model: the network, on the device.
+        batches: the epoch's images; which of them make a batch is said with every call.
+        compute: device and precision.
+    """
+
+    def __init__(self, config: RunConfig, model: Vgg, batches: Batches, compute: Compute) -> None:
+        self._model = model
+        self._batches = batches
+        self._compute = compute
+        self._label_smoothing = config.training.label_smoothing
+        self._flips_tests = config.data.test_flip
+        self.update = Update(config.optimizer, model.parameters())
+        self.train_sums = MetricSums(compute.device)
+        self.test_sums = MetricSums(compute.device)
+
+    def train(self, places: slice | Tensor) -> None:
+        """Take one optimizer step. Args: places: of the batch in the epoch's order, below N."""
+        images, labels = self._batches.train_batch(places)
+        self.update.clear_gradients()
+        with self._compute.autocast():
+            logits = self._model(images).float()
+        loss = functional.cross_entropy(logits, labels, label_smoothing=self._label_smoothing)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.update.step()
+        self.train_sums.add(loss.detach(), logits.detach(), labels)
+
+    def test(self, places: slice | Tensor) -> None:
+        """Add the metrics of a batch of test images. Args: places: of the images, below N."""
+        images, labels = self._batches.test_batch(places)
+        logits = self.logits(images)
+        self.test_sums.add(functional.cross_entropy(logits, labels), logits, labels)
+
+    @torch.no_grad()  # not inference_mode: its tensors could not be captured together with others
+    def logits(self, images: Tensor) -> Tensor:
+        """Return what the network makes of images, in the mode that it is in.
+
+        Shape:
+            images `(N, 3, H, W)`, result `(N, classes)`, float32.
+        """
+        with self._compute.autocast():
+            logits: Tensor = self._model(images).float()
+            if self._flips_tests:
+                logits = (logits + self._model(images.flip(3)).float()) / 2
+        return logits
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Yield everything that a step changes."""
+        yield from self._model.parameters()
+        yield from self._model.buffers()
+        yield from self.update.tensors()
+        yield self.train_sums.sums
+        yield self.test_sums.sums
