@@ -21,8 +21,7 @@ def run(composed: DictConfig) -> None:
     """Train what Hydra has composed."""
     if HydraConfig.get().mode is RunMode.MULTIRUN:  # a job of another launcher
         return train(composed)
-    # Hydra would add a line of its own to an error, but lets an exit pass
-    sys.exit(exit_status(lambda: train(composed)))
+    sys.exit(exit_status(lambda: train(composed)))  # Hydra adds to errors, but lets an exit pass
 
 
 def train(composed: DictConfig) -> None:

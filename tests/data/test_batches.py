@@ -1,9 +1,11 @@
 """Whole-batch operations against the article's image by image."""
 
+from collections.abc import Iterator
+
 import torch
 
 from cifar_exp.config.schema import Synthetic
-from cifar_exp.data.batches import Batches, channel_statistics, random_crop
+from cifar_exp.data.batches import Batches, DeviceImages, channel_statistics, cutout, random_crop
 from cifar_exp.data.dataset import Dataset, Split
 
 CPU = torch.device("cpu")
@@ -19,10 +21,16 @@ def numbered(count: int) -> Split:
 DATASET = Dataset(numbered(50), numbered(20), tuple("abcdefghij"))
 
 
-def epoch(augment: str, seed: int = 0, batch_size: int = 16) -> list[tuple[torch.Tensor, ...]]:
-    config = Synthetic.model_validate({"augment": augment, "batch_size": batch_size})
-    generators = [torch.Generator().manual_seed(seed + i) for i in range(2)]
-    return list(Batches(DATASET, config, CPU).train(*generators))
+def epoch(augment: str, batch_size: int = 16) -> list[tuple[torch.Tensor, ...]]:
+    return list(epochs(Synthetic.model_validate({"augment": augment, "batch_size": batch_size})))
+
+
+def epochs(config: Synthetic, seed: int = 0) -> Iterator[tuple[torch.Tensor, ...]]:
+    """The batches of an epoch."""
+    batches = Batches(DeviceImages(DATASET, CPU), config)
+    batches.begin_epoch(*(torch.Generator().manual_seed(seed + i) for i in range(2)))
+    for start in range(0, batches.train_size, config.batch_size):
+        yield batches.train_batch(slice(start, start + config.batch_size))
 
 
 def test_every_image_comes_once_with_its_label_and_values_from_0_to_1() -> None:
@@ -72,8 +80,7 @@ def test_flips_and_crops_depend_on_their_own_generator_alone() -> None:
 
 def test_normalised_channels_have_mean_0_and_deviation_1() -> None:
     config = Synthetic(augment="none", normalize="channels", batch_size=50)
-    generators = [torch.Generator().manual_seed(i) for i in range(2)]
-    ((images, _),) = Batches(DATASET, config, CPU).train(*generators)
+    ((images, _),) = epochs(config)
     for channel in images.unbind(1):
         assert abs(channel.mean().item()) < 1e-5
         assert abs(channel.std(unbiased=False).item() - 1) < 1e-5
@@ -90,6 +97,34 @@ def test_images_of_one_colour_do_not_divide_by_zero() -> None:
 
 def test_test_images_come_in_order_and_unchanged() -> None:
     config = Synthetic(augment="crop_flip", batch_size=1)
-    ((images, labels),) = Batches(DATASET, config, CPU).test()  # not in batches of 1
+    images, labels = Batches(DeviceImages(DATASET, CPU), config).test_batch(slice(0, 250))
     assert labels.tolist() == list(range(20))
     assert torch.equal(images, DATASET.test.images.permute(0, 3, 1, 2) / 255)
+
+
+def test_places_on_the_device_choose_the_same_images_as_a_slice() -> None:
+    # a captured GPU step asks with a tensor
+    batches = Batches(DeviceImages(DATASET, CPU), Synthetic(augment="crop_flip", cutout=8))
+    batches.begin_epoch(*(torch.Generator().manual_seed(i) for i in range(2)))
+    by_slice = batches.train_batch(slice(16, 32))
+    by_tensor = batches.train_batch(torch.tensor(16) + torch.arange(16))
+    assert all(torch.equal(one, other) for one, other in zip(by_slice, by_tensor, strict=True))
+
+
+def test_a_hole_is_a_black_square_cut_off_at_the_border() -> None:
+    images = torch.full((2, 32, 32, 3), 9, dtype=torch.uint8)
+    cut = cutout(images, torch.tensor([[16, 16], [0, 31]]), side=8)
+    expected = images.clone()
+    expected[0, 12:20, 12:20] = 0
+    expected[1, 0:4, 27:32] = 0  # rows -4 to 3, columns 27 to 34
+    assert torch.equal(cut, expected)
+
+
+def test_an_epoch_with_holes_keeps_its_order_flips_and_crops() -> None:
+    plain = list(epochs(Synthetic(augment="crop_flip", batch_size=50)))
+    holes = list(epochs(Synthetic(augment="crop_flip", batch_size=50, cutout=8)))
+    (images, labels), (cut, same_labels) = plain[0], holes[0]
+    assert torch.equal(labels, same_labels)
+    kept = cut != 0
+    assert torch.equal(images[kept], cut[kept])
+    assert 0 < (images != cut).double().mean() <= 8 * 8 / (32 * 32)

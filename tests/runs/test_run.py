@@ -68,12 +68,14 @@ def test_a_run_leaves_all_that_one_looks_for(uninterrupted: CommandLine) -> None
             assert min(image.size) > 300  # pixels
     state = read_state(run)
     assert state["status"] == "complete"
-    assert state["compute"] == {"device": "cpu", "precision": "fp32", "threads": 1}
+    compute = state["compute"]
+    assert (compute["device"], compute["threads"]) == ("cpu", 1)
+    assert compute["precision"] in ("fp32", "bf16")  # whichever is faster here
     assert run.name.endswith(state["run_id"])
     assert json.loads((run / "model.json").read_text())["architecture"]["name"] == "vgg11"
     assert "complete: test accuracy" in uninterrupted.said
     assert run.name in uninterrupted.said
-    assert "cpu, fp32, 1 thread" in uninterrupted.said
+    assert f"cpu, {compute['precision']}, 1 thread" in uninterrupted.said
 
 
 def test_every_epoch_is_a_line_of_metrics(uninterrupted: CommandLine) -> None:

@@ -2,13 +2,18 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.conftest import ROOT, TINY, CommandLine, computed, read_state
 
@@ -126,6 +131,111 @@ def test_the_settings_of_all_runs_are_kept_before_the_first_is_trained(train: Co
     assert len(list(train.runs.glob("*/config.yaml"))) == 3
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
+
+
+# Tests run with a thread each, so a sweep takes one worker unless it is told otherwise.
+TWO_AT_ONCE = "hydra.launcher.runs_per_device=2"
+
+
+def test_packed_runs_equal_runs_alone_bit_for_bit(new_folder) -> None:
+    packed, alone = new_folder("packed"), new_folder("alone")
+    settings = (*TINY, "dropout=0.5", "data.augment=crop_flip")
+    packed("-m", *settings, "seed=0,1,2", TWO_AT_ONCE)
+    for seed in range(3):
+        alone(*settings, f"seed={seed}")
+    for run in alone.runs.iterdir():
+        assert computed(packed.runs / run.name) == computed(run)
+        weights = [load_file(r / "model.safetensors") for r in (run, packed.runs / run.name)]
+        assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_two_runs_train_at_the_same_time(train: CommandLine) -> None:
+    train("-m", *TINY, "data.train_size=640", "epochs=4", "seed=0,1", TWO_AT_ONCE)
+    spans = []
+    for run in train.runs.iterdir():
+        lines = (run / "train.log").read_text().splitlines()
+        times = [line[:23] for line in lines if "epoch " in line]
+        spans.append((times[0], times[-1]))
+    (first, second) = spans
+    assert max(first[0], second[0]) < min(first[1], second[1])
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    """The processes that train: children of the fork server, which is a child of the sweep."""
+
+    def children(pid: int) -> list[int]:
+        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    return [worker for child in children(process.pid) for worker in children(child)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_a_worker_that_is_killed_costs_its_own_run_only(train: CommandLine) -> None:
+    command = ("-m", *TINY, "data.train_size=640", "epochs=6", "seed=0,1,2,3", TWO_AT_ONCE)
+    process = train.start(*command)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and len(list(train.runs.glob("*/metrics.jsonl"))) < 2:
+        time.sleep(0.01)
+    os.kill(workers_of(process)[0], signal.SIGKILL)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1, out + err
+    assert "failed: its process was killed by SIGKILL" in out
+    assert "1 of 4 runs failed; the same command tries again" in err
+    assert sorted(row["status"] for row in results(train)) == ["complete"] * 3 + ["failed"]
+    assert "sweep of 4 runs (3 finished before)" in train(*command)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_workers_do_not_outlive_a_sweep_that_is_killed(train: CommandLine) -> None:
+    command = ("-m", *TINY, "data.train_size=640", "epochs=50", "seed=0,1", TWO_AT_ONCE)
+    process = train.start(*command)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and len(list(train.runs.glob("*/metrics.jsonl"))) < 2:
+        time.sleep(0.01)
+    workers = workers_of(process)
+    assert len(workers) == 2
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and any(Path(f"/proc/{pid}").exists() for pid in workers):
+        time.sleep(0.05)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+def test_a_shorter_run_takes_its_epochs_from_a_longer_one(new_folder) -> None:
+    together, alone = new_folder("together"), new_folder("alone")
+    said = together("-m", *TINY, "epochs=2,4", "dropout=0.5")
+    assert "[2/2]" in said
+    alone(*TINY, "epochs=2", "dropout=0.5")
+    short = together.runs / alone.only_run.name
+    assert computed(short) == computed(alone.only_run)
+    weights = [load_file(r / "model.safetensors") for r in (short, alone.only_run)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    (long,) = (run for run in together.runs.iterdir() if run != short)
+    assert read_state(short)["began_as"] == read_state(long)["run_id"]
+    assert "goes on after epoch 2" in (short / "train.log").read_text()
+    events = EventAccumulator(str(together.folder / "logs" / short.name))
+    events.Reload()
+    assert [scalar.step for scalar in events.Scalars("loss/train")] == [1, 2]
+
+
+@pytest.mark.parametrize("number", ["0", "two", "1.5"])
+def test_a_wrong_number_of_runs_at_once_is_refused(train: CommandLine, number: str) -> None:
+    said = train("-m", *TINY, "seed=0,1", f"hydra.launcher.runs_per_device={number}", status=1)
+    assert "hydra.launcher.runs_per_device: expected auto or 1 and above" in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_hydras_own_launcher_trains_the_same_runs(train: CommandLine) -> None:
+    train("-m", *TINY, "epochs=1", "seed=0,1", "hydra/launcher=basic")
+    said = train("-m", *TINY, "epochs=1", "seed=0,1")
+    assert "sweep of 2 runs (2 finished before)" in said
+
+
+def test_a_sweep_does_not_import_pytorch_itself() -> None:
+    code = "import sys, cifar_exp.studies.sweep; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
 
 
 def test_what_is_no_sweep_is_refused(tmp_path: Path) -> None:
