@@ -2,8 +2,10 @@
 
 import multiprocessing
 import signal
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -26,6 +28,8 @@ from cifar_exp.runs.messages import (
 from cifar_exp.runs.worker import work
 
 _SECONDS_TO_END = 10
+# Windows has no fork server: there each worker imports PyTorch itself.
+_START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
 class Worker:
@@ -90,16 +94,10 @@ class Workers:
     """
 
     def __init__(self, configs: Sequence[RunConfig], runs_per_device: int | None) -> None:
-        self._context = _context()
+        prepare()
+        self._context = multiprocessing.get_context(_START_METHOD)
         self._workers: list[Worker] = []
-        # started with Ctrl-C ignored: the sweep decides what it means
-        handler = signal.getsignal(signal.SIGINT)
-        in_main_thread = _set_sigint(signal.SIG_IGN)
-        try:
-            first = self._start()
-        finally:
-            if in_main_thread:
-                signal.signal(signal.SIGINT, handler)
+        first = self._start()
         try:
             checked = _checked(first, configs)
             parts = _parts(checked, runs_per_device, len(configs))
@@ -153,21 +151,25 @@ class Workers:
             worker.end(at_once)
 
 
-def _context() -> Any:
-    methods = multiprocessing.get_all_start_methods()
-    if "forkserver" not in methods:  # Windows
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", "cifar_exp.runs.runner"])
-    return context
+def prepare() -> None:
+    """Let the server of workers begin to import PyTorch, while the sweep does other things."""
+    if _START_METHOD != "forkserver":
+        return
+    multiprocessing.set_forkserver_preload(["__main__", "cifar_exp.runs.runner"])
+    with _sigint_ignored():  # the server inherits that; the sweep decides what Ctrl-C means
+        forkserver.ensure_running()
 
 
-def _set_sigint(handler: Any) -> bool:
+@contextmanager
+def _sigint_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
+        yield
+    finally:
         signal.signal(signal.SIGINT, handler)
-    except ValueError:  # only the main thread may
-        return False
-    return True
 
 
 def _checked(worker: Worker, configs: Sequence[RunConfig]) -> Checked:

@@ -1,5 +1,6 @@
 """The optimizers of the `optimizer` group."""
 
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -41,17 +42,20 @@ class Update:
     def __init__(self, config: Optimizer, parameters: Iterable[nn.Parameter]) -> None:
         self._weights = [(weight, _as_stored(weight.detach())) for weight in parameters]
         self._optimizer = _build(config, [stored for _, stored in self._weights])
+        # without the wrappers around it, which keep hooks and profiles and import the compiler
+        self._step = inspect.unwrap(type(self._optimizer).step)
 
     def clear_gradients(self) -> None:
         """Forget the gradients; zeroing them in place would write all of them once more."""
         for weight, _ in self._weights:
             weight.grad = None
 
+    @torch.no_grad()
     def step(self) -> None:
         """Change the weights by their gradients."""
         for weight, stored in self._weights:
             stored.grad = None if weight.grad is None else _as_stored(weight.grad)
-        self._optimizer.step()
+        self._step(self._optimizer)
 
     def set_lr(self, lr: float) -> None:
         """Set the learning rate of the next steps; waits for nothing."""

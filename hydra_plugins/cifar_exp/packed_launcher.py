@@ -14,6 +14,7 @@ from omegaconf import DictConfig, open_dict
 from cifar_exp.config.load import load_config
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
+from cifar_exp.runs.workers import prepare
 
 
 @dataclass
@@ -75,6 +76,7 @@ class PackedLauncher(BasicLauncher):
         if not self._trains:
             return super().launch(job_overrides, initial_job_idx)
         runs_per_device = _checked(self._runs_per_device)
+        prepare()
         setup_globals()
         configs = [self._composed(overrides) for overrides in job_overrides]
         from cifar_exp.studies.sweep import run_sweep
