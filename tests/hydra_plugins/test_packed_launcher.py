@@ -1,18 +1,32 @@
 """The launcher in Hydra's own test suite, with tasks that are none of ours."""
 
+from collections.abc import Iterator
+
 import pytest
 from hydra.core.plugins import Plugins
+from hydra.core.singleton import Singleton
 from hydra.plugins.launcher import Launcher
 from hydra.test_utils.launcher_common_tests import (
     BatchedSweeperTestSuite,
     IntegrationTestSuite,
     LauncherTestSuite,
 )
+from hydra.version import VersionBase
+from packaging.version import Version
 
 from hydra_plugins.cifar_exp.packed_launcher import PackedLauncher
 
 # Hydra's suite runs its tasks as its own older versions did
 pytestmark = pytest.mark.filterwarnings(r"ignore:\s*Future Hydra versions:UserWarning")
+
+
+@pytest.fixture(autouse=True)
+def version_base_of_hydras_suite() -> Iterator[None]:
+    """Hydra keeps one version base a process, and its suite expects the oldest."""
+    state = Singleton.get_state()
+    VersionBase.instance().setbase(Version("1.1"))
+    yield
+    Singleton.set_state(state)
 
 
 def test_hydra_finds_the_launcher() -> None:

@@ -1,0 +1,133 @@
+"""Section `epochs`: one run, ours against the article's, whole epochs with their test."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from article_loop import ArticleLoop
+from bench import Bench, Precision
+from floors import counts
+from measure import Table, at_least, at_most, in_turn, number, ratios, seconds_of, spread
+from one_image import steps_of_one_image
+
+from cifar_exp.config.schema import Data
+from cifar_exp.training.events import EpochMetrics, Progress
+
+_GOAL_CPU = 2.0
+_GOAL_GPU = 8.0
+_GOAL_STEP_MS = 1.0
+_GOAL_TFLOP_PER_SECOND = 250.0
+
+
+def tables(bench: Bench) -> Iterator[Table]:
+    """Measure epochs, and on a GPU steps of one image as well."""
+    if bench.device.type == "cpu":
+        yield _on_cpu(bench)
+    else:
+        yield _on_gpu(bench)
+        yield steps_of_one_image(bench)
+
+
+def _on_cpu(bench: Bench) -> Table:
+    rows, raw = [], []
+    for width, size in ((1.0, bench.times(640, 64)), (0.125, bench.times(6400, 640))):
+        data = bench.data(size, size // 5)
+        measured, images = _measure(bench, data, width, ("fp32", "auto"), bench.times(5))
+        for name in ("fp32", "auto"):
+            article, ours = ([seconds for seconds, _ in measured[key]] for key in ("article", name))
+            gains = ratios(article, ours)
+            rows.append(
+                {
+                    "width": f"{width:g}",
+                    "precision": name,
+                    "training images": str(images),
+                    "article, s": spread(article),
+                    "ours, s": spread(ours),
+                    "times as fast": spread(gains),
+                    "n": str(len(gains)),
+                    **at_least(_GOAL_CPU, gains),
+                }
+            )
+            raw.append({**rows[-1], "article_seconds": article, "our_seconds": ours})
+    return Table("One run: whole epochs", _EXPLANATION, rows, raw)
+
+
+def _on_gpu(bench: Bench) -> Table:
+    rows, raw = [], []
+    for width, batch_size in ((1.0, 64), (1.0, 256), (1.0, 1024), (0.125, 64)):
+        size = bench.times(50_000, 2048)
+        data = bench.data(size, size // 5, batch_size)
+        measured, images = _measure(bench, data, width, ("auto",), bench.times(5))
+        article, ours = ([seconds for seconds, _ in measured[key]] for key in ("article", "auto"))
+        training = [metrics.train_seconds for _, metrics in measured["auto"] if metrics]
+        gains, steps = ratios(article, ours), -(-images // batch_size)
+        step_ms = [1000 * seconds / steps for seconds in training]
+        flop = images * counts(width).training_flop
+        speeds = [flop / seconds / 1e12 for seconds in training]
+        goal = {"goal": "", "met": ""}
+        if width == 1 and batch_size == 64:
+            ratio, step = at_least(_GOAL_GPU, gains), at_most(_GOAL_STEP_MS, step_ms)
+            goal = {key: f"{ratio[key]}; step {step[key]}" for key in ratio}
+        if batch_size == 1024:
+            reached = at_least(_GOAL_TFLOP_PER_SECOND, speeds)
+            goal = {"goal": f"{reached['goal']} TFLOP/s", "met": reached["met"]}
+        rows.append(
+            {
+                "width": f"{width:g}",
+                "batch": str(batch_size),
+                "training images": str(images),
+                "article, s": spread(article),
+                "ours, s": spread(ours),
+                "times as fast": spread(gains),
+                "our training step, ms": spread(step_ms),
+                "TFLOP/s": spread(speeds),
+                "n": str(len(gains)),
+                **goal,
+            }
+        )
+        raw.append(
+            {
+                **rows[-1],
+                "article_seconds": article,
+                "our_seconds": ours,
+                "our_training_seconds": training,
+            }
+        )
+    flop_text = number(counts(1.0).training_flop / 1e6)
+    counted = f" TFLOP/s: an image at width 1 takes {flop_text} MFLOP forward and backward."
+    return Table("One run: whole epochs", _EXPLANATION + counted, rows, raw)
+
+
+_EXPLANATION = (
+    "An epoch of VGG16 and the test on a fifth as many images, wall time, after a warm-up epoch "
+    "each, in turn. `auto` takes bf16 where the device is fast at it; the article's loop computes "
+    "in fp32."
+)
+
+
+def _measure(
+    bench: Bench, data: Data, width: float, precisions: tuple[Precision, ...], repetitions: int
+) -> tuple[dict[str, list[Any]], int]:
+    """Return (seconds, metrics) of every epoch by loop, and how many images it trains on."""
+    article = bench.article(bench.config(data, width))
+    epochs: dict[str, Callable[[], Any]] = {"article": partial(_article_epoch, bench, article)}
+    for precision in precisions:
+        training = bench.training(bench.config(data, width, precision))
+        epochs[precision] = partial(_our_epoch, bench, training.run())
+    return in_turn(epochs, repetitions), len(bench.dataset(data).train)
+
+
+def _article_epoch(bench: Bench, loop: ArticleLoop) -> tuple[float, None]:
+    return seconds_of(loop.epoch, bench.device), None
+
+
+def _our_epoch(
+    bench: Bench, events: Iterator[Progress | EpochMetrics]
+) -> tuple[float, EpochMetrics]:
+    found: list[EpochMetrics] = []
+
+    def epoch() -> None:
+        found.append(next(event for event in events if isinstance(event, EpochMetrics)))
+
+    seconds = seconds_of(epoch, bench.device)
+    return seconds, found[0]

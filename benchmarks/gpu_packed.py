@@ -1,0 +1,139 @@
+"""A part of section `packed`, on a GPU: several runs on one device, against one."""
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from bench import Bench, train_py
+from measure import Table, at_least, number, ratios, spread
+
+# Width, batch size, epochs and goal. Runs last longer than it takes to start eight of them.
+_SETTINGS = ((1.0, 64, 6, 1.4), (1.0, 16, 4, 1.6), (0.125, 64, 60, 4.0))
+_RUNS_AT_ONCE = (1, 2, 4, 8)
+_WINDOWS = 5  # of the time in which all runs train; each gives a speed
+_POLL_SECONDS = 0.05
+_EPOCH_LINE = re.compile(r"^(\S+ \S+) INFO epoch \d+: ", re.MULTILINE)
+
+Span = tuple[float, float]  # seconds of the wall clock
+
+_EXPLANATION = (
+    "As many seeds of VGG16 as are to be at once, by `hydra.launcher.runs_per_device`. The speed "
+    "is counted while all of them train, from their epochs and the tests after these, in "
+    f"{_WINDOWS} equal windows of that time: long runs spend nearly all of theirs like this. Start "
+    "and pictures are left out. Memory is that of the whole GPU, less what was taken before. The "
+    "goal is for the best number of runs at once."
+)
+
+
+def packed_on_gpu(bench: Bench) -> Table:
+    """Measure runs an hour for each number of runs at once."""
+    rows, raw = [], []
+    for width, batch_size, epochs, goal in _SETTINGS:
+        speeds: dict[int, list[float]] = {}
+        peaks: dict[int, int] = {}
+        for count in _RUNS_AT_ONCE:
+            folder = bench.scratch / f"packed-{width}-{batch_size}-{count}"
+            with _peak_memory(bench.device) as peak:
+                _train_at_once(bench, width, batch_size, epochs, count, folder)
+            speeds[count], peaks[count] = _epochs_per_second(folder), max(peak)
+        gains = {count: ratios(speeds[count], speeds[1]) for count in speeds}
+        best = max(gains, key=lambda count: median(gains[count]))
+        for count in _RUNS_AT_ONCE:
+            met = at_least(goal, gains[count]) if count == best else {"goal": "", "met": ""}
+            row = {
+                "width": f"{width:g}",
+                "batch": str(batch_size),
+                "runs at once": str(count),
+                "runs of 100 epochs an hour": spread(speeds[count], 3600 / 100),
+                "times one run": spread(gains[count]),
+                "n": str(len(gains[count])),
+                "peak memory, GB": number(peaks[count] / 1e9),
+                **met,
+            }
+            rows.append(row)
+            raw.append(_with_raw(row, speeds[count], peaks[count]))
+    return Table("Many runs at once", _EXPLANATION, rows, raw)
+
+
+def _with_raw(row: dict[str, str], speeds: list[float], peak: int) -> dict[str, Any]:
+    return {**row, "epochs_per_second": speeds, "peak_memory_bytes": peak}
+
+
+def _train_at_once(
+    bench: Bench, width: float, batch_size: int, epochs: int, count: int, folder: Path
+) -> None:
+    size = bench.times(50_000, 2048)
+    train_py(
+        "-m",
+        *bench.overrides(bench.data(size, size // 5, batch_size)),
+        f"model.width={width}",
+        f"epochs={bench.times(epochs, 20)}",
+        f"hydra.launcher.runs_per_device={count}",
+        f"seed=range({count})",
+        folder=folder,
+    )
+
+
+def _epochs_per_second(folder: Path) -> list[float]:
+    """Return how many epochs all runs together did in a second, while all of them trained."""
+    runs = [_epochs(path) for path in folder.glob("*/runs/*")]
+    # what the first epoch shares with the start of other runs is left out
+    start = max(epochs[0][1] for epochs in runs)
+    end = min(epochs[-1][1] for epochs in runs)
+    if end <= start:
+        raise RuntimeError(
+            f"a run of {len(runs)} ended before all had begun: give them more epochs"
+        )
+    edges = [start + i * (end - start) / _WINDOWS for i in range(_WINDOWS + 1)]
+    every = [epoch for epochs in runs for epoch in epochs]
+    return [_epochs_within(window, every) / (window[1] - window[0]) for window in pairwise(edges)]
+
+
+def _epochs(run: Path) -> list[Span]:
+    """Return when each epoch of a run began and ended: its log has the end, its metrics how long.
+
+    Local times of a log: the clocks must not be changed in between.
+    """
+    ended = [
+        datetime.strptime(time, "%Y-%m-%d %H:%M:%S,%f").timestamp()
+        for time in _EPOCH_LINE.findall((run / "train.log").read_text())
+    ]
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lasted = [row["train_seconds"] + row["test_seconds"] for row in rows]
+    return [(end - seconds, end) for end, seconds in zip(ended, lasted, strict=True)]
+
+
+def _epochs_within(window: Span, epochs: list[Span]) -> float:
+    """Count epochs, those that reach over the window's edges by their share within."""
+    total = 0.0
+    for start, end in epochs:
+        overlap = min(end, window[1]) - max(start, window[0])
+        total += max(0.0, overlap) / (end - start)
+    return total
+
+
+@contextmanager
+def _peak_memory(device: torch.device) -> Iterator[list[int]]:
+    """Watch the whole GPU while the block runs, and yield a list of what was taken in bytes."""
+    before, over = torch.cuda.mem_get_info(device)[0], threading.Event()
+    taken: list[int] = [0]
+
+    def watch() -> None:
+        while not over.wait(_POLL_SECONDS):
+            taken[0] = max(taken[0], before - torch.cuda.mem_get_info(device)[0])
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield taken
+    finally:
+        over.set()
+        watcher.join()

@@ -1,0 +1,79 @@
+"""A part of section `epochs`, on a GPU: steps of one image, where starting kernels is what costs."""
+
+from collections.abc import Callable, Iterator
+
+from bench import Bench
+from measure import Table, at_least, in_turn, ratios, seconds_of, spread
+
+from cifar_exp.training.events import EpochMetrics
+from cifar_exp.training.loop import Training
+
+_GOAL_REPLAYED = 5.0
+_STEPS_A_TURN = 400  # five turns are 2,000 steps
+
+
+def steps_of_one_image(bench: Bench) -> Table:
+    """Measure steps of both loops, ours replayed as a CUDA graph and not."""
+    steps, turns = bench.times(_STEPS_A_TURN, 20), bench.times(5)
+    config = bench.config(bench.data(2 * steps * (turns + 1), 100, batch_size=1))
+    article = bench.article(config)
+    ours = {
+        "eager": bench.training(config, graphs=False),
+        "replayed": bench.training(config),
+    }
+    actions = {"article": _step_seconds(bench, article.train_steps(), steps)}
+    for name, training in ours.items():
+        actions[name] = _step_seconds(bench, _steps(training), steps)
+    measured = in_turn(actions, turns)
+    rows = []
+    for name, other, goal in (
+        ("eager", "article", None),
+        ("replayed", "article", None),
+        ("replayed", "eager", _GOAL_REPLAYED),
+    ):
+        gains = ratios(measured[other], measured[name])
+        rows.append(
+            {
+                "step": name,
+                "against": other,
+                "its step, ms": spread(measured[other], 1000),
+                "ours, ms": spread(measured[name], 1000),
+                "times as fast": spread(gains),
+                "n": str(turns),
+                **(at_least(goal, gains) if goal else {"goal": "", "met": ""}),
+            }
+        )
+    return Table(
+        "One run: steps of one image",
+        f"VGG16 at width 1, batch 1; {turns} turns of {steps} steps each, after one to warm up. "
+        "Eager: the same kernels started one by one; replayed: as one CUDA graph.",
+        rows,
+        [{"step": name, "seconds_a_step": seconds} for name, seconds in measured.items()],
+    )
+
+
+def _steps(training: Training) -> Iterator[int]:
+    """Yield how many steps were taken since the last time, while the first epoch lasts."""
+    before = 0
+    for event in training.run():
+        if isinstance(event, EpochMetrics):
+            return
+        yield event.steps - before
+        before = event.steps
+
+
+def _step_seconds(bench: Bench, steps: Iterator[int], count: int) -> Callable[[], float]:
+    """Return an action that takes steps, at least `count`, and returns the seconds of one."""
+
+    def action() -> float:
+        done = 0
+
+        def go() -> None:
+            nonlocal done
+            while done < count:
+                done += next(steps)
+
+        seconds = seconds_of(go, bench.device)
+        return seconds / done
+
+    return action
