@@ -11,6 +11,7 @@ from measure import Table, at_least, at_most, in_turn, number, ratios, seconds_o
 from one_image import steps_of_one_image
 
 from cifar_exp.config.schema import Data
+from cifar_exp.training.device import choose_compute
 from cifar_exp.training.events import EpochMetrics, Progress
 
 _GOAL_CPU = 2.0
@@ -32,8 +33,10 @@ def _on_cpu(bench: Bench) -> Table:
     rows, raw = [], []
     for width, size in ((1.0, bench.times(640, 64)), (0.125, bench.times(6400, 640))):
         data = bench.data(size, size // 5)
-        measured, images = _measure(bench, data, width, ("fp32", "auto"), bench.times(5))
-        for name in ("fp32", "auto"):
+        auto = choose_compute(bench.config(data, width)).precision
+        precisions: list[Precision] = ["fp32"] if auto == "fp32" else ["fp32", "bf16"]
+        measured, images = _measure(bench, data, width, precisions, bench.times(5))
+        for name in precisions:
             article, ours = ([seconds for seconds, _ in measured[key]] for key in ("article", name))
             gains = ratios(article, ours)
             rows.append(
@@ -45,7 +48,7 @@ def _on_cpu(bench: Bench) -> Table:
                     "ours, s": spread(ours),
                     "times as fast": spread(gains),
                     "n": str(len(gains)),
-                    **at_least(_GOAL_CPU, gains),
+                    **(at_least(_GOAL_CPU, gains) if name == auto else {"goal": "", "met": ""}),
                 }
             )
             raw.append({**rows[-1], "article_seconds": article, "our_seconds": ours})
@@ -57,7 +60,7 @@ def _on_gpu(bench: Bench) -> Table:
     for width, batch_size in ((1.0, 64), (1.0, 256), (1.0, 1024), (0.125, 64)):
         size = bench.times(50_000, 2048)
         data = bench.data(size, size // 5, batch_size)
-        measured, images = _measure(bench, data, width, ("auto",), bench.times(5))
+        measured, images = _measure(bench, data, width, ["auto"], bench.times(5))
         article, ours = ([seconds for seconds, _ in measured[key]] for key in ("article", "auto"))
         training = [metrics.train_seconds for _, metrics in measured["auto"] if metrics]
         gains, steps = ratios(article, ours), -(-images // batch_size)
@@ -100,13 +103,13 @@ def _on_gpu(bench: Bench) -> Table:
 
 _EXPLANATION = (
     "An epoch of VGG16 and the test on a fifth as many images, wall time, after a warm-up epoch "
-    "each, in turn. `auto` takes bf16 where the device is fast at it; the article's loop computes "
-    "in fp32."
+    "each, in turn. The article's loop computes in fp32; ours in bf16 where the device is fast at "
+    "it, and in fp32 elsewhere (`precision=auto`): the goal is for what it takes here."
 )
 
 
 def _measure(
-    bench: Bench, data: Data, width: float, precisions: tuple[Precision, ...], repetitions: int
+    bench: Bench, data: Data, width: float, precisions: list[Precision], repetitions: int
 ) -> tuple[dict[str, list[Any]], int]:
     """Return (seconds, metrics) of every epoch by loop, and how many images it trains on."""
     article = bench.article(bench.config(data, width))

@@ -143,5 +143,8 @@ def _bf16_is_fast_on_gpu() -> bool:
 
 
 def _bf16_is_fast_on_cpu(batch_size: int) -> bool:
-    has_units = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return has_units and batch_size >= _SMALLEST_BF16_BATCH_ON_CPU
+    # AVX512's bf16 doubles the speed of AMD's Zen 4 and halves that of Intel's Xeons (measured on
+    # Emerald Rapids), which have AMX for it. SSE4a is in AMD's processors alone.
+    has = torch.cpu.get_capabilities()
+    has_units = has.get("amx_bf16") or (has.get("avx512_bf16") and has.get("sse4a"))
+    return bool(has_units) and batch_size >= _SMALLEST_BF16_BATCH_ON_CPU
