@@ -1,4 +1,4 @@
-"""A part of section `epochs`, on a GPU: steps of one image, where starting kernels is what costs."""
+"""A part of section `epochs`, on a GPU: steps of one image, where starting kernels costs most."""
 
 from collections.abc import Callable, Iterator
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -126,7 +127,7 @@ def _parts_seconds(training: Training, stream: torch.cuda.Stream | None) -> dict
         marks.append(clock.mark())
     wait(device)
     names = (*_OF_A_STEP, "evaluation")
-    pairs = zip(marks, marks[1:], strict=False)
     return {
-        name: clock.seconds(start, end) for name, (start, end) in zip(names, pairs, strict=True)
+        name: clock.seconds(start, end)
+        for name, (start, end) in zip(names, pairwise(marks), strict=True)
     }

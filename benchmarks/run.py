@@ -56,7 +56,7 @@ def main() -> None:
                 print(table.as_markdown(), flush=True)
                 tables.append(table)
     known["measured in"] = f"{time.monotonic() - started:.0f} s"
-    words = [arguments.device, slug(known), *(arguments.only and chosen or ())]
+    words = [arguments.device, slug(known), *((arguments.only and chosen) or ())]
     path = arguments.results / "-".join([*words, *["quick"] * arguments.quick])
     _write(path, known, tables, arguments.quick)
 

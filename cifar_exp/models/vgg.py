@@ -1,12 +1,11 @@
 """VGG with BatchNorm for small images. Source: Simonyan and Zisserman, 2015; the article."""
 
-from typing import Any, cast
-
 import torch
 from torch import Tensor, nn
 
 from cifar_exp.config.schema import Model
 from cifar_exp.models.dropout import Dropout
+from cifar_exp.models.layers import BatchNorm, Convolution
 
 # Channels of the 3x3 convolutions in each of the five blocks; a block ends with max pooling.
 PLANS: dict[str, tuple[tuple[int, ...], ...]] = {
@@ -15,48 +14,6 @@ PLANS: dict[str, tuple[tuple[int, ...], ...]] = {
     "vgg16": ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3),
     "vgg19": ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4),
 }
-
-# A pixel of fewer float32 channels is shorter than a cache line.
-_NARROW_CHANNELS = 16
-
-
-class _Relaid(torch.autograd.Function):
-    """Copies images to another memory format, and their gradient back to the old one."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, images: Tensor, old: torch.memory_format, new: torch.memory_format
-    ) -> Any:
-        ctx.old = old
-        return images.contiguous(memory_format=new)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return gradient.contiguous(memory_format=ctx.old), None, None
-
-
-class BatchNorm(nn.BatchNorm2d):
-    """BatchNorm as PyTorch has it, with two changes for speed.
-
-    It does not count its batches: the momentum is fixed, so nothing reads the count, and on a GPU
-    counting is one more kernel for every layer. And it goes round a slow case on the CPU.
-
-    Source: Ioffe and Szegedy, 2015.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels)
-        self.num_batches_tracked = None
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Normalise each channel. Shape: `(N, C, H, W)`, channels-last, to the same."""
-        if images.device.type != "cpu" or self.num_features >= _NARROW_CHANNELS:
-            return super().forward(images)
-        # PyTorch's kernel for channels-last images wants many channels: at 8 of them and batch 64
-        # it takes 2.4 ms forward and backward on two cores, the other one 0.9 with all copies
-        usual, last = torch.contiguous_format, torch.channels_last
-        normalised = super().forward(_Relaid.apply(images, last, usual))
-        return cast(Tensor, _Relaid.apply(normalised, usual, last))
 
 
 class Vgg(nn.Module):
@@ -84,7 +41,7 @@ class Vgg(nn.Module):
                 scaled = max(1, round(planned * width))
                 blocks += [
                     # BatchNorm makes the bias idle; it is kept because the article has it
-                    nn.Conv2d(channels, scaled, kernel_size=3, padding=1),
+                    Convolution(channels, scaled),
                     BatchNorm(scaled),
                     nn.ReLU(inplace=True),
                 ]
