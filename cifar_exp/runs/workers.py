@@ -1,7 +1,9 @@
 """The worker processes of a sweep, seen from the sweep."""
 
 import multiprocessing
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -28,6 +30,8 @@ from cifar_exp.runs.messages import (
 from cifar_exp.runs.worker import work
 
 _SECONDS_TO_END = 10
+# A worker's PyTorch, the images of CIFAR-10 and VGG16 of full width take about 1.5 GiB.
+_WORKER_BYTES = 2 * 2**30
 # Windows has no fork server: there each worker imports PyTorch itself.
 _START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
@@ -191,9 +195,18 @@ def _parts(machine: Checked, runs_per_device: int | None, runs: int) -> list[Beg
     if machine.gpus:
         count = min(machine.gpus, runs)
         return [Begin(gpu=gpu, threads=1, runs=runs_per_device) for gpu in range(count)]
-    count = min(runs_per_device or machine.cores, runs)
+    count = min(runs_per_device or min(machine.cores, _workers_that_fit()), runs)
     threads = max(1, machine.cores // count)
     return [Begin(gpu=None, threads=threads, runs=1)] * count
+
+
+def _workers_that_fit() -> int:
+    """Return how many workers the memory of this machine holds, at least 1."""
+    try:
+        memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError):  # Windows does not say
+        return sys.maxsize
+    return max(1, memory_bytes // _WORKER_BYTES)
 
 
 def _how_it_ended(exit_code: int | None) -> str:
