@@ -37,7 +37,7 @@ def with_dotted_keys(arguments: Sequence[str]) -> list[str]:
         arguments: the command line without the program.
 
     Returns:
-        The command line that Hydra understands.
+        The command line that Hydra understands; `study=...` is a sweep.
 
     Raises:
         UserError: an option that starts with a dash is unknown, or words and numbers are mixed.
@@ -52,6 +52,8 @@ def with_dotted_keys(arguments: Sequence[str]) -> list[str]:
     if sum(map(bool, modes)) > 1:
         _refuse("expected one of --run, --multirun, --cfg, --info and --shell-completion")
     options = [argument for argument in arguments if argument not in known.overrides]
+    if not any(modes) and any(override.startswith("study=") for override in known.overrides):
+        options.append("--multirun")  # a study is always a sweep
     return options + [_with_dotted_key(override) for override in known.overrides]
 
 

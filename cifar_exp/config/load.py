@@ -43,7 +43,8 @@ def load_config(composed: DictConfig) -> RunConfig:
         UserError: a key is unknown, or a value has the wrong type or is out of range.
     """
     try:
-        content = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        content: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        content.pop("study", None)  # says which runs there are, and nothing about one of them
         return _checked(content)
     except MissingMandatoryValue as error:
         key = error.full_key
@@ -54,7 +55,7 @@ def load_config(composed: DictConfig) -> RunConfig:
             f"{error.full_key}: {message}; give it as {error.full_key}=VALUE"
         ) from error
     except ValidationError as error:
-        raise UserError(_in_lines(error)) from error
+        raise UserError(in_lines(error)) from error
 
 
 def to_yaml(config: RunConfig) -> str:
@@ -79,9 +80,10 @@ def _checked(content: Any) -> RunConfig:
     return RunConfig.model_validate_json(json.dumps(content))
 
 
-def _in_lines(error: ValidationError) -> str:
+def in_lines(error: ValidationError, prefix: str = "") -> str:
+    """Say in one or two lines what was refused. Args: prefix: of all keys."""
     problems = error.errors(include_url=False)
-    lines = [_in_one_line(problem) for problem in problems[:_SHOWN_ERRORS]]
+    lines = [prefix + _in_one_line(problem) for problem in problems[:_SHOWN_ERRORS]]
     if len(problems) > _SHOWN_ERRORS:
         lines[-1] += f" (and {len(problems) - _SHOWN_ERRORS} more)"
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from cifar_exp.config.identity import run_id, run_name, settings
 from cifar_exp.config.schema import RunConfig
+from cifar_exp.config.study import Study
 from cifar_exp.errors import UserError
 from cifar_exp.runs.files import write_json
 from cifar_exp.runs.folder import ENDED, RunFolder
@@ -29,13 +30,16 @@ _SHOWN_RUNS = 16
 
 
 def run_sweep(
-    configs: Sequence[RunConfig], runs_per_device: int | None = None
+    configs: Sequence[RunConfig],
+    runs_per_device: int | None = None,
+    studies: Sequence[tuple[Study, Sequence[int]]] = (),
 ) -> list[float | None]:
-    """Train every run that is not finished, and show and write the table of all.
+    """Train every run that is not finished, and write the table and the report of all.
 
     Args:
         configs: checked settings of all runs; the same settings twice are one run.
         runs_per_device: how many at once; None for as many as pay.
+        studies: that the runs are for, each with the places of its runs in `configs`.
 
     Returns:
         For each configuration the final test accuracy, a fraction; None if it diverged.
@@ -46,7 +50,9 @@ def run_sweep(
     """
     if not configs:
         raise UserError("the sweep has no runs; check its lists and globs")
-    sweep = Sweep(list({run_id(config): config for config in configs}.values()))
+    by_id = {run_id(config): config for config in configs}
+    parts = [(study, [run_id(configs[place]) for place in places]) for study, places in studies]
+    sweep = Sweep(list(by_id.values()), parts)
     failed = sweep.run(runs_per_device)
     if failed:
         raise UserError(f"{failed} of {len(sweep.runs)} runs failed; the same command tries again")
@@ -58,14 +64,19 @@ class Sweep:
 
     Args:
         configs: different runs, at least one.
+        studies: that they are for, each with the ids of its runs; none for a plain sweep.
     """
 
-    def __init__(self, configs: list[RunConfig]) -> None:
+    def __init__(
+        self, configs: list[RunConfig], studies: Sequence[tuple[Study, Sequence[str]]] = ()
+    ) -> None:
+        self._studies = studies
         self.runs = [(config, RunFolder.of(config)) for config in configs]
         self._statuses = [folder.status for _, folder in self.runs]
         ids = sorted(run_id(config) for config in configs)
         self._varied = varied(configs)
-        name = ",".join(short_names(self._varied)) or "sweep"
+        names = [study.name for study, _ in studies] or short_names(self._varied)
+        name = ",".join(names) or "sweep"
         digest = hashlib.sha256(" ".join(ids).encode()).hexdigest()[:10]
         # the same runs are the same sweep, so the same command finds its folder again
         self.folder = Path(configs[0].paths.results) / f"{name[:80]}-{digest}"
@@ -130,7 +141,12 @@ class Sweep:
             for (config, folder), status in zip(self.runs, self._statuses, strict=True)
         ]
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        write_json(self.folder / "sweep.json", {"command": command, "runs": runs})
+        studies = [
+            {"study": study.model_dump(mode="json"), "runs": list(dict.fromkeys(ids))}
+            for study, ids in self._studies
+        ]
+        content = {"command": command, "runs": runs, "studies": studies}
+        write_json(self.folder / "sweep.json", content)
 
     def _write_table(self) -> None:
         groups = ranked(read_sweep(self.folder))

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, open_dict
 
 from cifar_exp.config.load import load_config
 from cifar_exp.config.schema import RunConfig
+from cifar_exp.config.study import Study
 from cifar_exp.errors import UserError
 from cifar_exp.runs.workers import prepare
 
@@ -48,6 +49,8 @@ class PackedLauncher(BasicLauncher):
     def __init__(self, runs_per_device: Any = "auto") -> None:
         super().__init__()
         self._runs_per_device = runs_per_device
+        # set by the sweeper of studies: each with the numbers of its runs
+        self.studies: Sequence[tuple[Study, Sequence[int]]] = ()
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -81,7 +84,7 @@ class PackedLauncher(BasicLauncher):
         configs = [self._composed(overrides) for overrides in job_overrides]
         from cifar_exp.studies.sweep import run_sweep
 
-        accuracies = run_sweep(configs, runs_per_device)
+        accuracies = run_sweep(configs, runs_per_device, self.studies)
         return [
             JobReturn(overrides=overrides, _return_value=accuracy, status=JobStatus.COMPLETED)
             for overrides, accuracy in zip(job_overrides, accuracies, strict=True)

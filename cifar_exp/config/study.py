@@ -1,0 +1,107 @@
+"""What a study is: what it varies, and the claims that its report tests."""
+
+import json
+from typing import Any, Literal, Self
+
+from omegaconf import DictConfig, OmegaConf
+from pydantic import Field, ValidationError, model_validator
+
+from cifar_exp.config.command_line import SHORT_NAMES
+from cifar_exp.config.load import in_lines
+from cifar_exp.config.schema import Section
+from cifar_exp.errors import UserError
+
+Value = int | float | str | bool | None
+Metric = Literal[
+    "final_train_loss",
+    "final_train_accuracy",
+    "final_test_loss",
+    "final_test_accuracy",
+    "best_test_accuracy",
+    "epochs_to_train_accuracy",
+    "epochs_to_test_accuracy",
+    "train_loss_oscillation",
+    "test_accuracy_oscillation",
+    "steps_per_epoch",
+    "images_per_second",
+    "seconds",
+    "peak_memory_bytes",
+]
+_OF_TWO_LEVELS = ("higher", "lower", "same")
+_NEEDS_REACHED = ("epochs_to_train_accuracy", "epochs_to_test_accuracy")
+
+
+class Claim(Section):
+    """A statement, and what it predicts for a metric."""
+
+    says: str = Field(description="the statement, in a sentence")
+    metric: Metric = Field(description="what is compared")
+    expects: Literal["higher", "lower", "same", "rises", "falls", "differs", "best_inside"] = Field(
+        description="higher, lower, same: at one level than at another; rises, falls: along the "
+        "levels; differs: between some levels; best_inside: best at a level that is not an end"
+    )
+    at: Value = Field(None, description="the level of which something is expected")
+    than: Value = Field(None, description="the level that it is compared with")
+    matters_from: float = Field(0.0, ge=0, description="smallest difference that matters")
+    reached: float | None = Field(None, gt=0, le=1, description="accuracy, for epochs_to_...")
+
+    @property
+    def compares_two(self) -> bool:
+        """Whether it is about two levels, and not about all."""
+        return self.expects in _OF_TWO_LEVELS
+
+    @model_validator(mode="after")
+    def _says_all_it_needs(self) -> Self:
+        given = self.model_fields_set
+        if self.compares_two and not {"at", "than"} <= given:
+            raise ValueError(f"expected the levels `at` and `than` with expects={self.expects}")
+        if not self.compares_two and {"at", "than"} & given:
+            raise ValueError(f"expected no `at` and `than` with expects={self.expects}")
+        if (self.metric in _NEEDS_REACHED) != (self.reached is not None):
+            raise ValueError("expected `reached` with the metrics epochs_to_..., and only there")
+        return self
+
+
+class Study(Section):
+    """A sweep over the levels of one setting or several, with some seeds, and what it is for."""
+
+    name: str = Field(pattern=r"^[\w-]+$", description="of the file in conf/study/")
+    title: str
+    question: str
+    vary: dict[str, tuple[Value, ...]] = Field(min_length=1, description="the levels of each key")
+    settings: dict[str, Value] = Field({}, description="what all its runs share")
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    claims: tuple[Claim, ...] = ()
+
+    @model_validator(mode="after")
+    def _varies_something(self) -> Self:
+        if not all(self.vary.values()):
+            raise ValueError("expected at least one level for every key of `vary`")
+        if len(self.vary) > 1 and self.claims:
+            raise ValueError("expected one key under `vary` in a study with claims")
+        return self
+
+
+def load_studies(composed: DictConfig) -> list[Study]:
+    """Check the study that was chosen, or all of those that it is made of.
+
+    Args:
+        composed: the node `study` of what Hydra composed; `parts` holds studies by name.
+
+    Raises:
+        UserError: a key is unknown or missing, or a value has the wrong type.
+    """
+    content: Any = OmegaConf.to_container(composed, resolve=True)
+    parts = content["parts"].values() if "parts" in content else [content]
+    try:
+        return [_checked(part) for part in parts]
+    except ValidationError as error:
+        raise UserError(in_lines(error, "study.")) from error
+
+
+def _checked(content: dict[str, Any]) -> Study:
+    vary = content.get("vary")
+    if isinstance(vary, dict):
+        content["vary"] = {SHORT_NAMES.get(key, key): levels for key, levels in vary.items()}
+    # JSON mode is strict about types but takes a list where the schema has a tuple
+    return Study.model_validate_json(json.dumps(content))

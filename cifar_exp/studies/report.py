@@ -1,0 +1,247 @@
+"""What the report of a sweep says, put together from the run folders alone."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cifar_exp.config.identity import differences, run_id, settings
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.config.study import Metric, Study, Value
+from cifar_exp.studies.claims import Finding, findings
+from cifar_exp.studies.levels import level_of, sorted_levels
+from cifar_exp.studies.measures import MEASURES, measured
+from cifar_exp.studies.pictures import Picture, pictures_of
+from cifar_exp.studies.statistics import estimate
+from cifar_exp.studies.table import Record, read_sweep, short_names, varied
+
+_MAIN: Metric = "final_test_accuracy"
+_ARTICLE = RunConfig()
+
+
+@dataclass(frozen=True)
+class Section:
+    """A study, or a sweep that is none.
+
+    Attributes:
+        title: of the study, or what the sweep varies.
+        question: that the study asks; "" for a sweep.
+        keys: the settings that vary.
+        findings: on the study's claims.
+        pictures: in the order in which they are shown.
+        summary: a line a level (or combination): its settings, n, and metrics as text.
+    """
+
+    title: str
+    question: str
+    keys: list[str]
+    findings: list[Finding]
+    pictures: list[Picture]
+    summary: list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All of it, without layout.
+
+    Attributes:
+        title: of the sweep.
+        command: that made it.
+        cautions: what limits the answers, for the first lines: little data, failed runs.
+        sections: a study each.
+        runs: a line a run: column name and text; "folder" is its path relative to the sweep.
+        shared: settings that are the same in all runs.
+        from_article: those of them that differ from the article's.
+        provenance: label and text: hardware, versions, commit, dates.
+    """
+
+    title: str
+    command: str
+    cautions: list[str]
+    sections: list[Section]
+    runs: list[dict[str, str]]
+    shared: dict[str, str]
+    from_article: dict[str, str]
+    provenance: dict[str, str]
+
+
+def read_report(sweep: Path) -> Report:
+    """Put the report of a sweep together.
+
+    Args:
+        sweep: its folder, with sweep.json.
+
+    Raises:
+        UserError: it is not the folder of a sweep, or a run folder is missing.
+    """
+    records = read_sweep(sweep)
+    content = json.loads((sweep / "sweep.json").read_text("utf-8"))
+    by_id = {run_id(record.config): record for record in records}
+    studies = [
+        (Study.model_validate_json(json.dumps(part["study"])), [by_id[run] for run in part["runs"]])
+        for part in content.get("studies", [])
+    ]
+    keys = varied([record.config for record in records])
+    if studies:
+        sections = [_section(study, own, f"{study.name}-") for study, own in studies]
+        title = ", ".join(section.title for section in sections)
+    else:
+        title = f"Sweep over {', '.join(short_names(keys))}" if keys else "Sweep"
+        sections = [_section(None, records, "", title)]
+    shared = _shared([record.config for record in records])
+    article = _changed([record.config for record in records], shared)
+    return Report(
+        title=title,
+        command=f"python {content['command']}",
+        cautions=_cautions(records),
+        sections=sections,
+        runs=[_run_row(record, keys) for record in records],
+        shared=shared,
+        from_article=article,
+        provenance=_provenance(records),
+    )
+
+
+def _section(study: Study | None, records: list[Record], prefix: str, title: str = "") -> Section:
+    keys = list(study.vary) if study else varied([record.config for record in records])
+    claims = study.claims if study else ()
+    levels = {key: sorted_levels(records, key) for key in keys}
+    shown = [_MAIN, *(claim.metric for claim in claims if claim.reached is None)]
+    metrics = list(dict.fromkeys(shown))
+    return Section(
+        title=study.title if study else title,
+        question=study.question if study else "",
+        keys=keys,
+        findings=findings(claims, levels[keys[0]]) if claims else [],
+        pictures=pictures_of(records, levels, metrics, prefix),
+        summary=_summary(records, keys, metrics),
+    )
+
+
+def _summary(
+    records: Sequence[Record], keys: list[str], metrics: list[Metric]
+) -> list[dict[str, str]]:
+    groups: dict[tuple[Value, ...], list[Record]] = {}
+    for record in records:
+        groups.setdefault(tuple(level_of(record, key) for key in keys), []).append(record)
+    lines = []
+    for levels, group in groups.items():
+        line = dict(zip(short_names(keys), map(str, levels), strict=True))
+        line["runs"] = _statuses(group)
+        for metric in metrics:
+            line[MEASURES[metric].label] = _mean_and_interval(group, metric)
+        lines.append(line)
+    return lines
+
+
+def _statuses(records: Sequence[Record]) -> str:
+    counts = Counter(record.status for record in records)
+    return ", ".join(f"{count} {status}" for status, count in counts.items())
+
+
+def _mean_and_interval(records: Sequence[Record], metric: Metric) -> str:
+    measure = MEASURES[metric]
+    values = [measured(record, metric) for record in records]
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    if not finite:
+        return "diverged" if math.inf in map(abs, filter(None, values)) else ""
+    found = estimate(finite)
+    interval = f" ± {measure.text(found.half_width)}" if found.n > 1 else ""
+    return f"{measure.text(found.mean)}{interval} (n = {found.n})"
+
+
+def _run_row(record: Record, keys: list[str]) -> dict[str, str]:
+    row = dict(zip(short_names(keys), (str(level_of(record, key)) for key in keys), strict=True))
+    last = record.rows[-1] if record.rows else {}
+    row["seed"] = str(record.config.seed)
+    row["status"] = record.status
+    metrics: tuple[Metric, ...] = ("final_train_loss", "final_test_accuracy")
+    for metric in metrics:
+        value = measured(record, metric) if last else None
+        row[MEASURES[metric].label] = "" if value is None else MEASURES[metric].text(value)
+    row["seconds"] = f"{record.state['seconds']:.0f}" if "seconds" in record.state else ""
+    row["folder"] = f"../runs/{record.folder.path.name}"
+    return row
+
+
+def _shared(configs: Sequence[RunConfig]) -> dict[str, str]:
+    first, *others = [settings(config) for config in configs]
+    return {
+        key: str(value)
+        for key, value in first.items()
+        if key != "seed" and all(other.get(key) == value for other in others)
+    }
+
+
+def _changed(configs: Sequence[RunConfig], shared: dict[str, str]) -> dict[str, str]:
+    changed = differences(configs[0])
+    return {key: shared[key] for key in changed if key in shared}
+
+
+def _cautions(records: Sequence[Record]) -> list[str]:
+    """Return what a reader must know before the answers."""
+    cautions = []
+    configs = [record.config for record in records]
+    small = []
+    for config in configs:
+        if config.data.name != "cifar10":
+            small.append(f"data {config.data.name}")
+        if config.data.limit_train is not None:
+            small.append(f"{config.data.limit_train:,} training images")
+        if config.model.width < _ARTICLE.model.width:
+            small.append(f"width {config.model.width:g}")
+        if config.model.name != _ARTICLE.model.name:
+            small.append(config.model.name)
+    longest = max(config.training.epochs for config in configs)
+    if longest < _ARTICLE.training.epochs:
+        small.append(f"{longest} epochs")
+    if small:
+        sizes = ", ".join(dict.fromkeys(small))
+        cautions.append(
+            f"Measured at a smaller size than the article's ({sizes}): the answers are about that "
+            "size, and need not hold for the full one."
+        )
+    lost = [record for record in records if record.status not in ("complete", "diverged")]
+    for record in lost:
+        reason = record.state.get("reason", "")
+        told = f": {reason}" if reason else ""
+        cautions.append(f"Not there: {record.folder.path.name} is {record.status}{told}.")
+    digests = {r.state["data_sha256"] for r in records if "data_sha256" in r.state}
+    if len(digests) > 1:
+        cautions.append("The runs did not all see the same images.")
+    return cautions
+
+
+def _provenance(records: Sequence[Record]) -> dict[str, str]:
+    states = [record.state for record in records if "provenance" in record.state]
+    known = [state["provenance"] for state in states]
+
+    def told(values: Sequence[str]) -> str:
+        return ", ".join(dict.fromkeys(value for value in values if value))
+
+    hardware = [p["hardware"] for p in known]
+    return {
+        "runs": f"{len(records)}, {_statuses(records)}",
+        "processor": told([f"{h['cpu']}, {h['cores']} cores" for h in hardware]),
+        "GPU": told([", ".join(map(str, h["gpus"])) for h in hardware]),
+        "computed on": told(
+            [" ".join(str(part) for part in _compute_words(state["compute"])) for state in states]
+        ),
+        "versions": told([f"{name} {v}" for p in known for name, v in p["versions"].items()]),
+        "Python": told([p["python"] for p in known]),
+        "commit": told([str(p["commit"]) for p in known]),
+        "trained": _span([state["started"] for state in states]),
+    }
+
+
+def _compute_words(compute: dict[str, Any]) -> list[str]:
+    words = [f"{compute['device']},", compute["precision"]]
+    return [*words, f"with {compute['threads']} threads"] if compute["threads"] else words
+
+
+def _span(times: Sequence[str]) -> str:
+    days = sorted({time[:10] for time in times})
+    return " to ".join([days[0], days[-1]][: len(days)]) if days else ""

@@ -1,0 +1,91 @@
+"""The sweeper of `-m`: Hydra's own, and where a study is chosen, the runs of that study."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from cifar_exp.config.command_line import SHORT_NAMES
+from cifar_exp.config.study import Study, Value, load_studies
+from cifar_exp.errors import UserError
+from hydra_plugins.cifar_exp.packed_launcher import PackedLauncher
+
+
+@dataclass
+class StudySweeperConfig:
+    """The settings under `hydra.sweeper`, those of Hydra's basic sweeper."""
+
+    _target_: str = "hydra_plugins.cifar_exp.study_sweeper.StudySweeper"
+    max_batch_size: int | None = None
+    params: dict[str, str] | None = None
+
+
+ConfigStore.instance().store(
+    group="hydra/sweeper",
+    name="study",
+    node=StudySweeperConfig,
+    provider="cifar_exp",
+)
+
+
+class StudySweeper(BasicSweeper):
+    """Makes the runs of a study from its levels and seeds; without one it is Hydra's own.
+
+    What is typed on the command line wins over what the study says, its levels and seeds as well.
+    A study made of parts becomes one sweep, in which runs that parts share stand once.
+    """
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Launch all runs.
+
+        Args:
+            arguments: the overrides of the command line.
+
+        Returns:
+            What the launcher returns, in a list of one.
+        """
+        assert self.config is not None
+        assert self.launcher is not None
+        chosen = self.config.get("study")
+        if chosen is None:
+            return super().sweep(arguments)
+        typed = [argument for argument in arguments if not argument.startswith("study=")]
+        jobs: dict[tuple[str, ...], int] = {}
+        studies = []
+        for study in load_studies(chosen):
+            numbers = [jobs.setdefault(job, len(jobs)) for job in self._jobs(study, typed)]
+            studies.append((study, numbers))
+        if not isinstance(self.launcher, PackedLauncher):
+            raise UserError("study: expected hydra/launcher=packed, which writes the report")
+        self.launcher.studies = studies
+        return [self.launcher.launch([list(job) for job in jobs], initial_job_idx=0)]
+
+    def _jobs(self, study: Study, typed: Sequence[str]) -> Iterator[tuple[str, ...]]:
+        keys = {_key(argument) for argument in typed}
+        own: dict[str, Sequence[Value]] = {key: [value] for key, value in study.settings.items()}
+        own |= study.vary | {"seed": study.seeds}
+        chosen = [_override(key, levels) for key, levels in own.items() if key not in keys]
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides([*chosen, *typed])
+        (jobs,) = self.split_arguments(overrides, max_batch_size=None)
+        return map(tuple, jobs)
+
+
+def _key(argument: str) -> str:
+    name = argument.partition("=")[0]
+    return SHORT_NAMES.get(name, name)
+
+
+def _override(key: str, levels: Sequence[Value]) -> str:
+    return f"{key}={','.join(map(_as_hydra_writes_it, levels))}"
+
+
+def _as_hydra_writes_it(level: Value) -> str:
+    if isinstance(level, str):
+        return level if level.isidentifier() else json.dumps(level)
+    return json.dumps(level)
