@@ -6,24 +6,69 @@ from pathlib import Path
 
 from cifar_exp.errors import UserError
 
+# Each command imports what it needs, so that --help is quick.
+
 
 def main() -> int:
     """Run a command, tell mistakes in a line or two, and return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m cifar_exp", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    table = commands.add_parser("table", help="make the table of a sweep anew and print it")
-    table.add_argument("sweep", type=Path, help="folder of the sweep, in multirun_results/")
-    arguments = parser.parse_args()
+    arguments = _parser().parse_args()
     try:
-        # each command imports what it needs, so that --help is quick
-        from cifar_exp.studies.table import as_text, ranked, read_sweep, write_csv
-
-        groups = ranked(read_sweep(arguments.sweep))
-        print(as_text(groups))
-        write_csv(arguments.sweep / "results.csv", groups)
+        status: int = arguments.run(arguments)
     except UserError as error:
         print(error, file=sys.stderr)
         return 1
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m cifar_exp", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    table = commands.add_parser("table", help="print the table of a sweep, and write results.csv")
+    table.add_argument("sweep", type=Path, help="folder of the sweep, in multirun_results/")
+    table.add_argument(
+        "--format",
+        choices=("text", "markdown", "latex"),
+        default="text",
+        help="for a terminal, or for a paper",
+    )
+    table.set_defaults(run=_table)
+    report = commands.add_parser("report", help="write the report of a sweep from its run folders")
+    report.add_argument("sweep", type=Path, help="folder of the sweep, in multirun_results/")
+    report.add_argument(
+        "--check", action="store_true", help="change nothing; fail if the report there differs"
+    )
+    report.set_defaults(run=_report)
+    compare = commands.add_parser("compare", help="show in what runs differ")
+    compare.add_argument("runs", type=Path, nargs="+", help="folders in multirun_results/runs/")
+    compare.set_defaults(run=_compare)
+    return parser
+
+
+def _table(arguments: argparse.Namespace) -> int:
+    from cifar_exp.studies.table import as_text, ranked, read_sweep, write_csv
+
+    groups = ranked(read_sweep(arguments.sweep))
+    print(as_text(groups, arguments.format))
+    write_csv(arguments.sweep / "results.csv", groups)
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from cifar_exp.studies.render import check_report, write_report
+
+    if not arguments.check:
+        print(write_report(arguments.sweep))
+        return 0
+    changed = check_report(arguments.sweep)
+    for file in changed:
+        print(f"{file}: differs from what the runs give", file=sys.stderr)
+    return 1 if changed else 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from cifar_exp.studies.compare import compare
+
+    print(compare(arguments.runs))
     return 0
 
 

@@ -52,8 +52,10 @@ def with_dotted_keys(arguments: Sequence[str]) -> list[str]:
     if sum(map(bool, modes)) > 1:
         _refuse("expected one of --run, --multirun, --cfg, --info and --shell-completion")
     options = [argument for argument in arguments if argument not in known.overrides]
-    if not any(modes) and any(override.startswith("study=") for override in known.overrides):
-        options.append("--multirun")  # a study is always a sweep
+    if any(override.startswith("study=") for override in known.overrides):
+        if known.run:
+            _refuse("study: expected no --run, since a study is a sweep")
+        options += ["--multirun"] * (not any(modes))
     return options + [_with_dotted_key(override) for override in known.overrides]
 
 

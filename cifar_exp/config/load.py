@@ -83,13 +83,18 @@ def _checked(content: Any) -> RunConfig:
 def in_lines(error: ValidationError, prefix: str = "") -> str:
     """Say in one or two lines what was refused. Args: prefix: of all keys."""
     problems = error.errors(include_url=False)
-    lines = [prefix + _in_one_line(problem) for problem in problems[:_SHOWN_ERRORS]]
+    lines = [
+        (prefix if problem["loc"] else prefix.replace(".", ": ")) + _in_one_line(problem)
+        for problem in problems[:_SHOWN_ERRORS]
+    ]
     if len(problems) > _SHOWN_ERRORS:
         lines[-1] += f" (and {len(problems) - _SHOWN_ERRORS} more)"
     return "\n".join(lines)
 
 
 def _in_one_line(problem: Any) -> str:
+    if not problem["loc"]:  # of several settings together
+        return str(problem["msg"]).removeprefix("Value error, ")
     section, *rest = problem["loc"]
     # a section that comes in several kinds has its kind as second part of the location
     path = rest[1:] if section in _SECTIONS_OF_SEVERAL_KINDS else rest

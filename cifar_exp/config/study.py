@@ -57,6 +57,8 @@ class Claim(Section):
             raise ValueError(f"expected the levels `at` and `than` with expects={self.expects}")
         if not self.compares_two and {"at", "than"} & given:
             raise ValueError(f"expected no `at` and `than` with expects={self.expects}")
+        if self.expects == "same" and self.matters_from == 0:
+            raise ValueError("expected `matters_from` above 0 with expects=same")
         if (self.metric in _NEEDS_REACHED) != (self.reached is not None):
             raise ValueError("expected `reached` with the metrics epochs_to_..., and only there")
         return self
@@ -79,6 +81,12 @@ class Study(Section):
             raise ValueError("expected at least one level for every key of `vary`")
         if len(self.vary) > 1 and self.claims:
             raise ValueError("expected one key under `vary` in a study with claims")
+        if "seed" in self.vary:
+            raise ValueError("expected seeds under `seeds`, not under `vary`")
+        (levels, *_) = self.vary.values()
+        for claim in self.claims:
+            if claim.compares_two and not {claim.at, claim.than} <= set(levels):
+                raise ValueError(f"expected `at` and `than` among the levels: {claim.says}")
         return self
 
 
@@ -99,9 +107,27 @@ def load_studies(composed: DictConfig) -> list[Study]:
         raise UserError(in_lines(error, "study.")) from error
 
 
+def read_study(content: Any) -> Study:
+    """Read what a sweep's sweep.json says of its study.
+
+    Raises:
+        UserError: it is not a study.
+    """
+    try:
+        return Study.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        raise UserError(in_lines(error, "study.")) from error
+
+
 def _checked(content: dict[str, Any]) -> Study:
     vary = content.get("vary")
     if isinstance(vary, dict):
         content["vary"] = {SHORT_NAMES.get(key, key): levels for key, levels in vary.items()}
+    settings = content.get("settings")
+    if isinstance(settings, dict):  # words stay: they are levels' names
+        content["settings"] = {
+            SHORT_NAMES.get(key, key) if not isinstance(value, str) else key: value
+            for key, value in settings.items()
+        }
     # JSON mode is strict about types but takes a list where the schema has a tuple
     return Study.model_validate_json(json.dumps(content))

@@ -28,6 +28,8 @@ Verdict = Literal[
 Levels = Mapping[Value, Sequence[Record]]  # the runs at each level, in the study's order
 _Values = dict[Value, dict[int, float]]  # of each level, by seed
 _SIGNIFICANT = 0.05
+# Some levels differ if one pair does; they are alike only if no pair may differ.
+_RANKS: dict[Verdict, int] = {"supported": 2, "inconclusive": 1}
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ class _Difference:
         found = estimate(self.values)
         if p < _SIGNIFICANT and abs(found.mean) >= matters_from:
             return "supported" if found.mean > 0 else "contradicted"
-        too_small = found.mean + found.half_width < matters_from
+        # where any difference matters, this would be the same test once more, not corrected
+        too_small = matters_from > 0 and found.mean + found.half_width < matters_from
         return "contradicted" if too_small else "inconclusive"
 
 
@@ -135,6 +138,8 @@ def _read(claim: Claim, levels: Levels) -> tuple[_Values, tuple[str, ...]]:
     values: _Values = {}
     missing = []
     for level, records in levels.items():
+        if claim.compares_two and level not in (claim.at, claim.than):
+            continue
         values[level] = {}
         for record in records:
             value = measured(record, claim.metric, claim.reached)
@@ -142,6 +147,8 @@ def _read(claim: Claim, levels: Levels) -> tuple[_Values, tuple[str, ...]]:
                 missing.append(f"{level} with seed {record.config.seed} ({record.status})")
             else:
                 values[level][record.config.seed] = value
+    asked = (claim.at, claim.than) if claim.compares_two else ()
+    missing += [f"{level}, which was not trained" for level in asked if level not in levels]
     return values, tuple(missing)
 
 
@@ -150,7 +157,9 @@ def _pairs(values: _Values, high: Value, low: Value) -> _Difference:
     above, below = values.get(high, {}), values.get(low, {})
     differences = [above[seed] - below[seed] for seed in above if seed in below]
     kept = tuple(value for value in differences if not math.isnan(value))
-    return _Difference(str(high), str(low), kept)
+    # as the runs write them: `than: 0` in a study is 0.0 there
+    names = {level: str(level) for level in values}
+    return _Difference(names.get(high, str(high)), names.get(low, str(low)), kept)
 
 
 def _between_two(claim: Claim, values: _Values) -> tuple[_Difference, ...]:
@@ -189,8 +198,14 @@ def _largest(found: _Evidence) -> _Evidence:
         return found
     tested = [(pair, pair.p) for pair in pairs if pair.p is not None]
     corrected = holm([p for _, p in tested])
-    most = max(pairs, key=lambda pair: mean(pair.values))
     by_pair = {id(pair): p for (pair, _), p in zip(tested, corrected, strict=True)}
+
+    def rank(pair: _Difference) -> tuple[int, float]:
+        verdict = pair.verdict(by_pair.get(id(pair)), found.claim.matters_from)
+        size = mean(pair.values)
+        return _RANKS.get(verdict, 0), -math.inf if math.isnan(size) else size
+
+    most = max(pairs, key=rank)
     return replace(found, differences=(most,), p=by_pair.get(id(most)))
 
 
@@ -215,18 +230,22 @@ def _best_against_ends(found: _Evidence) -> _Evidence:
     inside = max(levels[1:-1], key=lambda level: means[level])
     best = max(levels, key=lambda level: means[level])
     remark = f"best at {best}" if best == inside else f"best at {best}, an end of the levels"
-    differences = tuple(_pairs(signed, inside, end) for end in ends)
+    differences = tuple(
+        _pairs(found.values, end, inside) if sign < 0 else _pairs(found.values, inside, end)
+        for end in ends
+    )
     p = _p(found.claim, differences)
     return replace(found, differences=differences, p=p, remark=remark)
 
 
 def _p(claim: Claim, differences: Sequence[_Difference]) -> float | None:
     """Return the largest of the p values: all differences must hold."""
-    if any(not d.finite or len(d.values) < 2 for d in differences):
+    tested = [d.values for d in differences if d.finite]
+    if not tested or any(len(d.values) < 2 for d in differences):
         return None
     if claim.expects == "same":
-        return max(equivalence_p_value(d.values, claim.matters_from) for d in differences)
-    return max(p_value(d.values) for d in differences)
+        return max(equivalence_p_value(values, claim.matters_from) for values in tested)
+    return max(p_value(values) for values in tested)
 
 
 def _finding(evidence: _Evidence, p: float | None) -> Finding:
@@ -257,8 +276,10 @@ def _own_p(difference: _Difference, p: float | None) -> float | None:
 def _verdict_of_same(difference: _Difference, p: float | None, margin: float) -> Verdict:
     if len(difference.values) < 2:
         return "one seed: observed, not tested"
-    if p is None:
-        return "contradicted"  # diverged at one level and not at the other
+    if p is None:  # some diverged
+        above = all(value > margin for value in difference.values)
+        below = all(value < -margin for value in difference.values)
+        return "contradicted" if above or below else "inconclusive"
     if p < _SIGNIFICANT:
         return "supported"
     found = estimate(difference.values)
@@ -267,9 +288,15 @@ def _verdict_of_same(difference: _Difference, p: float | None, margin: float) ->
 
 def _sentence(evidence: _Evidence, verdict: Verdict, p: float | None) -> str:
     claim, measure = evidence.claim, MEASURES[evidence.claim.metric]
-    if verdict == "not measured":
-        return "There are no runs to compare."
     named = measure.label + (f" of {claim.reached:g}" if claim.reached else "")
+    if verdict == "not measured":
+        bad = [level for level, runs in evidence.values.items() if _never_finite(runs)]
+        if not bad:
+            return "There are no runs to compare."
+        told = "; ".join(
+            f"{_mean_text(measure, evidence.values[level])} at {level}" for level in bad
+        )
+        return f"{named[0].upper()}{named[1:]}: {told}. There is nothing to compare."
     shown = [
         level
         for level in evidence.values
@@ -281,7 +308,7 @@ def _sentence(evidence: _Evidence, verdict: Verdict, p: float | None) -> str:
     if evidence.remark:
         parts.append(f"{evidence.remark[0].upper()}{evidence.remark[1:]}.")
     if p is not None:
-        parts.append(f"p = {p:.2g}.")
+        parts.append("p < 0.0001." if p < 1e-4 else f"p = {p:.2g}.")
     if verdict == "inconclusive":
         parts.append(_what_would_settle(evidence))
     return " ".join(parts)
@@ -297,6 +324,10 @@ def _mean_text(measure: Measure, by_seed: Mapping[int, float]) -> str:
     )
 
 
+def _never_finite(by_seed: Mapping[int, float]) -> bool:
+    return bool(by_seed) and not any(map(math.isfinite, by_seed.values()))
+
+
 def _difference_text(measure: Measure, difference: _Difference) -> str:
     n = len(difference.values)
     seeds = f"n = {n} seed{'s' * (n > 1)}"
@@ -304,18 +335,27 @@ def _difference_text(measure: Measure, difference: _Difference) -> str:
     finite = [value for value in difference.values if math.isfinite(value)]
     if len(finite) < n:
         agree = sum(value > 0 for value in difference.values)
-        return f"{names}: above 0 with {agree} of {n} seeds, counting divergence."
+        counted = "never" if measure.unit == "epochs" else "divergence"
+        return f"{names}: above 0 with {agree} of {n} seeds, counting {counted}."
     found = estimate(finite)
-    interval = f" ± {measure.text(found.half_width)}" if n > 1 else ""
-    return f"{names}: {measure.text(found.mean)}{interval} ({seeds})."
+    interval = f" ± {measure.difference(found.half_width)}" if n > 1 else ""
+    return f"{names}: {measure.difference(found.mean)}{interval} ({seeds})."
 
 
 def _what_would_settle(evidence: _Evidence) -> str:
-    finite = [d for d in evidence.differences if d.finite]
-    if not finite:
-        return "More seeds, or a level that diverges always or never, would settle it."
-    values = finite[0].values
-    target = max(evidence.claim.matters_from, abs(mean(values))) or None
-    if target is None or seeds_needed(values, target) <= len(values):
-        return "More seeds would settle it."
-    return f"Some {seeds_needed(values, target)} seeds would settle it."
+    needed = [
+        seeds_needed(d.values, distance)
+        for d in evidence.differences
+        if d.finite and len(d.values) > 1 and (distance := _from_a_verdict(evidence.claim, d))
+    ]
+    most = max(needed, default=0)
+    n = min(len(d.values) for d in evidence.differences)
+    return f"{f'Some {most}' if most > n else 'More'} seeds would settle it."
+
+
+def _from_a_verdict(claim: Claim, difference: _Difference) -> float:
+    """Return how narrow the interval must be for a verdict, should the mean stay where it is."""
+    middle, margin = mean(difference.values), claim.matters_from
+    if claim.expects == "same":
+        return abs(margin - abs(middle))
+    return abs(middle) if abs(middle) >= margin else margin - middle

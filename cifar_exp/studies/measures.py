@@ -41,10 +41,14 @@ class Measure:
                 return f"{100 * value:.1f} %"
             case "bytes":
                 return f"{value / 1e6:,.0f} MB"
-            case "":
-                return f"{value:,.4g}"
-        digits = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-        return f"{digits} {self.unit}"
+        digits = f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
+        return f"{digits} {self.unit}".rstrip()
+
+    def difference(self, value: float) -> str:
+        """Return the difference of two values as it is shown, with its unit."""
+        if self.unit == "%" and math.isfinite(value):
+            return f"{100 * value:.1f} points"
+        return self.text(value)
 
 
 def measured(record: Record, metric: Metric, reached: float | None = None) -> float | None:
@@ -108,7 +112,9 @@ def _images_per_second(record: Record, _: float | None) -> float:
     return float(median(row["images_per_second"] for row in record.rows))
 
 
-def _seconds(record: Record, _: float | None) -> float:
+def _seconds(record: Record, _: float | None) -> float | None:
+    if record.status == "diverged":
+        return None  # it ended early, which is no speed
     return float(record.state["seconds"])
 
 

@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import mean
-
-from matplotlib.figure import Figure
+from typing import Any
 
 from cifar_exp.config.study import Metric, Value
 from cifar_exp.figures.study import (
@@ -33,7 +32,7 @@ class Picture:
 
     name: str
     caption: str
-    draw: Callable[[], Figure]
+    draw: Callable[[], Any]  # returns a figure of Matplotlib, which only `figures` knows
 
 
 def pictures_of(
@@ -51,36 +50,34 @@ def pictures_of(
         prefix: of the file names.
     """
     names = dict(zip(levels, short_names(list(levels)), strict=True))
+    if len(levels) > 1:
+        return _of_several_settings(records, levels, names, prefix)
     pictures = []
-    if len(levels) == 1:
-        ((key, runs),) = levels.items()
-        if len(runs) > 1:
-            curves = partial(draw_level_curves, _curves(runs), names[key])
-            caption = (
-                f"Loss and accuracy against the epoch for each {names[key]}: thin lines are "
-                "seeds, thick ones their mean, the band spans them."
-            )
-            pictures.append(Picture(f"{prefix}curves", caption, curves))
     for key, runs in levels.items():
         if len(runs) > 1:
-            pictures += [_effect(runs, names[key], metric, prefix) for metric in metrics]
-    if len(levels) > 1:
-        pictures += _of_several_settings(records, levels, names, prefix)
-    return pictures
+            pictures = [
+                _curves(runs, names[key], prefix),
+                *(_effect(runs, names[key], metric, prefix) for metric in metrics),
+            ]
+    return [picture for picture in pictures if picture is not None]
 
 
-def _curves(runs: Levels) -> list[Level]:
-    return [
+def _curves(runs: Levels, name: str, prefix: str) -> Picture:
+    levels = [
         Level(str(level), _position(level), [r.rows for r in records if r.rows])
         for level, records in runs.items()
     ]
+    caption = f"Loss and accuracy against the epoch for each value of {name}"
+    if any(len(level.seeds) > 1 for level in levels):
+        caption += ": thin lines are seeds, thick ones their mean, the band spans them"
+    return Picture(f"{prefix}curves", f"{caption}.", partial(draw_level_curves, levels, name))
 
 
 def _position(level: Value) -> float | None:
     return float(level) if isinstance(level, int | float) and not isinstance(level, bool) else None
 
 
-def _effect(runs: Levels, name: str, metric: Metric, prefix: str) -> Picture:
+def _effect(runs: Levels, name: str, metric: Metric, prefix: str) -> Picture | None:
     measure = MEASURES[metric]
     factor, unit = (1e-6, "MB") if measure.unit == "bytes" else (1.0, measure.unit)
     points = []
@@ -98,14 +95,16 @@ def _effect(runs: Levels, name: str, metric: Metric, prefix: str) -> Picture:
                 sum(record.status == "diverged" for record in records),
             )
         )
+    if not any(point.values for point in points):
+        return None
     percent = unit == "%"
     label = measure.label if percent or not unit else f"{measure.label} ({unit})"
-    caption = (
-        f"{measure.label[0].upper()}{measure.label[1:]} at each {name}: small dots are seeds, "
-        "large ones their mean with its 95 % interval."
-    )
+    caption = f"{measure.label[0].upper()}{measure.label[1:]} for each value of {name}"
+    if any(len(point.values) > 1 for point in points):
+        caption += ": small dots are seeds, large ones their mean with its 95 % interval"
     draw = partial(draw_effect, points, name, label, percent)
-    return Picture(f"{prefix}{name}-{metric}".replace(".", "-").replace("_", "-"), caption, draw)
+    file = f"{prefix}{name}-{metric}".replace(".", "-").replace("_", "-")
+    return Picture(file, f"{caption}.", draw)
 
 
 def _of_several_settings(

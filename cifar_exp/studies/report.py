@@ -10,7 +10,8 @@ from typing import Any
 
 from cifar_exp.config.identity import differences, run_id, settings
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.config.study import Metric, Study, Value
+from cifar_exp.config.study import Metric, Study, Value, read_study
+from cifar_exp.runs.folder import ENDED
 from cifar_exp.studies.claims import Finding, findings
 from cifar_exp.studies.levels import level_of, sorted_levels
 from cifar_exp.studies.measures import MEASURES, measured
@@ -81,7 +82,7 @@ def read_report(sweep: Path) -> Report:
     content = json.loads((sweep / "sweep.json").read_text("utf-8"))
     by_id = {run_id(record.config): record for record in records}
     studies = [
-        (Study.model_validate_json(json.dumps(part["study"])), [by_id[run] for run in part["runs"]])
+        (read_study(part["study"]), [by_id[run] for run in part["runs"]])
         for part in content.get("studies", [])
     ]
     keys = varied([record.config for record in records])
@@ -204,11 +205,13 @@ def _cautions(records: Sequence[Record]) -> list[str]:
             f"Measured at a smaller size than the article's ({sizes}): the answers are about that "
             "size, and need not hold for the full one."
         )
-    lost = [record for record in records if record.status not in ("complete", "diverged")]
-    for record in lost:
-        reason = record.state.get("reason", "")
-        told = f": {reason}" if reason else ""
-        cautions.append(f"Not there: {record.folder.path.name} is {record.status}{told}.")
+    lost: dict[str, list[str]] = {}
+    for record in records:
+        if record.status not in ENDED:
+            reason = record.state.get("reason", "")
+            told = record.status + (f": {reason}" if reason else "")
+            lost.setdefault(told, []).append(record.folder.path.name)
+    cautions += [f"Not there: {', '.join(names)} ({told})." for told, names in lost.items()]
     digests = {r.state["data_sha256"] for r in records if "data_sha256" in r.state}
     if len(digests) > 1:
         cautions.append("The runs did not all see the same images.")
@@ -224,7 +227,7 @@ def _provenance(records: Sequence[Record]) -> dict[str, str]:
 
     hardware = [p["hardware"] for p in known]
     return {
-        "runs": f"{len(records)}, {_statuses(records)}",
+        "runs": _statuses(records),
         "processor": told([f"{h['cpu']}, {h['cores']} cores" for h in hardware]),
         "GPU": told([", ".join(map(str, h["gpus"])) for h in hardware]),
         "computed on": told(
@@ -239,7 +242,8 @@ def _provenance(records: Sequence[Record]) -> dict[str, str]:
 
 def _compute_words(compute: dict[str, Any]) -> list[str]:
     words = [f"{compute['device']},", compute["precision"]]
-    return [*words, f"with {compute['threads']} threads"] if compute["threads"] else words
+    threads = compute["threads"]
+    return [*words, f"with {threads} thread{'s' * (threads > 1)}"] if threads else words
 
 
 def _span(times: Sequence[str]) -> str:

@@ -82,7 +82,14 @@ class Sweep:
         self.folder = Path(configs[0].paths.results) / f"{name[:80]}-{digest}"
 
     def run(self, runs_per_device: int | None) -> int:
-        """Train what is left and write the table, even when interrupted. Returns: failed runs."""
+        """Train what is left; write the table, even when interrupted, and at the end the report.
+
+        Args:
+            runs_per_device: how many at once; None for as many as pay.
+
+        Returns:
+            How many runs failed.
+        """
         pending = [
             number
             for number, (config, _) in enumerate(self.runs)
@@ -93,6 +100,7 @@ class Sweep:
         finally:
             if self.folder.exists():
                 self._write_table()
+        self._write_report()
         return failed
 
     def _train(self, pending: list[int], runs_per_device: int | None) -> int:
@@ -142,7 +150,10 @@ class Sweep:
         ]
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         studies = [
-            {"study": study.model_dump(mode="json"), "runs": list(dict.fromkeys(ids))}
+            {
+                "study": study.model_dump(mode="json", exclude_unset=True),
+                "runs": list(dict.fromkeys(ids)),
+            }
             for study, ids in self._studies
         ]
         content = {"command": command, "runs": runs, "studies": studies}
@@ -152,6 +163,11 @@ class Sweep:
         groups = ranked(read_sweep(self.folder))
         write_csv(self.folder / "results.csv", groups)
         print(f"\n{as_text(groups)}\n\n{self.folder / 'results.csv'}", flush=True)
+
+    def _write_report(self) -> None:
+        from cifar_exp.studies.render import write_report  # matplotlib takes a second
+
+        print(write_report(self.folder), flush=True)
 
 
 class _Shift:

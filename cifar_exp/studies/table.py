@@ -124,8 +124,13 @@ def short_names(keys: Sequence[str]) -> list[str]:
     return [short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)]
 
 
-def as_text(groups: Sequence[Group]) -> str:
-    """Return the table for the terminal: a line a configuration, best first."""
+def as_text(groups: Sequence[Group], kind: str = "text") -> str:
+    """Return the table: a line a configuration, best first.
+
+    Args:
+        groups: in this order.
+        kind: "text" for the terminal, "markdown" or "latex" for a paper.
+    """
     keys = varied([record.config for group in groups for record in group.records])
     rows = [
         [
@@ -138,7 +143,8 @@ def as_text(groups: Sequence[Group]) -> str:
         for number, group in enumerate(groups, 1)
     ]
     header = ["", *short_names(keys), "test accuracy", "95 % interval", "n", "status", "seconds"]
-    return tabulate(rows, header, disable_numparse=True)
+    form = {"text": "simple", "markdown": "github", "latex": "latex_booktabs"}[kind]
+    return tabulate(rows, header, tablefmt=form, disable_numparse=True)
 
 
 def _varied_values(group: Group, keys: Sequence[str]) -> list[Any]:

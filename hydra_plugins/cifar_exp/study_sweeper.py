@@ -52,6 +52,11 @@ class StudySweeper(BasicSweeper):
         assert self.launcher is not None
         chosen = self.config.get("study")
         if chosen is None:
+            several = [
+                word for word in arguments if word.startswith("study=") and word != "study=null"
+            ]
+            if several:
+                raise UserError(f"{several[0]}: expected one study; one can be made of parts")
             return super().sweep(arguments)
         typed = [argument for argument in arguments if not argument.startswith("study=")]
         jobs: dict[tuple[str, ...], int] = {}
@@ -68,7 +73,7 @@ class StudySweeper(BasicSweeper):
         keys = {_key(argument) for argument in typed}
         own: dict[str, Sequence[Value]] = {key: [value] for key, value in study.settings.items()}
         own |= study.vary | {"seed": study.seeds}
-        chosen = [_override(key, levels) for key, levels in own.items() if key not in keys]
+        chosen = [_override(key, levels) for key, levels in own.items() if _key(key) not in keys]
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*chosen, *typed])

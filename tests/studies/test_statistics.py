@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cifar_exp.studies.statistics import estimate
+from cifar_exp.studies.statistics import (
+    equivalence_p_value,
+    estimate,
+    holm,
+    p_value,
+    seeds_needed,
+)
 
 
 def test_three_seeds_against_the_table_of_student() -> None:
@@ -41,3 +47,92 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
         covered += abs(result.mean) <= result.half_width
     # 0.95 and four standard deviations of 2000 draws
     assert covered / 2000 == pytest.approx(0.95, abs=0.02)
+
+
+def test_equal_values_have_an_interval_without_width() -> None:
+    assert estimate([0.25, 0.25]).half_width == 0.0
+
+
+def test_two_values_against_the_table_of_student() -> None:
+    # deviation sqrt(2) over sqrt(2) values is 1, and t = 12.706 for 1 degree of freedom
+    assert estimate([1.0, 3.0]).half_width == pytest.approx(12.706, abs=1e-3)
+
+
+@pytest.mark.parametrize("n", [2, 3, 30])
+@pytest.mark.parametrize("against", [0.0, 0.3, -1.0])
+def test_the_p_value_equals_scipys(n: int, against: float) -> None:
+    values = np.random.default_rng(n).normal(0.2, 0.5, n).tolist()
+    assert p_value(values, against) == pytest.approx(stats.ttest_1samp(values, against).pvalue)
+
+
+def test_paired_differences_give_the_p_value_of_the_paired_test() -> None:
+    generator = np.random.default_rng(0)
+    seeds = generator.normal(0.8, 0.1, 5)  # what a seed brings along
+    one, other = seeds + generator.normal(0, 0.01, 5), seeds + generator.normal(0.02, 0.01, 5)
+    expected = stats.ttest_rel(one, other).pvalue
+    assert p_value((one - other).tolist()) == pytest.approx(expected)
+
+
+def test_two_values_have_the_p_value_that_can_be_computed_by_hand() -> None:
+    # t = 2 / 1 with 1 degree of freedom, a Cauchy distribution: 1 - 2 / pi * atan(2)
+    assert p_value([1.0, 3.0]) == pytest.approx(0.29517, abs=1e-5)
+
+
+def test_equal_values_are_certain() -> None:
+    assert p_value([0.5, 0.5, 0.5]) == 0.0
+    assert p_value([0.5, 0.5, 0.5], against=0.5) == 1.0
+    assert p_value([0.0, 0.0]) == 1.0
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.004, -0.004])
+@pytest.mark.parametrize("n", [2, 3, 30])
+def test_equivalence_is_the_larger_of_scipys_one_sided_tests(mean: float, n: int) -> None:
+    values = np.random.default_rng(n).normal(mean, 0.002, n).tolist()
+    above = stats.ttest_1samp(values, -0.01, alternative="greater").pvalue
+    below = stats.ttest_1samp(values, 0.01, alternative="less").pvalue
+    assert equivalence_p_value(values, 0.01) == pytest.approx(max(above, below))
+
+
+def test_a_mean_at_the_margin_or_beyond_is_never_equivalent() -> None:
+    assert equivalence_p_value([0.01, 0.01], margin=0.01) == 1.0
+    assert equivalence_p_value([0.019, 0.021], margin=0.01) == 1.0
+    assert equivalence_p_value([-0.019, -0.021], margin=0.01) == 1.0
+
+
+def test_equal_values_within_the_margin_are_certainly_equivalent() -> None:
+    assert equivalence_p_value([0.0, 0.0], margin=0.01) == 0.0
+    assert equivalence_p_value([-0.009, -0.009, -0.009], margin=0.01) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("p_values", "corrected"),
+    [
+        ([], []),
+        ([0.03], [0.03]),
+        # 3 * 0.01; 2 * 0.02; 1 * 0.04: in the order they came in
+        ([0.04, 0.01, 0.02], [0.04, 0.03, 0.04]),
+        # 3 * 0.03, and no later one may be smaller
+        ([0.03, 0.03, 0.031], [0.09, 0.09, 0.09]),
+        ([0.5, 0.8], [1.0, 1.0]),
+        ([0.0, 1.0], [0.0, 1.0]),
+    ],
+)
+def test_holms_correction_by_hand(p_values: list[float], corrected: list[float]) -> None:
+    assert holm(p_values) == pytest.approx(corrected)
+
+
+@pytest.mark.parametrize("difference", [2.0, 1.0, 0.3, 0.1])
+def test_so_many_seeds_and_not_one_fewer_make_the_interval_narrow_enough(difference: float) -> None:
+    n = seeds_needed([-1.0, 0.0, 1.0], difference)  # deviation 1
+
+    def half_width(seeds: int) -> float:
+        return float(stats.t.ppf(0.975, seeds - 1)) / math.sqrt(seeds)
+
+    assert half_width(n) <= difference < half_width(n - 1)
+
+
+def test_seeds_needed_by_hand() -> None:
+    # deviation 1: 2.776 / sqrt(5) = 1.24, and 2.571 / sqrt(6) = 1.05
+    assert seeds_needed([-1.0, 0.0, 1.0], 1.2) == 6
+    assert seeds_needed([0.3, 0.3], 0.001) == 2  # no deviation: two are enough
+    assert seeds_needed([-1.0, 0.0, 1.0], 1e-6) == 1000  # counting ends there

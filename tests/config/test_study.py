@@ -1,0 +1,166 @@
+"""What a study file may say, and what is told where it says something else."""
+
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from cifar_exp.config.study import Study, load_studies
+from cifar_exp.errors import UserError
+
+CLAIM = {
+    "says": "A larger rate ends higher.",
+    "metric": "final_train_loss",
+    "expects": "higher",
+    "at": 0.1,
+    "than": 0.01,
+}
+STUDY = {"name": "mine", "title": "T", "question": "Q?", "vary": {"lr": [0.1, 0.01]}}
+
+
+def load(content: dict[str, Any]) -> list[Study]:
+    return load_studies(OmegaConf.create(content))
+
+
+def study(**changes: Any) -> dict[str, Any]:
+    return STUDY | changes
+
+
+def claim(**changes: Any) -> dict[str, Any]:
+    return {key: value for key, value in (CLAIM | changes).items() if value != "left out"}
+
+
+def test_a_study_says_what_it_varies_and_has_three_seeds_and_no_claims_unless_told() -> None:
+    (loaded,) = load(STUDY)
+    assert loaded.vary == {"optimizer.lr": (0.1, 0.01)}
+    assert loaded.seeds == (0, 1, 2)
+    assert loaded.settings == {}
+    assert loaded.claims == ()
+
+
+def test_short_names_become_dotted_keys_and_others_stay() -> None:
+    vary = {
+        "lr": [1],
+        "weight_decay": [1],
+        "batch_size": [1],
+        "dropout": [0.5],
+        "epochs": [1],
+        "scheduler": ["cosine"],
+        "data.cutout": [8],
+    }
+    (loaded,) = load(study(vary=vary))
+    assert list(loaded.vary) == [
+        "optimizer.lr",
+        "optimizer.weight_decay",
+        "data.batch_size",
+        "model.dropout",
+        "training.epochs",
+        "scheduler",
+        "data.cutout",
+    ]
+
+
+def test_levels_keep_their_types() -> None:
+    (loaded,) = load(study(vary={"x": [1, 1.0, "1", True, None]}))
+    assert [type(level) for level in loaded.vary["x"]] == [int, float, str, bool, type(None)]
+
+
+def test_a_claim_keeps_what_it_says() -> None:
+    (loaded,) = load(study(claims=[CLAIM, {**CLAIM, "expects": "same", "matters_from": 0.1}]))
+    first, second = loaded.claims
+    assert (first.at, first.than, first.matters_from) == (0.1, 0.01, 0)
+    assert (second.expects, second.matters_from) == ("same", 0.1)
+    assert first.compares_two
+
+
+def test_null_is_a_level_that_can_be_compared() -> None:
+    limits = {"data.limit_train": [None, 100]}
+    (loaded,) = load(study(vary=limits, claims=[claim(at=None, than=100)]))
+    assert loaded.claims[0].at is None
+
+
+def test_a_study_of_parts_is_several_in_order() -> None:
+    parts = {"second": study(name="b"), "first": study(name="a", vary={"dropout": [0.0]})}
+    assert [part.name for part in load({"parts": parts})] == ["b", "a"]
+
+
+def test_two_keys_can_be_varied_without_claims() -> None:
+    (loaded,) = load(study(vary={"lr": [0.1, 0.01], "dropout": [0.0, 0.5]}))
+    assert list(loaded.vary) == ["optimizer.lr", "model.dropout"]
+
+
+REFUSED = {
+    "an unknown key": (study(tite="T"), "study.tite: there is no such setting"),
+    "an unknown key of a claim": (
+        study(claims=[claim(att=1)]),
+        "study.claims.0.att: there is no such setting",
+    ),
+    "a missing key": ({"name": "mine"}, "study.title: a value is needed"),
+    "an unknown metric": (
+        study(claims=[claim(metric="loss")]),
+        "study.claims.0.metric: expected 'final_train_loss', ",
+    ),
+    "an unknown expectation": (
+        study(claims=[claim(expects="more")]),
+        "study.claims.0.expects: expected 'higher', 'lower', 'same', ",
+    ),
+    "no at": (
+        study(claims=[CLAIM, claim(at="left out")]),
+        "study.claims.1: expected the levels `at` and `than` with expects=higher",
+    ),
+    "no than": (
+        study(claims=[claim(expects="same", matters_from=1, than="left out")]),
+        "study.claims.0: expected the levels `at` and `than` with expects=same",
+    ),
+    "an at for a claim on all levels": (
+        study(claims=[claim(expects="rises")]),
+        "study.claims.0: expected no `at` and `than` with expects=rises",
+    ),
+    "no reached": (
+        study(claims=[claim(metric="epochs_to_test_accuracy")]),
+        "study.claims.0: expected `reached` with the metrics epochs_to_..., and only there",
+    ),
+    "a superfluous reached": (
+        study(claims=[claim(reached=0.5)]),
+        "study.claims.0: expected `reached` with the metrics epochs_to_..., and only there",
+    ),
+    "reached in percent": (
+        study(claims=[claim(metric="epochs_to_test_accuracy", reached=80)]),
+        "study.claims.0.reached: expected a number less than or equal to 1, got 80",
+    ),
+    "a negative difference": (
+        study(claims=[claim(matters_from=-1)]),
+        "study.claims.0.matters_from: expected a number greater than or equal to 0, got -1",
+    ),
+    "the same without a margin": (
+        study(claims=[claim(expects="same")]),  # no number of seeds shows a difference of nothing
+        "study.claims.0: expected `matters_from` above 0 with expects=same",
+    ),
+    "nothing varied": (study(vary={}), "study.vary: "),
+    "no levels": (study(vary={"lr": []}), "expected at least one level for every key of `vary`"),
+    "a level for levels": (
+        study(vary={"lr": 0.1}),
+        "study.vary.optimizer.lr: expected a list, got 0.1",
+    ),
+    "claims on two keys": (
+        study(vary={"lr": [0.1, 0.01], "dropout": [0.0]}, claims=[CLAIM]),
+        "expected one key under `vary` in a study with claims",
+    ),
+    "no seeds": (study(seeds=[]), "study.seeds: "),
+    "a word for a seed": (study(seeds=["a"]), 'study.seeds.0: expected an integer, got "a"'),
+    "a name that is no file's": (study(name="a/b"), "study.name: "),
+}
+
+
+@pytest.mark.parametrize("mistake", REFUSED)
+def test_a_mistake_in_a_study_is_told_with_its_key(mistake: str) -> None:
+    content, told = REFUSED[mistake]
+    with pytest.raises(UserError) as error:
+        load(content)
+    assert told in str(error.value)
+    assert len(str(error.value).splitlines()) <= 2
+
+
+def test_a_mistake_in_a_part_is_told_as_well() -> None:
+    with pytest.raises(UserError, match=r"tite: there is no such setting$"):
+        load({"parts": {"good": STUDY, "bad": study(tite="T")}})

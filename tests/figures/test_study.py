@@ -1,0 +1,153 @@
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.figure import Figure
+
+from cifar_exp.figures.study import (
+    Level,
+    Point,
+    draw_effect,
+    draw_heat_map,
+    draw_importance,
+    draw_level_curves,
+    draw_parallel_coordinates,
+    save_figure,
+)
+
+Rows = list[dict[str, Any]]
+
+
+def rows(*losses: float | None) -> Rows:
+    """A run with these losses; it diverged if the last is None."""
+    return [
+        {
+            "epoch": epoch,
+            "train_loss": loss,
+            "train_accuracy": 0.5,
+            "test_loss": loss,
+            "test_accuracy": None if loss is None else 0.4,
+        }
+        for epoch, loss in enumerate(losses, 1)
+    ]
+
+
+def point(label: str, position: float | None, *values: float, diverged: int = 0) -> Point:
+    mean = sum(values) / len(values) if values else None
+    return Point(label, position, [*values], mean, 0.02 if len(values) > 1 else math.nan, diverged)
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def tick_places(points: list[Point]) -> dict[str, float]:
+    axes = draw_effect(points, "lr", "accuracy", percent=True).axes[0]
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    return dict(zip(labels, map(float, axes.get_xticks()), strict=True))
+
+
+def legend_title(figure: Figure) -> str:
+    return str(figure.legends[0].get_title().get_text())
+
+
+def test_equal_figures_are_equal_bytes_and_a_dot_in_a_name_is_no_ending(tmp_path: Path) -> None:
+    levels = [Level("0.1", 0.1, [rows(2, 1), rows(2, None)]), Level("0.2", 0.2, [rows(2, 1)])]
+    figure = draw_level_curves(levels, "lr")
+    save_figure(figure, tmp_path / "optimizer.lr")
+    save_figure(figure, tmp_path / "saved again")
+    save_figure(draw_level_curves(levels, "lr"), tmp_path / "drawn again")
+    for ending in ("svg", "png"):
+        first = (tmp_path / f"optimizer.lr.{ending}").read_bytes()
+        assert first == (tmp_path / f"saved again.{ending}").read_bytes()
+        assert first == (tmp_path / f"drawn again.{ending}").read_bytes()
+
+
+def test_an_exploded_run_does_not_flatten_the_others() -> None:
+    runs = [rows(2.3, 1.0), rows(2.2, 0.9), rows(2.3, 8e30, None)]
+    figure = draw_level_curves([Level(str(i), i, [run]) for i, run in enumerate(runs)], "lr")
+    for axes in figure.axes[:2]:
+        assert 2.3 < axes.get_ylim()[1] < 3
+    assert "cut at" in figure.axes[0].get_ylabel()
+
+
+def test_runs_that_never_had_a_finite_loss_do_not_cut_the_others() -> None:
+    levels = [Level("1", 1, [rows(None), rows(None)]), Level("2", 2, [rows(2.3, 1.0)])]
+    assert draw_level_curves(levels, "lr").axes[0].get_ylim()[1] > 2.3
+
+
+def test_a_mean_ends_with_the_shortest_of_its_seeds() -> None:
+    figure = draw_level_curves([Level("1", 1, [rows(2.0, 1.0, 0.5), rows(1.0, 0.5)])], "lr")
+    long, short, mean = ([*map(float, line.get_ydata())] for line in figure.axes[0].lines)
+    assert long == [2.0, 1.0, 0.5]
+    assert short[:2] == [1.0, 0.5]
+    assert mean[:2] == [1.5, 0.75]
+    assert math.isnan(short[2])
+    assert math.isnan(mean[2])
+
+
+def test_curves_tell_of_divergence_only_where_there_is_one() -> None:
+    fine, diverged = Level("1", 1, [rows(2.0, 1.0)]), Level("2", 2, [rows(2.0, None)])
+    assert "diverged" not in legend_title(draw_level_curves([fine], "lr"))
+    assert "diverged" in legend_title(draw_level_curves([fine, diverged], "lr"))
+
+
+def test_levels_that_span_decades_are_on_a_log_axis() -> None:
+    places = tick_places([point(str(lr), lr, 0.5, 0.6) for lr in (0.001, 0.01, 0.1)])
+    assert [*places] == ["0.001", "0.01", "0.1"]
+    assert [*places.values()] == pytest.approx([-3, -2, -1])
+
+
+def test_other_levels_are_on_a_linear_axis() -> None:
+    places = tick_places([point(str(rate), rate, 0.5) for rate in (0.0, 0.2, 0.5)])
+    assert places == {"0.0": 0.0, "0.2": 0.2, "0.5": 0.5}
+
+
+def test_zero_has_a_place_beside_decades() -> None:
+    places = tick_places([point(str(decay), decay, 0.5) for decay in (0, 0.001, 0.1)])
+    assert [*places.values()] == pytest.approx([-4, -3, -1])
+
+
+def test_words_keep_their_order() -> None:
+    words = ["onecycle", "constant", "multistep"]
+    assert [*tick_places([point(word, None, 0.5, 0.6) for word in words])] == words
+
+
+def test_a_diverged_level_is_marked() -> None:
+    points = [point("0.1", 0.1, 0.5, 0.6, 0.7), point("0.2", 0.2, 0.5, diverged=2)]
+    assert texts(draw_effect(points, "lr", "accuracy", percent=True)) == ["2 of 3\ndiverged"]
+
+
+def test_a_heat_map_says_where_it_has_no_value() -> None:
+    means = [[0.5, None], [0.123, 1.0]]
+    figure = draw_heat_map(["1", "2"], ["a", "b"], means, "lr", "schedule", "accuracy", True)
+    assert texts(figure) == ["50.0", "no\nvalue", "12.3", "100.0"]
+
+
+def test_parallel_coordinates_draw_a_line_for_each_run_with_a_result() -> None:
+    runs = [((0.1, "cosine"), 0.5), ((0.01, "constant"), 0.7), ((0.1, "cosine"), math.nan)]
+    figure = draw_parallel_coordinates(["lr", "schedule"], runs, "accuracy", percent=True)
+    lines = figure.axes[0].collections[-1].get_paths()
+    assert [path.vertices[:2, 1].tolist() for path in lines] == [[1, 0], [0, 1]]
+    assert {"0.1", "0.01", "cosine", "constant"} <= {*texts(figure)}
+
+
+def test_the_most_important_setting_is_on_top() -> None:
+    axes = draw_importance({"dropout": 0.1, "lr": 0.6, "batch size": 0.2}, "accuracy").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()][-1] == "lr"
+
+
+def test_names_are_no_mathematics(tmp_path: Path) -> None:
+    figure = draw_effect([point("$a$", None, 0.5)], r"$\no$", "$x", percent=False)
+    save_figure(figure, tmp_path / "figure")  # would raise
+
+
+def test_nothing_but_diverged_runs_can_be_drawn(tmp_path: Path) -> None:
+    save_figure(draw_level_curves([Level("1", 1, [rows(None), []])], "lr"), tmp_path / "curves")
+    effect = draw_effect([point("1", 1, diverged=3)], "lr", "accuracy", percent=True)
+    save_figure(effect, tmp_path / "effect")
+    heat = draw_heat_map(["1"], ["1"], [[None]], "lr", "width", "accuracy", percent=True)
+    save_figure(heat, tmp_path / "heat")
+    runs = draw_parallel_coordinates(["lr"], [([1.0], math.nan)], "accuracy", percent=True)
+    save_figure(runs, tmp_path / "runs")
