@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cifar_exp.config.identity import differences, run_id, settings
+from cifar_exp.config.identity import differences, settings
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Metric, Study, Value, read_study
 from cifar_exp.runs.folder import ENDED
@@ -80,7 +80,9 @@ def read_report(sweep: Path) -> Report:
     """
     records = read_sweep(sweep)
     content = json.loads((sweep / "sweep.json").read_text("utf-8"))
-    by_id = {run_id(record.config): record for record in records}
+    # not computed anew: the id of an image folder's run holds where the folder was
+    ids = [run["run_id"] for run in content["runs"]]
+    by_id = dict(zip(ids, records, strict=True))
     studies = [
         (read_study(part["study"]), [by_id[run] for run in part["runs"]])
         for part in content.get("studies", [])
