@@ -108,6 +108,7 @@ class Workers:
         except BaseException:
             self._end(at_once=True)
             raise
+        self.on_gpu = parts[0].gpu is not None
         first.begin(parts[0])
         for part in parts[1:]:
             self._start().begin(part)

@@ -17,7 +17,7 @@ from cifar_exp.figures.study import (
     draw_level_curves,
     draw_parallel_coordinates,
 )
-from cifar_exp.studies.claims import Levels
+from cifar_exp.studies.evidence import Levels
 from cifar_exp.studies.levels import level_of
 from cifar_exp.studies.measures import MEASURES, measured
 from cifar_exp.studies.statistics import estimate

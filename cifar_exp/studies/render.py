@@ -16,7 +16,7 @@ from tabulate import tabulate
 
 from cifar_exp.figures.study import save_figure
 from cifar_exp.runs.files import write_atomically
-from cifar_exp.studies.claims import Verdict
+from cifar_exp.studies.evidence import Verdict
 from cifar_exp.studies.report import Report, read_report
 
 _FIGURES = "figures"

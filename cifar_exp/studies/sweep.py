@@ -3,36 +3,35 @@
 import hashlib
 import shlex
 import sys
-import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from tqdm import tqdm
 
-from cifar_exp.config.identity import run_id, run_name, settings
+from cifar_exp.config.identity import differences, run_id, run_name, settings
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Study
 from cifar_exp.errors import UserError
 from cifar_exp.runs.files import write_json
 from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.runs.messages import Died, Ended, FromWorker, Ready, Told, Warned
-from cifar_exp.runs.progress import RunBar
 from cifar_exp.runs.stopping import Interrupted, StopRequest, stop_request
 from cifar_exp.runs.workers import Worker, Workers
 from cifar_exp.studies.agenda import Agenda, expected_cost
+from cifar_exp.studies.screen import Screen
 from cifar_exp.studies.table import as_text, ranked, read_sweep, short_names, varied, write_csv
-from cifar_exp.training.events import EpochMetrics, Progress
+from cifar_exp.training.events import EpochMetrics
 
 _POLL_SECONDS = 0.2
-_SHOWN_RUNS = 16
+_MOST_TOLD_SETTINGS = 3
 
 
 def run_sweep(
     configs: Sequence[RunConfig],
     runs_per_device: int | None = None,
     studies: Sequence[tuple[Study, Sequence[int]]] = (),
+    name: str | None = None,
 ) -> list[float | None]:
     """Train every run that is not finished, and write the table and the report of all.
 
@@ -40,6 +39,7 @@ def run_sweep(
         configs: checked settings of all runs; the same settings twice are one run.
         runs_per_device: how many at once; None for as many as pay.
         studies: that the runs are for, each with the places of its runs in `configs`.
+        name: of the sweep's folder; None for the names of what it varies.
 
     Returns:
         For each configuration the final test accuracy, a fraction; None if it diverged.
@@ -52,7 +52,7 @@ def run_sweep(
         raise UserError("the sweep has no runs; check its lists and globs")
     by_id = {run_id(config): config for config in configs}
     parts = [(study, [run_id(configs[place]) for place in places]) for study, places in studies]
-    sweep = Sweep(list(by_id.values()), parts)
+    sweep = Sweep(list(by_id.values()), parts, name)
     failed = sweep.run(runs_per_device)
     if failed:
         raise UserError(f"{failed} of {len(sweep.runs)} runs failed; the same command tries again")
@@ -65,18 +65,21 @@ class Sweep:
     Args:
         configs: different runs, at least one.
         studies: that they are for, each with the ids of its runs; none for a plain sweep.
+        name: of its folder; None for the names of what it varies.
     """
 
     def __init__(
-        self, configs: list[RunConfig], studies: Sequence[tuple[Study, Sequence[str]]] = ()
+        self,
+        configs: list[RunConfig],
+        studies: Sequence[tuple[Study, Sequence[str]]] = (),
+        name: str | None = None,
     ) -> None:
         self._studies = studies
         self.runs = [(config, RunFolder.of(config)) for config in configs]
         self._statuses = [folder.status for _, folder in self.runs]
         ids = sorted(run_id(config) for config in configs)
         self._varied = varied(configs)
-        names = [study.name for study, _ in studies] or short_names(self._varied)
-        name = ",".join(names) or "sweep"
+        name = name or ",".join(short_names(self._varied)) or "sweep"
         digest = hashlib.sha256(" ".join(ids).encode()).hexdigest()[:10]
         # the same runs are the same sweep, so the same command finds its folder again
         self.folder = Path(configs[0].paths.results) / f"{name[:80]}-{digest}"
@@ -134,9 +137,14 @@ class Sweep:
         self.write()
 
     def label(self, config: RunConfig) -> str:
-        """Say what tells a run from the others of the sweep: `lr=0.1 seed=2`."""
+        """Say what tells a run from the others of the sweep: `lr=0.1 seed=2`.
+
+        Of many settings those that differ from the article's.
+        """
         flat = settings(config)
-        names = zip(short_names(self._varied), self._varied, strict=True)
+        names = list(zip(short_names(self._varied), self._varied, strict=True))
+        if len(self._varied) > _MOST_TOLD_SETTINGS:
+            names = [(name, key) for name, key in names if key in differences(config)]
         words = [f"{name}={flat[key]}" for name, key in names if key in flat]
         if len({other.seed for other, _ in self.runs}) > 1:
             words.append(f"seed={config.seed}")
@@ -179,10 +187,11 @@ class _Shift:
         self._pending = pending  # runs go by their place in this list
         self._configs = [sweep.runs[number][0] for number in pending]
         half_done = [run for run, number in enumerate(pending) if sweep.half_done(number)]
-        self._agenda = Agenda(self._configs, half_done)
+        self._agenda = Agenda(self._configs, half_done, workers.on_gpu)
         self._workers = workers
         self._idle: deque[Worker] = deque()
-        self._screen = Screen([expected_cost(config) for config in self._configs])
+        costs = [expected_cost(config, workers.on_gpu) for config in self._configs]
+        self._screen = Screen(costs)
 
     def __enter__(self) -> "_Shift":
         return self
@@ -245,82 +254,3 @@ class _Shift:
             number, folder.read_state()["status"] if problem is None else "failed"
         )
         self._screen.end(run, f"{self._sweep.label(config)}: {told}")
-
-
-class Screen:
-    """Shows how far the sweep and each running run are, and how long the rest will take.
-
-    Args:
-        costs: of the runs, in any unit.
-    """
-
-    def __init__(self, costs: list[float]) -> None:
-        self._costs = costs
-        self._shares = [0.0] * len(costs)  # of each run that is done
-        self._first_shares: dict[int, float] = {}
-        self._ended = 0
-        self._started = time.monotonic()
-        self._bars: dict[int, tuple[int, RunBar]] = {}
-        self._bar: tqdm[NoReturn] = tqdm(
-            desc="sweep",
-            total=sum(costs),
-            bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
-            dynamic_ncols=True,
-            disable=None,
-            leave=False,
-        )
-        self._bar.set_postfix_str(f"0 of {len(costs)} runs")
-
-    def begin(self, run: int, label: str) -> None:
-        """Show one more run."""
-        taken = {position for position, _ in self._bars.values()}
-        position = min(set(range(1, len(taken) + 2)) - taken)
-        if position <= _SHOWN_RUNS:
-            self._bars[run] = position, RunBar(label, position)
-
-    def show(self, run: int, event: Progress | EpochMetrics, epochs: int) -> None:
-        """Show how far a run is."""
-        if run in self._bars:
-            self._bars[run][1].show(event)
-        if isinstance(event, Progress):
-            self._advance(run, event.steps / event.total_steps)
-        else:
-            self._advance(run, event.epoch / epochs)
-
-    def leave(self, run: int) -> None:
-        """Take a run from the screen."""
-        if run in self._bars:
-            self._bars.pop(run)[1].close()
-
-    def end(self, run: int, told: str) -> None:
-        """Write a line about a run that has ended."""
-        self.leave(run)
-        self._ended += 1
-        self._advance(run, 1.0)
-        self._bar.set_postfix_str(f"{self._ended} of {len(self._costs)} runs")
-        rest = f"; about {tqdm.format_interval(self._seconds_left())} left"
-        last = self._ended == len(self._costs)
-        tqdm.write(f"[{self._ended}/{len(self._costs)}] {told}{'' if last else rest}")
-        sys.stdout.flush()
-
-    def close(self) -> None:
-        """Take everything from the screen."""
-        for run in list(self._bars):
-            self.leave(run)
-        self._bar.close()
-
-    def _advance(self, run: int, share: float) -> None:
-        self._first_shares.setdefault(run, share)
-        gain = max(0.0, share - self._shares[run])
-        self._shares[run] += gain
-        self._bar.update(gain * self._costs[run])
-
-    def _seconds_left(self) -> float:
-        pairs = list(zip(self._costs, self._shares, strict=True))
-        # what a resumed run had behind it took no time now
-        had = sum(
-            self._costs[run] * share for run, share in self._first_shares.items() if share < 1
-        )
-        done = sum(cost * share for cost, share in pairs) - had
-        left = sum(cost * (1 - share) for cost, share in pairs)
-        return (time.monotonic() - self._started) * left / max(done, 1e-9)

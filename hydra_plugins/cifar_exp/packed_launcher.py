@@ -50,6 +50,7 @@ class PackedLauncher(BasicLauncher):
         super().__init__()
         self._runs_per_device = runs_per_device
         # set by the sweeper of studies: each with the numbers of its runs
+        self.study_name: str | None = None
         self.studies: Sequence[tuple[Study, Sequence[int]]] = ()
 
     def setup(
@@ -84,7 +85,7 @@ class PackedLauncher(BasicLauncher):
         configs = [self._composed(overrides) for overrides in job_overrides]
         from cifar_exp.studies.sweep import run_sweep
 
-        accuracies = run_sweep(configs, runs_per_device, self.studies)
+        accuracies = run_sweep(configs, runs_per_device, self.studies, self.study_name)
         return [
             JobReturn(overrides=overrides, _return_value=accuracy, status=JobStatus.COMPLETED)
             for overrides, accuracy in zip(job_overrides, accuracies, strict=True)

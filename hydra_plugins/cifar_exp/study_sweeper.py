@@ -66,6 +66,7 @@ class StudySweeper(BasicSweeper):
             studies.append((study, numbers))
         if not isinstance(self.launcher, PackedLauncher):
             raise UserError("study: expected hydra/launcher=packed, which writes the report")
+        self.launcher.study_name = self.config.hydra.runtime.choices.study
         self.launcher.studies = studies
         return [self.launcher.launch([list(job) for job in jobs], initial_job_idx=0)]
 

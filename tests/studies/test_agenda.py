@@ -16,14 +16,15 @@ def handed_out(agenda: Agenda) -> list[int]:
     return numbers
 
 
-def test_the_longest_run_starts_first() -> None:
+def test_the_longest_run_starts_first_and_small_steps_take_long_on_a_gpu() -> None:
     configs = [
         run(epochs=10, seed=0),
         run(epochs=30, seed=1),
         run(epochs=10, batch_size=1, seed=2),  # many small steps
         run(epochs=30, seed=3, model=Model(width=0.125)),
     ]
-    assert handed_out(Agenda(configs)) == [2, 1, 3, 0]
+    assert handed_out(Agenda(configs, on_gpu=True)) == [2, 1, 3, 0]
+    assert handed_out(Agenda(configs)) == [1, 2, 0, 3]
 
 
 def test_half_done_runs_come_before_all_others() -> None:

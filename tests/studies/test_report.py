@@ -1,0 +1,142 @@
+"""Studies from the command line to the report, and what one does with both afterwards."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT, TINY, CommandLine, read_state
+
+STUDY = {
+    "name": "mine",
+    "title": "My study",
+    "question": "Does a small rate learn?",
+    "vary": {"optimizer.lr": [0.00001, 0.01]},
+    "seeds": [0, 1, 2],
+    "claims": [
+        {
+            "says": "A tiny rate hardly learns.",
+            "metric": "final_train_loss",
+            "expects": "higher",
+            "at": 0.00001,
+            "than": 0.01,
+            "matters_from": 0.05,
+        }
+    ],
+}
+
+
+def study(train: CommandLine, *overrides: str, status: int = 0) -> str:
+    folder = train.folder / "study"
+    folder.mkdir(exist_ok=True)
+    (folder / "mine.yaml").write_text(yaml.safe_dump(STUDY))
+    return train("--config-dir", str(train.folder), *TINY, "study=mine", *overrides, status=status)
+
+
+def folder_of(train: CommandLine) -> Path:
+    (folder,) = (p for p in train.runs.parent.iterdir() if (p / "sweep.json").exists())
+    return folder
+
+
+def command(train: CommandLine, *words: object, status: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "cifar_exp", *map(str, words)],
+        cwd=train.folder,
+        env=train.environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def told(report: Path) -> list[str]:
+    """What the report says of the claims, and of the levels: nothing there hangs on the clock."""
+    lines = (report / "report.md").read_text().splitlines()
+    return [line for line in lines if re.search(r"hardly learns|p [=<]|\(n = 3\)", line)]
+
+
+def test_a_study_ends_with_a_verdict_and_its_report_can_be_made_anew(train: CommandLine) -> None:
+    said = study(train)
+    folder = folder_of(train)
+    assert str(folder.relative_to(train.folder) / "report.html") in said
+    text = (folder / "report.md").read_text()
+    assert "A tiny rate hardly learns" in text
+    assert "supported" in text
+    assert re.search(r"1e-05 less 0.01: [\d.]+ nats ± [\d.]+ nats \(n = 3 seeds\)", text)
+    assert "smaller size than the article's" in text
+
+    before = (folder / "report.html").read_bytes()
+    command(train, "report", folder, "--check")
+    command(train, "report", folder)
+    assert (folder / "report.html").read_bytes() == before
+    (folder / "report.md").write_text(text.replace("supported", "contradicted"))
+    assert "report.md: differs" in command(train, "report", folder, "--check", status=1)
+
+
+def test_a_killed_study_is_finished_by_the_same_command_with_the_same_report(
+    new_folder,
+) -> None:
+    whole, killed = new_folder("whole"), new_folder("killed")
+    study(whole)
+    (killed.folder / "study").mkdir()
+    (killed.folder / "study" / "mine.yaml").write_text(yaml.safe_dump(STUDY))
+    process = killed.start("--config-dir", str(killed.folder), *TINY, "study=mine")
+    while not any("complete" in f.read_text() for f in killed.runs.glob("*/run.json")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder_of(killed) / "report.md").exists()
+    study(killed)
+    assert told(folder_of(killed)) == told(folder_of(whole))
+    assert len(told(folder_of(whole))) == 4  # the claim, its sentence, and a line a level
+
+
+def test_a_run_that_was_deleted_is_trained_alone(train: CommandLine) -> None:
+    study(train)
+    folder, (one, *others) = folder_of(train), sorted(train.runs.iterdir())
+    started, before = {run: read_state(run)["started"] for run in others}, told(folder)
+    shutil.rmtree(one)
+    assert "sweep of 6 runs (5 finished before)" in study(train)
+    assert {run: read_state(run)["started"] for run in others} == started
+    assert read_state(one)["status"] == "complete"
+    assert told(folder) == before
+
+
+def test_runs_are_compared_and_tables_printed_for_papers(train: CommandLine) -> None:
+    study(train, "seed=0")
+    compared = command(train, "compare", *sorted(train.runs.iterdir()))
+    assert re.search(r"^optimizer.lr +1e-05 +0.01 *$|^optimizer.lr +0.01 +1e-05 *$", compared, re.M)
+    assert "final" not in compared  # no names of ours
+    assert re.search(r"^training loss at the end +[\d.]+ nats +[\d.]+ nats", compared, re.M)
+    assert "model.width" not in compared  # is the same
+    for kind, line in (("markdown", "| lr "), ("latex", r"\toprule")):
+        assert line in command(train, "table", folder_of(train), "--format", kind)
+    assert "observed, not tested" in (folder_of(train) / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("report", "nowhere"), ("compare", "nowhere", "elsewhere"), ("compare", "nowhere")],
+)
+def test_a_mistake_is_told_in_a_line(train: CommandLine, words: tuple[str, ...]) -> None:
+    assert len(command(train, *words, status=1).splitlines()) == 1
+
+
+def test_the_study_of_the_guide_works_as_it_is_written(train: CommandLine) -> None:
+    guide = (ROOT / "docs" / "studies.md").read_text()
+    (text,) = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
+    (train.folder / "study").mkdir()
+    (train.folder / "study" / "width.yaml").write_text(text)
+    tiny = [word for word in TINY if "width" not in word]
+    train("--config-dir", str(train.folder), *tiny, "study=width", "epochs=1", "seed=0,1")
+    sweep = json.loads((folder_of(train) / "sweep.json").read_text())
+    assert len(sweep["runs"]) == 6  # three widths, two seeds
+    assert "A wider network is more accurate" in (folder_of(train) / "report.md").read_text()
