@@ -138,6 +138,7 @@ def _difference_text(measure: Measure, difference: Difference) -> str:
     n = len(difference.values)
     seeds = f"n = {n} seed{'s' * (n > 1)}"
     names = f"{difference.high} less {difference.low}"
+    names += ", on a line fitted to all levels" * difference.fitted
     finite = [value for value in difference.values if math.isfinite(value)]
     if len(finite) < n:
         agree = sum(value > 0 for value in difference.values)

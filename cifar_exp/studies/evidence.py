@@ -33,6 +33,7 @@ class Difference:
     high: str  # the levels, where the claim expects more and where less
     low: str
     values: tuple[float, ...]
+    fitted: bool = False  # on a line through all levels, and not of these two alone
 
     @property
     def finite(self) -> bool:
@@ -133,7 +134,7 @@ def _along(claim: Claim, values: Values) -> tuple[Difference, ...]:
     changes = [sign * _fitted_change([values[level][seed] for level in levels]) for seed in seeds]
     high, low = (last, first) if claim.expects == "rises" else (first, last)
     kept = tuple(change for change in changes if not math.isnan(change))
-    return (Difference(str(high), str(low), kept),)
+    return (Difference(str(high), str(low), kept, fitted=True),)
 
 
 def _fitted_change(values: Sequence[float]) -> float:

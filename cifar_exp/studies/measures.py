@@ -41,6 +41,8 @@ class Measure:
                 return f"{100 * value:.1f} %"
             case "bytes":
                 return f"{value / 1e6:,.0f} MB"
+            case "" | "epochs":  # counts, and means of counts
+                return f"{round(value, 1):,g} {self.unit}".rstrip()
         digits = f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
         return f"{digits} {self.unit}".rstrip()
 

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median_low
 from typing import Any
 
 from cifar_exp.config.identity import differences, settings
-from cifar_exp.config.schema import RunConfig
+from cifar_exp.config.schema import ImageFolder, RunConfig
 from cifar_exp.config.study import Metric, Study, Value, read_study
 from cifar_exp.runs.folder import ENDED
 from cifar_exp.studies.claims import Finding, findings
@@ -90,7 +91,7 @@ def read_report(sweep: Path) -> Report:
     keys = varied([record.config for record in records])
     if studies:
         sections = [_section(study, own, f"{study.name}-") for study, own in studies]
-        title = ", ".join(section.title for section in sections)
+        title = sections[0].title if len(sections) == 1 else f"{len(sections)} studies"
     else:
         title = f"Sweep over {', '.join(short_names(keys))}" if keys else "Sweep"
         sections = [_section(None, records, "", title)]
@@ -171,12 +172,18 @@ def _run_row(record: Record, keys: list[str]) -> dict[str, str]:
 
 
 def _shared(configs: Sequence[RunConfig]) -> dict[str, str]:
-    first, *others = [settings(config) for config in configs]
+    first, *others = [_settings(config) for config in configs]
     return {
         key: str(value)
         for key, value in first.items()
         if key != "seed" and all(other.get(key) == value for other in others)
     }
+
+
+def _settings(config: RunConfig) -> dict[str, Any]:
+    """Return the settings with the folder of the images as it was given, the same everywhere."""
+    given = {"data.root": config.data.root} if isinstance(config.data, ImageFolder) else {}
+    return settings(config) | given
 
 
 def _changed(configs: Sequence[RunConfig], shared: dict[str, str]) -> dict[str, str]:
@@ -198,9 +205,9 @@ def _cautions(records: Sequence[Record]) -> list[str]:
             small.append(f"width {config.model.width:g}")
         if config.model.name != _ARTICLE.model.name:
             small.append(config.model.name)
-    longest = max(config.training.epochs for config in configs)
-    if longest < _ARTICLE.training.epochs:
-        small.append(f"{longest} epochs")
+    epochs = median_low(config.training.epochs for config in configs)
+    if epochs < _ARTICLE.training.epochs:
+        small.append(f"{epochs} epochs")
     if small:
         sizes = ", ".join(dict.fromkeys(small))
         cautions.append(

@@ -171,7 +171,10 @@ def test_rises_is_the_change_of_a_fitted_line_in_each_seed() -> None:
     levels = {1: [0.0, 0.0], 2: [0.0, 3.0], 3: [3.0, 0.0]}
     finding = found(claimed("rises"), levels)
     # mean 1.5, deviation 3 / sqrt(2), half width 12.706 * 1.5
-    assert "3 less 1: 1.5 nats ± 19.1 nats (n = 2 seeds)." in finding.sentence
+    assert (
+        "3 less 1, on a line fitted to all levels: 1.50 nats ± 19.1 nats (n = 2 seeds)."
+        in finding.sentence
+    )
 
 
 def test_rises_goes_along_the_levels_in_their_order_and_not_by_their_size() -> None:
@@ -191,7 +194,8 @@ def test_a_count_that_no_seed_changes_is_certain() -> None:
     (finding,) = findings([claim], levels)
     assert finding.verdict == "supported"
     assert finding.sentence == (
-        "Steps an epoch: 10 at 16; 3 at 64. 16 less 64: 7 ± 0 (n = 3 seeds). p = 0."
+        "Steps an epoch: 10 at 16; 3 at 64. "
+        "16 less 64, on a line fitted to all levels: 7 ± 0 (n = 3 seeds). p < 0.0001."
     )
 
 
@@ -202,8 +206,8 @@ def test_the_sentence_on_two_levels() -> None:
     finding = found(claimed("higher", matters_from=0.1), {0.01: BASE, 0.1: plus(0.49, 0.5, 0.51)})
     # t = 0.5 / (0.01 / sqrt(3)) = 86.6
     assert finding.sentence == (
-        "Training loss at the end: 1.1 nats at 0.01; 1.6 nats at 0.1. "
-        "0.1 less 0.01: 0.5 nats ± 0.0248 nats (n = 3 seeds). p = 0.00013."
+        "Training loss at the end: 1.10 nats at 0.01; 1.60 nats at 0.1. "
+        "0.1 less 0.01: 0.500 nats ± 0.0248 nats (n = 3 seeds). p = 0.00013."
     )
 
 
@@ -246,8 +250,8 @@ def test_the_sentence_on_the_best_loss_subtracts_the_lower_from_the_higher() -> 
     finding = found(claimed("best_inside"), {1: (1.5, 1.5), 2: (1.0, 1.0), 3: (1.25, 1.25)})
     assert finding.verdict == "supported"
     # a difference that is shown must follow from the means that are shown
-    assert "1.5 nats at 1; 1 nats at 2; 1.25 nats at 3." in finding.sentence
-    assert "1 less 2: 0.5 nats" in finding.sentence
+    assert "1.50 nats at 1; 1.00 nats at 2; 1.25 nats at 3." in finding.sentence
+    assert "1 less 2: 0.500 nats" in finding.sentence
     assert "3 less 2: 0.25 nats" in finding.sentence
 
 
@@ -255,7 +259,7 @@ def test_the_sentence_shows_a_level_that_is_written_in_another_way() -> None:
     # `than: 0` in the study, 0.0 in the settings of the run
     finding = found(claimed("higher", at=0.5, than=0), {0.0: BASE, 0.5: plus(*UP)})
     assert finding.verdict == "supported"
-    assert re.search(r"1.1 nats at 0(\.0)?; 1.6 nats at 0.5\.", finding.sentence)
+    assert re.search(r"1.10 nats at 0(\.0)?; 1.60 nats at 0.5\.", finding.sentence)
 
 
 def test_the_best_of_two_levels_is_not_inside() -> None:
@@ -370,7 +374,7 @@ def test_a_level_that_always_diverges_is_worse_without_a_test() -> None:
     assert (finding.verdict, finding.n, finding.p) == ("supported", 3, None)
     assert finding.missing == ()
     assert finding.sentence == (
-        "Training loss at the end: 1.1 nats at 0.01; diverged (3 of 3 runs) at 0.1. "
+        "Training loss at the end: 1.10 nats at 0.01; diverged (3 of 3 runs) at 0.1. "
         "0.1 less 0.01: above 0 with 3 of 3 seeds, counting divergence."
     )
     assert found(claimed("lower"), levels).verdict == "contradicted"
@@ -389,7 +393,7 @@ def test_one_of_three_that_diverged_counts_as_worse() -> None:
     levels = {0.01: BASE, 0.1: [1.5, DIVERGED, 1.7]}
     finding = found(claimed("higher", matters_from=0.1), levels)
     assert (finding.verdict, finding.n, finding.p) == ("supported", 3, None)
-    assert "1.6 nats (1 of 3 diverged) at 0.1." in finding.sentence
+    assert "1.60 nats (1 of 3 diverged) at 0.1." in finding.sentence
 
 
 @pytest.mark.parametrize("others", [(0.5, 0.6), (1.05, 1.25)])  # better, worse by too little

@@ -177,7 +177,7 @@ def test_a_gap_in_the_metrics_is_no_value() -> None:
     ("metric", "value", "text"),
     [
         ("final_train_loss", 0.01234, "0.0123 nats"),
-        ("final_train_loss", -0.5, "-0.5 nats"),
+        ("final_train_loss", -0.5, "-0.500 nats"),
         ("final_train_loss", 1234.5, "1,234 nats"),
         ("final_train_loss", math.inf, "diverged"),
         ("final_test_accuracy", 0.91234, "91.2 %"),

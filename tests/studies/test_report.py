@@ -92,7 +92,7 @@ def test_a_killed_study_is_finished_by_the_same_command_with_the_same_report(
     while not any("complete" in f.read_text() for f in killed.runs.glob("*/run.json")):
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     assert not (folder_of(killed) / "report.md").exists()
     study(killed)
     assert told(folder_of(killed)) == told(folder_of(whole))
