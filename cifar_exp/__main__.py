@@ -25,12 +25,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     table = commands.add_parser("table", help="print the table of a sweep, and write results.csv")
     table.add_argument("sweep", type=Path, help="folder of the sweep, in multirun_results/")
-    table.add_argument(
-        "--format",
-        choices=("text", "markdown", "latex"),
-        default="text",
-        help="for a terminal, or for a paper",
-    )
+    kind = table.add_mutually_exclusive_group()
+    for name in ("markdown", "latex"):
+        kind.add_argument(
+            f"--{name}", action="store_const", const=name, dest="format", help="for a paper"
+        )
+    table.set_defaults(format="text")
     table.set_defaults(run=_table)
     report = commands.add_parser("report", help="write the report of a sweep from its run folders")
     report.add_argument("sweep", type=Path, help="folder of the sweep, in multirun_results/")

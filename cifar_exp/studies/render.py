@@ -47,7 +47,8 @@ _VERDICTS: dict[Verdict, _Told] = {
 _SEEDS = {
     "Seeds": "A level is trained with several seeds, which decide the first weights and the order "
     "of the images. What stands after ± is half of Student's 95 % t interval of the mean over n "
-    "seeds. With two or three seeds it is wide; one seed has none.",
+    "seeds. With two or three seeds it is wide; one seed has none. The intervals are not corrected "
+    "for there being several levels.",
     "Divergence": "A run whose loss exploded or was no number has diverged. That is a result and "
     "no failure.",
 }

@@ -118,7 +118,7 @@ def test_runs_are_compared_and_tables_printed_for_papers(train: CommandLine) -> 
     assert re.search(r"^training loss at the end +[\d.]+ nats +[\d.]+ nats", compared, re.M)
     assert "model.width" not in compared  # is the same
     for kind, line in (("markdown", "| lr "), ("latex", r"\toprule")):
-        assert line in command(train, "table", folder_of(train), "--format", kind)
+        assert line in command(train, "table", folder_of(train), f"--{kind}")
     assert "observed, not tested" in (folder_of(train) / "report.md").read_text()
 
 
