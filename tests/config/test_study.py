@@ -1,13 +1,17 @@
 """What a study file may say, and what is told where it says something else."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from cifar_exp.config.study import Study, load_studies
 from cifar_exp.errors import UserError
 
+CONF = Path(__file__).parents[2] / "conf"
 CLAIM = {
     "says": "A larger rate ends higher.",
     "metric": "final_train_loss",
@@ -164,3 +168,31 @@ def test_a_mistake_in_a_study_is_told_with_its_key(mistake: str) -> None:
 def test_a_mistake_in_a_part_is_told_as_well() -> None:
     with pytest.raises(UserError, match=r"tite: there is no such setting$"):
         load({"parts": {"good": STUDY, "bad": study(tite="T")}})
+
+
+STUDIES = sorted(file.stem for file in (CONF / "study").glob("*.yaml") if file.stem != "article")
+
+
+def studies(name: str) -> list[Study]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return load_studies(compose("config", [f"study={name}"]).study)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_has_its_file_name_and_claims(name: str) -> None:
+    (study,) = studies(name)
+    assert study.name == name
+    assert study.claims
+    assert study.seeds == (0, 1, 2)
+
+
+def test_the_article_is_all_studies() -> None:
+    assert sorted(study.name for study in studies("article")) == STUDIES
+
+
+@pytest.mark.parametrize("name", ["lr", "weight_decay", "batch_size", "epochs"])
+def test_a_study_varies_the_levels_of_its_group(name: str) -> None:
+    (study,) = studies(name)
+    (levels,) = study.vary.values()
+    named = [yaml.safe_load(file.read_text()) for file in (CONF / name).glob("*.yaml")]
+    assert sorted(levels) == sorted(next(iter(next(iter(n.values())).values())) for n in named)
