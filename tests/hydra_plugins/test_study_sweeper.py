@@ -118,7 +118,7 @@ def test_runs_that_parts_share_are_trained_once(studies: Studies) -> None:
     said = studies("study=both")
     assert "sweep of 3 runs" in said
     folder, listed = studies.sweep(said)
-    assert folder.name.startswith("rate,limit-")
+    assert folder.name.startswith("both-")
     assert len(list(folder.parent.glob("runs/*"))) == 3
     configs = studies.configs(said)
     by_study = {
@@ -151,13 +151,18 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
         (),
         "expected one key under `vary` in a study with claims",
     ),
+    "a claim on another level": (
+        MINE | {"vary": {"lr": [0.001, 0.1]}},
+        (),
+        "study: expected `at` and `than` among the levels: It is higher.",
+    ),
     "a key that no run has": (
-        MINE | {"vary": {"optimizer.lrr": [0.1]}},
+        MINE | {"vary": {"optimizer.lrr": [0.1]}, "claims": []},
         (),
         "optimizer.lrr: there is no such setting; did you mean optimizer.lr?",
     ),
     "a level out of range": (
-        MINE | {"vary": {"lr": [0.1, -1]}},
+        MINE | {"vary": {"lr": [0.1, -1]}, "claims": []},
         (),
         "optimizer.lr: expected a number greater than 0, got -1",
     ),

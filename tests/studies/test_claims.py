@@ -252,7 +252,7 @@ def test_the_sentence_on_the_best_loss_subtracts_the_lower_from_the_higher() -> 
     # a difference that is shown must follow from the means that are shown
     assert "1.50 nats at 1; 1.00 nats at 2; 1.25 nats at 3." in finding.sentence
     assert "1 less 2: 0.500 nats" in finding.sentence
-    assert "3 less 2: 0.25 nats" in finding.sentence
+    assert "3 less 2: 0.250 nats" in finding.sentence
 
 
 def test_the_sentence_shows_a_level_that_is_written_in_another_way() -> None:
