@@ -92,19 +92,24 @@ class Workers:
     Args:
         configs: the runs that are to be trained; checked here.
         runs_per_device: how many at once on each GPU, or on the CPU; None for as many as pay.
+        sweep_size: how many runs the sweep has, finished ones too. The cores are shared out for
+            all of them, since bits depend on threads: a run that is trained later, alone, must not
+            have more.
 
     Raises:
         UserError: some run cannot be trained here.
     """
 
-    def __init__(self, configs: Sequence[RunConfig], runs_per_device: int | None) -> None:
+    def __init__(
+        self, configs: Sequence[RunConfig], runs_per_device: int | None, sweep_size: int
+    ) -> None:
         prepare()
         self._context = multiprocessing.get_context(_START_METHOD)
         self._workers: list[Worker] = []
         first = self._start()
         try:
             checked = _checked(first, configs)
-            parts = _parts(checked, runs_per_device, len(configs))
+            parts = _parts(checked, runs_per_device, len(configs), sweep_size)
         except BaseException:
             self._end(at_once=True)
             raise
@@ -191,14 +196,16 @@ def _checked(worker: Worker, configs: Sequence[RunConfig]) -> Checked:
     return answer
 
 
-def _parts(machine: Checked, runs_per_device: int | None, runs: int) -> list[Begin]:
+def _parts(
+    machine: Checked, runs_per_device: int | None, runs: int, sweep_size: int
+) -> list[Begin]:
     """Share the machine out: a GPU each, or the CPU's cores evenly."""
     if machine.gpus:
         count = min(machine.gpus, runs)
         return [Begin(gpu=gpu, threads=1, runs=runs_per_device) for gpu in range(count)]
-    count = min(runs_per_device or min(machine.cores, _workers_that_fit()), runs)
-    threads = max(1, machine.cores // count)
-    return [Begin(gpu=None, threads=threads, runs=1)] * count
+    at_once = min(runs_per_device or min(machine.cores, _workers_that_fit()), sweep_size)
+    threads = max(1, machine.cores // at_once)
+    return [Begin(gpu=None, threads=threads, runs=1)] * min(at_once, runs)
 
 
 def _workers_that_fit() -> int:

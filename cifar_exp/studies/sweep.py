@@ -109,7 +109,7 @@ class Sweep:
     def _train(self, pending: list[int], runs_per_device: int | None) -> int:
         """Hand the pending runs to workers until all have ended. Returns: failed runs."""
         configs = [self.runs[number][0] for number in pending]
-        with stop_request() as stop, Workers(configs, runs_per_device) as workers:
+        with stop_request() as stop, Workers(configs, runs_per_device, len(self.runs)) as workers:
             self._announce(pending)
             for number in pending:
                 config, folder = self.runs[number]

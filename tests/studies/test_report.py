@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import ROOT, TINY, CommandLine, read_state
+from tests.conftest import ROOT, TINY, CommandLine, computed, read_state
 
 STUDY = {
     "name": "mine",
@@ -99,14 +99,17 @@ def test_a_killed_study_is_finished_by_the_same_command_with_the_same_report(
     assert len(told(folder_of(whole))) == 4  # the claim, its sentence, and a line a level
 
 
-def test_a_run_that_was_deleted_is_trained_alone(train: CommandLine) -> None:
+def test_a_run_that_was_deleted_is_trained_alone_and_as_before(train: CommandLine) -> None:
+    train.environment["OMP_NUM_THREADS"] = "2"  # one run alone could take both
     study(train)
     folder, (one, *others) = folder_of(train), sorted(train.runs.iterdir())
     started, before = {run: read_state(run)["started"] for run in others}, told(folder)
+    metrics = computed(one)
     shutil.rmtree(one)
     assert "sweep of 6 runs (5 finished before)" in study(train)
     assert {run: read_state(run)["started"] for run in others} == started
-    assert read_state(one)["status"] == "complete"
+    assert read_state(one)["compute"]["threads"] == 1
+    assert computed(one) == metrics
     assert told(folder) == before
 
 
