@@ -11,6 +11,7 @@ from cifar_exp.config.study import Metric
 from cifar_exp.studies.table import Record
 
 Row = dict[str, Any]
+MAIN_METRIC: Metric = "final_test_accuracy"  # what sweeps without claims are judged by
 # Fewer changes from epoch to epoch say nothing about how much a curve oscillates.
 _LEAST_CHANGES = 3
 

@@ -8,22 +8,17 @@ from statistics import mean
 from typing import Any
 
 from cifar_exp.config.study import Metric, Value
-from cifar_exp.figures.study import (
-    Level,
-    Point,
-    draw_effect,
+from cifar_exp.figures.levels import Level, Point, draw_effect, draw_level_curves
+from cifar_exp.figures.settings import (
     draw_heat_map,
     draw_importance,
-    draw_level_curves,
     draw_parallel_coordinates,
 )
 from cifar_exp.studies.evidence import Levels
 from cifar_exp.studies.levels import level_of
-from cifar_exp.studies.measures import MEASURES, measured
+from cifar_exp.studies.measures import MAIN_METRIC, MEASURES, measured
 from cifar_exp.studies.statistics import estimate
 from cifar_exp.studies.table import Record, short_names
-
-_MAIN: Metric = "final_test_accuracy"
 
 
 @dataclass(frozen=True)
@@ -113,7 +108,7 @@ def _of_several_settings(
     complete = [record for record in records if record.status == "complete"]
     if len(complete) < 2:
         return []
-    label = MEASURES[_MAIN].label
+    label = MEASURES[MAIN_METRIC].label
     shares = {key: _share_of_variance(complete, key) for key in levels}
     first, second, *_ = sorted(levels, key=lambda key: -shares[key])
     pictures = [_heat_map(complete, levels, names, (first, second), prefix)]
@@ -149,7 +144,7 @@ def _heat_map(
             ]
             means[-1].append(mean(cell) if cell else None)
     first, second = (names[key] for key in pair)
-    label = MEASURES[_MAIN].label
+    label = MEASURES[MAIN_METRIC].label
     draw = partial(
         draw_heat_map,
         list(map(str, rows)),

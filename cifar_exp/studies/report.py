@@ -15,12 +15,11 @@ from cifar_exp.config.study import Metric, Study, Value, read_study
 from cifar_exp.runs.folder import ENDED
 from cifar_exp.studies.claims import Finding, findings
 from cifar_exp.studies.levels import level_of, sorted_levels
-from cifar_exp.studies.measures import MEASURES, measured
+from cifar_exp.studies.measures import MAIN_METRIC, MEASURES, measured
 from cifar_exp.studies.pictures import Picture, pictures_of
 from cifar_exp.studies.statistics import estimate
 from cifar_exp.studies.table import Record, read_sweep, short_names, varied
 
-_MAIN: Metric = "final_test_accuracy"
 _ARTICLE = RunConfig()
 
 
@@ -113,7 +112,7 @@ def _section(study: Study | None, records: list[Record], prefix: str, title: str
     keys = list(study.vary) if study else varied([record.config for record in records])
     claims = study.claims if study else ()
     levels = {key: sorted_levels(records, key) for key in keys}
-    shown = [_MAIN, *(claim.metric for claim in claims if claim.reached is None)]
+    shown = [MAIN_METRIC, *(claim.metric for claim in claims if claim.reached is None)]
     metrics = list(dict.fromkeys(shown))
     return Section(
         title=study.title if study else title,

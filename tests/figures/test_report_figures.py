@@ -5,16 +5,9 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-from cifar_exp.figures.study import (
-    Level,
-    Point,
-    draw_effect,
-    draw_heat_map,
-    draw_importance,
-    draw_level_curves,
-    draw_parallel_coordinates,
-    save_figure,
-)
+from cifar_exp.figures.drawing import save_figure
+from cifar_exp.figures.levels import Level, Point, draw_effect, draw_level_curves
+from cifar_exp.figures.settings import draw_heat_map, draw_importance, draw_parallel_coordinates
 
 Rows = list[dict[str, Any]]
 

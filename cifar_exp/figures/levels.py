@@ -1,0 +1,233 @@
+"""What the levels of a setting do, over several seeds."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
+
+from cifar_exp.figures.drawing import (
+    COLOURS,
+    SMALL,
+    are_crowded,
+    axis_places,
+    label_ticks,
+    metric_label,
+    new_figure,
+    plain_text,
+    tidy,
+)
+
+_STYLES = ["-", "--", ":", "-."]  # so that levels differ in grey print as well
+_FEW_EPOCHS = 12  # are drawn with markers
+
+
+@dataclass(frozen=True)
+class Level:
+    """The runs with one level of a setting.
+
+    Attributes:
+        label: the level.
+        position: its number; None where it is a word.
+        seeds: for each seed the lines of metrics.jsonl; None stands for what was not finite.
+    """
+
+    label: str
+    position: float | None
+    seeds: list[list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one level of a setting came to.
+
+    Attributes:
+        label: the level.
+        position: its number; None where it is a word.
+        values: of the runs that did not diverge, one a seed, finite.
+        mean: of the values; None when there are none.
+        half_width: of the 95 % interval of the mean; NaN for one seed.
+        diverged: how many runs diverged, besides those with values.
+    """
+
+    label: str
+    position: float | None
+    values: list[float]
+    mean: float | None
+    half_width: float
+    diverged: int
+
+
+def draw_level_curves(levels: Sequence[Level], title: str) -> Figure:
+    """Draw loss and accuracy on both sets against the epoch, a colour a level.
+
+    Args:
+        levels: in the order of the legend.
+        title: above the curves.
+
+    Returns:
+        The figure, to be saved.
+    """
+    figure = new_figure(6.4, title)
+    panels = figure.subplots(2, 2, sharex=True, sharey="row")
+    top, is_cut = _loss_limit(levels)
+    any_diverged = False
+    for axes, split, name in zip(panels[0], ("train", "test"), ("training", "test"), strict=True):
+        axes.set_title(f"{name} set", fontsize=10)
+        axes.set_ylim(0, top)
+        for number, level in enumerate(levels):
+            _draw_level(axes, level, number, f"{split}_loss", highest=10 * top)
+            ends = [rows[-1]["epoch"] for rows in level.seeds if _has_diverged(rows)]
+            if ends:
+                any_diverged = True
+                cross = _look(number) | {"marker": "x", "linestyle": "", "clip_on": False}
+                axes.plot(ends, [top] * len(ends), zorder=4, **cross)
+    for axes, split in zip(panels[1], ("train", "test"), strict=True):
+        for number, level in enumerate(levels):
+            _draw_level(axes, level, number, f"{split}_accuracy", highest=1)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
+    for axes in panels.flat:
+        tidy(axes)
+    figure.align_ylabels()
+    panels[0, 0].set_ylabel(f"loss (nats){f', cut at {top:.2g}' if is_cut else ''}")
+    panels[1, 0].set_ylabel("accuracy (%)")
+    notes = []
+    if any(len(level.seeds) > 1 for level in levels):
+        notes.append("thick: mean over seeds    thin: a seed    band: from lowest to highest seed")
+    if any_diverged:
+        notes.append("cross at the upper edge: a run diverged")
+    labels = [plain_text(level.label) for level in levels]
+    figure.legend(
+        [Line2D([], [], linewidth=2, **_look(number)) for number in range(len(levels))],
+        labels,
+        loc="outside lower center",
+        ncols=max(1, min(6, 540 // (50 + 6 * max(map(len, labels), default=1)))),
+        title="\n".join(notes) or None,
+        title_fontsize=SMALL,
+        frameon=False,
+    )
+    return figure
+
+
+def draw_effect(points: Sequence[Point], setting: str, metric: str, percent: bool) -> Figure:
+    """Draw a metric against the levels of a setting: each seed, and the mean with its interval.
+
+    The axis is logarithmic where numbers span more than a factor of eight.
+
+    Args:
+        points: the levels; words keep this order.
+        setting: its name.
+        metric: its name.
+        percent: whether it is a fraction, to be shown in percent.
+
+    Returns:
+        The figure, to be saved.
+    """
+    figure = new_figure(4)
+    axes = figure.subplots()
+    tidy(axes)
+    axes.margins(x=0.08)
+    places, scale = axis_places([point.position for point in points])
+    label_ticks(axes, places, [point.label for point in points])
+    axes.set_xlabel(plain_text(setting) + scale)
+    axes.set_ylabel(metric_label(metric, percent))
+    seeds = [(place, v) for place, p in zip(places, points, strict=True) for v in p.values]
+    means = [(place, p.mean) for place, p in zip(places, points, strict=True) if p.mean is not None]
+    half_widths = [p.half_width for p in points if p.mean is not None]
+    if means and all(point.position is not None for point in points):
+        axes.plot(*zip(*sorted(means), strict=True), color=COLOURS[0], linewidth=1, alpha=0.5)
+    if means:
+        several = not all(map(math.isnan, half_widths))
+        axes.errorbar(
+            [place for place, _ in means],
+            [mean for _, mean in means],
+            half_widths if several else None,
+            fmt="o",
+            capsize=4,
+            color=COLOURS[0],
+            label="mean over seeds, 95 % interval" if several else "one run a level",
+        )
+    if len(seeds) > len(means):
+        axes.plot(*zip(*seeds, strict=True), ".", color=COLOURS[1], zorder=3, label="a seed")
+    if percent:
+        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, -0.01), min(high, 1.01))  # an interval of two seeds reaches far
+    _mark_diverged(axes, points, places)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=SMALL)
+    return figure
+
+
+def _look(number: int) -> dict[str, Any]:
+    return {
+        "color": COLOURS[number % len(COLOURS)],
+        "linestyle": _STYLES[number % len(_STYLES)],
+    }
+
+
+def _has_diverged(rows: Sequence[dict[str, Any]]) -> bool:
+    return bool(rows) and rows[-1]["test_loss"] is None
+
+
+def _loss_limit(levels: Sequence[Level]) -> tuple[float, bool]:
+    """Find where the loss axis ends and whether that cuts a run off.
+
+    Most runs have their largest loss in the first epoch, a little less than that of guessing.
+    One that exploded is orders of magnitude above, and neither an axis up to there nor a
+    logarithmic one leaves the others apart. So the axis ends with the largest loss of the runs
+    whose largest is at most four times that of the run a quarter from below.
+    """
+    runs = [rows for level in levels for rows in level.seeds if rows]
+    keys = ("train_loss", "test_loss")
+    largest = sorted(
+        filter(None, (max(row[k] or 0.0 for row in rows for k in keys) for rows in runs))
+    )
+    kept = [loss for loss in largest if loss <= 4 * largest[len(largest) // 4]]
+    return 1.05 * max(kept, default=0.0) or 1.0, len(kept) < len(largest)
+
+
+def _draw_level(axes: Axes, level: Level, number: int, key: str, highest: float) -> None:
+    epochs = sorted({row["epoch"] for rows in level.seeds for row in rows})
+    values: NDArray[np.float64] = np.full((len(level.seeds), len(epochs)), np.nan)
+    for seed, rows in enumerate(level.seeds):
+        for row in rows:
+            if row[key] is not None:
+                values[seed, epochs.index(row["epoch"])] = row[key]
+    look = _look(number)
+    if len(values) > 1:
+        # not beyond `highest`, far outside of the axes, as browsers draw no huge coordinates
+        bounded = np.minimum(values, highest)
+        axes.plot(epochs, bounded.T, linewidth=0.7, alpha=0.6, **look)
+        # of the epochs that all seeds have: what remains when one ends is no band of all
+        axes.fill_between(
+            epochs, bounded.min(0), bounded.max(0), color=look["color"], alpha=0.15, linewidth=0
+        )
+    mean = np.minimum((values / max(1, len(values))).sum(0), highest)
+    few = len(epochs) <= _FEW_EPOCHS
+    axes.plot(epochs, mean, linewidth=2, marker="o" if few else None, markersize=4, **look)
+
+
+def _mark_diverged(axes: Axes, points: Sequence[Point], places: Sequence[float]) -> None:
+    """Mark at the lower edge which levels had runs that diverged, and how many."""
+    marked = [(place, point) for place, point in zip(places, points, strict=True) if point.diverged]
+    if not marked:
+        return
+    low, high = axes.get_ylim()
+    axes.set_yticks([tick for tick in axes.get_yticks() if low <= tick <= high])
+    axes.set_ylim(low - 0.25 * (high - low), high)  # room below the values
+    at_edge: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "color": "black"}
+    crosses = [place for place, _ in marked]
+    axes.plot(crosses, [0.03] * len(crosses), "x", label="diverged", **at_edge)
+    crowded = are_crowded(places, [42 if point.diverged else 0 for point in points])
+    for place, point in marked:
+        text = f"{point.diverged} of {point.diverged + len(point.values)}"
+        text += "" if crowded else "\ndiverged"
+        axes.text(place, 0.07, text, fontsize=SMALL, ha="center", **at_edge)
