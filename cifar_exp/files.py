@@ -35,6 +35,11 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
+def shortened(name: str, longest_bytes: int) -> str:
+    """Cut a name of a file or folder, for which file systems count bytes and not letters."""
+    return name.encode()[:longest_bytes].decode(errors="ignore")
+
+
 def remove_temporaries(folder: Path) -> None:
     """Delete what processes left behind that were killed while they wrote.
 

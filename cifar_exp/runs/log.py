@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _package = logging.getLogger("cifar_exp")
@@ -32,9 +32,12 @@ def log_to(path: Path, run_id: str) -> Iterator[logging.Logger]:
     Args:
         path: of the file; lines are added at its end.
         run_id: names the logger, so that runs that take turns keep their lines apart.
+
+    Raises:
+        OSError: the file cannot be opened.
     """
     log = _package.getChild(run_id)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _File(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     try:
@@ -42,3 +45,15 @@ def log_to(path: Path, run_id: str) -> Iterator[logging.Logger]:
     finally:
         log.removeHandler(handler)
         handler.close()
+
+
+class _File(logging.FileHandler):
+    """Leaves it to the run's other files to tell that a disk is full."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Drop the line."""
+
+    def close(self) -> None:
+        """Close the file, if what is left can be written or not."""
+        with suppress(OSError):
+            super().close()

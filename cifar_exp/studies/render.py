@@ -17,6 +17,7 @@ from cifar_exp.figures.drawing import as_files
 from cifar_exp.files import write_atomically
 from cifar_exp.studies.evidence import Verdict
 from cifar_exp.studies.report import Report, read_report
+from cifar_exp.studies.writing import writing
 
 _FIGURES = "figures"
 _SUFFIXES = (".svg", ".png")
@@ -72,14 +73,16 @@ def write_report(sweep: Path) -> Path:
         The path of report.html, which needs no other file.
 
     Raises:
-        UserError: it is not the folder of a sweep, or a run folder is missing.
+        UserError: it is not the folder of a sweep, a run folder is missing, or it cannot be
+            written.
     """
     files = _files(sweep)
-    for path, content in files.items():
-        path.parent.mkdir(exist_ok=True)
-        write_atomically(path, partial(Path.write_bytes, data=content))
-    for path in _left_over(sweep, files):
-        path.unlink()
+    with writing(sweep):
+        for path, content in files.items():
+            path.parent.mkdir(exist_ok=True)
+            write_atomically(path, partial(Path.write_bytes, data=content))
+        for path in _left_over(sweep, files):
+            path.unlink()
     return sweep / "report.html"
 
 
