@@ -37,15 +37,11 @@ class CommandLine:
         self.environment = os.environ | {"COLUMNS": "100"}
         self.environment.pop("HYDRA_FULL_ERROR", None)
 
-    def start(self, *overrides: str) -> subprocess.Popen[str]:
+    def start(self, *overrides: str, **how: Any) -> subprocess.Popen[str]:
         command = [sys.executable, "-W", "error::UserWarning", str(ROOT / "train.py"), *overrides]
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            command, cwd=self.folder, env=self.environment, text=True, **(streams | how)
         )
 
     def __call__(self, *overrides: str, status: int = 0) -> str:

@@ -1,0 +1,94 @@
+"""SIGKILL at any moment: the same command goes on, and ends with the same bits."""
+
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import CommandLine, read_state
+from tests.reliability.faults import (
+    SHORT,
+    TWO_AT_ONCE,
+    assert_nothing_is_left_over,
+    assert_same_runs,
+    begun_anew,
+    checkpoints,
+    end,
+)
+
+SWEEP = ("-m", *SHORT, "lr=0.01,0.001", "seed=0,1", TWO_AT_ONCE)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> CommandLine:
+    train = CommandLine(tmp_path_factory.mktemp("uninterrupted"))
+    started = time.monotonic()
+    train(*SWEEP)
+    train.seconds = time.monotonic() - started
+    return train
+
+
+def is_saving(folder: Path) -> bool:
+    return any(folder.glob("multirun_results/runs/*/checkpoints/.*.tmp"))
+
+
+def is_reporting(folder: Path) -> bool:
+    return any(folder.glob("multirun_results/*/results.csv"))
+
+
+def kill_at(process: subprocess.Popen, moment, seconds: float, rng: random.Random) -> bool:
+    """Wait for a moment, or so long, and kill; False if the sweep ended before."""
+    until = time.monotonic() + rng.uniform(0, seconds)
+    while time.monotonic() < until and process.poll() is None and not (moment and moment()):
+        time.sleep(0.0005)
+    if moment is not None:
+        time.sleep(rng.uniform(0, 0.02))
+    if process.poll() is not None:
+        process.communicate()
+        return False
+    end(process, group=rng.random() < 0.5)
+    return True
+
+
+def survive(
+    train: CommandLine, uninterrupted: CommandLine, most_kills: int, rng: random.Random
+) -> int:
+    """Kill a sweep and its successors until one ends; return how many kills there were."""
+    kills = 0
+    begun: dict[Path, int] = {}
+    while kills < most_kills:
+        process = train.start(*SWEEP, start_new_session=True)
+        moments = [None, lambda: is_saving(train.folder), lambda: is_reporting(train.folder)]
+        if not kill_at(process, rng.choice(moments), uninterrupted.seconds, rng):
+            break
+        kills += 1
+        for run, times in begun.items():
+            assert begun_anew(run) == times, f"{run} was trained from the start again"
+        begun = {run: begun_anew(run) for run in train.runs.glob("*") if checkpoints(run)}
+    train(*SWEEP)
+    assert_same_runs(train, uninterrupted)
+    assert {read_state(run)["status"] for run in train.runs.iterdir()} == {"complete"}
+    assert_nothing_is_left_over(train)
+    return kills
+
+
+def survive_many(new_folder, uninterrupted: CommandLine, kills: int) -> None:
+    done = sweeps = 0
+    while done < kills:
+        train = new_folder(f"sweep {sweeps}")
+        done += survive(train, uninterrupted, kills - done, random.Random(sweeps))
+        sweeps += 1
+    print(f"{done} kills survived in {sweeps} sweeps")
+
+
+def test_a_sweep_killed_at_random_moments_ends_with_the_same_bits(
+    new_folder, uninterrupted: CommandLine
+) -> None:
+    survive_many(new_folder, uninterrupted, kills=4)
+
+
+@pytest.mark.slow
+def test_fifty_kills_at_random_moments_are_survived(new_folder, uninterrupted: CommandLine) -> None:
+    survive_many(new_folder, uninterrupted, kills=50)
