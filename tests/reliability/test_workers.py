@@ -1,0 +1,213 @@
+"""A worker process dies: the others go on, its run is repeated alone, then it has failed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import CommandLine, read_state
+from tests.reliability.faults import (
+    SHORT,
+    TWO_AT_ONCE,
+    assert_same_run,
+    begun_anew,
+    wait_for,
+    workers_of,
+)
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+SWEEP = ("-m", *SHORT, "seed=0,1,2", TWO_AT_ONCE)
+# Every forked process watches which log it has open, and ends itself once seed 0 has an epoch.
+ENDS_ITSELF = """
+import os, threading, time
+
+def watch():
+    while True:
+        time.sleep(0.01)
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                path = os.readlink(f"/proc/self/fd/{name}")
+            except OSError:
+                continue
+            folder, file = os.path.split(path)
+            metrics = os.path.join(folder, "metrics.jsonl")
+            if file == "train.log" and "seed=" not in path and os.path.getsize(metrics):
+                os._exit(3)
+
+def start():
+    threading.Thread(target=watch, daemon=True).start()
+
+os.register_at_fork(after_in_child=start)
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> CommandLine:
+    train = CommandLine(tmp_path_factory.mktemp("whole"))
+    train(*SWEEP)
+    return train
+
+
+def of_seed_0(train: CommandLine) -> Path:
+    (run,) = (run for run in train.runs.iterdir() if "seed=" not in run.name)
+    return run
+
+
+def holder_of(run: Path, process: subprocess.Popen) -> int | None:
+    """The worker that has the run's log open."""
+    for worker in workers_of(process):
+        with suppress(OSError):
+            for link in Path(f"/proc/{worker}/fd").iterdir():
+                if link.resolve() == (run / "train.log").resolve():
+                    return worker
+    return None
+
+
+def kill_holder(train: CommandLine, process: subprocess.Popen, epochs: int) -> None:
+    """Kill the worker that trains seed 0, once it has come so far."""
+
+    def is_there() -> bool:
+        logs = [log for log in train.runs.glob("*/metrics.jsonl") if "seed=" not in str(log)]
+        return bool(logs) and logs[0].read_text().count("\n") >= epochs
+
+    wait_for(is_there, process)
+    worker = holder_of(of_seed_0(train), process)
+    assert worker is not None
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: worker not in workers_of(process), process)
+
+
+def test_a_run_whose_worker_is_killed_goes_on_alone_and_ends_with_the_same_bits(
+    train: CommandLine, whole: CommandLine
+) -> None:
+    process = train.start(*SWEEP)
+    kill_holder(train, process, epochs=2)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, out + err
+    assert "seed=0: its process was killed by SIGKILL" in out
+    assert "repeated alone after the others" in out
+    assert begun_anew(of_seed_0(train)) == 1
+    for run in whole.runs.iterdir():
+        assert_same_run(train.runs / run.name, run)
+
+
+def test_a_run_whose_worker_is_killed_twice_has_failed_and_the_others_are_complete(
+    train: CommandLine, whole: CommandLine
+) -> None:
+    process = train.start(*SWEEP)
+    kill_holder(train, process, epochs=1)
+    kill_holder(train, process, epochs=2)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1, out + err
+    assert "[3/3] seed=0: failed: its process was killed by SIGKILL" in out
+    assert "1 of 3 runs failed; the same command tries again" in err
+    state = read_state(of_seed_0(train))
+    assert state["status"] == "failed"
+    assert "SIGKILL" in state["reason"]
+    statuses = sorted(read_state(run)["status"] for run in train.runs.iterdir())
+    assert statuses == ["complete", "complete", "failed"]
+    assert "sweep of 3 runs (2 finished before)" in train(*SWEEP)
+    assert_same_run(of_seed_0(train), of_seed_0(whole))
+
+
+def test_a_worker_that_ends_itself_is_told_with_its_exit_status(train: CommandLine) -> None:
+    # a real os._exit in the worker, from a thread that every Python process here starts
+    (train.folder / "sitecustomize.py").write_text(ENDS_ITSELF)
+    train.environment["PYTHONPATH"] = str(train.folder)
+    said = train(*SWEEP, status=1)
+    assert "failed: its process ended with exit status 3, twice" in said
+    assert read_state(of_seed_0(train))["reason"] == "its process ended with exit status 3"
+    statuses = sorted(read_state(run)["status"] for run in train.runs.iterdir())
+    assert statuses == ["complete", "complete", "failed"]
+
+
+def test_workers_that_end_before_they_train_end_the_sweep_in_a_line(train: CommandLine) -> None:
+    process = train.start(*SWEEP)
+    stop = threading.Event()
+
+    def kill_all() -> None:
+        while not stop.is_set():
+            for worker in workers_of(process):
+                with suppress(OSError):
+                    os.kill(worker, signal.SIGKILL)
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=kill_all)
+    thread.start()
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        stop.set()
+        thread.join()
+    assert process.returncode == 1
+    assert "a worker process ended at its start" in err or "end before they train" in err
+    assert len(err.strip().splitlines()) == 1, err
+    assert "Traceback" not in out + err
+
+
+def test_workers_do_not_outlive_a_sweep_that_is_killed(train: CommandLine) -> None:
+    process = train.start("-m", *SHORT, "epochs=50", "seed=0,1", TWO_AT_ONCE)
+    wait_for(lambda: len(list(train.runs.glob("*/metrics.jsonl"))) == 2, process)
+    workers = workers_of(process)
+    assert len(workers) == 2
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and any(Path(f"/proc/{pid}").exists() for pid in workers):
+        time.sleep(0.05)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+
+
+@pytest.fixture
+def memory_limit():
+    """A control group whose processes the kernel kills when they take too much."""
+    version_1 = MEMORY / "memory"
+    root, limit = (
+        (version_1, "memory.limit_in_bytes") if version_1.exists() else (MEMORY, "memory.max")
+    )
+    group = root / f"cifar-exp-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / limit).write_text(str(4 * 2**30))
+    except OSError as error:
+        pytest.skip(f"cannot limit memory here: {error}")
+
+    def set_bytes(number: int) -> None:
+        (group / limit).write_text(str(number))
+
+    yield group, set_bytes
+    for _ in range(100):
+        with suppress(OSError):
+            group.rmdir()
+            return
+        time.sleep(0.1)
+
+
+def test_a_run_that_the_kernel_kills_for_memory_fails_and_the_others_are_complete(
+    train: CommandLine, memory_limit
+) -> None:
+    group, set_bytes = memory_limit
+    set_bytes(int(1.5 * 2**30))
+
+    def join() -> None:
+        (group / "cgroup.procs").write_text(str(os.getpid()))
+
+    # 6000 images at once at full width are 1.6 GB after the first layer
+    big = ("data.train_size=6000", "epochs=1", "data.batch_size=64,6000", "model.width=0.25")
+    process = train.start("-m", *SHORT, *big, "optimizer=sgd", preexec_fn=join)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 1, out + err
+    assert "batch_size=6000: failed: its process was killed by SIGKILL" in out
+    assert "memory is used up" in out
+    states = [json.loads(path.read_text()) for path in train.runs.glob("*/run.json")]
+    assert sorted(state["status"] for state in states) == ["complete", "failed"]
