@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from cifar_exp.runs.files import write_atomically, write_json
+from cifar_exp.files import write_atomically, write_json
 
 _KEPT = 2
 # At most about a twentieth of a run's time goes into checkpoints.

@@ -15,7 +15,7 @@ from cifar_exp.config.identity import identity, run_id, run_name
 from cifar_exp.config.load import from_yaml, to_yaml
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
-from cifar_exp.runs.files import write_atomically, write_json
+from cifar_exp.files import write_atomically, write_json
 
 # A look at a lock holds it for a moment, which is not to be taken for a run.
 _LOCK_TIMEOUT_SECONDS = 1.0

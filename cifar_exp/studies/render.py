@@ -15,7 +15,7 @@ from markupsafe import Markup
 from tabulate import tabulate
 
 from cifar_exp.figures.drawing import save_figure
-from cifar_exp.runs.files import write_atomically
+from cifar_exp.files import write_atomically
 from cifar_exp.studies.evidence import Verdict
 from cifar_exp.studies.report import Report, read_report
 

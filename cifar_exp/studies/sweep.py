@@ -13,7 +13,7 @@ from cifar_exp.config.identity import differences, run_id, run_name, settings
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Study
 from cifar_exp.errors import UserError
-from cifar_exp.runs.files import write_json
+from cifar_exp.files import write_json
 from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.runs.messages import Died, Ended, FromWorker, Ready, Told, Warned
 from cifar_exp.runs.stopping import Interrupted, StopRequest, stop_request

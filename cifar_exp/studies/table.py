@@ -15,7 +15,7 @@ from tabulate import tabulate
 from cifar_exp.config.identity import config_id, settings
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
-from cifar_exp.runs.files import write_atomically
+from cifar_exp.files import write_atomically
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.studies.statistics import Estimate, estimate
 
