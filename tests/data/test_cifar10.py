@@ -1,4 +1,5 @@
 import hashlib
+import io
 import pickle
 import tarfile
 from pathlib import Path
@@ -149,6 +150,65 @@ def test_an_altered_archive_is_named_and_not_extracted(root: Path, archive: Path
     with pytest.raises(UserError, match=f"expected MD5 {md5(archive)}, found {md5(file)}"):
         cifar10.load(root)
     assert not (root / "cifar-10-batches-py").exists()
+
+
+def test_what_a_kill_left_does_not_pile_up(archive: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for _ in range(2):
+        with pytest.raises(UserError):  # there is no network
+            cifar10.load(root)
+        left = root / ".cifar10.staging"
+        assert not left.exists()
+        (left / "cifar-10-batches-py").mkdir(parents=True)  # as if killed while extracting
+        (left / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"half")
+    (root / archive.name).write_bytes(archive.read_bytes())
+    assert len(cifar10.load(root).train) == 10
+    assert sorted(path.name for path in root.iterdir() if path.name != ".cifar10.lock") == [
+        "cifar-10-batches-py",
+        archive.name,
+    ]
+
+
+def hostile(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, link
+    return member
+
+
+def test_an_archive_cannot_write_outside_of_its_folder(
+    root: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = root.parent / "outside"
+    outside.mkdir()
+    (outside / "mine").write_text("as it was")
+    members = [
+        hostile(f"{outside}/absolute"),
+        hostile("../../outside/above"),
+        hostile("cifar-10-batches-py/../../../outside/above"),
+        hostile("cifar-10-batches-py/link", tarfile.SYMTYPE, str(outside)),
+        hostile("cifar-10-batches-py/link/through"),
+        hostile("data_batch_1", tarfile.SYMTYPE, str(outside / "mine")),
+        hostile("data_batch_1"),
+        hostile("hard", tarfile.LNKTYPE, str(outside / "mine")),
+        hostile("device", tarfile.CHRTYPE),
+        hostile("pipe", tarfile.FIFOTYPE),
+    ]
+    with tarfile.open(root / archive.name, "w:gz") as tar:
+        for member in members:
+            member.size = 4 if member.isfile() else 0
+            tar.addfile(member, io.BytesIO(b"evil"))
+    before = sorted(root.parent.rglob("*"))
+    with pytest.raises(UserError, match=f"{archive.name} is altered"):
+        cifar10.load(root)
+    # even if someone could make an archive with the right MD5
+    monkeypatch.setattr(CIFAR10, "tgz_md5", md5(root / archive.name))
+    with pytest.raises(UserError, match="data_batch_1 is altered"):
+        cifar10.load(root)
+    assert (outside / "mine").read_text() == "as it was"
+    folder = root / "cifar-10-batches-py"
+    written = {*root.parent.rglob("*")} - {*before, root / ".cifar10.lock", folder}
+    assert written == {folder / name for name in ("absolute", "above", "through", "data_batch_1")}
+    assert all(path.is_file() and not path.is_symlink() for path in written)
 
 
 @pytest.mark.usefixtures("archive")
