@@ -9,9 +9,11 @@ import pytest
 from torchvision.datasets import CIFAR10
 
 from cifar_exp.data import cifar10
+from cifar_exp.data.inspection import inspect_data
 from cifar_exp.errors import UserError
 
 NOWHERE = "http://127.0.0.1:9/cifar-10-python.tar.gz"  # the discard port: refused at once
+FILES = "files (delete cifar-10-batches-py, and training will get good ones)"
 NAMES = ["airplane", "automobile", "bird"]
 
 
@@ -209,6 +211,32 @@ def test_an_archive_cannot_write_outside_of_its_folder(
     written = {*root.parent.rglob("*")} - {*before, root / ".cifar10.lock", folder}
     assert written == {folder / name for name in ("absolute", "above", "through", "data_batch_1")}
     assert all(path.is_file() and not path.is_symlink() for path in written)
+
+
+def test_a_check_of_good_files_counts_their_images(root: Path) -> None:
+    (found,) = inspect_data(root, 32)
+    assert found.problem_count == 0
+    assert found.remarks["not extracted yet"] == ["training will extract cifar-10-python.tar.gz"]
+    assert not (root / "cifar-10-batches-py").exists()  # a check changes nothing
+    cifar10.load(root)
+    (found,) = inspect_data(root, 32)
+    assert found.problem_count == 0
+    assert found.counts == {"train": {"airplane": 5, "bird": 5}, "test": {"airplane": 1, "bird": 1}}
+
+
+def test_a_check_names_every_altered_file_and_the_archive(root: Path, archive: Path) -> None:
+    cifar10.load(root)
+    folder = root / "cifar-10-batches-py"
+    for name in ("data_batch_2", "batches.meta"):
+        (folder / name).write_bytes(b"altered")
+    (folder / "test_batch").unlink()
+    (root / archive.name).write_bytes(b"altered")
+    (found,) = inspect_data(root, 32)
+    assert [line.split(" ")[0] for line in found.problems[FILES]] == [
+        str(folder / name) for name in ("data_batch_2", "test_batch", "batches.meta")
+    ]
+    assert [line.split(" ")[0] for line in found.problems["archive"]] == [str(root / archive.name)]
+    assert found.counts == {}
 
 
 @pytest.mark.usefixtures("archive")
