@@ -43,7 +43,25 @@ def _parser() -> argparse.ArgumentParser:
     compare = commands.add_parser("compare", help="show in what runs differ")
     compare.add_argument("runs", type=Path, nargs="+", help="folders in multirun_results/runs/")
     compare.set_defaults(run=_compare)
+    check = commands.add_parser("check-data", help="name all problems of a folder of images")
+    check.add_argument(
+        "folder", type=Path, nargs="?", default="data", help="as data.root (default: data)"
+    )
+    check.add_argument(
+        "--image-size",
+        type=_image_size,
+        default=32,
+        metavar="PIXELS",
+        help="as data.image_size; images are compared at this size (default: 32)",
+    )
+    check.set_defaults(run=_check_data)
     return parser
+
+
+def _image_size(text: str) -> int:
+    if not (text.isdecimal() and 32 <= int(text) <= 512):
+        raise argparse.ArgumentTypeError("expected 32 to 512")
+    return int(text)
 
 
 def _table(arguments: argparse.Namespace) -> int:
@@ -72,6 +90,14 @@ def _compare(arguments: argparse.Namespace) -> int:
 
     print(compare(arguments.runs))
     return 0
+
+
+def _check_data(arguments: argparse.Namespace) -> int:
+    from cifar_exp.data.inspection import as_text, inspect_data
+
+    inspections = inspect_data(arguments.folder.expanduser(), arguments.image_size)
+    print("\n\n".join(map(as_text, inspections)))
+    return int(any(inspection.problem_count for inspection in inspections))
 
 
 if __name__ == "__main__":

@@ -7,3 +7,7 @@ class UserError(Exception):
     The message says what is wrong, where, what was expected and given, and what to do.
     `train.py` and `python -m cifar_exp` print it without a traceback and exit with status 1.
     """
+
+    def __init__(self, message: str) -> None:
+        # a file name in it may hold bytes that no log and no terminal takes as text
+        super().__init__(message.encode(errors="backslashreplace").decode())

@@ -6,9 +6,10 @@ Source: Krizhevsky, 2009, https://www.cs.toronto.edu/~kriz/cifar.html
 import os
 import shutil
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from urllib.request import Request, urlopen
 
 import torch
@@ -40,8 +41,12 @@ def load(root: Path) -> Dataset:
     provide(root)
     try:
         train, test = CIFAR10(root, train=True), CIFAR10(root, train=False)
-    except RuntimeError as error:  # torchvision does not say which file
-        raise UserError(_altered_file(root)) from error
+    except (OSError, RuntimeError) as error:  # torchvision does not say which file
+        altered = next(altered_files(root), f"cannot read {root / CIFAR10.base_folder}")
+        raise UserError(
+            f"{altered}.\nDelete {root / CIFAR10.base_folder} and {root / str(CIFAR10.filename)} "
+            f"to download again, or put a good {CIFAR10.filename} there."
+        ) from error
     return Dataset(_split(train), _split(test), tuple(train.classes))
 
 
@@ -60,10 +65,10 @@ def provide(root: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
         # a second process waits here and then finds the files
-        with FileLock(root / ".cifar10.lock"), TemporaryDirectory(dir=root) as staging:
+        with FileLock(root / ".cifar10.lock"), _staging(root) as staging:
             if not (root / CIFAR10.base_folder).exists():
-                _extract(_archive(root, Path(staging)), Path(staging))
-                os.replace(Path(staging, CIFAR10.base_folder), root / CIFAR10.base_folder)
+                _extract(_archive(root, staging), staging)
+                os.replace(staging / CIFAR10.base_folder, root / CIFAR10.base_folder)
     except OSError as error:
         raise UserError(
             f"cannot write CIFAR-10 into data.root={root}: {error}. "
@@ -71,22 +76,31 @@ def provide(root: Path) -> None:
         ) from error
 
 
+@contextmanager
+def _staging(root: Path) -> Iterator[Path]:
+    """Give an empty folder, always the same one, so that what a kill leaves does not pile up."""
+    folder = root / ".cifar10.staging"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _archive(root: Path, staging: Path) -> Path:
     """Return the checked archive; a download that is cut off leaves nothing in the root."""
     archive = root / str(CIFAR10.filename)
     if archive.exists():
-        if (found := calculate_md5(archive)) != CIFAR10.tgz_md5:
-            raise UserError(
-                f"{archive} is altered or cut off: expected MD5 {CIFAR10.tgz_md5}, found {found}. "
-                "Delete it to download it again, or put a good one in its place."
-            )
+        if altered := altered_archive(root):
+            raise UserError(altered)
         return archive
     download = staging / str(CIFAR10.filename)
     try:
         _download(download)
     except (OSError, HTTPException) as error:
         raise UserError(_no_download(root, str(error))) from error
-    if (found := calculate_md5(download)) != CIFAR10.tgz_md5:
+    if (found := _md5(download)) != CIFAR10.tgz_md5:
         raise UserError(_no_download(root, f"what came has the MD5 {found}"))
     return download.replace(archive)
 
@@ -123,16 +137,28 @@ def _no_download(root: Path, reason: str) -> str:
     )
 
 
-def _altered_file(root: Path) -> str:
-    folder = root / CIFAR10.base_folder
+def altered_archive(root: Path) -> str | None:
+    """Say what is wrong with the archive in a folder; None if it is good."""
+    archive = root / str(CIFAR10.filename)
+    if (found := _md5(archive)) == CIFAR10.tgz_md5:
+        return None
+    return (
+        f"{archive} is altered or cut off: expected MD5 {CIFAR10.tgz_md5}, found {found}. "
+        "Delete it to download it again, or put a good one in its place."
+    )
+
+
+def altered_files(root: Path) -> Iterator[str]:
+    """Say of each extracted file what is wrong with it; nothing is read but its MD5."""
     meta = (CIFAR10.meta["filename"], CIFAR10.meta["md5"])
     for name, expected in [*CIFAR10.train_list, *CIFAR10.test_list, meta]:
-        file = folder / name
-        found = f"found {calculate_md5(file)}" if file.is_file() else "found no such file"
-        if expected not in found:
-            return (
-                f"{file} is altered, cut off or missing: expected MD5 {expected}, {found}.\n"
-                f"Delete {folder} and {root / CIFAR10.filename} to download again, "
-                f"or put a good {CIFAR10.filename} there."
-            )
-    return f"cannot read {folder}"
+        file = root / CIFAR10.base_folder / name
+        if (found := _md5(file)) != expected:
+            yield f"{file} is altered, cut off or missing: expected MD5 {expected}, found {found}"
+
+
+def _md5(file: Path) -> str:
+    try:
+        return str(calculate_md5(file))
+    except OSError as error:
+        return str(error.strerror).lower()  # such as "no such file or directory"

@@ -1,4 +1,5 @@
 import hashlib
+import io
 import pickle
 import tarfile
 from pathlib import Path
@@ -8,9 +9,11 @@ import pytest
 from torchvision.datasets import CIFAR10
 
 from cifar_exp.data import cifar10
+from cifar_exp.data.inspection import inspect_data
 from cifar_exp.errors import UserError
 
 NOWHERE = "http://127.0.0.1:9/cifar-10-python.tar.gz"  # the discard port: refused at once
+FILES = "files (delete cifar-10-batches-py, and training will get good ones)"
 NAMES = ["airplane", "automobile", "bird"]
 
 
@@ -149,6 +152,91 @@ def test_an_altered_archive_is_named_and_not_extracted(root: Path, archive: Path
     with pytest.raises(UserError, match=f"expected MD5 {md5(archive)}, found {md5(file)}"):
         cifar10.load(root)
     assert not (root / "cifar-10-batches-py").exists()
+
+
+def test_what_a_kill_left_does_not_pile_up(archive: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for _ in range(2):
+        with pytest.raises(UserError):  # there is no network
+            cifar10.load(root)
+        left = root / ".cifar10.staging"
+        assert not left.exists()
+        (left / "cifar-10-batches-py").mkdir(parents=True)  # as if killed while extracting
+        (left / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"half")
+    (root / archive.name).write_bytes(archive.read_bytes())
+    assert len(cifar10.load(root).train) == 10
+    assert sorted(path.name for path in root.iterdir() if path.name != ".cifar10.lock") == [
+        "cifar-10-batches-py",
+        archive.name,
+    ]
+
+
+def hostile(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, link
+    return member
+
+
+def test_an_archive_cannot_write_outside_of_its_folder(
+    root: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = root.parent / "outside"
+    outside.mkdir()
+    (outside / "mine").write_text("as it was")
+    members = [
+        hostile(f"{outside}/absolute"),
+        hostile("../../outside/above"),
+        hostile("cifar-10-batches-py/../../../outside/above"),
+        hostile("cifar-10-batches-py/link", tarfile.SYMTYPE, str(outside)),
+        hostile("cifar-10-batches-py/link/through"),
+        hostile("data_batch_1", tarfile.SYMTYPE, str(outside / "mine")),
+        hostile("data_batch_1"),
+        hostile("hard", tarfile.LNKTYPE, str(outside / "mine")),
+        hostile("device", tarfile.CHRTYPE),
+        hostile("pipe", tarfile.FIFOTYPE),
+    ]
+    with tarfile.open(root / archive.name, "w:gz") as tar:
+        for member in members:
+            member.size = 4 if member.isfile() else 0
+            tar.addfile(member, io.BytesIO(b"evil"))
+    before = sorted(root.parent.rglob("*"))
+    with pytest.raises(UserError, match=f"{archive.name} is altered"):
+        cifar10.load(root)
+    # even if someone could make an archive with the right MD5
+    monkeypatch.setattr(CIFAR10, "tgz_md5", md5(root / archive.name))
+    with pytest.raises(UserError, match="data_batch_1 is altered"):
+        cifar10.load(root)
+    assert (outside / "mine").read_text() == "as it was"
+    folder = root / "cifar-10-batches-py"
+    written = {*root.parent.rglob("*")} - {*before, root / ".cifar10.lock", folder}
+    assert written == {folder / name for name in ("absolute", "above", "through", "data_batch_1")}
+    assert all(path.is_file() and not path.is_symlink() for path in written)
+
+
+def test_a_check_of_good_files_counts_their_images(root: Path) -> None:
+    (found,) = inspect_data(root, 32)
+    assert found.problem_count == 0
+    assert found.remarks["not extracted yet"] == ["training will extract cifar-10-python.tar.gz"]
+    assert not (root / "cifar-10-batches-py").exists()  # a check changes nothing
+    cifar10.load(root)
+    (found,) = inspect_data(root, 32)
+    assert found.problem_count == 0
+    assert found.counts == {"train": {"airplane": 5, "bird": 5}, "test": {"airplane": 1, "bird": 1}}
+
+
+def test_a_check_names_every_altered_file_and_the_archive(root: Path, archive: Path) -> None:
+    cifar10.load(root)
+    folder = root / "cifar-10-batches-py"
+    for name in ("data_batch_2", "batches.meta"):
+        (folder / name).write_bytes(b"altered")
+    (folder / "test_batch").unlink()
+    (root / archive.name).write_bytes(b"altered")
+    (found,) = inspect_data(root, 32)
+    assert [line.split(" ")[0] for line in found.problems[FILES]] == [
+        str(folder / name) for name in ("data_batch_2", "test_batch", "batches.meta")
+    ]
+    assert [line.split(" ")[0] for line in found.problems["archive"]] == [str(root / archive.name)]
+    assert found.counts == {}
 
 
 @pytest.mark.usefixtures("archive")

@@ -192,6 +192,39 @@ def test_an_unreadable_image_is_named(root: Path, content: bytes) -> None:
         load(root)
 
 
+def test_of_several_problems_one_is_told_with_the_command_that_names_all(root: Path) -> None:
+    save(root / "train" / "horse" / "a.png")
+    save(root / "train" / "cow" / "a.png")
+    with pytest.raises(UserError) as caught:
+        load(root)
+    first, second = str(caught.value).splitlines()
+    assert "lacks the class 'cow'" in first
+    assert second == (
+        f"This is one of 2 problems: python -m cifar_exp check-data {root} names them all."
+    )
+
+
+def test_test_images_among_the_training_images_are_told_once(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(root / "test" / "cat" / "seen.bmp", noise(0))  # the first cat in another format
+    save(root / "test" / "dog" / "seen.png", noise(1))  # the second cat as a dog
+    load(root)
+    assert "2 of 4 test images are among the training images too" in caplog.text
+    assert f"python -m cifar_exp check-data {root}" in caplog.text
+    caplog.clear()
+    load(root)
+    assert caplog.text == ""  # the cache is read
+
+
+def test_images_of_one_split_alone_are_no_reason_to_warn(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(root / "train" / "cat" / "again.png", noise(0))
+    load(root)
+    assert caplog.text == ""
+
+
 def test_a_file_that_is_no_image_is_named(root: Path) -> None:
     (root / "train" / "dog" / "movie.mp4").write_bytes(b"\x00" * 100)
     with pytest.raises(UserError, match=r"movie\.mp4"):
@@ -294,3 +327,15 @@ def test_a_cache_folder_that_cannot_be_written_is_no_obstacle(
         dataset = image_folder.load(root, 32, blocked / "cache")
     assert len(dataset.train) == 4
     assert "no cache of the decoded images" in caplog.text
+
+
+def test_what_a_killed_process_left_of_the_cache_is_removed_after_a_day(root: Path) -> None:
+    load(root)
+    (cache,) = (root.parent / "cache").iterdir()
+    old, young = (cache.with_name(f".{cache.name}.{pid}.tmp") for pid in (1, 2))
+    for file in (old, young):
+        file.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    change(root)
+    load(root)
+    assert sorted((root.parent / "cache").iterdir()) == [young, cache]

@@ -38,8 +38,9 @@ def watch():
                 continue
             folder, file = os.path.split(path)
             metrics = os.path.join(folder, "metrics.jsonl")
-            if file == "train.log" and "seed=" not in path and os.path.getsize(metrics):
-                os._exit(3)
+            if file == "train.log" and "seed=" not in path and os.path.exists(metrics):
+                if os.path.getsize(metrics):
+                    os._exit(3)
 
 def start():
     threading.Thread(target=watch, daemon=True).start()
@@ -171,10 +172,9 @@ CONTROL_GROUPS = Path("/sys/fs/cgroup")
 @pytest.fixture
 def memory_limit():
     """A control group whose processes the kernel kills when they take too much."""
-    version_1 = MEMORY / "memory"
-    root, limit = (
-        (version_1, "memory.limit_in_bytes") if version_1.exists() else (MEMORY, "memory.max")
-    )
+    root, limit = CONTROL_GROUPS, "memory.max"
+    if (root / "memory").exists():  # version 1
+        root, limit = root / "memory", "memory.limit_in_bytes"
     group = root / f"cifar-exp-test-{os.getpid()}"
     try:
         group.mkdir()

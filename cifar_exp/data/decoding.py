@@ -1,0 +1,144 @@
+"""One image file becomes RGB pixels, and what is wrong with a file is told in words."""
+
+import hashlib
+import io
+import logging
+import os
+import re
+import stat
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # PIL is imported when an image is decoded; a cache does without
+    from PIL.Image import Image
+
+logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what it logs it raises as well
+
+_WHOLE_BYTES = 2**26  # larger files are not read at once: they may be anything
+# What PIL raises for damaged bytes is nearly everything; a signal's exception is not among it.
+_DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+
+
+class UnreadableImage(Exception):
+    """No image can be had of a file; the text says why, and leaves the name to the caller."""
+
+
+def read_image(path: str, image_size: int) -> NDArray[np.uint8]:
+    """Decode a file as training sees it.
+
+    Args:
+        path: of an image of any format that PIL knows.
+        image_size: pixels a side of the result, whatever the file's aspect.
+
+    Returns:
+        RGB. Shape: `(image_size, image_size, 3)`.
+
+    Raises:
+        UnreadableImage: it is no image, damaged, too large, or of floating-point pixels.
+    """
+    with opened(path) as image:
+        return as_pixels(image, image_size)
+
+
+def pixel_digest(pixels: NDArray[np.uint8]) -> bytes:
+    """Return the SHA-256 of an image, the same for the same pixels in any format."""
+    return hashlib.sha256(pixels.data).digest()
+
+
+@contextmanager
+def opened(path: str) -> Iterator["Image"]:
+    """Open an image; what goes wrong while the block reads it is told as well.
+
+    Raises:
+        UnreadableImage: see `read_image`.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with _content(path) as content, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damage that PIL passes over
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(content) as image:
+                yield image
+    except UnidentifiedImageError as error:
+        raise UnreadableImage("it is cut off, damaged or of an unknown format") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadableImage(_too_large(str(error), Image.MAX_IMAGE_PIXELS)) from error
+    except _DAMAGE as error:
+        raise UnreadableImage(_reason(error)) from error
+
+
+@contextmanager
+def _content(path: str) -> Iterator[IO[bytes]]:
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its other end
+        raise UnreadableImage("it is no regular file")
+    if status.st_size == 0:
+        raise UnreadableImage("it is empty")
+    with open(path, "rb", buffering=0) as file:
+        # PIL reads small files in twice the time
+        yield io.BytesIO(file.read()) if status.st_size <= _WHOLE_BYTES else file
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:  # from the system, not from PIL
+        return error.strerror
+    if isinstance(error, MemoryError):
+        return "it needs more memory than there is"
+    detail = str(error) if isinstance(error, OSError | ValueError) else ""
+    return "it is cut off or damaged" + (f" ({detail})" if detail else "")
+
+
+def _too_large(message: str, limit: int | None) -> str:
+    found = re.search(r"\d+", message)  # PIL tells the size in its message alone
+    size = f"{int(found[0]):,}" if found else "too many"
+    return f"it has {size} pixels, expected at most {limit:,}"
+
+
+def as_pixels(image: "Image", image_size: int) -> NDArray[np.uint8]:
+    """Turn an opened image upright, and into RGB of one size; of several frames, the first.
+
+    Shape:
+        `(image_size, image_size, 3)`
+    """
+    from PIL import Image, ImageOps
+
+    ImageOps.exif_transpose(image, in_place=True)
+    rgb = _to_rgb(image)
+    if rgb.size != (image_size, image_size):
+        rgb = rgb.resize((image_size, image_size), Image.Resampling.BILINEAR)
+    return np.asarray(rgb)
+
+
+def _to_rgb(image: "Image") -> "Image":
+    from PIL import Image
+
+    if image.mode == "F":
+        raise UnreadableImage("its pixels are floating-point numbers, of which no range is known")
+    if image.mode.startswith("I"):  # 16 bits; converting would clip what is above 255
+        levels = np.asarray(image).astype(np.int64).clip(0, 65535)
+        image = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+    if "transparency" in image.info:
+        image = image.convert("RGBA")  # PIL warns about the direct way
+    return image if image.mode == "RGB" else image.convert("RGB")

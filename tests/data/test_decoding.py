@@ -1,0 +1,150 @@
+import io
+import logging
+import os
+import random
+import struct
+import tracemalloc
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, features
+
+from cifar_exp.data.decoding import UnreadableImage, pixel_digest, read_image
+
+GREEN = (0, 255, 0)
+
+
+def noise(seed: int = 0, size: int = 12) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)
+    return Image.fromarray(pixels)
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def animated(kind: str) -> bytes:
+    """A green frame, then one of noise."""
+    first = Image.new("RGB", (12, 12), GREEN)
+    options = {"lossless": True} if kind == "WEBP" else {}
+    return encoded(first, kind, save_all=True, append_images=[noise()], **options)
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    """A PNG whose header says that it has so many pixels, with a good checksum."""
+    good = encoded(noise(), "PNG")
+    header = b"IHDR" + struct.pack(">II", width, height) + good[24:29]
+    return good[:12] + header + struct.pack(">I", zlib.crc32(header)) + good[33:]
+
+
+@pytest.mark.parametrize("size", [(9460, 9460), (20_000, 20_000), (2**31 - 1, 2**31 - 1)])
+def test_an_image_above_the_limit_of_pil_is_told_with_its_pixels(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    # PIL warns of the first, and raises what is no OSError for the others
+    (tmp_path / "a.png").write_bytes(png_claiming(*size))
+    expected = f"it has {size[0] * size[1]:,} pixels, expected at most 89,478,485"
+    with pytest.raises(UnreadableImage, match=expected):
+        read_image(str(tmp_path / "a.png"), 32)
+
+
+def test_a_large_image_below_the_limit_is_read(tmp_path: Path) -> None:
+    Image.new("L", (8000, 8000), 77).save(tmp_path / "a.png")
+    assert read_image(str(tmp_path / "a.png"), 32)[16, 16].tolist() == [77, 77, 77]
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_of_several_frames_the_first_is_taken(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "a").write_bytes(animated(kind))
+    assert read_image(str(tmp_path / "a"), 32)[16, 16].tolist() == list(GREEN)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is empty"),
+        (b"hello", "unknown format"),
+        (encoded(noise(), "PNG")[:200], "truncated"),
+        (encoded(Image.new("F", (12, 12)), "TIFF"), "floating-point"),
+    ],
+    ids=["empty", "text", "half", "floating point"],
+)
+def test_the_reason_is_told(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(UnreadableImage, match=reason):
+        read_image(str(tmp_path / "a"), 32)
+
+
+def test_a_pipe_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(UnreadableImage, match="no regular file"):
+        read_image(str(tmp_path / "a.png"), 32)
+
+
+def test_a_large_file_that_is_no_image_is_not_read_into_memory(tmp_path: Path) -> None:
+    with (tmp_path / "movie.mp4").open("wb") as file:
+        file.truncate(2**30)  # takes no room on the disk
+    tracemalloc.start()
+    with pytest.raises(UnreadableImage):
+        read_image(str(tmp_path / "movie.mp4"), 32)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 2**25
+
+
+def test_equal_pixels_have_one_digest_in_any_format(tmp_path: Path) -> None:
+    for name in ("a.png", "a.bmp", "a.tif"):
+        noise().save(tmp_path / name)
+    noise(1).save(tmp_path / "other.png")
+    digests = {path: pixel_digest(read_image(str(path), 32)) for path in tmp_path.iterdir()}
+    other = digests.pop(tmp_path / "other.png")
+    assert len(set(digests.values())) == 1
+    assert other not in digests.values()
+
+
+FORMATS = {
+    "PNG": encoded(noise(), "PNG"),
+    "PNG of a palette": encoded(noise().quantize(), "PNG", transparency=b"\x00\x80"),
+    "PNG, animated": animated("PNG"),
+    "JPEG": encoded(noise(), "JPEG"),
+    "JPEG in CMYK": encoded(noise().convert("CMYK"), "JPEG"),
+    "GIF": encoded(noise(), "GIF"),
+    "GIF, animated": animated("GIF"),
+    "BMP": encoded(noise(), "BMP"),
+    "TIFF": encoded(noise(), "TIFF"),
+    "TIFF, compressed": encoded(noise(), "TIFF", compression="tiff_lzw"),
+    "WebP": encoded(noise(), "WEBP"),
+    "WebP, animated": animated("WEBP"),
+    "ICO": encoded(noise(), "ICO", bitmap_format="bmp"),
+    "PPM": encoded(noise(), "PPM"),
+}
+if features.check("avif"):  # since Pillow 11.3
+    FORMATS["AVIF"] = encoded(noise(), "AVIF")
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_damaged_bytes_end_in_an_image_or_in_words(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    # warnings are errors here, so that one would end the test as well
+    choose, path, ends = random.Random(1), tmp_path / "a", set()
+    with caplog.at_level(logging.DEBUG, "cifar_exp"):
+        for _ in range(200):
+            content = bytearray(FORMATS[kind])
+            for _ in range(choose.choice([1, 1, 2, 4])):
+                content[choose.randrange(len(content))] = choose.randrange(256)
+            path.write_bytes(content[: choose.choice([None, None, None, -20])])
+            try:
+                pixels = read_image(str(path), 32)
+                assert pixels.shape == (32, 32, 3)
+                assert pixels.dtype == np.uint8
+                ends.add("image")
+            except UnreadableImage:
+                ends.add("words")
+    assert ends == {"image", "words"}
+    assert caplog.text == ""

@@ -1,0 +1,168 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cifar_exp.data import cifar10
+from cifar_exp.data.dataset import Dataset, Split
+from cifar_exp.data.inspection import Inspection, as_text, inspect_data
+from cifar_exp.errors import UserError
+
+FILES = "files (delete cifar-10-batches-py, and training will get good ones)"
+TWICE = "the same image more than once in a class"
+LEAK = "the same image in train and test"
+CLASSES = "the same image in several classes"
+
+
+def noise(seed: int, width: int = 32, height: int = 32) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    return Image.fromarray(pixels)
+
+
+def save(path: Path, image: Image.Image) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two classes, each with an image in train and in test, none twice."""
+    for i, place in enumerate(("train/cat", "train/dog", "test/cat", "test/dog")):
+        save(tmp_path / place / "a.png", noise(i))
+    return tmp_path
+
+
+def only(root: Path, image_size: int = 32) -> Inspection:
+    (found,) = inspect_data(root, image_size)
+    return found
+
+
+def filled(findings: dict[str, list[str]]) -> dict[str, list[str]]:
+    return {kind: lines for kind, lines in findings.items() if lines}
+
+
+def test_a_good_folder_has_its_counts_and_sizes_and_nothing_else(root: Path) -> None:
+    save(root / "train" / "cat" / "b.png", noise(9, 50, 40))
+    found = only(root)
+    assert found.counts == {"train": {"cat": 2, "dog": 1}, "test": {"cat": 1, "dog": 1}}
+    assert found.sizes == {(32, 32), (50, 40)}
+    assert filled(found.problems) == filled(found.remarks) == {}
+    assert as_text(found).splitlines() == [
+        f"{root}: an image folder",
+        "",
+        "class      train    test",
+        "-------  -------  ------",
+        "cat            2       1",
+        "dog            1       1",
+        "all            3       2",
+        "",
+        "width 32 to 50, height 32 to 40 pixels",
+        "",
+        "problems: 0",
+    ]
+
+
+def test_copies_are_told_by_where_they_are(root: Path) -> None:
+    save(root / "train" / "cat" / "again.bmp", noise(0))
+    save(root / "train" / "dog" / "b.png", noise(7))
+    save(root / "test" / "dog" / "b.tif", noise(7))
+    save(root / "test" / "dog" / "c.png", noise(8))
+    save(root / "test" / "cat" / "c.png", noise(8))
+    found = only(root)
+    assert found.remarks[TWICE] == ["train/cat/a.png, train/cat/again.bmp"]
+    assert found.problems[LEAK] == ["train/dog/b.png, test/dog/b.tif"]
+    assert found.problems[CLASSES] == ["test/cat/c.png, test/dog/c.png"]
+    assert found.problem_count == 2
+
+
+def test_an_image_in_both_splits_under_two_classes_is_both_problems(root: Path) -> None:
+    save(root / "test" / "dog" / "b.png", noise(0))
+    found = only(root)
+    assert found.problems[LEAK] == found.problems[CLASSES]
+    assert found.problems[LEAK] == ["train/cat/a.png, test/dog/b.png"]
+
+
+def test_of_many_copies_one_of_each_split_and_class_is_named(root: Path) -> None:
+    for i in range(10):
+        save(root / "train" / "cat" / f"{i}.png", noise(0))
+    save(root / "test" / "dog" / "z.png", noise(0))
+    (line,) = only(root).problems[LEAK]
+    assert line == ("train/cat/0.png, test/dog/z.png, train/cat/1.png, train/cat/2.png, and 8 more")
+
+
+def test_images_are_compared_at_the_size_given(root: Path) -> None:
+    # columns of one pixel, black and white, and gray: at 32 pixels a side both are gray
+    stripes = np.zeros((64, 64), np.uint8)
+    stripes[:, ::2] = 255
+    save(root / "train" / "cat" / "b.png", Image.fromarray(stripes))
+    with Image.open(root / "train" / "cat" / "b.png") as image:
+        small = image.convert("RGB").resize((32, 32), Image.Resampling.BILINEAR)
+    save(root / "test" / "cat" / "b.png", small)
+    assert len(only(root, 32).problems[LEAK]) == 1
+    assert only(root, 64).problems[LEAK] == []
+
+
+@pytest.mark.parametrize(
+    ("size", "kind"),
+    [
+        ((31, 40), "smaller than 32 x 32 pixels: enlarged"),
+        ((130, 40), "one side more than 3 times the other: squeezed into a square"),
+        ((40, 130), "one side more than 3 times the other: squeezed into a square"),
+        ((120, 40), None),
+        ((32, 32), None),
+    ],
+)
+def test_odd_sizes_are_remarks(root: Path, size: tuple[int, int], kind: str | None) -> None:
+    save(root / "train" / "cat" / "b.png", noise(9, *size))
+    assert filled(only(root).remarks) == ({kind: ["train/cat/b.png"]} if kind else {})
+
+
+def test_classes_of_very_unequal_size_are_a_remark(root: Path) -> None:
+    for i in range(2):
+        save(root / "train" / "cat" / f"{i}.png", noise(10 + i))
+    assert filled(only(root).remarks) == {}  # three times as many
+    save(root / "train" / "cat" / "3.png", noise(13))
+    assert only(root).remarks["classes of very unequal size"] == [
+        "train: 'cat' has 4 images, 'dog' has 1"
+    ]
+
+
+def test_a_later_frame_that_is_damaged_does_not_matter(root: Path) -> None:
+    file = root / "train" / "cat" / "b.gif"
+    noise(9).save(file, save_all=True, append_images=[noise(10)])
+    assert only(root).remarks["several frames: the first is used"] == ["train/cat/b.gif"]
+    file.write_bytes(file.read_bytes()[:-500])
+    assert only(root).problem_count == 0
+
+
+def test_a_folder_can_hold_images_and_cifar10(root: Path) -> None:
+    (root / "cifar-10-batches-py").mkdir()
+    images, cifar = inspect_data(root, 32)
+    assert images.title == f"{root}: an image folder"
+    assert cifar.title == f"{root}: CIFAR-10"
+    assert len(cifar.problems[FILES]) == 7
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"or cifar-10-python\.tar\.gz; there is none of them"):
+        inspect_data(tmp_path, 32)
+    with pytest.raises(UserError, match="there is no such folder"):
+        inspect_data(tmp_path / "none", 32)
+
+
+def test_copies_in_cifar10_as_it_was_published_are_remarks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = torch.arange(4, dtype=torch.uint8)[:, None, None, None].expand(4, 32, 32, 3)
+    train = Split(images[[0, 1, 1]].contiguous(), torch.tensor([0, 1, 1]))
+    test = Split(images[[0, 2]].contiguous(), torch.tensor([0, 1]))
+    monkeypatch.setattr(cifar10, "load", lambda root: Dataset(train, test, ("cat", "dog")))
+    monkeypatch.setattr(cifar10, "altered_files", lambda root: iter(()))
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    found = only(tmp_path)
+    assert found.counts == {"train": {"cat": 1, "dog": 2}, "test": {"cat": 1, "dog": 1}}
+    assert found.problem_count == 0
+    assert found.remarks[LEAK] == ["train/cat/0, test/cat/0"]
+    assert found.remarks[TWICE] == ["train/dog/1, train/dog/2"]
