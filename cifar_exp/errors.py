@@ -1,4 +1,6 @@
-"""The one exception for what a user can mend."""
+"""The one exception for what a user can mend, and what others came of."""
+
+from collections.abc import Iterator
 
 
 class UserError(Exception):
@@ -11,3 +13,13 @@ class UserError(Exception):
     def __init__(self, message: str) -> None:
         # a file name in it may hold bytes that no log and no terminal takes as text
         super().__init__(message.encode(errors="backslashreplace").decode())
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, the one it came of, and so on."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        yield cause
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cifar_exp.errors import causes
+
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -53,9 +55,15 @@ def remove_temporaries(folder: Path) -> None:
             remove_temporaries(inner)
 
 
-def is_disk_full(error: BaseException) -> bool:
-    """Tell whether an error says that a disk, a quota or a limit on files is used up."""
-    return isinstance(error, OSError) and error.errno in _DISK_FULL
+def disk_full(error: BaseException) -> OSError | None:
+    """Return what says that a disk, a quota or a limit on files is used up, if that is so.
+
+    PyTorch makes another error of it, "unexpected pos 576 vs 534".
+    """
+    for cause in causes(error):
+        if isinstance(cause, OSError) and cause.errno in _DISK_FULL:
+            return cause
+    return None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -7,6 +7,7 @@ written after it, with its sha256. A checkpoint without a matching manifest does
 import hashlib
 import json
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -130,11 +131,7 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Delete all, once the run is complete and its model saved."""
-        if not self.folder.exists():
-            return
-        for path in self.folder.iterdir():
-            path.unlink()
-        self.folder.rmdir()
+        shutil.rmtree(self.folder, ignore_errors=True)  # it was only a way to here
 
 
 class DamagedError(Exception):
@@ -142,7 +139,7 @@ class DamagedError(Exception):
 
 
 def _write(path: Path, state: State) -> None:
-    # through a file of Python's: PyTorch's own says of a full disk "unexpected pos 576 vs 534"
+    # through a file of Python's: PyTorch's own does not say that a disk is full
     with path.open("wb") as file:
         torch.save(state, file)
 

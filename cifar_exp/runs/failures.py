@@ -4,7 +4,7 @@ import errno
 
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
-from cifar_exp.files import is_disk_full
+from cifar_exp.files import disk_full
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.training.memory import is_out_of_memory
 
@@ -45,21 +45,20 @@ def run_error(error: Exception, config: RunConfig, folder: RunFolder) -> RunErro
         return error
     if isinstance(error, UserError):
         return RunError(str(error))
-    if isinstance(error, OSError):
-        return _unusable(error, folder)
+    if full := disk_full(error):
+        return _disk_full(full, folder)
     if is_out_of_memory(error):
         return RunError(_out_of_memory(config), out_of_memory=True)
+    if isinstance(error, OSError):
+        return RunError(f"cannot use {error.filename or folder.path}: {error.strerror or error}")
     first_line = (str(error).strip().splitlines() or ["no message"])[0]
     return RunError(f"{type(error).__name__}: {first_line} (traceback in {folder.log_file})")
 
 
-def _unusable(error: OSError, folder: RunFolder) -> RunError:
-    where = error.filename or folder.path
-    if not is_disk_full(error):
-        return RunError(f"cannot use {where}: {error.strerror or error}")
+def _disk_full(error: OSError, folder: RunFolder) -> RunError:
     limit = " (a limit on the size of files)" * (error.errno == errno.EFBIG)
     reason = (
-        f"disk full{limit}: cannot write {where}; "
+        f"disk full{limit}: cannot write {error.filename or folder.path}; "
         "make room, and the same command goes on after the last checkpoint"
     )
     return RunError(reason, disk_full=True)

@@ -216,7 +216,7 @@ def _save_what_is_left(
 ) -> None:
     try:
         checkpoints.save_if_new(steps, state)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         log.warning("what came after the last checkpoint is lost: %s", error)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from cifar_exp.errors import UserError
-from cifar_exp.files import is_disk_full, remove_temporaries
+from cifar_exp.files import disk_full, remove_temporaries
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def writing(folder: Path) -> Iterator[None]:
             remove_temporaries(folder)
             yield
     except OSError as error:
-        reason = "disk full" if is_disk_full(error) else error.strerror or str(error)
+        reason = "disk full" if disk_full(error) else error.strerror or str(error)
         raise UserError(
             f"{reason}: cannot write into {folder}; the runs are kept, and once that is mended "
             "the same command goes on"

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from cifar_exp.errors import causes
+
 # What PyTorch and oneDNN say on a CPU, in errors that have no class of their own.
 _OUT_OF_MEMORY = (
     "DefaultCPUAllocator",
@@ -17,15 +19,10 @@ _OUT_OF_MEMORY = (
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error, or one that it came of, says that memory was used up."""
-    chain: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in chain:
-        chain.append(cause)
-        cause = cause.__cause__ or cause.__context__
     return any(
         isinstance(one, MemoryError | torch.OutOfMemoryError)
         or (isinstance(one, RuntimeError) and any(words in str(one) for words in _OUT_OF_MEMORY))
-        for one in chain
+        for one in causes(error)
     )
 
 

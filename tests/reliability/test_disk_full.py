@@ -1,0 +1,163 @@
+"""A disk is full: the last good checkpoint survives, and the run goes on once there is room."""
+
+import os
+import signal
+import sys
+
+import pytest
+
+from tests.conftest import CommandLine, read_state
+from tests.reliability.faults import (
+    SHORT,
+    TWO_AT_ONCE,
+    assert_same_run,
+    assert_same_runs,
+    begun_anew,
+    checkpoints,
+    enlarge,
+    epochs_done,
+    fill,
+    in_place_of,
+    small_disk,
+    wait_for,
+)
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mounts file systems")
+# A checkpoint of this run is 480 kB.
+RUN = (*SHORT, "epochs=12")
+SWEEP = ("-m", *RUN, "seed=0,1", TWO_AT_ONCE)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> CommandLine:
+    train = CommandLine(tmp_path_factory.mktemp("whole"))
+    train(*SWEEP)
+    return train
+
+
+@pytest.fixture
+def run_name(whole: CommandLine) -> str:
+    """The folder of the run with seed 0."""
+    (name,) = (run.name for run in whole.runs.iterdir() if "seed=" not in run.name)
+    return name
+
+
+def assert_goes_on(train: CommandLine, whole: CommandLine, name: str) -> None:
+    """With room again, the same command ends with the same bits, and not from the start."""
+    train(*RUN)
+    assert_same_run(train.runs / name, whole.runs / name)
+    assert begun_anew(train.runs / name) == 1
+
+
+def assert_told(said: str) -> None:
+    assert "disk full" in said
+    assert "make room, and the same command goes on" in said
+    assert "Traceback" not in said
+    assert len(said.strip().splitlines()) <= 4
+
+
+def test_while_a_checkpoint_is_written(
+    train: CommandLine, whole: CommandLine, run_name: str
+) -> None:
+    folder = train.runs / run_name / "checkpoints"
+    with small_disk(folder, 1_200_000):  # two fit
+        assert_told(train(*RUN, status=1))
+        state = read_state(train.only_run)
+        assert state["status"] == "failed"
+        assert state["reason"].startswith("disk full")
+        assert len(checkpoints(train.only_run)) == 2
+        assert not list(folder.glob(".*.tmp"))  # the third one
+        enlarge(folder, 10_000_000)
+        assert_goes_on(train, whole, run_name)
+
+
+def test_while_a_line_of_metrics_is_written(
+    train: CommandLine, whole: CommandLine, run_name: str
+) -> None:
+    process = train.start(*RUN)
+    run = train.runs / run_name
+    wait_for(lambda: checkpoints(run), process)
+    with in_place_of("/dev/full", run / "metrics.jsonl"):
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert_told(err)
+    assert read_state(run)["reason"].startswith("disk full")
+    assert_goes_on(train, whole, run_name)
+
+
+def test_while_an_event_file_is_written(
+    train: CommandLine, whole: CommandLine, run_name: str
+) -> None:
+    with small_disk(train.folder / "logs", 200_000):
+        process = train.start(*RUN)
+        log = train.runs / run_name / "train.log"
+        wait_for(lambda: log.exists() and " on synthetic: " in log.read_text(), process)
+        os.kill(process.pid, signal.SIGSTOP)  # before its first epoch has ended
+        fill(train.folder / "logs")
+        os.kill(process.pid, signal.SIGCONT)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert_told(err)
+        assert read_state(train.only_run)["reason"].startswith("disk full")
+    train(*RUN)
+    assert_same_run(train.runs / run_name, whole.runs / run_name)
+
+
+def test_while_anything_of_a_sweep_is_written(train: CommandLine, whole: CommandLine) -> None:
+    results = train.folder / "multirun_results"
+    with small_disk(results, 20_000_000):
+        process = train.start(*SWEEP)
+        wait_for(lambda: len(list(results.glob("runs/*/checkpoints/*.json"))) >= 2, process)
+        ballast = fill(results)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 1, out + err
+        assert "disk full" in err
+        assert "the other runs have stopped as well" in err or "the runs are kept" in err
+        assert "Traceback" not in out + err
+        begun = {run: begun_anew(run) for run in train.runs.iterdir() if checkpoints(run)}
+        assert begun
+        ballast.unlink()
+        train(*SWEEP)
+        assert_same_runs(train, whole)
+        assert all(begun_anew(run) == times for run, times in begun.items())
+
+
+def test_while_the_report_is_written(train: CommandLine, whole: CommandLine) -> None:
+    (sweep,) = (p.parent for p in whole.folder.glob("multirun_results/*/sweep.json"))
+    folder = train.folder / "multirun_results" / sweep.name
+    with small_disk(folder, 28_000):  # sweep.json and results.csv fit, figures do not
+        said = train(*SWEEP, status=1)
+        assert f"disk full: cannot write into multirun_results/{sweep.name}" in said
+        assert "Traceback" not in said
+        assert not list(folder.rglob(".*.tmp"))
+        assert {read_state(run)["status"] for run in train.runs.iterdir()} == {"complete"}
+        enlarge(folder, 10_000_000)
+        assert "sweep of 2 runs (2 finished before)" in train(*SWEEP)
+        assert (folder / "report.html").exists()
+
+
+def test_a_sweep_that_will_not_fit_is_refused_before_anything_is_begun(train: CommandLine) -> None:
+    with small_disk(train.folder / "multirun_results", 3_000_000):
+        said = train(*SWEEP, status=1)
+        assert "2 runs need about" in said
+        assert "3 MB are free" in said
+        assert "paths.results=FOLDER" in said
+        assert len(said.strip().splitlines()) <= 2
+        assert not train.runs.exists()
+        enlarge(train.folder / "multirun_results", 20_000_000)
+        train(*SWEEP)
+
+
+def test_a_limit_on_the_size_of_files_is_told_as_well(train: CommandLine, run_name: str) -> None:
+    import resource
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+
+    process = train.start(*RUN, preexec_fn=limit)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "disk full (a limit on the size of files)" in err
+    assert_told(err)
+    assert epochs_done(train.only_run) == 1
+    train(*RUN)
