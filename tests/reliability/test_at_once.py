@@ -1,0 +1,117 @@
+"""Several processes at once, and settings that are edited meanwhile."""
+
+import csv
+import signal
+import subprocess
+from pathlib import Path
+
+from tests.conftest import CommandLine, computed, read_state
+from tests.reliability.faults import (
+    SHORT,
+    assert_nothing_is_left_over,
+    assert_same_run,
+    begun_anew,
+    checkpoints,
+    end,
+    wait_for,
+)
+
+
+def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+    said = [process.communicate(timeout=120) for process in processes]
+    return [(p.returncode, out + err) for p, (out, err) in zip(processes, said, strict=True)]
+
+
+def test_of_two_processes_with_the_same_run_one_trains_and_the_other_is_told(
+    new_folder,
+) -> None:
+    train, alone = new_folder("train"), new_folder("alone")
+    alone(*SHORT)
+    results = finish([train.start(*SHORT) for _ in range(2)])
+    trained = [said for status, said in results if status == 0 and "not repeated" not in said]
+    assert len(trained) == 1
+    for status, said in results:
+        if said not in trained:  # it came too early, or too late
+            assert "another process is training this run" in said or status == 0
+            assert "Traceback" not in said
+    assert begun_anew(train.only_run) == 1
+    assert_same_run(train.only_run, alone.only_run)
+
+
+def test_a_process_that_comes_while_the_run_trains_is_told_to_wait(train: CommandLine) -> None:
+    first = train.start(*SHORT)
+    wait_for(lambda: list(train.runs.glob("*/metrics.jsonl")), first)
+    first.send_signal(signal.SIGSTOP)  # so that it does not end meanwhile
+    said = train(*SHORT, status=1)
+    assert "another process is training this run; wait for it, or stop it" in said
+    first.send_signal(signal.SIGCONT)
+    first.communicate(timeout=60)
+    assert first.returncode == 0
+
+
+def test_the_lock_of_a_dead_process_does_not_block(train: CommandLine) -> None:
+    process = train.start(*SHORT)
+    wait_for(lambda: list(train.runs.glob("*/checkpoints/*.json")), process)
+    end(process)
+    assert (train.only_run / ".lock").exists()
+    train(*SHORT)
+    assert read_state(train.only_run)["status"] == "complete"
+    assert begun_anew(train.only_run) == 1
+
+
+def test_two_equal_sweeps_at_once_train_every_run_once(train: CommandLine) -> None:
+    sweep = ("-m", *SHORT, "seed=0,1,2", "logger=none")
+    for status, said in finish([train.start(*sweep) for _ in range(2)]):
+        assert status == 0, said
+        assert "report.html" in said
+    assert len(list(train.runs.iterdir())) == 3
+    for run in train.runs.iterdir():
+        assert begun_anew(run) == 1
+        assert [row["epoch"] for row in computed(run)] == [1, 2, 3, 4, 5, 6]
+    assert_nothing_is_left_over(train)
+
+
+def test_two_sweeps_that_share_runs_train_each_once(train: CommandLine) -> None:
+    sweeps = [("-m", *SHORT, lrs) for lrs in ("lr=0.1,0.01", "lr=0.01,0.001")]
+    for status, said in finish([train.start(*sweep) for sweep in sweeps]):
+        assert status == 0, said
+    assert len(list(train.runs.iterdir())) == 3
+    assert all(begun_anew(run) == 1 for run in train.runs.iterdir())
+
+
+def test_a_sweep_keeps_the_settings_that_it_started_with(train: CommandLine) -> None:
+    experiment = train.folder / "experiment" / "mine.yaml"
+    experiment.parent.mkdir()
+    text = "# @package _global_\noptimizer:\n  lr: {}\n"
+    experiment.write_text(text.format(0.01))
+    sweep = ("-m", "--config-dir", str(train.folder), "experiment=mine", *SHORT, "seed=0,1,2")
+    process = train.start(*sweep)
+    wait_for(lambda: len(list(train.runs.glob("*/config.yaml"))) == 3, process)
+    experiment.write_text(text.format(0.5))
+    (train.folder / "experiment" / "mine.yaml.swp").write_text("an editor's")
+    ((status, said),) = finish([process])
+    assert status == 0, said
+    assert len(list(train.runs.iterdir())) == 3
+    for run in train.runs.iterdir():
+        assert {row["lr"] for row in computed(run)} == {0.01}
+        assert "lr: 0.01\n" in (run / "config.yaml").read_text()
+
+
+def test_runs_that_explode_are_diverged_never_ranked_best_and_the_sweep_goes_on(
+    train: CommandLine,
+) -> None:
+    # 1e3 leads to infinite or absurd losses, SGD with 10 to one that grows and stays finite
+    said = train("-m", *SHORT, "epochs=2", "optimizer=adam,sgd", "optimizer.lr=0.001,10,1e3")
+    (table,) = train.folder.glob("multirun_results/*/results.csv")
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    statuses = {(row["optimizer"], float(row["optimizer.lr"])): row["status"] for row in rows}
+    assert {statuses["adam", 1e3], statuses["sgd", 1e3], statuses["sgd", 10]} == {"diverged"}
+    assert {statuses["adam", 0.001], statuses["sgd", 0.001]} == {"complete"}
+    ranked = [row["status"] for row in sorted(rows, key=lambda row: int(row["rank"]))]
+    assert ranked == sorted(ranked)  # "complete" before "diverged"
+    grown = [run for run in train.runs.iterdir() if "optimizer=sgd,lr=10.0" in run.name]
+    assert computed(Path(grown[0]))[-1]["train_loss"] > 1e4  # finite
+    assert computed(Path(grown[0]))[-1]["test_accuracy"] is None
+    assert "[6/6]" in said
+    assert not checkpoints(grown[0])
