@@ -55,6 +55,15 @@ def _parser() -> argparse.ArgumentParser:
         help="as data.image_size; images are compared at this size (default: 32)",
     )
     check.set_defaults(run=_check_data)
+    test = commands.add_parser("selftest", help="provoke faults here, and see whether all goes on")
+    test.add_argument(
+        "folder", type=Path, nargs="?", default=".", help="on the disk to be tested (default: .)"
+    )
+    test.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
+    test.add_argument(
+        "--only", type=int, nargs="+", default=[], metavar="ROW", help="of docs/reliability.md"
+    )
+    test.set_defaults(run=_selftest)
     return parser
 
 
@@ -98,6 +107,12 @@ def _check_data(arguments: argparse.Namespace) -> int:
     inspections = inspect_data(arguments.folder.expanduser(), arguments.image_size)
     print("\n\n".join(map(as_text, inspections)))
     return int(any(inspection.problem_count for inspection in inspections))
+
+
+def _selftest(arguments: argparse.Namespace) -> int:
+    from cifar_exp.selftest.run import selftest
+
+    return int(selftest(arguments.folder, arguments.device, arguments.only) > 0)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "cifar_exp"
 # From top to bottom; a room imports from those below it.
-ROOMS = ["studies", "runs", "training", "models", "data", "config"]
+ROOMS = ["selftest", "studies", "runs", "training", "models", "data", "config"]
 FOR_ALL = ("errors", "files", "terminal")
 # Libraries that only these rooms may import.
 ONLY_IN = {

@@ -4,8 +4,7 @@ import os
 import re
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,24 +21,9 @@ LONG_EPOCHS = (*TINY, "epochs=2", "data.train_size=700", "batch_size=1", "dropou
 TWO_AT_ONCE = "hydra.launcher.runs_per_device=2"
 
 
-def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    """Wait, while a process runs, until something is so."""
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to that"
-        if process.poll() is not None:
-            assert condition(), f"ended before, with {process.returncode}: {process.communicate()}"
-        time.sleep(0.005)
-
-
 def epochs_done(run: Path) -> int:
     metrics = run / "metrics.jsonl"
     return metrics.read_text().count("\n") if metrics.exists() else 0
-
-
-def checkpoints(run: Path) -> list[Path]:
-    """The checkpoints that have their manifest, oldest first."""
-    return sorted(p for p in run.glob("checkpoints/*.pt") if p.with_suffix(".json").exists())
 
 
 def end(process: subprocess.Popen[str], *, group: bool = False) -> None:
@@ -49,18 +33,6 @@ def end(process: subprocess.Popen[str], *, group: bool = False) -> None:
     else:
         process.kill()
     process.communicate()
-
-
-def workers_of(process: subprocess.Popen[str]) -> list[int]:
-    """The processes that train: children of the fork server, which is a child of the sweep."""
-    return [worker for child in _children(process.pid) for worker in _children(child)]
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except FileNotFoundError:
-        return []
 
 
 def assert_same_run(one: Path, other: Path) -> None:
@@ -82,12 +54,6 @@ def assert_nothing_is_left_over(train: CommandLine) -> None:
     """No temporary files, and no checkpoints of runs that have ended."""
     names = [str(path) for path in train.folder.rglob("*")]
     assert not [name for name in names if re.search(r"\.tmp$|/tmp[^/]*$|checkpoints", name)]
-
-
-def begun_anew(run: Path) -> int:
-    """How often the run was trained from its first step on."""
-    log = (run / "train.log").read_text()
-    return log.count(" on synthetic: ") - log.count("goes on after")
 
 
 @contextmanager

@@ -5,16 +5,9 @@ import signal
 import subprocess
 from pathlib import Path
 
+from cifar_exp.selftest.workspace import begun_anew, checkpoints, wait_for
 from tests.conftest import CommandLine, computed, read_state
-from tests.reliability.faults import (
-    SHORT,
-    assert_nothing_is_left_over,
-    assert_same_run,
-    begun_anew,
-    checkpoints,
-    end,
-    wait_for,
-)
+from tests.reliability.faults import SHORT, assert_nothing_is_left_over, assert_same_run, end
 
 
 def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:

@@ -11,15 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from cifar_exp.selftest.workspace import begun_anew, checkpoints, flip_a_bit, wait_for
 from tests.conftest import CommandLine, computed, read_rows, read_state
-from tests.reliability.faults import (
-    SHORT,
-    assert_same_run,
-    begun_anew,
-    checkpoints,
-    end,
-    wait_for,
-)
+from tests.reliability.faults import SHORT, assert_same_run, end
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +46,6 @@ def complete(tmp_path: Path, whole: CommandLine) -> CommandLine:
     """A copy of the complete run's folder."""
     shutil.copytree(whole.folder, tmp_path / "complete")
     return CommandLine(tmp_path / "complete")
-
-
-def flip_a_bit(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1  # torch.load takes it without a word
-    path.write_bytes(content)
 
 
 def zero_a_page(path: Path) -> None:

@@ -6,20 +6,18 @@ import sys
 
 import pytest
 
+from cifar_exp.selftest.workspace import begun_anew, checkpoints, wait_for
 from tests.conftest import CommandLine, read_state
 from tests.reliability.faults import (
     SHORT,
     TWO_AT_ONCE,
     assert_same_run,
     assert_same_runs,
-    begun_anew,
-    checkpoints,
     enlarge,
     epochs_done,
     fill,
     in_place_of,
     small_disk,
-    wait_for,
 )
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mounts file systems")

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from cifar_exp.selftest.workspace import workers_of
 from tests.conftest import ROOT, CommandLine, read_state
-from tests.reliability.faults import SHORT, TWO_AT_ONCE, workers_of
+from tests.reliability.faults import SHORT, TWO_AT_ONCE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits address space")
 # PyTorch takes 3.3 GB of addresses; a step of 6000 images of this network some 5 GB more.

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from cifar_exp.selftest.workspace import begun_anew, checkpoints, wait_for
 from tests.conftest import CommandLine, read_state
 from tests.reliability.faults import (
     LONG_EPOCHS,
@@ -13,10 +14,7 @@ from tests.reliability.faults import (
     TWO_AT_ONCE,
     assert_same_run,
     assert_same_runs,
-    begun_anew,
-    checkpoints,
     epochs_done,
-    wait_for,
 )
 
 TOLD = "interrupted: the same command goes on where this one stopped"

@@ -12,15 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from cifar_exp.selftest.workspace import begun_anew, wait_for, workers_of
 from tests.conftest import CommandLine, read_state
-from tests.reliability.faults import (
-    SHORT,
-    TWO_AT_ONCE,
-    assert_same_run,
-    begun_anew,
-    wait_for,
-    workers_of,
-)
+from tests.reliability.faults import SHORT, TWO_AT_ONCE, assert_same_run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 SWEEP = ("-m", *SHORT, "seed=0,1,2", TWO_AT_ONCE)

@@ -1,0 +1,213 @@
+"""Clocks, names, disks, homes, closed output and narrow terminals."""
+
+import fcntl
+import os
+import pty
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from cifar_exp.selftest.workspace import wait_for
+from tests.conftest import ROOT, TINY, CommandLine, read_state
+from tests.reliability.faults import SHORT, assert_same_run, read_only, small_disk
+
+# A calendar clock that is set back by an hour at every hundredth look, and from the start by more.
+CLOCK = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <time.h>
+static long looks;
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+    int status = real(clock, now);
+    if (clock == CLOCK_REALTIME) now->tv_sec -= 3600 * (atoi(getenv("HOURS")) + ++looks / 100);
+    return status;
+}
+"""
+
+
+def test_a_clock_that_jumps_backwards_changes_nothing(train: CommandLine, new_folder) -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("needs a C compiler")
+    library, source = train.folder / "clock.so", train.folder / "clock.c"
+    source.write_text(CLOCK)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    train.environment |= {"LD_PRELOAD": str(library), "HOURS": "0"}
+    process = train.start(*SHORT)
+    wait_for(lambda: len(list(train.runs.glob("*/checkpoints/*.json"))) == 2, process)
+    process.kill()
+    process.communicate()
+    train.environment["HOURS"] = "48"
+    said = train(*SHORT)
+    assert "Traceback" not in said
+
+    plain = new_folder("plain")
+    plain(*SHORT)
+    assert_same_run(train.only_run, plain.only_run)
+    times = re.findall(r"(?m)^(\S+ \S+) INFO", (train.only_run / "train.log").read_text())
+    assert times != sorted(times)  # it did jump
+    assert read_state(train.only_run)["seconds"] > 0
+    events = EventAccumulator(str(train.folder / "logs" / train.only_run.name))
+    events.Reload()
+    assert [scalar.step for scalar in events.Scalars("loss/test")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_folders_may_have_any_name_and_sweeps_a_long_one(tmp_path: Path) -> None:
+    folder = tmp_path / 'Студия 研究 🎓 it\'s "here" $HOME & <b>'
+    folder.mkdir()
+    train = CommandLine(folder)
+    name = "a-study-with-a-very-long-name-" * 5  # 150 bytes
+    (folder / "conf" / "study").mkdir(parents=True)
+    study = {"name": name, "title": "t", "question": "q", "vary": {"lr": [0.01]}, "seeds": [0]}
+    (folder / "conf" / "study" / f"{name}.yaml").write_text(yaml.safe_dump(study))
+    train("--config-dir", str(folder / "conf"), f"study={name}", *TINY, "epochs=1")
+    (report,) = folder.glob("multirun_results/*/report.html")
+    assert len(report.parent.name.encode()) <= 91
+
+
+def test_a_long_name_in_any_script_is_cut_by_its_bytes(train: CommandLine) -> None:
+    root = train.folder / ("研" * 80)  # 240 bytes; a name on disk may have 255
+    for place in ("train/a", "train/b", "test/a", "test/b"):
+        (root / place).mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(root / place / "1.png")
+    settings = ("model=vgg11", "model.width=0.0625", "epochs=1", "batch_size=2")
+    train("data=image_folder", f'data.root="{root.name}"', *settings)
+    assert len(train.only_run.name.encode()) <= 91
+    assert read_state(train.only_run)["status"] == "complete"
+
+
+def test_data_may_be_read_only_and_results_and_logs_on_other_disks(train: CommandLine) -> None:
+    images = train.folder / "images"
+    for number, place in enumerate(("train/a", "train/b", "test/a", "test/b")):
+        (images / place).mkdir(parents=True)
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(images / place / "1.png")
+    settings = ("model=vgg11", "model.width=0.0625", "epochs=1", "batch_size=2")
+    elsewhere = (f"paths.logs={train.folder}/disk/logs", "paths.cache=images/cache")
+    with small_disk(train.folder / "disk", 20_000_000), read_only(images):
+        said = train("data=image_folder", "data.root=images", *settings, *elsewhere)
+        assert "no cache of the decoded images" in said  # a warning, in a line
+        assert "Traceback" not in said
+        assert list(train.folder.glob("disk/logs/*/events.out.tfevents.*"))
+    assert read_state(train.only_run)["status"] == "complete"
+
+
+def test_results_that_are_read_only_are_refused_in_a_line(train: CommandLine) -> None:
+    train(*TINY)
+    with read_only(train.folder / "multirun_results"):
+        said = train(*TINY, "seed=1", status=1)
+    assert "expected a folder that can be written (Read-only file system)" in said
+    assert len(said.strip().splitlines()) <= 2
+
+
+@pytest.mark.parametrize("home", [None, "/nonexistent"])
+def test_no_home_is_needed(train: CommandLine, home: str | None) -> None:
+    del train.environment["HOME"]
+    train.environment.pop("XDG_CACHE_HOME", None)
+    if home:
+        train.environment["HOME"] = home
+    said = train(*TINY)
+    assert "complete: test accuracy" in said
+    assert "Traceback" not in said
+
+
+def shell(train: CommandLine, text: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of shell; $TRAIN and $EXP are the two commands."""
+    environment = train.environment | {
+        "PYTHONPATH": str(ROOT),
+        "TRAIN": f"{sys.executable} {ROOT / 'train.py'}",
+        "EXP": f"{sys.executable} -m cifar_exp",
+    }
+    return subprocess.run(
+        ["bash", "-c", text], cwd=train.folder, env=environment, capture_output=True, text=True
+    )
+
+
+SWEEP = " ".join(("-m", *TINY, "seed=0,1"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"set -o pipefail; $TRAIN {SWEEP} | head -1",
+        f"set -o pipefail; $TRAIN {SWEEP} 2>&1 | true",
+        f"$TRAIN {SWEEP} >&-",
+        f"$TRAIN {SWEEP} >&- 2>&- <&-",
+        f"$TRAIN {SWEEP} > /dev/full 2> /dev/full",
+    ],
+)
+def test_a_sweep_goes_on_when_nobody_reads_what_it_says(train: CommandLine, line: str) -> None:
+    done = shell(train, line)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "rror" not in done.stderr
+    states = [read_state(run)["status"] for run in train.runs.iterdir()]
+    assert states == ["complete", "complete"]
+    assert list(train.folder.glob("multirun_results/*/report.html"))
+
+
+def test_a_closed_pipe_ends_no_command_in_a_traceback(train: CommandLine) -> None:
+    train("-m", *TINY, "seed=0,1")
+    sweep = next(train.folder.glob("multirun_results/sweep-*"))
+    lines = [
+        f"$EXP table '{sweep}' | true",
+        "$EXP compare multirun_results/runs/* | head -1",
+        f"$EXP report '{sweep}' >&-",
+        "$EXP --help | true",
+        "$TRAIN --help | head -1",
+        "$TRAIN --cfg job | true",
+    ]
+    for line in lines:
+        done = shell(train, f"set -o pipefail; {line}")
+        assert done.returncode == 0, (line, done.stderr)
+        assert done.stderr == "", line
+
+
+def in_terminal(train: CommandLine, columns: int, *arguments: str) -> str:
+    """Run the command in a terminal so wide; returns all that it wrote there."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {k: v for k, v in train.environment.items() if k != "COLUMNS"}
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *arguments],
+        cwd=train.folder,
+        env=environment | {"TERM": "xterm"},
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+    )
+    os.close(slave)
+    said = b""
+    try:
+        while chunk := os.read(master, 65536):
+            said += chunk
+    except OSError:  # the other end was closed
+        pass
+    os.close(master)
+    assert process.wait() == 0, said.decode()
+    return said.decode()
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_bars_keep_to_the_width_of_the_terminal(train: CommandLine, columns: int) -> None:
+    said = in_terminal(train, columns, "-m", *SHORT, "lr=0.01,0.001", "seed=0,1")
+    frames = re.split(r"[\r\n]", re.sub(r"\x1b\[[A-Z]", "\n", said))
+    bars = [frame for frame in frames if "%|" in frame]
+    assert bars
+    assert max(map(len, bars)) <= columns
+    assert "[4/4]" in said
+    assert "Traceback" not in said
+
+
+def test_without_a_terminal_there_are_no_bars(train: CommandLine) -> None:
+    assert "%|" not in train(*TINY)
