@@ -1,14 +1,29 @@
 """What only a GPU can show; skipped where there is none."""
 
+import io
 from itertools import zip_longest
+from typing import Any
 
 import pytest
 import torch
 
-from cifar_exp.config.schema import Adam, Model, OneCycle, RmsProp, RunConfig, Sgd, Synthetic
+from cifar_exp.config.schema import (
+    Adam,
+    Model,
+    OneCycle,
+    Paths,
+    RmsProp,
+    RunConfig,
+    Sgd,
+    Synthetic,
+)
 from cifar_exp.config.schema import Training as Length
 from cifar_exp.data.batches import DeviceImages
 from cifar_exp.data.dataset import Dataset, load
+from cifar_exp.errors import UserError
+from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.runner import Runner
+from cifar_exp.training import pace
 from cifar_exp.training.device import Compute
 from cifar_exp.training.loop import Training
 
@@ -42,6 +57,14 @@ def dataset(tmp_path_factory) -> Dataset:
 @pytest.fixture(scope="module")
 def images(dataset: Dataset) -> DeviceImages:
     return DeviceImages(dataset, torch.device("cuda", 0))
+
+
+def checkpoint_of(run: Training) -> dict[str, Any]:
+    file = io.BytesIO()
+    torch.save(run.state_dict(), file)
+    file.seek(0)
+    state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    return state
 
 
 def training(run: RunConfig, images: DeviceImages, precision: str = "fp32", **how) -> Training:
@@ -141,3 +164,38 @@ def test_a_step_waits_for_nothing(images: DeviceImages) -> None:
         next(events)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_run_goes_on_from_any_step_bit_for_bit(
+    images: DeviceImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "_STEPS_BETWEEN_PAUSES", 1)
+    run = config(training=Length(epochs=2))
+    whole = training(run, images)
+    states = {}
+    for _ in whole.run():
+        states[whole.steps] = checkpoint_of(whole)
+    assert len(states) == 8  # four steps in each epoch
+    for state in states.values():
+        resumed = training(run, images)
+        resumed.load_state_dict(state)
+        list(resumed.run())
+        assert_same(resumed, whole)
+
+
+def test_a_batch_that_does_not_fit_is_out_of_memory_and_the_next_run_trains(tmp_path) -> None:
+    _, total_bytes = torch.cuda.mem_get_info()
+    torch.cuda.set_per_process_memory_fraction(min(1.0, 2**31 / total_bytes))  # 2 GiB
+    paths = Paths(results=str(tmp_path), logs=str(tmp_path))
+    data = Synthetic(train_size=20_000, test_size=100, batch_size=20_000)
+    # at full width the first layer's output alone takes 2.6 GB in bf16
+    big = config(data=data, model=Model(), training=Length(epochs=1), paths=paths)
+    runner = Runner()
+    try:
+        with pytest.raises(UserError, match="out of memory with data[.]batch_size=20000"):
+            list(runner.run(big))
+        small = big.model_copy(update={"data": data.model_copy(update={"batch_size": 64})})
+        list(runner.run(small))
+        assert RunFolder.of(small).status == "complete"
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)

@@ -1,8 +1,10 @@
 """The loop against a plain one, written here the way the article's is."""
 
+import io
 import math
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from cifar_exp.config.schema import Training as Length
 from cifar_exp.data.batches import DeviceImages
 from cifar_exp.data.dataset import Dataset, load
 from cifar_exp.models.vgg import Vgg, build_model
+from cifar_exp.training import pace
 from cifar_exp.training.device import Compute
 from cifar_exp.training.events import EpochMetrics, Progress
 from cifar_exp.training.loop import Training
@@ -142,12 +145,50 @@ def test_the_memory_layout_changes_the_loss_by_rounding_alone(dataset: Dataset) 
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
-def test_the_loop_can_be_left_every_ten_steps(dataset: Dataset) -> None:
+def test_the_loop_can_be_left_every_ten_steps(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "_SECONDS_BETWEEN_PAUSES", math.inf)  # however slow this machine is
     data = Synthetic(train_size=200, test_size=90, augment="none", batch_size=8)
     events = list(training(config(data=data), dataset).run())
     assert events[:2] == [Progress(1, 10, 25), Progress(1, 20, 25)]  # 200 images in batches of 8
     assert isinstance(events[2], EpochMetrics)
     assert len(events) == 3
+
+
+def test_the_loop_can_be_left_at_every_long_step(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "_SECONDS_BETWEEN_PAUSES", 0)  # every step is a long one
+    events = list(training(config(), dataset).run())
+    steps = [event.steps for event in events if isinstance(event, Progress)]
+    assert steps == [1, 2, 3, 4, 4]  # the last one is in the test
+
+
+def test_a_run_goes_on_from_any_step_bit_for_bit(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "_STEPS_BETWEEN_PAUSES", 1)  # also between the batches of the test
+    model = Model(name="vgg11", width=0.0625, dropout=0.5)
+    data = DATA.model_copy(update={"augment": "crop_flip", "cutout": 4})
+    run = config(model=model, data=data, training=Length(epochs=2))
+    whole = training(run, dataset)
+    states = [torch_copy(whole.state_dict()) for _ in whole.run()]
+    assert len(states) >= 2 * (4 + 1)  # four steps and an end in each epoch
+    for state in states:
+        resumed = training(run, dataset)
+        resumed.load_state_dict(state)
+        list(resumed.run())
+        assert_same(resumed, whole)
+
+
+def torch_copy(state: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint would hold."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    copied: dict[str, Any] = torch.load(file, weights_only=True)
+    return copied
 
 
 def test_two_interleaved_runs_equal_two_alone(dataset: Dataset) -> None:
