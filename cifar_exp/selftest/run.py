@@ -1,9 +1,11 @@
 """`python -m cifar_exp selftest`: provokes the faults, and prints the table."""
 
+import os
 import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from tabulate import tabulate
@@ -15,7 +17,7 @@ from cifar_exp.selftest.workspace import BrokenPromiseError, Workspace
 
 
 def selftest(folder: Path, device: str, rows: Sequence[int]) -> int:
-    """Provoke faults one after another, and print what happened.
+    """Provoke faults, and print what happened.
 
     Args:
         folder: on the disk that is to be tested; all is written into a new folder in it, which is
@@ -44,28 +46,39 @@ def selftest(folder: Path, device: str, rows: Sequence[int]) -> int:
         shutil.rmtree(place, ignore_errors=True)
     print(tabulate(lines, _HEADER, maxcolwidths=_WIDTHS, disable_numparse=True))
     broken = sum(line[3].startswith("BROKEN") for line in lines)
-    print(f"\n{len(lines)} faults, {broken} promises broken" + _hint(broken))
+    promises = "promise" if broken == 1 else "promises"
+    print(f"\n{len(lines)} faults, {broken} {promises} broken" + _hint(broken))
     return broken
 
 
 _HEADER = ["row", "fault", "what must happen", "what happened", "seconds"]
 _WIDTHS = [None, 20, 18, 24, None]
+_MOST_AT_ONCE = 4
 
 
 def _provoke(faults: Sequence[Fault], place: Path, device: str) -> list[list[str]]:
+    """Return a line for each fault; several are provoked at once, as far as there are cores."""
     whole = Workspace(place / "undisturbed", device)
-    lines = []
-    with tqdm(total=len(faults) + 1, desc="selftest", disable=None, leave=False) as bar:
+    with (
+        tqdm(total=len(faults) + 1, desc="selftest", disable=None, leave=False) as bar,
+        ThreadPoolExecutor(min(_MOST_AT_ONCE, os.cpu_count() or 1)) as pool,
+    ):
         whole.train()
         bar.update()
-        for number, fault in enumerate(faults):
-            bar.set_postfix_str(fault.what)
-            started = time.monotonic()
-            seen = _seen(fault, place / str(number), whole, device)
-            seconds = f"{time.monotonic() - started:.0f}"
-            lines.append([str(fault.row), fault.what, fault.must, seen, seconds])
+        lines = [
+            pool.submit(_line, fault, place / str(number), whole, device)
+            for number, fault in enumerate(faults)
+        ]
+        for _ in as_completed(lines):
             bar.update()
-    return lines
+    return [line.result() for line in lines]
+
+
+def _line(fault: Fault, place: Path, whole: Workspace, device: str) -> list[str]:
+    started = time.monotonic()
+    seen = _seen(fault, place, whole, device)
+    seconds = f"{time.monotonic() - started:.0f}"
+    return [str(fault.row), fault.what, fault.must, seen, seconds]
 
 
 def _seen(fault: Fault, place: Path, whole: Workspace, device: str) -> str:

@@ -84,6 +84,7 @@ class Workspace:
     def _start(self, arguments: list[str], **how: Any) -> subprocess.Popen[str]:
         paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        environment["OMP_NUM_THREADS"] = "1"  # several commands run at once
         environment.pop("HYDRA_FULL_ERROR", None)
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         return subprocess.Popen(

@@ -192,7 +192,7 @@ def test_a_batch_that_does_not_fit_is_out_of_memory_and_the_next_run_trains(tmp_
     big = config(data=data, model=Model(), training=Length(epochs=1), paths=paths)
     runner = Runner()
     try:
-        with pytest.raises(UserError, match="out of memory with data[.]batch_size=20000"):
+        with pytest.raises(UserError, match="out of memory"):
             list(runner.run(big))
         small = big.model_copy(update={"data": data.model_copy(update={"batch_size": 64})})
         list(runner.run(small))
