@@ -1,42 +1,12 @@
 """One run through the command line: what it writes, skips, repeats and resumes."""
 
 import json
-import signal
-import time
-from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.conftest import TINY, CommandLine, computed, read_rows, read_state
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_file(run / "model.safetensors")
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    assert computed(one) == computed(other)
-    first, second = weights(one), weights(other)
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-def kill_after_epoch(train: CommandLine, epoch: int, number: int, *overrides: str) -> int:
-    """Start a run, send it a signal once an epoch is written, and return its exit status."""
-    process = train.start(*overrides)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        rows = [file.read_text().count("\n") for file in train.runs.glob("*/metrics.jsonl")]
-        if rows and rows[0] >= epoch:
-            break
-        time.sleep(0.002)
-    process.send_signal(number)
-    process.communicate(timeout=60)
-    return process.returncode
+from tests.conftest import TINY, CommandLine, read_rows, read_state
 
 
 @pytest.fixture(scope="session")
@@ -105,27 +75,6 @@ def test_tensorboard_shows_what_metrics_jsonl_holds(uninterrupted: CommandLine) 
         assert [scalar.value for scalar in scalars] == pytest.approx([row[field] for row in rows])
 
 
-@pytest.mark.parametrize("epoch", [1, 2, 3])
-def test_a_killed_run_ends_as_one_never_interrupted(
-    train: CommandLine, uninterrupted: CommandLine, epoch: int
-) -> None:
-    assert kill_after_epoch(train, epoch, signal.SIGKILL, *LONG) == -signal.SIGKILL
-    assert read_state(train.only_run)["status"] == "running"
-    train(*LONG)
-    if epoch > 1:  # the first is killed just when its checkpoint is being written
-        assert "goes on after epoch" in (train.only_run / "train.log").read_text()
-    assert_same_run(train.only_run, uninterrupted.only_run)
-
-
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_stops_a_run_that_the_same_command_finishes(
-    train: CommandLine, uninterrupted: CommandLine, number: int, status: int
-) -> None:
-    assert kill_after_epoch(train, 1, number, *LONG) == status
-    train(*LONG)
-    assert_same_run(train.only_run, uninterrupted.only_run)
-
-
 def test_a_complete_run_is_not_trained_again_unless_asked_to(train: CommandLine) -> None:
     train(*TINY)
     first = read_rows(train.only_run)
@@ -145,29 +94,6 @@ def test_a_run_that_diverges_keeps_its_metrics_and_is_no_failure(train: CommandL
     assert len(read_rows(run)) == 1
     assert (run / "curves.png").exists()
     assert not (run / "model.safetensors").exists()
-
-
-def test_a_damaged_checkpoint_is_passed_over_out_loud(
-    train: CommandLine, uninterrupted: CommandLine
-) -> None:
-    kill_after_epoch(train, 3, signal.SIGKILL, *LONG)
-    newest = max((train.only_run / "checkpoints").glob("epoch-*.pt"))
-    content = bytearray(newest.read_bytes())
-    content[len(content) // 2] ^= 1  # one bit; torch.load takes it without a word
-    newest.write_bytes(content)
-    said = train(*LONG)
-    assert f"{newest.name} is passed over: its content does not match its sha256" in said
-    assert_same_run(train.only_run, uninterrupted.only_run)
-
-
-def test_a_folder_with_other_settings_is_refused_with_the_difference(train: CommandLine) -> None:
-    train(*TINY)
-    config = train.only_run / "config.yaml"
-    config.write_text(config.read_text().replace("lr: 0.001", "lr: 0.002"))
-    said = train(*TINY, "rerun=true", status=1)
-    assert "holds other settings" in said
-    assert "0.002" in said
-    assert len(said.strip().splitlines()) <= 4
 
 
 def test_a_batch_larger_than_the_data_is_refused_before_anything_is_begun(train) -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -86,18 +85,6 @@ def test_a_run_that_fails_is_told_at_once_and_the_others_go_on(train: CommandLin
     assert [row["status"] for row in results(train)] == ["complete", "failed"]
 
 
-def test_two_equal_sweeps_at_once_train_every_run_once(train: CommandLine) -> None:
-    command = ("-m", *TINY, "data.train_size=640", "seed=0,1", "logger=none")
-    both = [train.start(*command) for _ in range(2)]
-    for process in both:
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, out + err
-    assert len(list(train.runs.iterdir())) == 2
-    for run in train.runs.iterdir():
-        assert [row["epoch"] for row in computed(run)] == [1, 2, 3]
-        assert (run / "train.log").read_text().count("complete after") == 1
-
-
 def test_an_interrupted_sweep_is_finished_by_the_same_command(train: CommandLine) -> None:
     command = ("-m", *TINY, "data.train_size=640", "seed=0,1,2")
     process = train.start(*command)
@@ -158,48 +145,6 @@ def test_two_runs_train_at_the_same_time(train: CommandLine) -> None:
         spans.append((times[0], times[-1]))
     (first, second) = spans
     assert max(first[0], second[0]) < min(first[1], second[1])
-
-
-def workers_of(process: subprocess.Popen[str]) -> list[int]:
-    """The processes that train: children of the fork server, which is a child of the sweep."""
-
-    def children(pid: int) -> list[int]:
-        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-    return [worker for child in children(process.pid) for worker in children(child)]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-def test_a_worker_that_is_killed_costs_its_own_run_only(train: CommandLine) -> None:
-    command = ("-m", *TINY, "data.train_size=640", "epochs=6", "seed=0,1,2,3", TWO_AT_ONCE)
-    process = train.start(*command)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and len(list(train.runs.glob("*/metrics.jsonl"))) < 2:
-        time.sleep(0.01)
-    os.kill(workers_of(process)[0], signal.SIGKILL)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 1, out + err
-    assert "failed: its process was killed by SIGKILL" in out
-    assert "1 of 4 runs failed; the same command tries again" in err
-    assert sorted(row["status"] for row in results(train)) == ["complete"] * 3 + ["failed"]
-    assert "sweep of 4 runs (3 finished before)" in train(*command)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-def test_workers_do_not_outlive_a_sweep_that_is_killed(train: CommandLine) -> None:
-    command = ("-m", *TINY, "data.train_size=640", "epochs=50", "seed=0,1", TWO_AT_ONCE)
-    process = train.start(*command)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and len(list(train.runs.glob("*/metrics.jsonl"))) < 2:
-        time.sleep(0.01)
-    workers = workers_of(process)
-    assert len(workers) == 2
-    process.kill()
-    process.communicate()
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and any(Path(f"/proc/{pid}").exists() for pid in workers):
-        time.sleep(0.05)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
 
 
 def test_a_shorter_run_takes_its_epochs_from_a_longer_one(new_folder) -> None:
