@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import Constant, ImageFolder, MultiStep, RunConfig
 
 # Raise it when the same settings come to mean another computation: every id changes.
@@ -36,7 +37,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
     """Return all settings that decide what a run computes, as plain JSON values."""
     content = config.model_dump(mode="json", exclude=NOT_IN_IDENTITY)
     if isinstance(config.data, ImageFolder):
-        content["data"]["root"] = str(Path(config.data.root).expanduser().resolve())
+        if "${" not in config.data.root:  # else the same run wherever the variable leads
+            content["data"]["root"] = str(as_path(config.data.root).resolve())
     else:
         content["data"].pop("root", None)
     return content

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from cifar_exp.config.identity import identity, run_id, run_name
 from cifar_exp.config.load import from_yaml, to_yaml
+from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.runs.files import write_atomically, write_json
@@ -35,7 +36,7 @@ class RunFolder:
     @staticmethod
     def of(config: RunConfig) -> "RunFolder":
         """Return the folder of a run, found by its id, or named anew."""
-        runs = Path(config.paths.results) / "runs"
+        runs = as_path(config.paths.results) / "runs"
         found = sorted(runs.glob(f"*-{run_id(config)}")) if runs.is_dir() else []
         return RunFolder(found[0] if found else runs / f"{run_name(config)}-{run_id(config)}")
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from cifar_exp.config.identity import config_id, run_id, run_name
+from cifar_exp.config.paths import as_path, hide
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import DeviceImages
 from cifar_exp.data.dataset import Dataset, check, load
@@ -78,7 +79,7 @@ class Runner:
                 folder.set_aside()
                 folder.claim(config)
                 shutil.rmtree(_logs(config, folder), ignore_errors=True)  # only a mirror
-            with log_to(folder.log_file, run_id(config)) as log:
+            with log_to(folder.log_file, config) as log:
                 yield from self._recorded(_Run(config, folder, log, tuple(beginnings)))
         return True
 
@@ -92,6 +93,7 @@ class Runner:
         except Exception as error:
             run.log.exception("the run failed")
             reason = str(error) if isinstance(error, UserError) else _reason(error, run.folder)
+            reason = hide(reason, run.config)
             state = run.folder.read_state() | run.ids | {"status": "failed", "reason": reason}
             run.folder.write_state(state)
             raise RunError(reason) from error
@@ -130,7 +132,7 @@ class Runner:
         key["device"] = str(compute.device)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # frees the last one before the next is loaded
-            dataset = load(config.data, Path(config.paths.cache))
+            dataset = load(config.data, as_path(config.paths.cache))
             images = DeviceImages(dataset, compute.device)
             self._loaded = (key, _Loaded(dataset, dataset.digest(), images))
         return self._loaded[1]
@@ -208,7 +210,7 @@ def _hand_over(training: Training, run: _Run, state: dict[str, Any]) -> None:
 
 
 def _logs(config: RunConfig, folder: RunFolder) -> Path:
-    return Path(config.paths.logs) / folder.path.name
+    return as_path(config.paths.logs) / folder.path.name
 
 
 def preflight(config: RunConfig) -> None:
@@ -220,7 +222,7 @@ def preflight(config: RunConfig) -> None:
     choose_compute(config)
     check(config.data)
     for folder in (config.paths.results, config.paths.logs):
-        _check_writable(Path(folder))
+        _check_writable(as_path(folder))
 
 
 def _check_writable(folder: Path) -> None:
