@@ -5,6 +5,7 @@ import re
 import traceback
 import types
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
@@ -16,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel
 
 from cifar_exp.config.schema import RunConfig
+from cifar_exp.config.targets import only_allowed, split_allowed
 from cifar_exp.errors import UserError
 
 # Each is a group of levels with names, and the short name of the number they set.
@@ -26,6 +28,24 @@ SHORT_NAMES = {
     "dropout": "model.dropout",
     "epochs": "training.epochs",
 }
+
+
+@contextmanager
+def understood(arguments: Sequence[str]) -> Iterator[list[str]]:
+    """Let Hydra understand a command line while the block runs, and call no code but what is known.
+
+    Args:
+        arguments: the command line without the program.
+
+    Yields:
+        The command line that Hydra takes; see `with_dotted_keys` and `targets`.
+
+    Raises:
+        UserError: an option is unknown or incomplete, or words and numbers are mixed.
+    """
+    arguments, trusted = split_allowed(arguments)
+    with only_allowed(trusted):
+        yield with_dotted_keys(arguments)
 
 
 def with_dotted_keys(arguments: Sequence[str]) -> list[str]:
@@ -48,6 +68,8 @@ def with_dotted_keys(arguments: Sequence[str]) -> list[str]:
     known, unknown = parser.parse_known_intermixed_args(list(arguments))
     if unknown:
         _refuse(f"{unknown[0]}: there is no such option")
+    if known.experimental_rerun is not None:
+        _refuse("--experimental-rerun: expected no pickle, since loading one can run any code")
     modes = [known.run, known.multirun, known.cfg, known.info, known.shell_completion]
     if sum(map(bool, modes)) > 1:
         _refuse("expected one of --run, --multirun, --cfg, --info and --shell-completion")
