@@ -188,5 +188,5 @@ def _csv_row(rank: int, group: Group, record: Record, keys: Sequence[str]) -> di
         "mean_test_accuracy": estimated.mean if estimated else None,
         "interval_half_width": estimated.half_width if estimated and estimated.n > 1 else None,
         "n": estimated.n if estimated else 0,
-        "folder": record.folder.path,
+        "folder": f"../runs/{record.folder.path.name}",  # wherever the results are moved
     }
