@@ -1,7 +1,6 @@
 """Train one run, or with -m a sweep of runs: `python train.py -m lr=0.1,0.01,0.001`."""
 
 import os
-import signal
 import sys
 from collections.abc import Callable
 
@@ -12,7 +11,8 @@ from omegaconf import DictConfig
 
 from cifar_exp.config.command_line import explain, is_mistake, understood
 from cifar_exp.config.load import load_config, trains_a_run
-from cifar_exp.runs.stopping import Interrupted
+from cifar_exp.runs.stopping import TOLD, Interrupted, leave_at_once_when_asked
+from cifar_exp.terminal import keep_output
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -37,7 +37,7 @@ def exit_status(action: Callable[[], object]) -> int:
     try:
         action()
     except (Interrupted, KeyboardInterrupt) as stop:
-        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
+        print(TOLD, file=sys.stderr)
         return getattr(stop, "exit_status", 130)
     except Exception as error:
         if shows_tracebacks or not is_mistake(error):
@@ -54,7 +54,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until training starts, Ctrl-C simply ends it
+    leave_at_once_when_asked()  # until training starts
+    keep_output()
     shows_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then leaves errors to this file
     sys.exit(exit_status(main))

@@ -5,12 +5,14 @@ import sys
 from pathlib import Path
 
 from cifar_exp.errors import UserError
+from cifar_exp.terminal import keep_output
 
 # Each command imports what it needs, so that --help is quick.
 
 
 def main() -> int:
     """Run a command, tell mistakes in a line or two, and return the exit status."""
+    keep_output()
     arguments = _parser().parse_args()
     try:
         status: int = arguments.run(arguments)

@@ -10,11 +10,12 @@ from pydantic import BaseModel
 
 from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import Constant, ImageFolder, MultiStep, RunConfig
+from cifar_exp.files import shortened
 
 # Raise it when the same settings come to mean another computation: every id changes.
 VERSION = 2
 # These say where things go and how they are shown, not what is computed.
-NOT_IN_IDENTITY = {"logger", "paths", "rerun"}
+NOT_IN_IDENTITY = {"logger", "paths", "rerun", "resume"}
 # The settings people study stand first in a name, which may be cut off at its end.
 _NAME_ORDER = (
     "optimizer",
@@ -29,7 +30,7 @@ _NAME_ORDER = (
     "device",
     "deterministic",
 )
-_LONGEST_NAME = 80
+_LONGEST_NAME_BYTES = 80
 _ARTICLE = RunConfig()
 
 
@@ -122,7 +123,8 @@ def run_name(config: RunConfig) -> str:
     """Return what differs from the article in words fit for a folder: `lr=0.1,seed=1`."""
     parts = [f"{key.split('.')[-1]}={_word(value)}" for key, value in differences(config).items()]
     name = ",".join(parts) or "article"
-    return name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME].rpartition(",")[0]
+    cut = shortened(name, _LONGEST_NAME_BYTES)
+    return name if cut == name else cut.rpartition(",")[0] or cut
 
 
 def _word(value: Any) -> str:

@@ -199,6 +199,9 @@ class RunConfig(Section):
     logger: Logger = Logger(tensorboard=True)
     paths: Paths = Paths()
     rerun: bool = Field(False, description="train again what is complete; the old run is set aside")
+    resume: Literal["auto", "fresh"] = Field(
+        "auto", description="fresh: a run that cannot go on starts again; the old one is set aside"
+    )
 
 
 Data = Cifar10 | ImageFolder | Synthetic

@@ -1,11 +1,11 @@
-"""What the figures of a report share: size, colours, text on axes, and how they are saved."""
+"""What the figures of a report share: size, colours, text on axes, and how they become files."""
 
+import io
 import math
 import textwrap
 import warnings
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -18,22 +18,26 @@ SMALL = 9  # pt; all other text has matplotlib's 10
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Save a figure as SVG and as PNG, equal figures as equal bytes.
+def as_files(figure: Figure) -> dict[str, bytes]:
+    """Return a figure as the content of files: equal figures give equal bytes.
 
     Args:
         figure: any.
-        path: without ending; `.svg` and `.png` are appended.
+
+    Returns:
+        The content by the ending of the file's name, ".svg" and ".png".
     """
     # Text as paths: the page looks the same where the font is missing, and nothing overlaps.
     settings: Any = {"svg.fonttype": "path", "svg.hashsalt": "cifar_exp"}
+    svg, png = io.BytesIO(), io.BytesIO()
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         # a name in a script that the font lacks shows as boxes; that is all
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # which would move things a little at each drawing
-        figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None})
-        figure.savefig(path.with_name(f"{path.name}.png"), dpi=150)
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+        figure.savefig(png, format="png", dpi=150)
+    return {".svg": svg.getvalue(), ".png": png.getvalue()}
 
 
 def new_figure(height: float, title: str = "") -> Figure:

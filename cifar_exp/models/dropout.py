@@ -45,10 +45,15 @@ class Dropout(nn.Module):
         self.register_buffer("key", torch.zeros((), dtype=torch.int64), persistent=False)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64), persistent=False)
 
-    def start_epoch(self, key: int) -> None:
-        """Begin the masks of an epoch. Args: key: a seed derived from (seed, epoch)."""
+    def start_epoch(self, key: int, steps: int = 0) -> None:
+        """Begin the masks of an epoch.
+
+        Args:
+            key: a seed derived from (seed, epoch).
+            steps: of the epoch that have been done before.
+        """
         self.key.fill_(key & _LOW_32_BITS)
-        self.step.zero_()
+        self.step.fill_(steps)
 
     def forward(self, features: Tensor) -> Tensor:
         """Apply the mask of the next step. Shape: `(N, F)` to `(N, F)`."""

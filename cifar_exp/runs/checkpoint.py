@@ -8,16 +8,23 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cifar_exp.runs.files import write_atomically, write_json
+from cifar_exp.files import write_atomically, write_json
+from cifar_exp.training.memory import is_out_of_memory
 
-_KEPT = 2
+KEPT = 2  # of a run at a time
 # At most about a twentieth of a run's time goes into checkpoints.
 _TRAINING_PER_SAVING = 20
+# Within an epoch they are for long epochs only.
+_SECONDS_WITHIN_AN_EPOCH = 60
+
+# Of a training loop, and under "run" what run.json says of the run.
+State = dict[str, Any]
 
 
 class Checkpoints:
@@ -33,55 +40,93 @@ class Checkpoints:
         self.folder = folder
         self.run_id = run_id
         self._log = log
+        self._saved_steps = 0
         self._saved_at = 0.0
         self._save_seconds = 0.0
+        self._since = time.monotonic()  # this process began, or saved
 
-    def save_if_due(self, epoch: int, state: dict[str, Any]) -> None:
-        """Save, unless saving has just been done and takes long compared with an epoch.
+    def save_if_due(self, steps: int, state: Callable[[], State], within_epoch: bool) -> None:
+        """Save, unless that has just been done and takes long compared with training.
 
         Args:
-            epoch: that has just ended.
-            state: tensors and plain values.
+            steps: that the run has done.
+            state: returns tensors and plain values.
+            within_epoch: whether the epoch goes on; then a minute must have passed as well.
+        """
+        since = self._since if within_epoch else self._saved_at
+        least = _SECONDS_WITHIN_AN_EPOCH if within_epoch else 0
+        wanted = max(least, _TRAINING_PER_SAVING * self._save_seconds)
+        if time.monotonic() - since >= wanted:
+            self.save(steps, state())
+
+    def save_if_new(self, steps: int, state: Callable[[], State]) -> None:
+        """Save what has been trained since the last time, if anything. Args: see `save_if_due`."""
+        if steps > self._saved_steps:
+            self.save(steps, state())
+
+    def save(self, steps: int, state: State) -> None:
+        """Save in any case. Args: as of `save_if_due`, the state itself.
+
+        Raises:
+            OSError: it cannot be written; those before are as they were.
         """
         started = time.monotonic()
-        if started - self._saved_at < _TRAINING_PER_SAVING * self._save_seconds:
-            return
-        self.save(epoch, state)
-        self._saved_at = time.monotonic()
+        self.folder.mkdir(exist_ok=True)
+        path = self.folder / f"step-{steps:012d}.pt"
+        write_atomically(path, lambda temporary: _write(temporary, state))
+        manifest = {"steps": steps, "run_id": self.run_id, "sha256": _sha256(path)}
+        write_json(_manifest(path), manifest)
+        for old in self._files()[:-KEPT]:
+            _manifest(old).unlink(missing_ok=True)
+            old.unlink()
+        self._saved_steps = steps
+        self._saved_at = self._since = time.monotonic()
         self._save_seconds = self._saved_at - started
 
-    def save(self, epoch: int, state: dict[str, Any]) -> None:
-        """Save in any case. Args: as of `save_if_due`."""
-        self.folder.mkdir(exist_ok=True)
-        path = self.folder / f"epoch-{epoch:06d}.pt"
-        write_atomically(path, lambda temporary: torch.save(state, temporary))
-        manifest = {"epoch": epoch, "run_id": self.run_id, "sha256": _sha256(path)}
-        write_json(path.with_suffix(".json"), manifest)
-        for old in sorted(self.folder.glob("epoch-*.pt"))[:-_KEPT]:
-            old.with_suffix(".json").unlink(missing_ok=True)
-            old.unlink()
+    def load_latest(self) -> State | None:
+        """Return the newest state that is whole; says which ones it passes over.
 
-    def load_latest(self) -> dict[str, Any] | None:
-        """Return the newest state that is whole, or None; says which ones it passes over."""
-        for path in sorted(self.folder.glob("epoch-*.pt"), reverse=True):
-            problem = self._problem(path)
-            if problem is None:
-                # weights_only: a file from elsewhere must not be able to run code
-                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        Returns:
+            None if there are none; a first one that a kill has cut off counts as none.
+
+        Raises:
+            DamagedError: there are some, and none is whole.
+        """
+        files = self._files()
+        for path in reversed(files):
+            state = self._read(path)
+            if isinstance(state, dict):
+                self._saved_steps = int(path.stem.rpartition("-")[2])
                 return state
-            self._log.warning("%s is passed over: %s", path.name, problem)
+            self._log.warning("%s is passed over: %s", path.name, state)
+        if len(files) > 1 or any(_manifest(path).exists() for path in files):
+            raise DamagedError(f"none of its {len(files)} checkpoints can be used")
         return None
 
-    def _problem(self, path: Path) -> str | None:
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*.pt"))
+
+    def _read(self, path: Path) -> State | str:
+        """Return the content, or what is wrong with it."""
+        if not _manifest(path).exists():
+            return "it has no manifest, so it may be incomplete"
         try:
-            manifest = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return "it has no readable manifest, so it may be incomplete"
-        if manifest.get("run_id") != self.run_id:
-            return f"it belongs to run {manifest.get('run_id')}"
-        if manifest.get("sha256") != _sha256(path):
-            return "its content does not match its sha256"
-        return None
+            manifest = json.loads(_manifest(path).read_text(encoding="utf-8"))
+            run_id, sha256 = manifest["run_id"], manifest["sha256"]
+        except (OSError, ValueError, TypeError, KeyError):
+            return "its manifest cannot be read"
+        if run_id != self.run_id:
+            return f"it belongs to run {run_id}"
+        try:
+            if sha256 != _sha256(path):
+                return "its content does not match its sha256"
+            # weights_only: a file from elsewhere must not be able to run code
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # whatever a stranger's file makes of PyTorch
+            if is_out_of_memory(error):
+                raise
+            return f"it cannot be read ({type(error).__name__})"
+        return state if isinstance(state, dict) and "run" in state else "it holds no checkpoint"
 
     def remove(self) -> None:
         """Delete all, once the run is complete and its model saved."""
@@ -90,6 +135,20 @@ class Checkpoints:
         for path in self.folder.iterdir():
             path.unlink()
         self.folder.rmdir()
+
+
+class DamagedError(Exception):
+    """There are checkpoints, and none can be used."""
+
+
+def _write(path: Path, state: State) -> None:
+    # through a file of Python's: PyTorch's own says of a full disk "unexpected pos 576 vs 534"
+    with path.open("wb") as file:
+        torch.save(state, file)
+
+
+def _manifest(path: Path) -> Path:
+    return path.with_suffix(".json")
 
 
 def _sha256(path: Path) -> str:

@@ -4,7 +4,7 @@ import difflib
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from cifar_exp.config.load import from_yaml, to_yaml
 from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
-from cifar_exp.runs.files import write_atomically, write_json
+from cifar_exp.files import remove_temporaries, write_atomically, write_json
 
 # A look at a lock holds it for a moment, which is not to be taken for a run.
 _LOCK_TIMEOUT_SECONDS = 1.0
 ENDED = ("complete", "diverged")  # such a run is not trained again
+_PENDING = {"status": "pending"}
 
 
 class BusyError(UserError):
@@ -56,12 +57,17 @@ class RunFolder:
         return self.path / "train.log"
 
     def read_state(self) -> dict[str, Any]:
-        """Return run.json; of a folder without one, that the run is pending."""
+        """Return run.json; of a folder without one that can be read, that the run is pending."""
         try:
-            state: dict[str, Any] = json.loads((self.path / "run.json").read_text("utf-8"))
+            state = json.loads((self.path / "run.json").read_text("utf-8"))
         except (OSError, ValueError):
-            return {"status": "pending"}
-        return state
+            state = None
+        return state if isinstance(state, dict) and "status" in state else dict(_PENDING)
+
+    @property
+    def has_state(self) -> bool:
+        """Whether there is a run.json that can be read."""
+        return self.read_state() != _PENDING
 
     def write_state(self, state: dict[str, Any]) -> None:
         """Write run.json atomically."""
@@ -69,8 +75,14 @@ class RunFolder:
 
     @property
     def status(self) -> str:
-        """pending, running, interrupted, complete, diverged or failed."""
-        status = str(self.read_state()["status"])
+        """pending, running, interrupted, complete, diverged, failed or damaged.
+
+        A damaged run had ended, but its metrics are not all there any more.
+        """
+        state = self.read_state()
+        status = str(state["status"])
+        if status in ENDED and len(self.read_metrics()) != state.get("epochs"):
+            return "damaged"
         return "interrupted" if status == "running" and not self._is_held() else status
 
     def _is_held(self) -> bool:
@@ -161,6 +173,22 @@ class RunFolder:
             yield
         finally:
             lock.release()
+
+    def fail(self, ids: dict[str, Any], reason: str) -> None:
+        """Keep why the run failed. Args: ids: of the run, where run.json may not have them."""
+        self.write_state(self.read_state() | ids | {"status": "failed", "reason": reason})
+
+    def tidy(self) -> None:
+        """Delete what a kill left behind; for the holder of the lock."""
+        remove_temporaries(self.path)
+        if self.status in ENDED:
+            shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+
+    def tidy_if_free(self) -> None:
+        """Delete what a kill left behind, unless another process is at work here."""
+        if (self.path / "checkpoints").exists() or any(self.path.glob(".*.tmp")):
+            with suppress(BusyError), self.lock():
+                self.tidy()
 
     def set_aside(self) -> None:
         """Keep what the folder holds as .replaced inside it, for a run that is trained again."""

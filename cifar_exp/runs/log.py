@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cifar_exp.config.identity import run_id
@@ -36,7 +36,10 @@ def log_to(path: Path, config: RunConfig) -> Iterator[logging.Logger]:
     Args:
         path: of the file; lines are added at its end.
         config: of the run. Its id names the logger, so that runs that take turns keep their lines
-            apart.
+            apart; values of environment variables that it names are not written.
+
+    Raises:
+        OSError: the file cannot be opened.
     """
 
     class Formatter(logging.Formatter):
@@ -44,7 +47,7 @@ def log_to(path: Path, config: RunConfig) -> Iterator[logging.Logger]:
             return hide(super().format(record), config)
 
     log = _package.getChild(run_id(config))
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _File(path, encoding="utf-8")
     handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     try:
@@ -52,3 +55,15 @@ def log_to(path: Path, config: RunConfig) -> Iterator[logging.Logger]:
     finally:
         log.removeHandler(handler)
         handler.close()
+
+
+class _File(logging.FileHandler):
+    """Leaves it to the run's other files to tell that a disk is full."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Drop the line."""
+
+    def close(self) -> None:
+        """Close the file, if what is left can be written or not."""
+        with suppress(OSError):
+            super().close()

@@ -8,21 +8,14 @@ from cifar_exp.training.events import EpochMetrics, Progress
 
 @dataclass(frozen=True)
 class Check:
-    """To a worker: look whether these runs can be trained here."""
+    """To a worker: look whether these runs can be trained here, so many at once.
 
-    configs: tuple[RunConfig, ...]
-
-
-@dataclass(frozen=True)
-class Checked:
-    """The answer: what is wrong, if anything, and what there is to compute on.
-
-    `gpus` is 0 where the runs take the CPU; `cores` are those PyTorch would use.
+    `runs_per_device` is None for as many as pay, `sweep_size` counts finished runs too.
     """
 
-    problem: str | None
-    gpus: int
-    cores: int
+    configs: tuple[RunConfig, ...]
+    runs_per_device: int | None
+    sweep_size: int
 
 
 @dataclass(frozen=True)
@@ -35,6 +28,14 @@ class Begin:
     gpu: int | None
     threads: int
     runs: int | None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The answer: what is wrong, if anything, and how the machine is to be shared out."""
+
+    problem: str | None
+    parts: tuple[Begin, ...]
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class Ended:
     problem: str | None = None
     busy: bool = False
     interrupted: bool = False
+    disk_full: bool = False
+    out_of_memory: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from safetensors.torch import save
 
 from cifar_exp.data.batches import channel_statistics
 from cifar_exp.data.dataset import Dataset
-from cifar_exp.runs.files import write_atomically, write_json
+from cifar_exp.files import write_atomically, write_json
 from cifar_exp.training.loop import Training
 
 _PICTURED_IMAGES = 40

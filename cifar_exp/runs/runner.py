@@ -3,35 +3,39 @@
 import dataclasses
 import logging
 import shutil
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import torch
 
-from cifar_exp.config.identity import config_id, run_id, run_name
+from cifar_exp.config.identity import run_id, run_name
 from cifar_exp.config.paths import as_path, hide
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import DeviceImages
-from cifar_exp.data.dataset import Dataset, check, load
-from cifar_exp.errors import UserError
-from cifar_exp.runs.checkpoint import Checkpoints
+from cifar_exp.data.dataset import Dataset, load
+from cifar_exp.runs.checkpoint import Checkpoints, State
+from cifar_exp.runs.failures import CannotResumeError, run_error
 from cifar_exp.runs.folder import ENDED, BusyError, RunFolder
 from cifar_exp.runs.log import log_to
 from cifar_exp.runs.outputs import write_outputs
 from cifar_exp.runs.provenance import provenance
+from cifar_exp.runs.resuming import (
+    compute_as_before,
+    ids,
+    last_state,
+    rebuild_state,
+    restore,
+    summary,
+)
 from cifar_exp.runs.stopping import Interrupted
 from cifar_exp.runs.tensorboard import TensorBoard
 from cifar_exp.training.device import Compute, choose_compute
 from cifar_exp.training.events import EpochMetrics, Progress
 from cifar_exp.training.loop import Training
-
-
-class RunError(UserError):
-    """A run ended with an error; its folder has the reason and the traceback."""
 
 
 class Runner:
@@ -70,43 +74,63 @@ class Runner:
             UserError: the folder belongs to another process or holds other settings.
         """
         folder = RunFolder.of(config)
-        with folder.lock():
-            folder.claim(config)
-            status = folder.status
-            if status in ENDED and not config.rerun:
-                return False
-            if status in ENDED:
-                folder.set_aside()
-                folder.claim(config)
-                shutil.rmtree(_logs(config, folder), ignore_errors=True)  # only a mirror
-            with log_to(folder.log_file, config) as log:
-                yield from self._recorded(_Run(config, folder, log, tuple(beginnings)))
+        try:
+            with folder.lock():
+                return (yield from self._claimed(config, folder, beginnings))
+        except OSError as error:  # before it could be recorded
+            raise run_error(error, config, folder) from error
+
+    def _claimed(
+        self, config: RunConfig, folder: RunFolder, beginnings: Sequence[RunConfig]
+    ) -> Generator[Progress | EpochMetrics, None, bool]:
+        folder.claim(config)
+        folder.tidy()
+        rebuild_state(config, folder)
+        if folder.status in ENDED and not config.rerun:
+            return False
+        if folder.status in (*ENDED, "damaged") and config.rerun:
+            _set_aside(config, folder)
+        try:
+            yield from self._recorded(config, folder, beginnings)
+        except CannotResumeError:
+            if config.resume != "fresh":
+                raise
+            _set_aside(config, folder)
+            yield from self._recorded(config, folder, beginnings)
         return True
 
-    def _recorded(self, run: "_Run") -> Iterator[Progress | EpochMetrics]:
+    def _recorded(
+        self, config: RunConfig, folder: RunFolder, beginnings: Sequence[RunConfig]
+    ) -> Iterator[Progress | EpochMetrics]:
         """Train, and keep in run.json how it ended."""
-        try:
-            yield from self._train(run)
-        except Interrupted as interruption:
-            run.log.info("interrupted by %s; the same command goes on", interruption)
-            raise
-        except Exception as error:
-            run.log.exception("the run failed")
-            reason = str(error) if isinstance(error, UserError) else _reason(error, run.folder)
-            reason = hide(reason, run.config)
-            state = run.folder.read_state() | run.ids | {"status": "failed", "reason": reason}
-            run.folder.write_state(state)
-            raise RunError(reason) from error
+        if folder.status == "damaged":
+            raise CannotResumeError(folder, "metrics.jsonl lacks epochs that run.json counts")
+        with log_to(folder.log_file, config) as log:
+            run = _Run(config, folder, log, tuple(beginnings))
+            try:
+                yield from self._train(run)
+                return
+            except Interrupted as interruption:
+                log.info("interrupted by %s; the same command goes on", interruption)
+                raise
+            except Exception as error:
+                log.exception("the run failed")
+                failure = run_error(error, config, folder)
+            with suppress(OSError):  # on a full disk
+                folder.fail(run.ids, hide(str(failure), config))
+            # not from within `except`: the error's traceback would keep the tensors of the run
+            raise failure
 
     def _train(self, run: "_Run") -> Iterator[Progress | EpochMetrics]:
-        before = run.folder.read_state()
-        compute = _as_before(choose_compute(run.config, self._threads), before, run.log)
+        checkpoints = run.checkpoints()
+        saved = last_state(run.folder, checkpoints)
+        before = saved["run"] if saved else run.folder.read_state()
+        compute = compute_as_before(choose_compute(run.config, self._threads), before, run.log)
         if compute.threads:
             torch.set_num_threads(compute.threads)
         loaded = self._data(run.config, compute)
         training = Training(run.config, loaded.images, loaded.dataset.classes, compute)
-        checkpoints = run.checkpoints()
-        _restore(training, checkpoints, run, loaded.sha256)
+        restore(training, saved, run.folder, loaded.sha256, run.log)
         state = run.ids | {
             "status": "running",
             "started": before.get("started", _now()),
@@ -121,7 +145,9 @@ class Runner:
         yield from _epochs(training, run, checkpoints, state)
         write_outputs(run.folder.path, training, loaded.dataset)
         status = "diverged" if training.diverged else "complete"
-        run.folder.write_state(state | {"status": status, "ended": _now()} | _summary(training))
+        run.folder.write_state(
+            state | {"status": status, "ended": _now()} | summary(training.history)
+        )
         checkpoints.remove()
         run.log.info("%s after %d epochs", status, len(training.history))
 
@@ -147,7 +173,7 @@ class _Run:
 
     @property
     def ids(self) -> dict[str, Any]:
-        return _ids(self.config)
+        return ids(self.config)
 
     def checkpoints(self) -> Checkpoints:
         return Checkpoints(self.folder.path / "checkpoints", run_id(self.config), self.log)
@@ -160,24 +186,39 @@ class _Loaded:
     images: DeviceImages
 
 
-def _ids(config: RunConfig) -> dict[str, Any]:
-    return {"run_id": run_id(config), "config_id": config_id(config), "name": run_name(config)}
-
-
 def _epochs(
     training: Training, run: _Run, checkpoints: Checkpoints, state: dict[str, Any]
 ) -> Iterator[Progress | EpochMetrics]:
-    """Drive the loop; keep every epoch's metrics before they are told."""
+    """Drive the loop; keep every epoch's metrics before they are told, and what can be resumed."""
+
+    def everything() -> State:
+        return training.state_dict() | {"run": state}
+
     with _mirror(training, run, handed_over="began_as" in state) as mirror:
         for event in training.run():
+            ends_epoch = isinstance(event, EpochMetrics)
             if isinstance(event, EpochMetrics):
                 run.folder.append_metrics(event.as_json())
                 mirror.write(event)
-                if not training.finished:
-                    checkpoints.save_if_due(event.epoch, training.state_dict())
-                    _hand_over(training, run, state)
                 run.log.info("epoch %d: %s", event.epoch, event.as_json())
-            yield event
+            if not training.finished:
+                checkpoints.save_if_due(training.steps, everything, within_epoch=not ends_epoch)
+                if ends_epoch:
+                    _hand_over(training, run, state)
+            try:
+                yield event
+            except Interrupted:
+                _save_what_is_left(training.steps, everything, checkpoints, run.log)
+                raise
+
+
+def _save_what_is_left(
+    steps: int, state: Callable[[], State], checkpoints: Checkpoints, log: logging.Logger
+) -> None:
+    try:
+        checkpoints.save_if_new(steps, state)
+    except OSError as error:
+        log.warning("what came after the last checkpoint is lost: %s", error)
 
 
 def _mirror(training: Training, run: _Run, handed_over: bool) -> TensorBoard:
@@ -202,80 +243,22 @@ def _hand_over(training: Training, run: _Run, state: dict[str, Any]) -> None:
                 if folder.status != "pending":
                     continue  # has been begun already, and goes on from its own checkpoint
                 checkpoints = Checkpoints(folder.path / "checkpoints", run_id(config), run.log)
-                checkpoints.save(config.training.epochs, training.state_dict())
                 began = {"status": "pending", "began_as": run_id(run.config)}
-                folder.write_state(state | _ids(config) | began)
+                own = state | ids(config) | began
+                checkpoints.save(training.steps, training.state_dict() | {"run": own})
+                folder.write_state(own)
         except BusyError:
             run.log.info("%s trains elsewhere", run_name(config))
 
 
+def _set_aside(config: RunConfig, folder: RunFolder) -> None:
+    folder.set_aside()
+    folder.claim(config)
+    shutil.rmtree(_logs(config, folder), ignore_errors=True)  # only a mirror
+
+
 def _logs(config: RunConfig, folder: RunFolder) -> Path:
     return as_path(config.paths.logs) / folder.path.name
-
-
-def preflight(config: RunConfig) -> None:
-    """Find what would stop a run, before anything is trained.
-
-    Raises:
-        UserError: there is no such device, no data, or a folder cannot be written.
-    """
-    choose_compute(config)
-    check(config.data)
-    for folder in (config.paths.results, config.paths.logs):
-        _check_writable(as_path(folder))
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"{folder}: expected a folder that can be written ({error.strerror}); "
-            "choose others with paths.results=FOLDER and paths.logs=FOLDER"
-        ) from error
-
-
-def _as_before(chosen: Compute, before: dict[str, Any], log: logging.Logger) -> Compute:
-    """Keep the precision and threads a resumed run began with: the bits depend on them."""
-    recorded = before.get("compute")
-    if recorded is None or recorded["device"] != chosen.device.type:
-        if recorded is not None:
-            log.warning("began on %s, goes on on %s", recorded["device"], chosen.device.type)
-        return chosen
-    return Compute(chosen.device, recorded["precision"], recorded["threads"])
-
-
-def _restore(training: Training, checkpoints: Checkpoints, run: _Run, data_sha256: str) -> None:
-    """Go back to the last checkpoint, and let the metrics end where it does."""
-    saved = checkpoints.load_latest()
-    if saved is not None:
-        if run.folder.read_state().get("data_sha256") != data_sha256:
-            raise UserError(
-                f"{run.folder.path}: the data has changed since this run began; "
-                "move the folder away to train anew"
-            )
-        training.load_state_dict(saved)
-        run.log.info("goes on after epoch %d", len(training.history))
-    run.folder.write_metrics([metrics.as_json() for metrics in training.history])
-
-
-def _summary(training: Training) -> dict[str, Any]:
-    history = training.history
-    accuracies = [m.test_accuracy for m in history if m.test_accuracy == m.test_accuracy]
-    return {
-        "epochs": len(history),
-        "test_accuracy": history[-1].as_json()["test_accuracy"],
-        "best_test_accuracy": max(accuracies, default=None),
-        "seconds": sum(metrics.train_seconds + metrics.test_seconds for metrics in history),
-        "peak_memory_bytes": max(metrics.peak_memory_bytes for metrics in history),
-    }
-
-
-def _reason(error: Exception, folder: RunFolder) -> str:
-    first_line = (str(error).strip().splitlines() or ["no message"])[0]
-    return f"{type(error).__name__}: {first_line} (traceback in {folder.log_file})"
 
 
 def _now() -> str:

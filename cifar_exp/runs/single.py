@@ -7,8 +7,9 @@ from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.runs.folder import RunFolder, in_epochs
 from cifar_exp.runs.log import show_warnings
+from cifar_exp.runs.preflight import preflight
 from cifar_exp.runs.progress import RunBar
-from cifar_exp.runs.runner import Runner, preflight
+from cifar_exp.runs.runner import Runner
 from cifar_exp.runs.stopping import Interrupted, StopRequest, stop_request
 from cifar_exp.training.device import choose_compute
 
@@ -16,7 +17,7 @@ from cifar_exp.training.device import choose_compute
 def train_one(config: RunConfig) -> None:
     """Train one run, and say what it takes, how it ended and where everything is."""
     show_warnings(tqdm.write)
-    preflight(config)
+    preflight([config])
     what = f"{config.model.name} on {config.data.name}, {in_epochs(config.training.epochs)}"
     print(f"run {run_name(config)} ({run_id(config)})")
     print(f"{what}, {choose_compute(config)}", flush=True)

@@ -1,11 +1,17 @@
-"""Ctrl-C and SIGTERM: stop at the next step, and at once if asked twice."""
+"""Ctrl-C, SIGTERM, a closed terminal: stop at the next step, and at once if asked twice."""
 
 import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+
+# Windows has no SIGHUP, which says that the terminal was closed.
+STOPPING = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+TOLD = "interrupted: the same command goes on where this one stopped"
 
 
 class Interrupted(Exception):
@@ -27,6 +33,12 @@ class StopRequest:
 
     def __init__(self) -> None:
         self._signal_number: int | None = None
+        self._again = False
+
+    @property
+    def at_once(self) -> bool:
+        """Whether it was asked twice, and nothing more is to be waited for."""
+        return self._again
 
     def __call__(self) -> None:
         """Go on, or stop here.
@@ -43,25 +55,47 @@ class StopRequest:
         Raises:
             Interrupted: it is the second signal.
         """
-        again = self._signal_number is not None
+        self._again = self._signal_number is not None
         self._signal_number = signal_number
-        if again:
+        if self._again:
             raise Interrupted(signal_number)
-        # not print: a handler may come in the middle of another one
-        os.write(2, b"\nstopping at the next step; once more stops at once\n")
+        _tell("\nstopping at the next step; once more stops at once\n")
 
 
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Collect SIGINT and SIGTERM while the block runs, instead of ending at any line of it."""
+    """Collect the signals to stop while the block runs, instead of ending at any line of it."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request  # only the main thread may set handlers
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, request.receive) for number in numbers}
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    for number in _heard():
+        signal.signal(number, request.receive)
     try:
         yield request
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def leave_at_once_when_asked() -> None:
+    """Let the signals to stop end the process in a line, for while there is nothing to save."""
+
+    def leave(signal_number: int, _frame: FrameType | None) -> None:
+        _tell(f"\n{TOLD}\n")
+        os._exit(128 + signal_number)
+
+    for number in _heard():
+        signal.signal(number, leave)
+
+
+def _heard() -> list[int]:
+    """Leave out what `nohup`, or `&` in a script, has told the process not to hear."""
+    return [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def _tell(text: str) -> None:
+    # not print: a handler may come in the middle of another one
+    with suppress(OSError):  # nobody may be there any more
+        os.write(2, text.encode())

@@ -7,13 +7,14 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.runs.folder import BusyError
 from cifar_exp.runs.log import show_warnings
 from cifar_exp.runs.messages import Begin, Check, Checked, Ended, Ready, Stop, Told, Train, Warned
 from cifar_exp.runs.packing import Packing
-from cifar_exp.runs.stopping import Interrupted
+from cifar_exp.runs.sharing import at_once, shared_out
+from cifar_exp.runs.stopping import STOPPING, Interrupted
+from cifar_exp.terminal import keep_output
 from cifar_exp.training.events import EpochMetrics, Progress
 
 if TYPE_CHECKING:  # PyTorch is imported in the worker's process only
@@ -31,8 +32,9 @@ def work(connection: Connection) -> None:
         connection: to the sweep.
     """
     # a signal for all comes to the sweep as well, which then says what to do
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
+    keep_output()
     show_warnings(lambda text: connection.send(Warned(text)))
     worker = _Worker(connection)
     try:
@@ -68,8 +70,8 @@ class _Worker:
 
     def _receive(self) -> None:
         match self._connection.recv():
-            case Check(configs):
-                self._connection.send(_check(configs))
+            case Check() as asked:
+                self._connection.send(_check(asked))
             case Begin() as part:
                 self._begin(part)
             case Train(run, config, beginnings):
@@ -106,12 +108,8 @@ class _Worker:
             event = next(self._runs[run])
         except StopIteration:
             end = Ended(run)
-        except BusyError as error:
-            end = Ended(run, problem=str(error), busy=True)
         except UserError as error:
-            end = Ended(run, problem=str(error))
-        except OSError as error:  # its folder cannot be used
-            end = Ended(run, problem=f"{type(error).__name__}: {error}")
+            end = _end_of(run, error)
         else:
             if isinstance(event, Progress):
                 self._packing.heard(run, event.steps)
@@ -119,6 +117,8 @@ class _Worker:
             return
         del self._runs[run]
         self._packing.ended(run)
+        if end.problem:
+            _free_memory()
         self._tell_end(end)
 
     def _report(self, run: int, event: Progress | EpochMetrics) -> None:
@@ -133,17 +133,44 @@ class _Worker:
             self._connection.send(end)
 
 
-def _check(configs: tuple[RunConfig, ...]) -> Checked:
+def _end_of(run: int, error: UserError) -> Ended:
+    return Ended(
+        run,
+        problem=str(error),
+        busy=isinstance(error, BusyError),
+        disk_full=getattr(error, "disk_full", False),
+        out_of_memory=getattr(error, "out_of_memory", False),
+    )
+
+
+def _free_memory() -> None:
+    """Give the memory of a run that has failed to those that go on, and to other processes."""
+    import gc
+
     import torch
 
-    from cifar_exp.runs.runner import preflight
+    gc.collect()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
+
+
+def _check(asked: Check) -> Checked:
+    import torch
+
+    from cifar_exp.runs.preflight import preflight
     from cifar_exp.training.device import choose_compute
 
-    cores = torch.get_num_threads()
+    configs = asked.configs
     try:
-        for config in configs:
-            preflight(config)
         on_gpu = any(choose_compute(config).on_gpu for config in configs)
+        parts = shared_out(
+            torch.cuda.device_count() if on_gpu else 0,
+            torch.get_num_threads(),
+            asked.runs_per_device,
+            len(configs),
+            asked.sweep_size,
+        )
+        preflight(configs, at_once(parts))
     except UserError as error:
-        return Checked(str(error), 0, cores)
-    return Checked(None, torch.cuda.device_count() if on_gpu else 0, cores)
+        return Checked(str(error), ())
+    return Checked(None, parts)

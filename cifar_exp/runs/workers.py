@@ -1,9 +1,7 @@
 """The worker processes of a sweep, seen from the sweep."""
 
 import multiprocessing
-import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -27,11 +25,12 @@ from cifar_exp.runs.messages import (
     Train,
     Warned,
 )
+from cifar_exp.runs.stopping import STOPPING
 from cifar_exp.runs.worker import work
 
 _SECONDS_TO_END = 10
-# PyTorch, the images of CIFAR-10 and the article's run take 1.8 GB in a worker.
-_WORKER_BYTES = 2 * 2**30
+# So many workers may end one after another, without a run, before the sweep gives up.
+_MOST_IDLE_DEATHS = 3
 # Windows has no fork server: there each worker imports PyTorch itself.
 _START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
@@ -92,9 +91,7 @@ class Workers:
     Args:
         configs: the runs that are to be trained; checked here.
         runs_per_device: how many at once on each GPU, or on the CPU; None for as many as pay.
-        sweep_size: how many runs the sweep has, finished ones too. The cores are shared out for
-            all of them, since bits depend on threads: a run that is trained later, alone, must not
-            have more.
+        sweep_size: how many runs the sweep has, finished ones too.
 
     Raises:
         UserError: some run cannot be trained here.
@@ -106,10 +103,10 @@ class Workers:
         prepare()
         self._context = multiprocessing.get_context(_START_METHOD)
         self._workers: list[Worker] = []
+        self._idle_deaths = 0  # in a row
         first = self._start()
         try:
-            checked = _checked(first, configs)
-            parts = _parts(checked, runs_per_device, len(configs), sweep_size)
+            parts = _checked(first, Check(tuple(configs), runs_per_device, sweep_size))
         except BaseException:
             self._end(at_once=True)
             raise
@@ -132,13 +129,22 @@ class Workers:
         for connection in wait(list(by_connection), timeout_seconds):
             worker = by_connection[connection]
             message = worker.receive()
+            if isinstance(message, Ended):
+                self._idle_deaths = 0
             if isinstance(message, Died):
                 self._workers.remove(worker)
                 worker.end(at_once=True)
             yield worker, message
 
-    def replace(self, dead: Worker) -> None:
-        """Start a new worker with the part of the machine that a dead one had."""
+    def replace(self, dead: Worker, reason: str) -> None:
+        """Start a new worker with the part of the machine that a dead one had.
+
+        Raises:
+            UserError: several have died in a row without a run, so that another would as well.
+        """
+        self._idle_deaths = 0 if dead.runs else self._idle_deaths + 1
+        if self._idle_deaths >= _MOST_IDLE_DEATHS:
+            raise UserError(f"worker processes end before they train: {reason}")
         self._start().begin(dead.part)
 
     def stop(self, signal_number: int) -> None:
@@ -166,24 +172,25 @@ def prepare() -> None:
     if _START_METHOD != "forkserver":
         return
     multiprocessing.set_forkserver_preload(["__main__", "cifar_exp.runs.runner"])
-    with _sigint_ignored():  # the server inherits that; the sweep decides what Ctrl-C means
+    with _signals_ignored():  # the server inherits that; the sweep decides what Ctrl-C means
         forkserver.ensure_running()
 
 
 @contextmanager
-def _sigint_ignored() -> Iterator[None]:
+def _signals_ignored() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
         return
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in STOPPING}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _checked(worker: Worker, configs: Sequence[RunConfig]) -> Checked:
-    worker.send(Check(tuple(configs)))
+def _checked(worker: Worker, asked: Check) -> tuple[Begin, ...]:
+    worker.send(asked)
     answer = worker.receive()
     while isinstance(answer, Warned):
         tqdm.write(answer.text)
@@ -193,31 +200,11 @@ def _checked(worker: Worker, configs: Sequence[RunConfig]) -> Checked:
     assert isinstance(answer, Checked)
     if answer.problem:
         raise UserError(answer.problem)
-    return answer
-
-
-def _parts(
-    machine: Checked, runs_per_device: int | None, runs: int, sweep_size: int
-) -> list[Begin]:
-    """Share the machine out: a GPU each, or the CPU's cores evenly."""
-    if machine.gpus:
-        count = min(machine.gpus, runs)
-        return [Begin(gpu=gpu, threads=1, runs=runs_per_device) for gpu in range(count)]
-    at_once = min(runs_per_device or min(machine.cores, _workers_that_fit()), sweep_size)
-    threads = max(1, machine.cores // at_once)
-    return [Begin(gpu=None, threads=threads, runs=1)] * min(at_once, runs)
-
-
-def _workers_that_fit() -> int:
-    """Return how many workers the memory of this machine holds, at least 1."""
-    try:
-        memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError):  # Windows does not say
-        return sys.maxsize
-    return max(1, memory_bytes // _WORKER_BYTES)
+    return answer.parts
 
 
 def _how_it_ended(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
-        return f"its process was killed by {signal.Signals(-exit_code).name}"
+        hint = ", as the system does when memory is used up" * (exit_code == -signal.SIGKILL)
+        return f"its process was killed by {signal.Signals(-exit_code).name}{hint}"
     return f"its process ended with exit status {exit_code}"

@@ -32,6 +32,7 @@ class Agenda:
     """Hands out the runs of a sweep, the longest first so that the end is not one long run.
 
     A run that equals the first epochs of another waits for it, and then has nothing left to train.
+    A run that is to be repeated alone comes after all others.
 
     Args:
         configs: of all runs, by their numbers.
@@ -56,6 +57,9 @@ class Agenda:
         )
         self._ready = deque(run for run in order if run not in self._longer)
         self._open = set(numbers)
+        self._training: set[int] = set()
+        self._alone: deque[int] = deque()
+        self._repeated: set[int] = set()
 
     @property
     def done(self) -> bool:
@@ -64,10 +68,18 @@ class Agenda:
 
     def next(self) -> Task | None:
         """Return what to train next, if something can begin now."""
-        if not self._ready:
+        run = self._take()
+        if run is None:
             return None
-        run = self._ready.popleft()
+        self._training.add(run)
         return Task(run, tuple(short for short, long in self._longer.items() if long == run))
+
+    def _take(self) -> int | None:
+        if self._training & self._repeated:
+            return None  # it is to be alone
+        if self._ready:
+            return self._ready.popleft()
+        return self._alone.popleft() if self._alone and not self._training else None
 
     def passed(self, run: int, epoch: int) -> None:
         """Take note of an epoch: shorter runs that end with it can be finished."""
@@ -75,12 +87,31 @@ class Agenda:
 
     def ended(self, run: int) -> None:
         """Take note of a run that is over, well or not."""
+        self._training.discard(run)
         self._open.discard(run)
         self._release(run, lambda short: True)
 
     def postpone(self, run: int) -> None:
         """Put a run back at the end: another process is training it."""
-        self._ready.append(run)
+        self._training.discard(run)
+        (self._alone if run in self._repeated else self._ready).append(run)
+
+    def is_alone(self, run: int) -> bool:
+        """Tell whether no other run is training beside this one."""
+        return self._training == {run}
+
+    def repeat_alone(self, run: int) -> bool:
+        """Put a run that failed at the very end, with no other beside it, once.
+
+        Returns:
+            False if it has been repeated before, so that it has failed for good.
+        """
+        if run in self._repeated:
+            return False
+        self._training.discard(run)
+        self._repeated.add(run)
+        self._alone.append(run)
+        return True
 
     def _release(self, long: int, ends: Callable[[int], bool]) -> None:
         for short in [s for s, other in self._longer.items() if other == long and ends(s)]:

@@ -2,7 +2,6 @@
 
 import base64
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from html import escape
@@ -14,10 +13,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from tabulate import tabulate
 
-from cifar_exp.figures.drawing import save_figure
-from cifar_exp.runs.files import write_atomically
+from cifar_exp.figures.drawing import as_files
+from cifar_exp.files import write_atomically
 from cifar_exp.studies.evidence import Verdict
 from cifar_exp.studies.report import Report, read_report
+from cifar_exp.studies.writing import writing
 
 _FIGURES = "figures"
 _SUFFIXES = (".svg", ".png")
@@ -73,14 +73,16 @@ def write_report(sweep: Path) -> Path:
         The path of report.html, which needs no other file.
 
     Raises:
-        UserError: it is not the folder of a sweep, or a run folder is missing.
+        UserError: it is not the folder of a sweep, a run folder is missing, or it cannot be
+            written.
     """
     files = _files(sweep)
-    for path, content in files.items():
-        path.parent.mkdir(exist_ok=True)
-        write_atomically(path, partial(Path.write_bytes, data=content))
-    for path in _left_over(sweep, files):
-        path.unlink()
+    with writing(sweep):
+        for path, content in files.items():
+            path.parent.mkdir(exist_ok=True)
+            write_atomically(path, partial(Path.write_bytes, data=content))
+        for path in _left_over(sweep, files):
+            path.unlink()
     return sweep / "report.html"
 
 
@@ -124,13 +126,11 @@ def _files(sweep: Path) -> dict[Path, bytes]:
 
 def _figures(report: Report) -> dict[str, bytes]:
     pictures = [picture for section in report.sections for picture in section.pictures]
-    figures = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for picture in pictures:
-            save_figure(picture.draw(), Path(folder) / picture.name)
-            for name in (picture.name + suffix for suffix in _SUFFIXES):
-                figures[name] = (Path(folder) / name).read_bytes()
-    return figures
+    return {
+        picture.name + suffix: content
+        for picture in pictures
+        for suffix, content in as_files(picture.draw()).items()
+    }
 
 
 def _left_over(sweep: Path, files: Mapping[Path, bytes]) -> list[Path]:

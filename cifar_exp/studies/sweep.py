@@ -2,9 +2,11 @@
 
 import hashlib
 import shlex
+import signal
 import sys
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tqdm import tqdm
@@ -14,7 +16,7 @@ from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Study
 from cifar_exp.errors import UserError
-from cifar_exp.runs.files import write_json
+from cifar_exp.files import shortened, write_json
 from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.runs.messages import Died, Ended, FromWorker, Ready, Told, Warned
 from cifar_exp.runs.stopping import Interrupted, StopRequest, stop_request
@@ -22,6 +24,7 @@ from cifar_exp.runs.workers import Worker, Workers
 from cifar_exp.studies.agenda import Agenda, expected_cost
 from cifar_exp.studies.screen import Screen
 from cifar_exp.studies.table import as_text, ranked, read_sweep, short_names, varied, write_csv
+from cifar_exp.studies.writing import writing
 from cifar_exp.training.events import EpochMetrics
 
 _POLL_SECONDS = 0.2
@@ -78,12 +81,15 @@ class Sweep:
         self._studies = studies
         self.runs = [(config, RunFolder.of(config)) for config in configs]
         self._statuses = [folder.status for _, folder in self.runs]
+        for (_, folder), status in zip(self.runs, self._statuses, strict=True):
+            if status in ENDED:
+                folder.tidy_if_free()
         ids = sorted(run_id(config) for config in configs)
         self._varied = varied(configs)
         name = name or ",".join(short_names(self._varied)) or "sweep"
         digest = hashlib.sha256(" ".join(ids).encode()).hexdigest()[:10]
         # the same runs are the same sweep, so the same command finds its folder again
-        self.folder = as_path(configs[0].paths.results) / f"{name[:80]}-{digest}"
+        self.folder = as_path(configs[0].paths.results) / f"{shortened(name, 80)}-{digest}"
 
     def run(self, runs_per_device: int | None) -> int:
         """Train what is left; write the table, even when interrupted, and at the end the report.
@@ -101,9 +107,12 @@ class Sweep:
         ]
         try:
             failed = self._train(pending, runs_per_device) if pending else self._announce(pending)
-        finally:
+        except BaseException:
             if self.folder.exists():
-                self._write_table()
+                with suppress(UserError):  # which would hide what happened
+                    self._write_table()
+            raise
+        self._write_table()
         self._write_report()
         return failed
 
@@ -166,12 +175,14 @@ class Sweep:
             for study, ids in self._studies
         ]
         content = {"command": command, "runs": runs, "studies": studies}
-        write_json(self.folder / "sweep.json", content)
+        with writing(self.folder):
+            write_json(self.folder / "sweep.json", content)
 
     def _write_table(self) -> None:
         groups = ranked(read_sweep(self.folder))
+        print(f"\n{as_text(groups)}\n", flush=True)
         write_csv(self.folder / "results.csv", groups)
-        print(f"\n{as_text(groups)}\n\n{self.folder / 'results.csv'}", flush=True)
+        print(self.folder / "results.csv", flush=True)
 
     def _write_report(self) -> None:
         from cifar_exp.studies.render import write_report  # matplotlib takes a second
@@ -201,15 +212,16 @@ class _Shift:
         self._screen.close()
 
     def work(self, stop: StopRequest) -> None:
-        while not self._agenda.done:
-            try:
+        try:
+            while not self._agenda.done:
                 stop()
-            except Interrupted as interruption:
-                self._workers.stop(interruption.signal_number)
-                raise
-            for worker, message in self._workers.messages(_POLL_SECONDS):
-                self._hear(worker, message)
-            self._hand_out()
+                for worker, message in self._workers.messages(_POLL_SECONDS):
+                    self._hear(worker, message)
+                self._hand_out()
+        except (Interrupted, UserError) as end:
+            if not stop.at_once:
+                self._workers.stop(getattr(end, "signal_number", signal.SIGTERM))
+            raise
 
     def _hand_out(self) -> None:
         while self._idle and (task := self._agenda.next()):
@@ -231,19 +243,34 @@ class _Shift:
             case Ended(run, busy=True):
                 self._screen.leave(run)
                 self._agenda.postpone(run)
+            case Ended(run, problem, out_of_memory=True) if not self._agenda.is_alone(run):
+                self._fail(run, str(problem))
+            case Ended(run, problem, disk_full=True):
+                self._end(run, problem)
+                raise UserError(f"{problem}; the other runs have stopped as well")
             case Ended(run, problem):
                 self._end(run, problem)
             case Died(reason, runs):
                 for run in runs:
+                    self._keep_reason(run, reason)
                     self._fail(run, reason)
                 self._idle = deque(other for other in self._idle if other is not worker)
-                self._workers.replace(worker)
+                self._workers.replace(worker, reason)
+
+    def _keep_reason(self, run: int, reason: str) -> None:
+        """A worker has died in a run, and left it as it was."""
+        config, folder = self._sweep.runs[self._pending[run]]
+        with suppress(OSError):
+            folder.fail({"run_id": run_id(config)}, reason)
 
     def _fail(self, run: int, reason: str) -> None:
-        """A worker has died in a run, and left it as it was."""
-        _, folder = self._sweep.runs[self._pending[run]]
-        folder.write_state(folder.read_state() | {"status": "failed", "reason": reason})
-        self._end(run, reason)
+        """Repeat a run alone, since others may be the reason; the second time it has failed."""
+        if not self._agenda.repeat_alone(run):
+            self._end(run, f"{reason}, twice")
+            return
+        config, _ = self._sweep.runs[self._pending[run]]
+        self._screen.leave(run)
+        tqdm.write(f"{self._sweep.label(config)}: {reason}; it is repeated alone after the others")
 
     def _end(self, run: int, problem: str | None) -> None:
         number = self._pending[run]

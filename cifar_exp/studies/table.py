@@ -15,9 +15,10 @@ from tabulate import tabulate
 from cifar_exp.config.identity import config_id, settings
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
-from cifar_exp.runs.files import write_atomically
+from cifar_exp.files import write_atomically
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.studies.statistics import Estimate, estimate
+from cifar_exp.studies.writing import writing
 
 _METRICS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 _RUN = ("best_test_accuracy", "seconds", "peak_memory_bytes", "reason")
@@ -172,7 +173,8 @@ def write_csv(path: Path, groups: Sequence[Group]) -> None:
     writer = csv.DictWriter(text, rows[0].keys())
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(path, lambda file: file.write_text(text.getvalue(), "utf-8", newline=""))
+    with writing(path.parent):
+        write_atomically(path, lambda file: file.write_text(text.getvalue(), "utf-8", newline=""))
 
 
 def _csv_row(rank: int, group: Group, record: Record, keys: Sequence[str]) -> dict[str, Any]:

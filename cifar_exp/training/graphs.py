@@ -32,6 +32,7 @@ class Graphs:
         self._graphs: dict[tuple[str, int], torch.cuda.CUDAGraph] = {}
         # counts on the device, so that a replay finds the next batch without being told
         self._position = torch.zeros((), dtype=torch.int64, device=device)
+        self._next = 0  # the same number, known here
 
     def __call__(self, work: Work, name: str, start: int, size: int) -> None:
         """Replay the captured `work` for the places `start` to `start + size`.
@@ -39,12 +40,13 @@ class Graphs:
         Args:
             work: what `capture` was given.
             name: likewise.
-            start: 0, or where the last call of this epoch ended.
+            start: mostly where the last call ended, which then need not be told.
             size: of the batch; each size has been captured.
         """
-        if start == 0:
-            self._position.zero_()
+        if start != self._next:
+            self._position.fill_(start)
         self._graphs[name, size].replay()
+        self._next = start + size
 
     def capture(self, work: Work, name: str, size: int) -> None:
         """Record `work` for batches of one size; nothing has changed afterwards.

@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,14 +15,11 @@ from cifar_exp.training.device import Clock, Compute, new_stream, on_stream
 from cifar_exp.training.events import EpochMetrics, Progress, has_diverged
 from cifar_exp.training.graphs import Graphs, Launch, Work
 from cifar_exp.training.memory import PeakMemory
+from cifar_exp.training.pace import Pace
 from cifar_exp.training.randomness import derived_seed, generator
 from cifar_exp.training.schedules import lr_factor
 from cifar_exp.training.step import Step
 
-# After so many steps the loop lets its driver show progress, stop, or turn to another run.
-_STEPS_BETWEEN_YIELDS = 10
-# So many of these blocks are handed to a GPU ahead of what it has done: enough to keep it busy.
-_BLOCKS_AHEAD = 3
 _POLL_SECONDS = 1e-4
 
 
@@ -31,7 +27,8 @@ class Training:
     """A run while it trains: the network, the optimizer and what was measured so far.
 
     The epoch to train next is `len(history) + 1`; every random choice is derived from
-    (seed, purpose, epoch). So these three are all there is to save.
+    (seed, purpose, epoch). So these three are all there is to save, and within an epoch its steps
+    and their sums.
 
     Args:
         config: the run's settings.
@@ -58,9 +55,13 @@ class Training:
         self.model = model.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.step = Step(config, self.model, self.batches, compute)
         self.history: list[EpochMetrics] = []
+        self._steps = 0  # done in the epoch that has begun
+        self._seconds = 0.0  # that they took before the run was resumed
         self._captures = graphs and compute.on_gpu
         self._stream = new_stream(compute.device)
         self._clock = Clock(compute.device)
+        self._started = self._clock.mark()
+        self._pace = Pace(self._clock)
 
     @property
     def diverged(self) -> bool:
@@ -80,12 +81,17 @@ class Training:
         """Steps of the whole run."""
         return self.batches.steps_per_epoch * self.config.training.epochs
 
+    @property
+    def steps(self) -> int:
+        """Steps done so far."""
+        return len(self.history) * self.batches.steps_per_epoch + self._steps
+
     def run(self) -> Iterator[Progress | EpochMetrics]:
         """Train what is left, epoch by epoch, and test after each.
 
         Yields:
             Progress every few steps, and the metrics at the end of each epoch. The loop can be
-            left at any yield, and a checkpoint be taken where it yields metrics.
+            left, and a checkpoint be taken, at any yield.
         """
         if self._stream is not None:
             torch.cuda.synchronize(self.compute.device)  # what was loaded is there for all streams
@@ -102,18 +108,19 @@ class Training:
         launch: Launch = self._captured() if self._captures else _at_once
         while not self.finished:
             epoch = len(self.history) + 1
-            started = self._clock.mark()
+            self._started = self._clock.mark()
             self._begin_epoch(epoch)
             yield from self._train(epoch, launch)
             trained = self._clock.mark()
-            self._test(launch)
+            yield from self._test(epoch, launch)
             tested = self._clock.mark()
             while not self._clock.passed(tested):
-                yield self._progress(epoch, self.batches.steps_per_epoch)
+                yield self._progress(epoch)
                 time.sleep(_POLL_SECONDS)
-            seconds = self._clock.seconds(started, trained), self._clock.seconds(trained, tested)
-            metrics = self._metrics(epoch, *seconds)
+            train_seconds = self._seconds + self._clock.seconds(self._started, trained)
+            metrics = self._metrics(epoch, train_seconds, self._clock.seconds(trained, tested))
             self.history.append(metrics)
+            self._steps, self._seconds = 0, 0.0
             yield metrics
 
     def _captured(self) -> Graphs:
@@ -130,7 +137,7 @@ class Training:
 
     def _begin_epoch(self, epoch: int) -> None:
         seed = self.config.seed
-        self.model.dropout.start_epoch(derived_seed(seed, "dropout", epoch))
+        self.model.dropout.start_epoch(derived_seed(seed, "dropout", epoch), self._steps)
         order, augmentation = (
             generator(seed, "order", epoch),
             generator(seed, "augmentation", epoch),
@@ -139,29 +146,33 @@ class Training:
 
     def _train(self, epoch: int, launch: Launch) -> Iterator[Progress]:
         self.model.train()
-        self.step.train_sums.reset()
-        ahead: deque[Any] = deque()
+        if self._steps == 0:
+            self.step.train_sums.reset()
         size, batch_size = self.batches.train_size, self.batches.batch_size
-        for step, start in enumerate(range(0, size, batch_size)):
+        for step in range(self._steps, self.batches.steps_per_epoch):
+            start = step * batch_size
             self.step.update.set_lr(self._lr(epoch, step))
             launch(self.step.train, "train", start, min(batch_size, size - start))
-            if (step + 1) % _STEPS_BETWEEN_YIELDS == 0:
-                yield self._progress(epoch, step + 1)
-                ahead.append(self._clock.mark())
-                while len(ahead) > _BLOCKS_AHEAD and not self._clock.passed(ahead[0]):
-                    yield self._progress(epoch, step + 1)
-                    time.sleep(_POLL_SECONDS)
-                if len(ahead) > _BLOCKS_AHEAD:
-                    ahead.popleft()
+            self._steps = step + 1
+            yield from self._pause(epoch)
         self.step.train_sums.fetch()
 
-    def _test(self, launch: Launch) -> None:
+    def _test(self, epoch: int, launch: Launch) -> Iterator[Progress]:
         self.model.eval()
         self.step.test_sums.reset()
         size, batch_size = self.batches.test_size, self.batches.test_batch_size
         for start in range(0, size, batch_size):
             launch(self.step.test, "test", start, min(batch_size, size - start))
+            yield from self._pause(epoch)
         self.step.test_sums.fetch()
+
+    def _pause(self, epoch: int) -> Iterator[Progress]:
+        if not self._pace.is_due():
+            return
+        yield self._progress(epoch)
+        while self._pace.is_ahead():
+            yield self._progress(epoch)
+            time.sleep(_POLL_SECONDS)
 
     def _metrics(self, epoch: int, train_seconds: float, test_seconds: float) -> EpochMetrics:
         train_loss, train_accuracy = self.step.train_sums.means(self.batches.train_size)
@@ -181,9 +192,8 @@ class Training:
             peak_memory_bytes=self._peak_memory.bytes(),
         )
 
-    def _progress(self, epoch: int, step: int) -> Progress:
-        steps = (epoch - 1) * self.batches.steps_per_epoch + step
-        return Progress(epoch, steps, self.total_steps)
+    def _progress(self, epoch: int) -> Progress:
+        return Progress(epoch, self.steps, self.total_steps)
 
     def _lr(self, epoch: int, step: int) -> float:
         steps = self.batches.steps_per_epoch
@@ -192,11 +202,23 @@ class Training:
         return self.config.optimizer.lr * factor
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that a checkpoint needs, taken at the end of an epoch."""
+        """Return all that a checkpoint needs, taken at a yield of `run`."""
+        seconds = self._seconds
+        if self._steps:
+            with on_stream(self._stream, self.config.deterministic):
+                now = self._clock.mark()
+            if self._stream is not None:
+                self._stream.synchronize()  # until the steps so far are done
+            seconds += self._clock.seconds(self._started, now)
         return {
             "model": self.model.state_dict(),
             "optimizer": self.step.update.state_dict(),
             "history": [metrics.as_json() for metrics in self.history],
+            "epoch": {
+                "steps": self._steps,
+                "sums": self.step.train_sums.sums,
+                "seconds": seconds,
+            },
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -204,6 +226,9 @@ class Training:
         self.model.load_state_dict(state["model"])
         self.step.update.load_state_dict(state["optimizer"])
         self.history = [EpochMetrics.from_json(row) for row in state["history"]]
+        epoch = state["epoch"]
+        self._steps, self._seconds = epoch["steps"], epoch["seconds"]
+        self.step.train_sums.sums.copy_(epoch["sums"])
 
     def logits(self, images: Tensor) -> Tensor:
         """Return what the network makes of normalised images, as it is tested.

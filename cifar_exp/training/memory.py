@@ -1,10 +1,32 @@
-"""Peak memory of a run."""
+"""Memory: the peak of a run, and errors that say there is not enough."""
 
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 import torch
+
+# What PyTorch and oneDNN say on a CPU, in errors that have no class of their own.
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "out of memory",
+    "std::bad_alloc",
+    "Cannot allocate memory",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error, or one that it came of, says that memory was used up."""
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return any(
+        isinstance(one, MemoryError | torch.OutOfMemoryError)
+        or (isinstance(one, RuntimeError) and any(words in str(one) for words in _OUT_OF_MEMORY))
+        for one in chain
+    )
 
 
 class PeakMemory:

@@ -1,10 +1,13 @@
 """Files that are there whole or not at all."""
 
+import errno
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -30,6 +33,29 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write JSON atomically, readable for people."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def shortened(name: str, longest_bytes: int) -> str:
+    """Cut a name of a file or folder, for which file systems count bytes and not letters."""
+    return name.encode()[:longest_bytes].decode(errors="ignore")
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Delete what processes left behind that were killed while they wrote.
+
+    Args:
+        folder: that nobody else writes in now; folders in it count as well, hidden ones do not.
+    """
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+    for inner in folder.iterdir():
+        if inner.is_dir() and not inner.name.startswith("."):
+            remove_temporaries(inner)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Tell whether an error says that a disk, a quota or a limit on files is used up."""
+    return isinstance(error, OSError) and error.errno in _DISK_FULL
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,0 +1,114 @@
+"""What would stop a run or a sweep, found before anything is trained."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryFile
+
+import torch
+
+from cifar_exp.config.paths import as_path
+from cifar_exp.config.schema import Model, RunConfig, Sgd
+from cifar_exp.data.dataset import check
+from cifar_exp.errors import UserError
+from cifar_exp.models.vgg import build_model
+from cifar_exp.runs.checkpoint import KEPT
+from cifar_exp.runs.folder import RunFolder
+from cifar_exp.training.device import choose_compute
+
+# Measured, rounded up: the two pictures and the log; an epoch in metrics, log and event file.
+_RUN_BYTES = 500_000
+_EPOCH_BYTES = 2_000
+_EVENTS_BYTES = 500  # of an epoch, in the event file
+_BYTES_PER_NUMBER = 4
+
+
+def preflight(configs: Sequence[RunConfig], at_once: int = 1) -> None:
+    """Find what would stop one of the runs.
+
+    Args:
+        configs: of the runs that are to be trained.
+        at_once: how many of them train at the same time.
+
+    Raises:
+        UserError: there is no such device, no data, a folder cannot be written, or a disk has not
+            the space that all of them will need.
+    """
+    for config in configs:
+        choose_compute(config)
+        check(config.data)
+        for folder in (config.paths.results, config.paths.logs):
+            _check_writable(as_path(folder))
+    if configs:
+        _check_space(configs, at_once)
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{folder}: expected a folder that can be written ({error.strerror}); "
+            "choose others with paths.results=FOLDER and paths.logs=FOLDER"
+        ) from error
+
+
+def _check_space(configs: Sequence[RunConfig], at_once: int) -> None:
+    results, logs = as_path(configs[0].paths.results), as_path(configs[0].paths.logs)
+    needed = {results: needed_bytes(configs, at_once)}
+    if any(config.logger.tensorboard for config in configs):
+        events = sum(config.training.epochs for config in configs) * _EVENTS_BYTES
+        disk = results if os.stat(results).st_dev == os.stat(logs).st_dev else logs
+        needed[disk] = needed.get(disk, 0) + events
+    for folder, wanted in needed.items():
+        free = shutil.disk_usage(folder).free
+        if wanted > free:
+            raise UserError(
+                f"{folder}: {len(configs)} runs need about {_in_words(wanted)} there, and "
+                f"{_in_words(free)} are free; make room, or choose another disk with "
+                "paths.results=FOLDER and paths.logs=FOLDER"
+            )
+
+
+def needed_bytes(configs: Sequence[RunConfig], at_once: int) -> int:
+    """Return how much runs will write into their folders, beyond what is there already.
+
+    Args:
+        configs: of the runs.
+        at_once: how many keep checkpoints at the same time.
+    """
+    after = sum(
+        _numbers(config.model) * _BYTES_PER_NUMBER
+        + _RUN_BYTES
+        + config.training.epochs * _EPOCH_BYTES
+        for config in configs
+    )
+    # those that are kept, and one that is being written
+    during = sorted((_checkpoint_bytes(config) * (KEPT + 1) for config in configs), reverse=True)
+    there = sum(map(_checkpoints_there, configs))
+    return max(0, after + sum(during[:at_once]) - there)
+
+
+def _checkpoint_bytes(config: RunConfig) -> int:
+    moments = 1 if isinstance(config.optimizer, Sgd) else 2
+    return _numbers(config.model) * (1 + moments) * _BYTES_PER_NUMBER
+
+
+@cache
+def _numbers(model: Model) -> int:
+    with torch.device("meta"):  # counts without memory
+        network = build_model(model, classes=10, seed=0)
+    return sum(tensor.numel() for tensor in network.state_dict().values())
+
+
+def _checkpoints_there(config: RunConfig) -> int:
+    files = (RunFolder.of(config).path / "checkpoints").glob("*.pt")
+    return sum(path.stat().st_size for path in files)
+
+
+def _in_words(number: int) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"

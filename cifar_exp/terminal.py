@@ -1,0 +1,55 @@
+"""Standard output and error, which may be closed, or a pipe or terminal that goes away.
+
+What a command computes is on disk; that nobody reads along any more must not end it.
+"""
+
+import os
+import sys
+from contextlib import suppress
+from typing import Any, TextIO, cast
+
+
+def keep_output() -> None:
+    """Let output that cannot be written be dropped, from now on; for the start of a program."""
+    for number in (0, 1, 2):  # else the next file that is opened would take the place
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout, sys.stderr = _kept(sys.stdout), _kept(sys.stderr)
+
+
+def _kept(stream: TextIO | None) -> TextIO:
+    if stream is None:
+        return open(os.devnull, "w", encoding="utf-8")
+    with suppress(AttributeError):  # of a test's stream
+        stream.reconfigure(errors="replace")  # type: ignore[attr-defined]
+    return cast(TextIO, _Kept(stream))
+
+
+class _Kept:
+    """A stream that writes to nowhere once it cannot be written."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            self._drop()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            self._drop()
+
+    def _drop(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())  # where the stream's buffer goes as well
+        os.close(nowhere)

@@ -1,0 +1,42 @@
+"""When the loop lets its driver act, and how far it runs ahead of a GPU."""
+
+import time
+from collections import deque
+
+from cifar_exp.training.device import Clock, Mark
+
+# After so many steps, or so long, the driver may show progress, stop, or turn to another run.
+_STEPS_BETWEEN_PAUSES = 10
+_SECONDS_BETWEEN_PAUSES = 0.1
+# So many of these blocks are handed to a GPU ahead of what it has done: enough to keep it busy.
+_BLOCKS_AHEAD = 3
+
+
+class Pace:
+    """Divides the steps of a run into blocks, with a pause after each.
+
+    Args:
+        clock: of the run's device.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._ahead: deque[Mark] = deque()
+        self._steps = 0
+        self._paused = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Take note of a step; tell whether a pause is due after it."""
+        self._steps += 1
+        now = time.monotonic()
+        if self._steps < _STEPS_BETWEEN_PAUSES and now - self._paused < _SECONDS_BETWEEN_PAUSES:
+            return False
+        self._steps, self._paused = 0, now
+        self._ahead.append(self._clock.mark())
+        return True
+
+    def is_ahead(self) -> bool:
+        """Tell whether the device has enough to do, so that the pause must go on."""
+        while self._ahead and self._clock.passed(self._ahead[0]):
+            self._ahead.popleft()
+        return len(self._ahead) > _BLOCKS_AHEAD
