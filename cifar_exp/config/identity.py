@@ -2,13 +2,13 @@
 
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import Constant, ImageFolder, MultiStep, RunConfig
 from cifar_exp.files import shortened
 
@@ -39,7 +39,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
     content = config.model_dump(mode="json", exclude=NOT_IN_IDENTITY)
     if isinstance(config.data, ImageFolder):
         if "${" not in config.data.root:  # else the same run wherever the variable leads
-            content["data"]["root"] = str(as_path(config.data.root).resolve())
+            # of functions that never fail, since the settings may come from another machine
+            content["data"]["root"] = os.path.realpath(os.path.expanduser(config.data.root))
     else:
         content["data"].pop("root", None)
     return content

@@ -16,6 +16,7 @@ from cifar_exp.errors import UserError
 _Task = TypeVar("_Task")
 # What is free text keeps the environment variables in it; see `paths`.
 FREE_TEXT = ("data.root", "paths.results", "paths.logs", "paths.cache")
+_LONGEST_FILE = 100_000  # characters of a config.yaml, which has about 1,000
 _SHOWN_ERRORS = 2
 _SHOWN_CHARACTERS = 100
 _SECTIONS_OF_SEVERAL_KINDS = ("data", "optimizer", "scheduler")
@@ -109,15 +110,26 @@ def from_yaml(text: str) -> RunConfig:
     Raises:
         ValueError: it is not YAML, or not a configuration.
     """
+    if len(text) > _LONGEST_FILE:
+        raise ValueError(f"expected at most {_LONGEST_FILE} characters")
     try:
-        return _checked(yaml.safe_load(text))
-    except yaml.YAMLError as error:
+        return _checked(yaml.load(text, _WithoutAliases))
+    except (yaml.YAMLError, RecursionError, TypeError) as error:
         raise ValueError(str(error)) from error
+
+
+class _WithoutAliases(yaml.SafeLoader):
+    """Refuses what `to_yaml` never writes: with aliases, ten lines can become gigabytes."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("expected no aliases")
+        return super().compose_node(parent, index)
 
 
 def _checked(content: Any) -> RunConfig:
     # JSON mode is strict about types but takes a list where the schema has a tuple
-    return RunConfig.model_validate_json(json.dumps(content))
+    return RunConfig.model_validate_json(json.dumps(content, default=str))
 
 
 def in_lines(error: ValidationError, prefix: str = "", typed: Any = None) -> str:

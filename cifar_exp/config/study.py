@@ -69,7 +69,7 @@ class Claim(Section):
 class Study(Section):
     """A sweep over the levels of one setting or several, with some seeds, and what it is for."""
 
-    name: str = Field(pattern=r"^[\w-]+$", description="of the file in conf/study/")
+    name: str = Field(pattern=r"^[\w-]+$", max_length=80, description="of the file in conf/study/")
     title: str
     question: str
     vary: dict[str, tuple[Value, ...]] = Field(min_length=1, description="the levels of each key")

@@ -60,7 +60,7 @@ class RunFolder:
         """Return run.json; of a folder without one that can be read, that the run is pending."""
         try:
             state = json.loads((self.path / "run.json").read_text("utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             state = None
         return state if isinstance(state, dict) and "status" in state else dict(_PENDING)
 
@@ -101,12 +101,12 @@ class RunFolder:
         rows = []
         try:
             lines = self.metrics_file.read_text("utf-8").splitlines()
-        except OSError:
+        except (OSError, ValueError):
             return []
         for line in lines:
             try:
                 rows.append(json.loads(line))
-            except ValueError:
+            except (ValueError, RecursionError):
                 break
         return rows
 
