@@ -152,6 +152,8 @@ def in_lines(error: ValidationError, prefix: str = "", typed: Any = None) -> str
 
 
 def _in_one_line(problem: Any, typed: Any) -> str:
+    if problem["type"] == "json_invalid":
+        return "expected settings in UTF-8, and not nested so deeply"
     if not problem["loc"]:  # of several settings together
         return str(problem["msg"]).removeprefix("Value error, ")
     section, *rest = problem["loc"]
@@ -167,6 +169,8 @@ def _in_one_line(problem: Any, typed: Any) -> str:
         case "union_tag_invalid":
             given = _at(typed, (section, "name")) if typed else problem["ctx"]["tag"]
             return f"{key}.name: expected one of {problem['ctx']['expected_tags']}, got '{given}'"
+        case "union_tag_not_found":
+            return f"{key}.name: a value is needed, such as {key}=OPTION"
     message = problem["msg"].removeprefix("Value error, ")
     for pydantic, ours in _WORDS:
         message = message.replace(pydantic, ours)

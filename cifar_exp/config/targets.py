@@ -6,8 +6,9 @@ anything that is installed: `torch.optim.sgd.torch.load` passes every test of a 
 
 import argparse
 import copy
+import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from typing import Any, NoReturn
 
@@ -73,8 +74,8 @@ def _typed_names(argument: str) -> Iterator[str]:
         return
     try:
         override = OverridesParser.create().parse_override(argument)
-    except HydraException:
-        return  # Hydra parses it again and tells what is wrong
+    except Exception:  # Hydra parses it again and tells what is wrong
+        return
     value: Any = override._value
     for choice in value.list if isinstance(value, ChoiceSweep) else [value]:
         plain = Override._convert_value(choice)
@@ -156,8 +157,16 @@ def _told_by_hydra() -> Iterator[None]:
     except (HydraException, UserError):
         raise
     except Exception as error:
-        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        raise ConfigCompositionException(f"{kind}{error}") from error
+        raise ConfigCompositionException(in_words(error)) from error
+
+
+def in_words(error: Exception) -> str:
+    """Say in one or two lines what a library has raised."""
+    text = "\n".join(str(error).strip().splitlines()[:2])
+    if isinstance(error, HydraException | ValueError) and text:
+        return text
+    text = text or str(traceback.extract_tb(error.__traceback__)[-1].line)
+    return f"Hydra fails with {type(error).__name__}: {text}"
 
 
 def _registered() -> Iterator[str]:
@@ -180,9 +189,13 @@ def _check(config: DictConfig, allowed: Collection[str]) -> None:
             "into files;\nuse hydra.job.env_set.NAME='${oc.env:NAME}'"
         )
     typed: Any = OmegaConf.to_container(config)
+    looked_at = [*_found(typed, {"_target_"}), *(typed["hydra"][name] for name in _CALLED)]
+    # ${oc.create:...} can make whole nodes; and Hydra would tell a variable's value in its errors
+    resolves = "${" in str(looked_at) or names_variables(typed)
     try:
-        with _as_in_a_run(config) as running:
-            named = [*_anywhere(running, typed), *_called_by_hydra(running, typed)]
+        with _as_in_a_run(config) if resolves else nullcontext(config) as running:
+            hydra: Any = OmegaConf.to_container(running.hydra, resolve=resolves)
+            named = [*_anywhere(running, typed), *_called_by_hydra(hydra)]
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key}: {reason_of(error, typed)}") from error
     for key, name in named:
@@ -202,12 +215,8 @@ def _anywhere(config: DictConfig, typed: Any) -> Iterator[tuple[str, Any]]:
         yield f"hydra.job.env_set.{name}", name
 
 
-def _called_by_hydra(config: DictConfig, typed: Any) -> Iterator[tuple[str, Any]]:
+def _called_by_hydra(hydra: Any) -> Iterator[tuple[str, Any]]:
     """Yield the keys and names of what Hydra calls by itself."""
-    hydra = typed["hydra"]
-    # ${oc.create:...} can make whole nodes; and Hydra would tell a variable's value in its errors
-    if "${" in str([hydra[name] for name in _CALLED]) or names_variables(typed):
-        hydra = OmegaConf.to_container(config.hydra, resolve=True)
     for section in _CALLED:
         yield from _found(hydra[section], {"_target_"}, f"hydra.{section}")
     for section in _LOGGING:
