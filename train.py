@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from cifar_exp.config.command_line import explain, is_mistake, with_dotted_keys
+from cifar_exp.config.command_line import explain, is_mistake, understood
 from cifar_exp.config.load import load_config, trains_a_run
 from cifar_exp.runs.stopping import TOLD, Interrupted, leave_at_once_when_asked
 from cifar_exp.terminal import keep_output
@@ -49,8 +49,8 @@ def exit_status(action: Callable[[], object]) -> int:
 
 def main() -> None:
     """Hand the command line to Hydra."""
-    sys.argv[1:] = with_dotted_keys(sys.argv[1:])
-    run()
+    with understood(sys.argv[1:]) as sys.argv[1:]:
+        run()
 
 
 if __name__ == "__main__":

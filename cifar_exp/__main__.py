@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from cifar_exp.errors import UserError
-from cifar_exp.terminal import keep_output
+from cifar_exp.terminal import keep_output, printable
 
 # Each command imports what it needs, so that --help is quick.
 
@@ -17,7 +17,7 @@ def main() -> int:
     try:
         status: int = arguments.run(arguments)
     except UserError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return 1
     return status
 
@@ -77,7 +77,7 @@ def _table(arguments: argparse.Namespace) -> int:
     from cifar_exp.studies.table import as_text, ranked, read_sweep, write_csv
 
     groups = ranked(read_sweep(arguments.sweep))
-    print(as_text(groups, arguments.format))
+    print(printable(as_text(groups, arguments.format)))
     write_csv(arguments.sweep / "results.csv", groups)
     return 0
 
@@ -97,7 +97,7 @@ def _report(arguments: argparse.Namespace) -> int:
 def _compare(arguments: argparse.Namespace) -> int:
     from cifar_exp.studies.compare import compare
 
-    print(compare(arguments.runs))
+    print(printable(compare(arguments.runs)))
     return 0
 
 

@@ -4,9 +4,15 @@ What a command computes is on disk; that nobody reads along any more must not en
 """
 
 import os
+import re
 import sys
 from contextlib import suppress
 from typing import Any, TextIO, cast
+
+
+def printable(text: str) -> str:
+    """Return text without what commands a terminal, which names from elsewhere may hold."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
 
 
 def keep_output() -> None:

@@ -5,18 +5,22 @@ import re
 import traceback
 import types
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from math import inf, isfinite, prod
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, OverrideType
+from hydra.core.override_parser.types import ChoiceSweep, Override, OverrideType, RangeSweep
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel
 
 from cifar_exp.config.schema import RunConfig
+from cifar_exp.config.targets import in_words, only_allowed, split_allowed
 from cifar_exp.errors import UserError
+from cifar_exp.terminal import printable
 
 # Each is a group of levels with names, and the short name of the number they set.
 SHORT_NAMES = {
@@ -26,6 +30,27 @@ SHORT_NAMES = {
     "dropout": "model.dropout",
     "epochs": "training.epochs",
 }
+_MOST_RUNS = 10_000  # of a sweep
+_LONGEST_LINE = 500  # characters of a message
+_LONGEST_MISSPELT = 100
+
+
+@contextmanager
+def understood(arguments: Sequence[str]) -> Iterator[list[str]]:
+    """Let Hydra understand a command line while the block runs, and call no code but what is known.
+
+    Args:
+        arguments: the command line without the program.
+
+    Yields:
+        The command line that Hydra takes; see `with_dotted_keys` and `targets`.
+
+    Raises:
+        UserError: an option is unknown or incomplete, or words and numbers are mixed.
+    """
+    arguments, trusted = split_allowed(arguments)
+    with only_allowed(trusted):
+        yield with_dotted_keys(arguments)
 
 
 def with_dotted_keys(arguments: Sequence[str]) -> list[str]:
@@ -48,10 +73,15 @@ def with_dotted_keys(arguments: Sequence[str]) -> list[str]:
     known, unknown = parser.parse_known_intermixed_args(list(arguments))
     if unknown:
         _refuse(f"{unknown[0]}: there is no such option")
+    if known.experimental_rerun is not None:
+        _refuse("--experimental-rerun: expected no pickle, since loading one can run any code")
     modes = [known.run, known.multirun, known.cfg, known.info, known.shell_completion]
     if sum(map(bool, modes)) > 1:
         _refuse("expected one of --run, --multirun, --cfg, --info and --shell-completion")
+    _refuse_too_many_runs(known.overrides)
     options = [argument for argument in arguments if argument not in known.overrides]
+    if options and options[-1] in ("--info", "-i"):
+        options.append("all")  # else Hydra takes the first override for what it shall tell
     if any(override.startswith("study=") for override in known.overrides):
         if known.run:
             _refuse("study: expected no --run, since a study is a sweep")
@@ -63,14 +93,35 @@ def _refuse(message: str) -> NoReturn:
     raise UserError(f"{message}; `python train.py --hydra-help` lists the options")
 
 
+def _refuse_too_many_runs(overrides: Sequence[str]) -> None:
+    """Refuse `seed=range(0,1e12)`, of which Hydra would make a list."""
+    parsed = [_parsed(text) for text in overrides if "," in text]
+    runs = prod(_length(override) for override in parsed if override)
+    if runs > _MOST_RUNS:
+        count = f"{runs:,.0f}" if isfinite(runs) else "endlessly many"
+        raise UserError(f"the sweep has {count} runs: expected at most {_MOST_RUNS:,}")
+
+
+def _length(override: Override) -> float:
+    sweep = override._value
+    if isinstance(sweep, RangeSweep):
+        start, stop, step = (float(x or 0) for x in (sweep.start, sweep.stop, sweep.step))
+        return max(0.0, (stop - start) / step) if step else inf
+    return len(sweep.list) if isinstance(sweep, ChoiceSweep) else 1
+
+
+def _parsed(argument: str) -> Override | None:
+    try:
+        return OverridesParser.create().parse_override(argument)
+    except Exception:  # Hydra parses it again and tells what is wrong
+        return None
+
+
 def _with_dotted_key(argument: str) -> str:
     name, equals, value = argument.partition("=")
-    if name not in SHORT_NAMES or not equals:
+    override = _parsed(argument) if name in SHORT_NAMES and equals else None
+    if override is None:
         return argument
-    try:
-        override = OverridesParser.create().parse_override(argument)
-    except HydraException:
-        return argument  # Hydra parses it again and tells what is wrong
     numbers = [not _is_word(value) for value in _values(override)]
     if override.type is not OverrideType.CHANGE or not any(numbers):
         return argument
@@ -105,6 +156,11 @@ def is_mistake(error: Exception) -> bool:
 
 def explain(error: Exception) -> str:
     """Say in one or two lines what is wrong with a command that was refused."""
+    lines = printable(_explained(error)).splitlines()
+    return "\n".join(line[:_LONGEST_LINE] + "..." * (len(line) > _LONGEST_LINE) for line in lines)
+
+
+def _explained(error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OverrideParseException):
@@ -118,11 +174,11 @@ def explain(error: Exception) -> str:
         return f"{ambiguous[1]}: several values are a sweep; say so with -m"
     if key := _refused_key(error):
         return _explain_key(key)
-    return "\n".join(str(error).strip().splitlines()[:2])
+    return in_words(error)
 
 
 def _explain_key(key: str) -> str:
-    if key in known_keys():
+    if key in known_keys() and "." in key:
         section = key.partition(".")[0]
         return f"{key}: the chosen {section} has no such setting; choose another with {section}=..."
     hint = _nearest(key, known_keys()) or "; `python train.py --cfg job` lists them"
@@ -131,6 +187,8 @@ def _explain_key(key: str) -> str:
 
 def _explain_option(error: MissingConfigException) -> str:
     group, _, option = str(error.missing_cfg_file).rpartition("/")
+    if not group:
+        return f"{option}.yaml: there is no such file in the folders of configurations"
     options = sorted(error.options or [])
     expected = ", ".join(options) or "no option"
     number = "a number or " if group in SHORT_NAMES else ""
@@ -148,6 +206,8 @@ def _refused_key(error: Exception) -> str | None:
 
 def _nearest(word: str, candidates: Iterable[str]) -> str:
     """Return "; did you mean ...?" or nothing. The last part of a dotted key is tried as well."""
+    if len(word) > _LONGEST_MISSPELT:
+        return ""  # to compare it would take seconds
     names = list(candidates)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     last = {name.split(".")[-1]: name for name in names}

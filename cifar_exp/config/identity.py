@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,9 @@ def identity(config: RunConfig) -> dict[str, Any]:
     """Return all settings that decide what a run computes, as plain JSON values."""
     content = config.model_dump(mode="json", exclude=NOT_IN_IDENTITY)
     if isinstance(config.data, ImageFolder):
-        content["data"]["root"] = str(Path(config.data.root).expanduser().resolve())
+        if "${" not in config.data.root:  # else the same run wherever the variable leads
+            # of functions that never fail, since the settings may come from another machine
+            content["data"]["root"] = os.path.realpath(os.path.expanduser(config.data.root))
     else:
         content["data"].pop("root", None)
     return content

@@ -1,6 +1,7 @@
 """From Hydra's composed YAML to the typed, checked `RunConfig`."""
 
 import json
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import yaml
@@ -8,11 +9,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import ValidationError
 
+from cifar_exp.config.paths import expressions_kept, names_variables, reason_of
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 
 _Task = TypeVar("_Task")
+# What is free text keeps the environment variables in it; see `paths`.
+FREE_TEXT = ("data.root", "paths.results", "paths.logs", "paths.cache")
+_LONGEST_FILE = 100_000  # characters of a config.yaml, which has about 1,000
 _SHOWN_ERRORS = 2
+_SHOWN_CHARACTERS = 100
 _SECTIONS_OF_SEVERAL_KINDS = ("data", "optimizer", "scheduler")
 _WORDS = (
     ("Input should be ", "expected "),
@@ -42,20 +48,55 @@ def load_config(composed: DictConfig) -> RunConfig:
     Raises:
         UserError: a key is unknown, or a value has the wrong type or is out of range.
     """
+    content = resolved(composed)
+    content.pop("study", None)  # says which runs there are, and nothing about one of them
+    typed: Any = OmegaConf.to_container(composed)
+    typed = typed if names_variables(typed) else None
+    if typed:
+        _keep_expressions(content, composed)
     try:
-        content: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-        content.pop("study", None)  # says which runs there are, and nothing about one of them
         return _checked(content)
+    except ValidationError as error:
+        raise UserError(in_lines(error, typed=typed)) from error
+
+
+def resolved(composed: DictConfig) -> Any:
+    """Return the values that a composed configuration comes to.
+
+    Raises:
+        UserError: there is none for a key. The message tells no value of an environment variable.
+    """
+    try:
+        return OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         key = error.full_key
         raise UserError(f"{key}: a value is needed, such as {key}=VALUE") from error
     except OmegaConfBaseException as error:
-        message = str(error).splitlines()[0]
-        raise UserError(
-            f"{error.full_key}: {message}; give it as {error.full_key}=VALUE"
-        ) from error
-    except ValidationError as error:
-        raise UserError(in_lines(error)) from error
+        reason = reason_of(error, OmegaConf.to_container(composed))
+        raise UserError(f"{error.full_key}: {reason}") from error
+
+
+def _keep_expressions(content: Any, composed: DictConfig) -> None:
+    """Put free text into the content as it was typed."""
+    for key in FREE_TEXT:
+        section, name = key.split(".")
+        if not isinstance(_at(content, (section, name)), str):
+            continue
+        try:
+            with expressions_kept():
+                content[section][name] = OmegaConf.select(composed, key)
+        except OmegaConfBaseException as error:
+            raise UserError(f"{key}: expected ${{oc.env:NAME}} in the text itself") from error
+
+
+def _at(content: Any, path: Sequence[Any]) -> Any:
+    """Return what stands there, or above it where an interpolation stands for all of it."""
+    for part in path:
+        try:
+            content = content[part if isinstance(content, dict) else int(part)]
+        except (LookupError, ValueError, TypeError):
+            break
+    return content
 
 
 def to_yaml(config: RunConfig) -> str:
@@ -69,22 +110,40 @@ def from_yaml(text: str) -> RunConfig:
     Raises:
         ValueError: it is not YAML, or not a configuration.
     """
+    if len(text) > _LONGEST_FILE:
+        raise ValueError(f"expected at most {_LONGEST_FILE} characters")
     try:
-        return _checked(yaml.safe_load(text))
-    except yaml.YAMLError as error:
+        return _checked(yaml.load(text, _WithoutAliases))
+    except (yaml.YAMLError, RecursionError, TypeError) as error:
         raise ValueError(str(error)) from error
+
+
+class _WithoutAliases(yaml.SafeLoader):
+    """Refuses what `to_yaml` never writes: with aliases, ten lines can become gigabytes."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("expected no aliases")
+        return super().compose_node(parent, index)
 
 
 def _checked(content: Any) -> RunConfig:
     # JSON mode is strict about types but takes a list where the schema has a tuple
-    return RunConfig.model_validate_json(json.dumps(content))
+    return RunConfig.model_validate_json(json.dumps(content, default=str))
 
 
-def in_lines(error: ValidationError, prefix: str = "") -> str:
-    """Say in one or two lines what was refused. Args: prefix: of all keys."""
+def in_lines(error: ValidationError, prefix: str = "", typed: Any = None) -> str:
+    """Say in one or two lines what was refused.
+
+    Args:
+        error: what was found wrong.
+        prefix: of all keys.
+        typed: the configuration with its interpolations, which are told and not their values
+            where there are environment variables.
+    """
     problems = error.errors(include_url=False)
     lines = [
-        (prefix if problem["loc"] else prefix.replace(".", ": ")) + _in_one_line(problem)
+        (prefix if problem["loc"] else prefix.replace(".", ": ")) + _in_one_line(problem, typed)
         for problem in problems[:_SHOWN_ERRORS]
     ]
     if len(problems) > _SHOWN_ERRORS:
@@ -92,7 +151,9 @@ def in_lines(error: ValidationError, prefix: str = "") -> str:
     return "\n".join(lines)
 
 
-def _in_one_line(problem: Any) -> str:
+def _in_one_line(problem: Any, typed: Any) -> str:
+    if problem["type"] == "json_invalid":
+        return "expected settings in UTF-8, and not nested so deeply"
     if not problem["loc"]:  # of several settings together
         return str(problem["msg"]).removeprefix("Value error, ")
     section, *rest = problem["loc"]
@@ -106,9 +167,14 @@ def _in_one_line(problem: Any) -> str:
             hint = "; its file lacks the first line `# @package _global_`" * (key == "experiment")
             return f"{key}: there is no such setting{hint}"
         case "union_tag_invalid":
-            expected, given = problem["ctx"]["expected_tags"], problem["ctx"]["tag"]
-            return f"{key}.name: expected one of {expected}, got '{given}'"
+            given = _at(typed, (section, "name")) if typed else problem["ctx"]["tag"]
+            return f"{key}.name: expected one of {problem['ctx']['expected_tags']}, got '{given}'"
+        case "union_tag_not_found":
+            return f"{key}.name: a value is needed, such as {key}=OPTION"
     message = problem["msg"].removeprefix("Value error, ")
     for pydantic, ours in _WORDS:
         message = message.replace(pydantic, ours)
-    return f"{key}: {message}, got {json.dumps(problem['input'])}"
+    given = json.dumps(_at(typed, (section, *path)) if typed else problem["input"], default=str)
+    if len(given) > _SHOWN_CHARACTERS:
+        given = given[:_SHOWN_CHARACTERS] + "..."
+    return f"{key}: {message}, got {given}"

@@ -9,13 +9,21 @@ batches of 64, random horizontal flips and 100 epochs.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("expected a path, in which there is no NUL")
+    return text
+
 
 LearningRate = Annotated[float, Field(gt=0, description="step size of the optimizer")]
 WeightDecay = Annotated[float, Field(ge=0, description="pull of the weights towards 0")]
 Momentum = Annotated[float, Field(ge=0, lt=1, description="share of the last step that is kept")]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Epsilon = Annotated[float, Field(gt=0, description="keeps a division from dividing by 0")]
+PathText = Annotated[str, Field(max_length=4096), AfterValidator(_without_nul)]
 Limit = Annotated[
     int | None, Field(ge=1, description="take this many images, balanced over the classes")
 ]
@@ -49,14 +57,14 @@ class Cifar10(_Data):
     """CIFAR-10, 50,000 training and 10,000 test images of ten classes."""
 
     name: Literal["cifar10"] = "cifar10"
-    root: str = Field("data", description="folder of the downloaded archive")
+    root: PathText = Field("data", description="folder of the downloaded archive")
 
 
 class ImageFolder(_Data):
     """The user's own images in root/train/<class>/ and root/test/<class>/."""
 
     name: Literal["image_folder"] = "image_folder"
-    root: str = Field(description="folder that holds train/ and test/")
+    root: PathText = Field(description="folder that holds train/ and test/")
     image_size: int = Field(32, ge=32, le=512, description="pixels a side after resizing")
 
 
@@ -175,9 +183,9 @@ class Logger(Section):
 class Paths(Section):
     """Where files go; relative to the folder the command is called from."""
 
-    results: str = Field("multirun_results", description="run and sweep folders")
-    logs: str = Field("logs", description="TensorBoard's event files")
-    cache: str = Field("data", description="decoded images of data=image_folder")
+    results: PathText = Field("multirun_results", description="run and sweep folders")
+    logs: PathText = Field("logs", description="TensorBoard's event files")
+    cache: PathText = Field("data", description="decoded images of data=image_folder")
 
 
 class RunConfig(Section):

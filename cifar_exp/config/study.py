@@ -4,10 +4,12 @@ import json
 from typing import Any, Literal, Self
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, ValidationError, model_validator
 
 from cifar_exp.config.command_line import SHORT_NAMES
-from cifar_exp.config.load import in_lines
+from cifar_exp.config.load import in_lines, resolved
+from cifar_exp.config.paths import expressions_kept, names_variables
 from cifar_exp.config.schema import Section
 from cifar_exp.errors import UserError
 
@@ -67,7 +69,7 @@ class Claim(Section):
 class Study(Section):
     """A sweep over the levels of one setting or several, with some seeds, and what it is for."""
 
-    name: str = Field(pattern=r"^[\w-]+$", description="of the file in conf/study/")
+    name: str = Field(pattern=r"^[\w-]+$", max_length=80, description="of the file in conf/study/")
     title: str
     question: str
     vary: dict[str, tuple[Value, ...]] = Field(min_length=1, description="the levels of each key")
@@ -99,12 +101,34 @@ def load_studies(composed: DictConfig) -> list[Study]:
     Raises:
         UserError: a key is unknown or missing, or a value has the wrong type.
     """
-    content: Any = OmegaConf.to_container(composed, resolve=True)
+    content = _with_expressions(resolved(composed), composed)
     parts = content["parts"].values() if "parts" in content else [content]
     try:
         return [_checked(part) for part in parts]
     except ValidationError as error:
         raise UserError(in_lines(error, "study.")) from error
+
+
+def _with_expressions(content: Any, composed: DictConfig) -> Any:
+    """Return the content, its texts with the environment variables as they were typed."""
+    if not names_variables(OmegaConf.to_container(composed)):
+        return content
+    try:
+        with expressions_kept():
+            return _with_texts(content, OmegaConf.to_container(composed, resolve=True))
+    except OmegaConfBaseException as error:
+        raise UserError("study: expected ${oc.env:NAME} in its texts alone") from error
+
+
+def _with_texts(content: Any, texts: Any) -> Any:
+    match content, texts:
+        case dict(), dict():
+            return {key: _with_texts(value, texts.get(key)) for key, value in content.items()}
+        case list(), list():
+            return [_with_texts(*pair) for pair in zip(content, texts, strict=True)]
+        case ((dict() | list() | str()), _):
+            return texts
+    return content
 
 
 def read_study(content: Any) -> Study:

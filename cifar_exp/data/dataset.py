@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import Cifar10, Data, ImageFolder, Synthetic
 from cifar_exp.errors import UserError
 
@@ -68,11 +69,11 @@ def load(config: Data, cache: Path) -> Dataset:
         case Cifar10():
             from cifar_exp.data import cifar10
 
-            dataset = cifar10.load(Path(config.root).expanduser())
+            dataset = cifar10.load(as_path(config.root))
         case ImageFolder():
             from cifar_exp.data import image_folder
 
-            dataset = image_folder.load(Path(config.root).expanduser(), config.image_size, cache)
+            dataset = image_folder.load(as_path(config.root), config.image_size, cache)
         case Synthetic():
             from cifar_exp.data import synthetic
 
@@ -99,7 +100,7 @@ def check(config: Data) -> None:
         case ImageFolder():
             from cifar_exp.data import image_folder
 
-            classes, train_size = image_folder.count(Path(config.root).expanduser())
+            classes, train_size = image_folder.count(as_path(config.root))
         case Synthetic():
             classes, train_size = 10, config.train_size
     _check_limit(config.limit_train, classes, "data.limit_train")
@@ -113,7 +114,7 @@ def check(config: Data) -> None:
     if isinstance(config, Cifar10):
         from cifar_exp.data import cifar10
 
-        cifar10.provide(Path(config.root).expanduser())
+        cifar10.provide(as_path(config.root))
 
 
 def balanced(split: Split, limit: int | None, key: str) -> Split:

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from cifar_exp.config.identity import identity, run_id, run_name
 from cifar_exp.config.load import from_yaml, to_yaml
+from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.files import remove_temporaries, write_atomically, write_json
@@ -36,7 +37,7 @@ class RunFolder:
     @staticmethod
     def of(config: RunConfig) -> "RunFolder":
         """Return the folder of a run, found by its id, or named anew."""
-        runs = Path(config.paths.results) / "runs"
+        runs = as_path(config.paths.results) / "runs"
         found = sorted(runs.glob(f"*-{run_id(config)}")) if runs.is_dir() else []
         return RunFolder(found[0] if found else runs / f"{run_name(config)}-{run_id(config)}")
 
@@ -59,7 +60,7 @@ class RunFolder:
         """Return run.json; of a folder without one that can be read, that the run is pending."""
         try:
             state = json.loads((self.path / "run.json").read_text("utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             state = None
         return state if isinstance(state, dict) and "status" in state else dict(_PENDING)
 
@@ -100,12 +101,12 @@ class RunFolder:
         rows = []
         try:
             lines = self.metrics_file.read_text("utf-8").splitlines()
-        except OSError:
+        except (OSError, ValueError):
             return []
         for line in lines:
             try:
                 rows.append(json.loads(line))
-            except ValueError:
+            except (ValueError, RecursionError):
                 break
         return rows
 

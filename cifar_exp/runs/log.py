@@ -5,6 +5,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cifar_exp.config.identity import run_id
+from cifar_exp.config.paths import hide
+from cifar_exp.config.schema import RunConfig
+
 _package = logging.getLogger("cifar_exp")
 
 
@@ -26,19 +30,25 @@ def show_warnings(write: Callable[[str], None]) -> None:
 
 
 @contextmanager
-def log_to(path: Path, run_id: str) -> Iterator[logging.Logger]:
+def log_to(path: Path, config: RunConfig) -> Iterator[logging.Logger]:
     """Give a run a logger of its own, which writes to a file while the block runs.
 
     Args:
         path: of the file; lines are added at its end.
-        run_id: names the logger, so that runs that take turns keep their lines apart.
+        config: of the run. Its id names the logger, so that runs that take turns keep their lines
+            apart; values of environment variables that it names are not written.
 
     Raises:
         OSError: the file cannot be opened.
     """
-    log = _package.getChild(run_id)
+
+    class Formatter(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return hide(super().format(record), config)
+
+    log = _package.getChild(run_id(config))
     handler = _File(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     try:
         yield log

@@ -9,6 +9,7 @@ from tempfile import TemporaryFile
 
 import torch
 
+from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import Model, RunConfig, Sgd
 from cifar_exp.data.dataset import check
 from cifar_exp.errors import UserError
@@ -39,7 +40,7 @@ def preflight(configs: Sequence[RunConfig], at_once: int = 1) -> None:
         choose_compute(config)
         check(config.data)
         for folder in (config.paths.results, config.paths.logs):
-            _check_writable(Path(folder))
+            _check_writable(as_path(folder))
     if configs:
         _check_space(configs, at_once)
 
@@ -57,7 +58,7 @@ def _check_writable(folder: Path) -> None:
 
 
 def _check_space(configs: Sequence[RunConfig], at_once: int) -> None:
-    results, logs = Path(configs[0].paths.results), Path(configs[0].paths.logs)
+    results, logs = as_path(configs[0].paths.results), as_path(configs[0].paths.logs)
     needed = {results: needed_bytes(configs, at_once)}
     if any(config.logger.tensorboard for config in configs):
         events = sum(config.training.epochs for config in configs) * _EVENTS_BYTES

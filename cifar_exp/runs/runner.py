@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from cifar_exp.config.identity import run_id, run_name
+from cifar_exp.config.paths import as_path, hide
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import DeviceImages
 from cifar_exp.data.dataset import Dataset, load
@@ -104,7 +105,7 @@ class Runner:
         """Train, and keep in run.json how it ended."""
         if folder.status == "damaged":
             raise CannotResumeError(folder, "metrics.jsonl lacks epochs that run.json counts")
-        with log_to(folder.log_file, run_id(config)) as log:
+        with log_to(folder.log_file, config) as log:
             run = _Run(config, folder, log, tuple(beginnings))
             try:
                 yield from self._train(run)
@@ -116,7 +117,7 @@ class Runner:
                 log.exception("the run failed")
                 failure = run_error(error, config, folder)
             with suppress(OSError):  # on a full disk
-                folder.fail(run.ids, str(failure))
+                folder.fail(run.ids, hide(str(failure), config))
             # not from within `except`: the error's traceback would keep the tensors of the run
             raise failure
 
@@ -157,7 +158,7 @@ class Runner:
         key["device"] = str(compute.device)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # frees the last one before the next is loaded
-            dataset = load(config.data, Path(config.paths.cache))
+            dataset = load(config.data, as_path(config.paths.cache))
             images = DeviceImages(dataset, compute.device)
             self._loaded = (key, _Loaded(dataset, dataset.digest(), images))
         return self._loaded[1]
@@ -257,7 +258,7 @@ def _set_aside(config: RunConfig, folder: RunFolder) -> None:
 
 
 def _logs(config: RunConfig, folder: RunFolder) -> Path:
-    return Path(config.paths.logs) / folder.path.name
+    return as_path(config.paths.logs) / folder.path.name
 
 
 def _now() -> str:

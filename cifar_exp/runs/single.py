@@ -3,6 +3,7 @@
 from tqdm import tqdm
 
 from cifar_exp.config.identity import run_id, run_name
+from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.runs.folder import RunFolder, in_epochs
 from cifar_exp.runs.log import show_warnings
@@ -28,7 +29,7 @@ def train_one(config: RunConfig) -> None:
     written = [name for name in names if (folder.path / name).exists()]
     print(f"{folder.path}: {', '.join(written)}")
     if config.logger.tensorboard:
-        print(f"tensorboard --logdir={config.paths.logs}")
+        print(f"tensorboard --logdir={as_path(config.paths.logs)}")
 
 
 def _train(config: RunConfig, stop: StopRequest) -> bool:

@@ -71,7 +71,10 @@ def measured(record: Record, metric: Metric, reached: float | None = None) -> fl
         return measure.of_diverged
     if record.status not in ("complete", "diverged") or not record.rows:
         return None
-    value = measure.read(record, reached)
+    try:
+        value = measure.read(record, reached)
+    except KeyError:  # in files that another version wrote
+        return None
     return value if value is None or not math.isnan(value) else None
 
 

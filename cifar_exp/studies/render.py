@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from tabulate import tabulate
 
+from cifar_exp.errors import UserError
 from cifar_exp.figures.drawing import as_files
 from cifar_exp.files import write_atomically
 from cifar_exp.studies.evidence import Verdict
@@ -96,7 +97,10 @@ def check_report(sweep: Path) -> list[Path]:
         UserError: it is not the folder of a sweep, or a run folder is missing.
     """
     files = _files(sweep)
-    changed = [p for p, content in files.items() if not p.is_file() or p.read_bytes() != content]
+    try:
+        changed = [p for p, text in files.items() if not p.is_file() or p.read_bytes() != text]
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
     return changed + _left_over(sweep, files)
 
 

@@ -1,6 +1,5 @@
 """What the report of a sweep says, put together from the run folders alone."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from cifar_exp.studies.levels import level_of, sorted_levels
 from cifar_exp.studies.measures import MAIN_METRIC, MEASURES, measured
 from cifar_exp.studies.pictures import Picture, pictures_of
 from cifar_exp.studies.statistics import estimate
-from cifar_exp.studies.table import Record, read_sweep, short_names, varied
+from cifar_exp.studies.table import Record, read_list, read_sweep, short_names, varied
 
 _ARTICLE = RunConfig()
 
@@ -79,7 +78,7 @@ def read_report(sweep: Path) -> Report:
         UserError: it is not the folder of a sweep, or a run folder is missing.
     """
     records = read_sweep(sweep)
-    content = json.loads((sweep / "sweep.json").read_text("utf-8"))
+    content = read_list(sweep)
     # not computed anew: the id of an image folder's run holds where the folder was
     ids = [run["run_id"] for run in content["runs"]]
     by_id = dict(zip(ids, records, strict=True))

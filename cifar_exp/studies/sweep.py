@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cifar_exp.config.identity import differences, run_id, run_name, settings
+from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Study
 from cifar_exp.errors import UserError
@@ -88,7 +89,7 @@ class Sweep:
         name = name or ",".join(short_names(self._varied)) or "sweep"
         digest = hashlib.sha256(" ".join(ids).encode()).hexdigest()[:10]
         # the same runs are the same sweep, so the same command finds its folder again
-        self.folder = Path(configs[0].paths.results) / f"{shortened(name, 80)}-{digest}"
+        self.folder = as_path(configs[0].paths.results) / f"{shortened(name, 80)}-{digest}"
 
     def run(self, runs_per_device: int | None) -> int:
         """Train what is left; write the table, even when interrupted, and at the end the report.

@@ -13,6 +13,7 @@ from typing import Any
 from tabulate import tabulate
 
 from cifar_exp.config.identity import config_id, settings
+from cifar_exp.config.results import State, Sweep, check, check_rows
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.files import write_atomically
@@ -75,9 +76,15 @@ class Group:
 
 
 def read_record(folder: RunFolder) -> Record:
-    """Read a run's folder."""
-    state, rows = folder.read_state(), folder.read_metrics()
-    return Record(folder.read_config(), folder, folder.status, state, rows)
+    """Read a run's folder.
+
+    Raises:
+        UserError: its files cannot be read, or hold something else.
+    """
+    config, state, rows = folder.read_config(), folder.read_state(), folder.read_metrics()
+    check(State, state, folder.path / "run.json")
+    check_rows(rows, folder.metrics_file)
+    return Record(config, folder, folder.status, state, rows)
 
 
 def read_sweep(sweep: Path) -> list[Record]:
@@ -89,14 +96,25 @@ def read_sweep(sweep: Path) -> list[Record]:
     Raises:
         UserError: it is not the folder of a sweep, or a run folder is missing.
     """
+    listed = read_list(sweep)["runs"]
+    return [read_record(RunFolder(sweep.parent / "runs" / run["folder"])) for run in listed]
+
+
+def read_list(sweep: Path) -> dict[str, Any]:
+    """Return what a sweep's sweep.json says: its command, its runs and its studies.
+
+    Raises:
+        UserError: it is not the folder of a sweep.
+    """
+    file = sweep / "sweep.json"
     try:
-        listed = json.loads((sweep / "sweep.json").read_text("utf-8"))["runs"]
-        names = [run["folder"] for run in listed]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{sweep}: expected the folder of a sweep, with a sweep.json that can be read"
         ) from error
-    return [read_record(RunFolder(sweep.parent / "runs" / name)) for name in names]
+    check(Sweep, content, file)
+    return content
 
 
 def ranked(records: Sequence[Record]) -> list[Group]:
@@ -190,5 +208,5 @@ def _csv_row(rank: int, group: Group, record: Record, keys: Sequence[str]) -> di
         "mean_test_accuracy": estimated.mean if estimated else None,
         "interval_half_width": estimated.half_width if estimated and estimated.n > 1 else None,
         "n": estimated.n if estimated else 0,
-        "folder": record.folder.path,
+        "folder": f"../runs/{record.folder.path.name}",  # wherever the results are moved
     }

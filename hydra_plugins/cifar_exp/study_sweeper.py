@@ -70,6 +70,17 @@ class StudySweeper(BasicSweeper):
         self.launcher.studies = studies
         return [self.launcher.launch([list(job) for job in jobs], initial_job_idx=0)]
 
+    def get_job_batch(self) -> Sequence[Sequence[str]]:
+        """Return the overrides of each run; called by Hydra's own sweeper.
+
+        Raises:
+            UserError: there are none.
+        """
+        batch = super().get_job_batch()
+        if not batch:
+            raise UserError("the sweep has no runs; check its lists and globs")
+        return batch
+
     def _jobs(self, study: Study, typed: Sequence[str]) -> Iterator[tuple[str, ...]]:
         keys = {_key(argument) for argument in typed}
         own: dict[str, Sequence[Value]] = {key: [value] for key, value in study.settings.items()}

@@ -1,0 +1,190 @@
+"""Whatever is typed ends in a run, or in a few lines that say what is wrong: no traceback."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as options
+
+from tests.reliability.forked import Done, Forks
+from tests.reliability.mistakes import BASE, BASIC, commands
+
+pytestmark = pytest.mark.xdist_group("forks")  # one process that has imported PyTorch
+INFORMS = {
+    "--cfg",
+    "--info",
+    "--help",
+    "-h",
+    "--hydra-help",
+    "--version",
+    "--shell-completion",
+    "-sc",
+}
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    with Forks(tmp_path_factory.mktemp("forks")) as forks:
+        yield forks
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where commands are called, in a folder in which nothing else may appear."""
+    return tmp_path_factory.mktemp("outside") / "inside"
+
+
+def call(forks: Forks, place: Path, arguments: list[str], program: str = "train.py") -> Done:
+    """Run a command in an empty folder; what must hold for every command is checked."""
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    (place / "file").write_text("no folder")
+    done = forks(*arguments, program=program, cwd=place)
+    said = done.out + done.err
+    assert done.status is not None, f"still running after {done.seconds:.0f} s"
+    assert "Traceback" not in said, said[-3000:]
+    assert list(place.parent.iterdir()) == [place]
+    if done.status:
+        # what --info has shown before it failed is no message
+        told = (done.err if "--info" in arguments else said).strip().splitlines()
+        assert done.status in (1, 2)
+        assert 1 <= len(told) <= 5, said[-3000:]
+    return done
+
+
+def check(forks: Forks, place: Path, arguments: list[str]) -> None:
+    done = call(forks, place, arguments)
+    if done.status:
+        return
+    if INFORMS & set(arguments):
+        assert done.out.strip()
+        return
+    states = [json.loads(file.read_text())["status"] for file in place.rglob("run.json")]
+    assert states
+    assert set(states) <= {"complete", "diverged"}
+
+
+@options(max_examples=70, derandomize=True, deadline=None, database=None)
+@given(commands([BASIC]))
+def test_any_command_runs_or_tells_what_is_wrong(
+    forks: Forks, place: Path, arguments: list[str]
+) -> None:
+    check(forks, place, arguments)
+
+
+@pytest.mark.slow
+@options(max_examples=2000, deadline=None, database=None)
+@given(commands([BASIC, BASIC, ["-m"], ["--multirun"]]))
+def test_any_command_runs_or_tells_what_is_wrong_at_length(
+    forks: Forks, place: Path, arguments: list[str]
+) -> None:
+    check(forks, place, arguments)
+
+
+MISTAKES = {
+    # sizes
+    "data.batch_size=21": "data.batch_size: expected at most the 20 training images, got 21",
+    "model.width=0.001": "model.width: expected a number greater than or equal to 0.015625",
+    "data.train_size=0": "data.train_size: expected a number greater than or equal to 10, got 0",
+    "data.limit_train=0": "data.limit_train: expected a number greater than or equal to 1, got 0",
+    "data.limit_test=9": "data.limit_test=9 is lower than the 10 classes",
+    "data.cutout=513": "data.cutout: expected a number less than or equal to 512, got 513",
+    # nothing
+    "lr=": "lr=: expected a number or one of article, high, low, too_high",
+    "-m lr=": "lr=: expected a number or one of article, high, low, too_high",
+    "seed=[]": "seed: expected an integer, got []",
+    "optimizer.betas=[]": "optimizer.betas.0: a value is needed",
+    "~optimizer.name": "optimizer.name: a value is needed, such as optimizer=OPTION",
+    # sweeps of nothing, and of too much
+    "-m lr=glob(x*)": "the sweep has no runs; check its lists and globs",
+    "-m seed=range(1,1)": "the sweep has no runs; check its lists and globs",
+    "-m hydra/launcher=basic seed=range(1,1)": "the sweep has no runs; check its lists and globs",
+    "-m seed=range(0,1e9)": "the sweep has 1,000,000,000 runs: expected at most 10,000",
+    "-m seed=range(0,200) epochs=range(0,200)": "the sweep has 40,000 runs: expected at most",
+    "-m lr=range(0,inf)": "the sweep has endlessly many runs: expected at most 10,000",
+    "-m seed=range(0,1,0)": "the sweep has endlessly many runs: expected at most 10,000",
+    "-m lr=interval(0,1)": "does not support sweep type : INTERVAL_SWEEP",
+    "-m hydra.sweeper.max_batch_size=0 seed=0,1": "max_batch_size > 0",
+    # Hydra's own
+    "hydra/launcher=nope": "hydra/launcher=nope: expected one of basic, packed",
+    "hydra.launcher.foo=1": "hydra.launcher.foo: there is no such setting",
+    "-m hydra.launcher.runs_per_device=0": "expected auto or 1 and above, got 0",
+    "--config-name nope": "nope.yaml: there is no such file in the folders of configurations",
+    "--config-dir nowhere": "inside/nowhere' not found",
+    "--config-path /nowhere": "Primary config directory not found",
+    "--cfg nonsense": "invalid choice: 'nonsense' (choose from 'job', 'hydra', 'all')",
+    "--cfg": "argument --cfg/-c: expected one argument",
+    "--resolve": "can only be used in conjunction with --cfg",
+    "-sc query=bash": "COMP_LINE",
+    "--allow": "--allow: expected one argument",
+    # text that is none
+    f"seed={'9' * 5000}": "Exceeds the limit (4300 digits) for integer string conversion",
+    f"{'x' * 100_000}=1": "File name too long",
+    "paths.results='\udcff'": "expected settings in UTF-8",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake[:40])
+def test_a_mistake_is_told(forks: Forks, place: Path, mistake: str) -> None:
+    done = call(forks, place, [*BASE, *mistake.split(" ")])
+    assert done.status
+    assert MISTAKES[mistake] in done.out + done.err
+    assert not list(place.rglob("run.json"))
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        "~optimizer",
+        "~data.test_flip",
+        "scheduler.milestones=[]",
+        "--info",
+        "model.dropout=0.999999999999",
+        "lr=1e30",
+        "optimizer.eps=1e-300",
+        "paths.results= paths.logs=",
+        "seed=9223372036854775807",
+    ],
+)
+def test_what_is_odd_and_right_runs(forks: Forks, place: Path, right: str) -> None:
+    arguments = [*BASE, *right.split(" ")]
+    check(forks, place, arguments)
+    assert list(place.rglob("run.json")) or "--info" in arguments
+
+
+COMMANDS = (["table"], ["table", "--latex"], ["report"], ["report", "--check"], ["compare"])
+ARGUMENTS = {
+    "none": [],
+    "nothing there": ["nowhere"],
+    "a file": ["file"],
+    "an empty folder": ["empty"],
+    "a folder that cannot be read": ["closed"],
+    "an empty word": [""],
+    "here": ["."],
+    "a long word": ["x" * 5000],
+    "two that are not there": ["nowhere", "elsewhere"],
+    "an option that is not there": ["--nonsense", "nowhere"],
+    "control characters": ["\x1b[2J\x01"],
+    "no text": ["\udcff"],
+}
+
+
+@pytest.mark.parametrize("given", ARGUMENTS)
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_command_tells_what_is_wrong_with_its_arguments(
+    forks: Forks, place: Path, command: list[str], given: str
+) -> None:
+    shutil.rmtree(place, ignore_errors=True)
+    done = call(forks, place, [*command, *ARGUMENTS[given]], "cifar_exp")
+    assert done.status
+    assert "\x1b" not in done.out + done.err
+
+
+@pytest.mark.parametrize(
+    "wrong", [[], ["nonsense"], [""], ["--nonsense"], ["table", "report"]], ids=str
+)
+def test_a_command_that_is_none_is_told(forks: Forks, place: Path, wrong: list[str]) -> None:
+    assert call(forks, place, wrong, "cifar_exp").status

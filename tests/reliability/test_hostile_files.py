@@ -1,0 +1,269 @@
+"""Results from elsewhere: whatever their files hold, a command tells it or shows it as text."""
+
+import io
+import json
+import math
+import random
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import settings as options
+from hypothesis import strategies as st
+
+from cifar_exp.__main__ import main
+from tests.conftest import TINY, CommandLine
+
+HTML = "<script>alert(1)</script><img src=x onerror=alert(1)>\"' onload=a ](javascript:alert(1)) `"
+STUDY = {
+    "name": "mine",
+    "title": "My study",
+    "question": "Does it?",
+    "vary": {"lr": [0.001, 0.01]},
+    "seeds": [0],
+    "claims": [{"says": "It rises.", "metric": "final_train_loss", "expects": "rises"}],
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of a study, as train.py has written them."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "study").mkdir()
+    (folder / "study" / "mine.yaml").write_text(yaml.safe_dump(STUDY))
+    tiny = [word for word in TINY if not word.startswith("epochs")]
+    CommandLine(folder)("--config-dir", str(folder), "study=mine", *tiny, "epochs=2")
+    return folder / "multirun_results"
+
+
+class Results:
+    """A copy of these results, whose files a test changes."""
+
+    def __init__(self, made: Path, folder: Path) -> None:
+        shutil.copytree(made, folder)
+        self.folder = folder
+        (self.sweep,) = folder.glob("mine-*")
+        self.runs = sorted((folder / "runs").iterdir())
+        self.files = {
+            "sweep.json": self.sweep / "sweep.json",
+            **{name: self.runs[0] / name for name in ("run.json", "config.yaml", "metrics.jsonl")},
+        }
+
+    def read(self, name: str) -> Any:
+        text = self.files[name].read_text()
+        if name == "metrics.jsonl":
+            return [json.loads(line) for line in text.splitlines()]
+        return yaml.safe_load(text) if name == "config.yaml" else json.loads(text)
+
+    def write(self, name: str, content: Any) -> None:
+        if name == "metrics.jsonl" and isinstance(content, list):
+            text = "".join(json.dumps(row) + "\n" for row in content)
+        else:
+            text = yaml.safe_dump(content) if name == "config.yaml" else json.dumps(content)
+        self.files[name].write_text(text)
+
+    def commands(self) -> Iterator[list[str]]:
+        yield ["table", str(self.sweep)]
+        yield ["table", str(self.sweep), "--latex"]
+        yield ["report", str(self.sweep)]
+        yield ["report", str(self.sweep), "--check"]
+        yield ["compare", *map(str, self.runs)]
+
+
+@pytest.fixture
+def results(made: Path, tmp_path: Path) -> Results:
+    return Results(made, tmp_path / "results")
+
+
+def called(arguments: list[str]) -> tuple[int, str]:
+    """Call `python -m cifar_exp` in this process. Returns: exit status and what was told."""
+    output = io.StringIO()
+    before = sys.argv, sys.stdout, sys.stderr
+    sys.argv = ["cifar_exp", *arguments]
+    try:
+        with redirect_stdout(output), redirect_stderr(output):
+            status = main()
+    finally:
+        sys.argv, sys.stdout, sys.stderr = before
+    return status, output.getvalue()
+
+
+def places(content: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield every container in it with every key that it has."""
+    pairs = content.items() if isinstance(content, dict) else enumerate(content)
+    for key, value in list(pairs):
+        yield content, key
+        if isinstance(value, dict | list):
+            yield from places(value)
+
+
+def refused_or_done(
+    results: Results, kinds: tuple[str, ...] = ("table", "report", "compare")
+) -> None:
+    """Call all commands; each tells a mistake in two lines, or works."""
+    for arguments in results.commands():
+        if arguments[0] in kinds:
+            status, told = called(arguments)
+            assert status in (0, 1)
+            assert "\x1b" not in told  # commands a terminal
+            assert status == 0 or 1 <= len(told.splitlines()) <= 2, told
+
+
+def test_the_report_shows_hostile_names_as_text(results: Results) -> None:
+    state = results.read("run.json") | {"status": "failed", "reason": HTML}
+    state["provenance"] |= {"commit": HTML, "versions": {HTML: HTML}}
+    results.write("run.json", state)
+    config = results.read("config.yaml")
+    config["data"] = {"name": "image_folder", "root": HTML}
+    results.write("config.yaml", config)
+    sweep = results.read("sweep.json")
+    study = sweep["studies"][0]["study"]
+    study |= {"title": HTML, "question": HTML, "vary": study["vary"] | {"data.root": [HTML]}}
+    study |= {"claims": []}
+    sweep["command"] = HTML
+    results.write("sweep.json", sweep)
+    assert called(["report", str(results.sweep)])[0] == 0
+    page = (results.sweep / "report.html").read_text()
+    tags = Tags(page)
+    assert tags.text.count(HTML) >= 6
+    assert "script" not in tags.names
+    assert not [name for name in tags.attributes if name.startswith("on")]
+    assert not [value for value in tags.attributes.values() if "javascript:" in value[:11]]
+    assert "default-src 'none'" in page  # the browser runs nothing either
+    markdown = (results.sweep / "report.md").read_text()
+    shown = "\n".join(line for line in markdown.splitlines() if not line.startswith("    "))
+    assert "<script" not in shown
+    assert not re.search(r"(?<!\\)\]\(javascript", shown)
+
+
+class Tags(HTMLParser):
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.attributes: dict[str, str] = {}
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.add(tag)
+        self.attributes |= {
+            name: self.attributes.get(name, "") + str(value) for name, value in attrs
+        }
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.mark.parametrize(
+    "folder", ["../../x", "/etc", "..", ".", "", "a/b", "a/", "a\0", 3, None, ["x"]]
+)
+def test_runs_outside_the_results_are_not_read(results: Results, folder: Any) -> None:
+    sweep = results.read("sweep.json")
+    sweep["runs"][1]["folder"] = folder
+    results.write("sweep.json", sweep)
+    for command in ("table", "report"):
+        status, told = called([command, str(results.sweep)])
+        assert status == 1
+        assert "runs.1.folder: " in told
+
+
+DEEP: Any = json.loads("[" * 500 + "]" * 500)
+LAUGHS = "a: &a [x,x]\n" + "".join(
+    f"{new}: &{new} [*{old},*{old},*{old},*{old},*{old},*{old},*{old},*{old}]\n"
+    for old, new in pairwise("abcdefghijklmn")
+)
+CONTENTS = {
+    "nothing": b"",
+    "bytes": bytes(range(256)) * 100,
+    "ten megabytes": b'"' + b"x" * 10_000_000 + b'"',
+    "too deep": b"[" * 100_000 + b"]" * 100_000,
+    "a list": b"[]",
+    "null": b"null",
+    "a number": b"1",
+    "a word": b"word",
+    "an unending number": b"9" * 5_000,
+    "billion laughs": LAUGHS.encode(),
+    "an object of Python": b"!!python/object/apply:os.system ['touch ran']",
+    "a date": b"seed: 2026-01-01",
+    "keys that are no text": b"{[a]: 1, 2: 3, null: 4}",
+}
+
+
+@pytest.mark.parametrize("content", CONTENTS)
+@pytest.mark.parametrize("name", ["sweep.json", "run.json", "config.yaml", "metrics.jsonl"])
+def test_a_file_of_anything_is_told(results: Results, name: str, content: str) -> None:
+    results.files[name].write_bytes(CONTENTS[content])
+    refused_or_done(results, ("table", "compare"))
+    if name in ("sweep.json", "config.yaml"):
+        assert called(["table", str(results.sweep)])[0] == 1
+
+
+def test_files_that_are_folders_or_cannot_be_read_are_told(results: Results) -> None:
+    for name in results.files:
+        results.files[name].unlink()
+        results.files[name].mkdir()
+        refused_or_done(results)
+
+
+VALUES = st.sampled_from(
+    [None, [], {}, "", "x", HTML, "../../x", "/etc/passwd", "\x00", "\x1b[2J", "\ud800", "é" * 300,
+     "~nobody/x", "${oc.env:NOPE}", "$x^{$", "y" * 90_000, True, False, 0, -1, 1, 2, 10**18,
+     10**400, -0.5, 3e38, 1e308, -1e308, 1e-320, math.nan, math.inf, [None], [[]], {"a": []},
+     {"<b>": HTML}, DEEP, "2026-01-01"]
+)  # fmt: skip
+
+
+def changed(content: Any, place: int, kind: str, value: Any) -> Any:
+    """Return it with another value at one of its places."""
+    if kind == "whole":
+        return value
+    container, key = random.Random(place).choice(list(places(content)))
+    if kind == "delete":
+        del container[key]
+    elif kind == "add" and isinstance(container, dict):
+        container[str(value)] = value
+    else:
+        container[key] = value
+    return content
+
+
+@st.composite
+def changes(draw: st.DrawFn) -> tuple[str, int, str, Any]:
+    name = draw(st.sampled_from(["sweep.json", "run.json", "config.yaml", "metrics.jsonl"]))
+    kind = draw(st.sampled_from(["replace"] * 6 + ["delete", "add", "whole"]))
+    return name, draw(st.integers(0, 10**6)), kind, draw(VALUES)
+
+
+def check_change(made: Path, change: tuple[str, int, str, Any]) -> None:
+    name, *what = change
+    with tempfile.TemporaryDirectory() as folder:
+        results = Results(made, Path(folder) / "results")
+        results.write(name, changed(results.read(name), *what))
+        refused_or_done(results)
+
+
+@options(max_examples=30, derandomize=True, deadline=None, database=None)
+@given(changes())
+def test_any_value_at_any_place_is_told_or_shown(
+    made: Path, change: tuple[str, int, str, Any]
+) -> None:
+    check_change(made, change)
+
+
+@pytest.mark.slow
+@options(max_examples=1000, deadline=None, database=None)
+@given(changes())
+def test_any_value_at_any_place_is_told_or_shown_at_length(
+    made: Path, change: tuple[str, int, str, Any]
+) -> None:
+    check_change(made, change)
