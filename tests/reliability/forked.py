@@ -51,7 +51,7 @@ class Forks:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._server = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, "-W", "error::UserWarning", __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

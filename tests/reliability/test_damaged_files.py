@@ -17,16 +17,16 @@ from tests.reliability.faults import SHORT, assert_same_run, end
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> CommandLine:
-    train = CommandLine(tmp_path_factory.mktemp("whole"))
+def whole(tmp_path_factory, command_line) -> CommandLine:
+    train = command_line(tmp_path_factory.mktemp("whole"))
     train(*SHORT)
     return train
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory) -> CommandLine:
+def killed(tmp_path_factory, command_line) -> CommandLine:
     """A run that was killed when it had two checkpoints."""
-    train = CommandLine(tmp_path_factory.mktemp("killed"))
+    train = command_line(tmp_path_factory.mktemp("killed"))
     process = train.start(*SHORT)
     wait_for(lambda: len(list(train.runs.glob("*/checkpoints/*.json"))) == 2, process)
     end(process)
@@ -35,17 +35,17 @@ def killed(tmp_path_factory) -> CommandLine:
 
 
 @pytest.fixture
-def train(tmp_path: Path, killed: CommandLine) -> CommandLine:
+def train(tmp_path: Path, killed: CommandLine, command_line) -> CommandLine:
     """A copy of the killed run's folder."""
     shutil.copytree(killed.folder, tmp_path / "copy")
-    return CommandLine(tmp_path / "copy")
+    return command_line(tmp_path / "copy")
 
 
 @pytest.fixture
-def complete(tmp_path: Path, whole: CommandLine) -> CommandLine:
+def complete(tmp_path: Path, whole: CommandLine, command_line) -> CommandLine:
     """A copy of the complete run's folder."""
     shutil.copytree(whole.folder, tmp_path / "complete")
-    return CommandLine(tmp_path / "complete")
+    return command_line(tmp_path / "complete")
 
 
 def zero_a_page(path: Path) -> None:

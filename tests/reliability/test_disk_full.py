@@ -27,8 +27,8 @@ SWEEP = ("-m", *RUN, "seed=0,1", TWO_AT_ONCE)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> CommandLine:
-    train = CommandLine(tmp_path_factory.mktemp("whole"))
+def whole(tmp_path_factory, command_line) -> CommandLine:
+    train = command_line(tmp_path_factory.mktemp("whole"))
     train(*SWEEP)
     return train
 

@@ -21,11 +21,12 @@ SWEEP = ("-m", *SHORT, "lr=0.01,0.001", "seed=0,1", TWO_AT_ONCE)
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory) -> CommandLine:
-    train = CommandLine(tmp_path_factory.mktemp("uninterrupted"))
+def uninterrupted(tmp_path_factory, command_line) -> CommandLine:
+    train = command_line(tmp_path_factory.mktemp("uninterrupted"))
     started = time.monotonic()
-    train(*SWEEP)
+    out, err = train.start(*SWEEP).communicate()
     train.seconds = time.monotonic() - started
+    assert "report.html" in out, err
     return train
 
 

@@ -21,8 +21,8 @@ TOLD = "interrupted: the same command goes on where this one stopped"
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory) -> CommandLine:
-    train = CommandLine(tmp_path_factory.mktemp("uninterrupted"))
+def uninterrupted(tmp_path_factory, command_line) -> CommandLine:
+    train = command_line(tmp_path_factory.mktemp("uninterrupted"))
     train(*LONG_EPOCHS)
     return train
 

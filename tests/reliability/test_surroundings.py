@@ -63,10 +63,10 @@ def test_a_clock_that_jumps_backwards_changes_nothing(train: CommandLine, new_fo
     assert [scalar.step for scalar in events.Scalars("loss/test")] == [1, 2, 3, 4, 5, 6]
 
 
-def test_folders_may_have_any_name_and_sweeps_a_long_one(tmp_path: Path) -> None:
+def test_folders_may_have_any_name_and_sweeps_a_long_one(tmp_path: Path, command_line) -> None:
     folder = tmp_path / 'Студия 研究 🎓 it\'s "here" $HOME & <b>'
     folder.mkdir()
-    train = CommandLine(folder)
+    train = command_line(folder)
     name = "a-study-with-a-very-long-name-" * 5  # 150 bytes
     (folder / "conf" / "study").mkdir(parents=True)
     study = {"name": name, "title": "t", "question": "q", "vary": {"lr": [0.01]}, "seeds": [0]}

@@ -44,8 +44,8 @@ os.register_at_fork(after_in_child=start)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> CommandLine:
-    train = CommandLine(tmp_path_factory.mktemp("whole"))
+def whole(tmp_path_factory, command_line) -> CommandLine:
+    train = command_line(tmp_path_factory.mktemp("whole"))
     train(*SWEEP)
     return train
 
