@@ -122,6 +122,7 @@ def test_messages_tell_the_expression_and_not_the_value(
         ("${oc.env:UNSET}/x", "the environment variable UNSET is not set; set it, or give"),
         ("${nope}", "Interpolation key 'nope' not found"),
         ("~nobody-of-that-name/x", "there is no home folder of that user"),
+        ("x" * 300, "File name too long"),
     ],
 )
 def test_a_path_that_leads_nowhere_is_told(text: str, told: str) -> None:
