@@ -57,6 +57,8 @@ def test_every_setting_of_free_text_is_known() -> None:
         ("${oc.env:UNSET,${oc.env:SECRET}}", "${oc.env:UNSET,${oc.env:SECRET}}", SECRET),
         ("${paths.results}/x", "${oc.env:SECRET}/x", f"{SECRET}/x"),
         ("${oc.decode:${oc.env:SECRET}}", "${oc.env:SECRET}", SECRET),
+        # put together of parts, so that no text names it
+        ("${oc.decode:'$\\{oc.${oc.select:no,e}nv:SECRET\\}'}", "${oc.env:SECRET}", SECRET),
         ("~/photos", "~/photos", str(Path.home() / "photos")),
         ("photos", "photos", "photos"),
     ],

@@ -14,6 +14,7 @@ from tests.reliability.mistakes import BASE, BASIC, commands
 
 pytestmark = pytest.mark.xdist_group("forks")  # one process that has imported PyTorch
 INFORMS = {
+    "--cf",
     "--cfg",
     "--info",
     "--help",
@@ -126,7 +127,6 @@ MISTAKES = {
     f"seed={'9' * 5000}": "Exceeds the limit (4300 digits) for integer string conversion",
     f"{'x' * 100_000}=1": "File name too long",
     f"paths.logs={'x' * 300}": "File name too long",
-    f"data=image_folder ~data.train_size ~data.test_size data.root={'x' * 300}": "name too long",
     "paths.results='\udcff'": "expected settings in UTF-8",
 }
 
