@@ -19,6 +19,11 @@ def main() -> int:
     except UserError as error:
         print(printable(str(error)), file=sys.stderr)
         return 1
+    except OSError as error:  # of a file or folder that was given
+        if error.filename is None:
+            raise
+        print(printable(f"{error.filename}: {error.strerror}"), file=sys.stderr)
+        return 1
     return status
 
 

@@ -132,7 +132,8 @@ def _with_dotted_key(argument: str) -> str:
 
 def _is_word(value: Any) -> bool:
     words = value if isinstance(value, list) else [value]
-    return all(isinstance(word, str) for word in words)
+    # the values of expressions are numbers, since a level has its name
+    return all(isinstance(word, str) and not word.startswith("${") for word in words)
 
 
 def _values(override: Override) -> Iterable[Any]:

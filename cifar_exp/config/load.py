@@ -50,14 +50,12 @@ def load_config(composed: DictConfig) -> RunConfig:
     """
     content = resolved(composed)
     content.pop("study", None)  # says which runs there are, and nothing about one of them
-    typed: Any = OmegaConf.to_container(composed)
-    typed = typed if names_variables(typed) else None
-    if typed:
-        _keep_expressions(content, composed)
+    _keep_expressions(content, composed)
     try:
         return _checked(content)
     except ValidationError as error:
-        raise UserError(in_lines(error, typed=typed)) from error
+        typed = OmegaConf.to_container(composed)
+        raise UserError(in_lines(error, typed=typed if names_variables(typed) else None)) from error
 
 
 def resolved(composed: DictConfig) -> Any:

@@ -7,7 +7,7 @@ becomes a path where it is used.
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,21 @@ def as_path(text: str) -> Path:
     """Return the path that a setting means: `${oc.env:NAME}`, with or without a default, and `~`.
 
     Raises:
-        UserError: the environment variable is not set and has no default, or there is no such user.
+        UserError: the environment variable is not set and has no default, or there can be no such
+            path: a name is too long, or there is no such user.
     """
     try:
-        if "${" in text:
-            text = str(OmegaConf.create({"path": text}).path)
-        return Path(text).expanduser()
+        expanded = str(OmegaConf.create({"path": text}).path) if "${" in text else text
+        path = Path(expanded).expanduser()
+        with suppress(FileNotFoundError, NotADirectoryError):  # need not be there yet
+            path.stat()
     except OmegaConfBaseException as error:
         raise UserError(f"{text}: {reason_of(error, text)}") from error
     except RuntimeError as error:
         raise UserError(f"{text}: there is no home folder of that user") from error
+    except OSError as error:
+        raise UserError(f"{text}: {error.strerror}") from error
+    return path
 
 
 def names_variables(typed: Any) -> bool:

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from cifar_exp.config.command_line import SHORT_NAMES
 from cifar_exp.config.load import in_lines, resolved
-from cifar_exp.config.paths import expressions_kept, names_variables
+from cifar_exp.config.paths import expressions_kept
 from cifar_exp.config.schema import Section
 from cifar_exp.errors import UserError
 
@@ -111,8 +111,6 @@ def load_studies(composed: DictConfig) -> list[Study]:
 
 def _with_expressions(content: Any, composed: DictConfig) -> Any:
     """Return the content, its texts with the environment variables as they were typed."""
-    if not names_variables(OmegaConf.to_container(composed)):
-        return content
     try:
         with expressions_kept():
             return _with_texts(content, OmegaConf.to_container(composed, resolve=True))

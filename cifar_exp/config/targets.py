@@ -49,7 +49,8 @@ def split_allowed(arguments: Sequence[str]) -> tuple[list[str], frozenset[str]]:
 
     Returns:
         The command line that Hydra understands, and the names the user trusts: those after
-        `--allow`, and those that an override gives to a `_target_`.
+        `--allow`, and those that an override gives to a `_target_`. Nothing keeps the former: who
+        gives a recorded command again decides again.
 
     Raises:
         UserError: `--allow` has no name.
@@ -81,7 +82,7 @@ def _typed_names(argument: str) -> Iterator[str]:
         plain = Override._convert_value(choice)
         if key.endswith("_target_"):
             yield str(plain)
-        yield from (str(name) for _, name in _found(plain, {"_target_"}))
+        yield from (name for _, name in _found(plain, {"_target_"}))
 
 
 def refuse_targets(content: Any, allowed: Collection[str], prefix: str = "") -> None:
@@ -116,11 +117,11 @@ def only_allowed(names: Collection[str]) -> Iterator[None]:
         def wrapper(*args: Any, **kwargs: Any) -> DictConfig:
             try:
                 config = compose(*args, **kwargs)
-            except Exception:
+            except Exception as error:
                 # again, for a message that tells no value of an environment variable
                 with expressions_kept(), _told_by_hydra():
                     compose(*args, **kwargs)
-                raise
+                raise UserError("expected another value of an environment variable") from error
             _check(config, {*names, *_registered()})
             return config
 
@@ -173,7 +174,7 @@ def _registered() -> Iterator[str]:
     """Yield the names that Hydra and installed plugins have stored, which takes Python code."""
     hydra = ConfigStore.instance().repo["hydra"]
     for group in ("launcher", "sweeper"):
-        yield from (str(name) for _, name in _found(_nodes(hydra[group]), {"_target_"}))
+        yield from (name for _, name in _found(_nodes(hydra[group]), {"_target_"}))
 
 
 def _nodes(stored: Any) -> Any:
@@ -201,21 +202,21 @@ def _check(config: DictConfig, allowed: Collection[str]) -> None:
     for key, name in named:
         if name in allowed:
             continue
-        if names_variables(typed) and str(name) not in str(typed):
+        if names_variables(typed) and name not in str(typed):
             raise UserError(f"{key}: expected no code from an environment variable")
         raise _refusal(key, name)
 
 
-def _anywhere(config: DictConfig, typed: Any) -> Iterator[tuple[str, Any]]:
+def _anywhere(config: DictConfig, typed: Any) -> Iterator[tuple[str, str]]:
     """Yield the keys and names of targets, of the run's own settings too."""
     for key, name in _found(typed, {"_target_"}):
-        resolved = OmegaConf.select(config, key) if "${" in str(name) else name
-        yield key, resolved or name
+        resolved = OmegaConf.select(config, key) if "${" in name else None
+        yield key, str(resolved or name)
     for name in config.hydra.job.env_set:  # PATH, say, decides which programs are run
         yield f"hydra.job.env_set.{name}", name
 
 
-def _called_by_hydra(hydra: Any) -> Iterator[tuple[str, Any]]:
+def _called_by_hydra(hydra: Any) -> Iterator[tuple[str, str]]:
     """Yield the keys and names of what Hydra calls by itself."""
     for section in _CALLED:
         yield from _found(hydra[section], {"_target_"}, f"hydra.{section}")
@@ -247,15 +248,15 @@ def _as_in_a_run(config: DictConfig) -> Iterator[DictConfig]:
         state.cfg = before
 
 
-def _refusal(key: str, name: Any) -> UserError:
+def _refusal(key: str, name: str) -> UserError:
     return UserError(f"{key}: {name} can run any code; if you trust it, add --allow {name}")
 
 
-def _found(content: Any, keys: Collection[str], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield what stands under one of these keys, at any depth, and the whole key."""
+def _found(content: Any, keys: Collection[str], path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield what stands under one of these keys, at any depth, and before it the whole key."""
     for key, value in _leaves(content, path):
         if key.rpartition(".")[2] in keys:
-            yield key, value
+            yield key, str(value)
 
 
 def _leaves(content: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -95,6 +95,7 @@ def test_the_settings_are_shown_without_importing_pytorch(train) -> None:
         ("lr=high,low", "lr=high,low"),
         ("lr=glob(*)", "lr=glob(*)"),
         ("lr=[high]", "lr=[high]"),
+        ('lr="${oc.decode:${oc.env:RATE}}"', 'optimizer.lr="${oc.decode:${oc.env:RATE}}"'),
         ("seed=1", "seed=1"),
     ],
 )

@@ -57,6 +57,8 @@ def test_every_setting_of_free_text_is_known() -> None:
         ("${oc.env:UNSET,${oc.env:SECRET}}", "${oc.env:UNSET,${oc.env:SECRET}}", SECRET),
         ("${paths.results}/x", "${oc.env:SECRET}/x", f"{SECRET}/x"),
         ("${oc.decode:${oc.env:SECRET}}", "${oc.env:SECRET}", SECRET),
+        # put together of parts, so that no text names it
+        ("${oc.decode:'$\\{oc.${oc.select:no,e}nv:SECRET\\}'}", "${oc.env:SECRET}", SECRET),
         ("~/photos", "~/photos", str(Path.home() / "photos")),
         ("photos", "photos", "photos"),
     ],
@@ -122,6 +124,7 @@ def test_messages_tell_the_expression_and_not_the_value(
         ("${oc.env:UNSET}/x", "the environment variable UNSET is not set; set it, or give"),
         ("${nope}", "Interpolation key 'nope' not found"),
         ("~nobody-of-that-name/x", "there is no home folder of that user"),
+        ("x" * 300, "File name too long"),
     ],
 )
 def test_a_path_that_leads_nowhere_is_told(text: str, told: str) -> None:

@@ -67,6 +67,7 @@ CODE: dict[str, tuple[str, dict[str, Any]]] = {
         {"hydra": {"job": {"name": LOAD}, "callbacks": {"x": {"_target_": "${hydra:job.name}"}}}},
     ),
     "in the run's own settings": (LOAD, {"model": {"_target_": LOAD}}),
+    "no name at all": ("[]", {"model": {"_target_": []}}),
     "a handler's factory": (LOAD, logging(handlers={"h": {"()": LOAD}})),
     "a handler's class": (
         "logging.handlers.SocketHandler",

@@ -13,6 +13,7 @@ from tests.reliability.mistakes import BASE, BASIC, commands
 
 pytestmark = pytest.mark.xdist_group("forks")  # one process that has imported PyTorch
 INFORMS = {
+    "--cf",
     "--cfg",
     "--info",
     "--help",
@@ -35,6 +36,8 @@ def call(forks: Forks, place: Path, arguments: list[str], program: str = "train.
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     (place / "file").write_text("no folder")
+    (place / "empty").mkdir()
+    (place / "closed").mkdir(mode=0)  # to all but the administrator
     done = forks(*arguments, program=program, cwd=place)
     said = done.out + done.err
     assert done.status is not None, f"still running after {done.seconds:.0f} s"
@@ -116,6 +119,7 @@ MISTAKES = {
     # text that is none
     f"seed={'9' * 5000}": "Exceeds the limit (4300 digits) for integer string conversion",
     f"{'x' * 100_000}=1": "File name too long",
+    f"paths.logs={'x' * 300}": "File name too long",
     "paths.results='\udcff'": "expected settings in UTF-8",
 }
 
@@ -148,7 +152,15 @@ def test_what_is_odd_and_right_runs(forks: Forks, place: Path, right: str) -> No
     assert list(place.rglob("run.json")) or "--info" in arguments
 
 
-COMMANDS = (["table"], ["table", "--latex"], ["report"], ["report", "--check"], ["compare"])
+COMMANDS = (
+    ["table"],
+    ["table", "--latex"],
+    ["report"],
+    ["report", "--check"],
+    ["compare"],
+    ["check-data", "--image-size", "64"],
+    ["selftest", "--only", "1"],
+)
 ARGUMENTS = {
     "none": [],
     "nothing there": ["nowhere"],
@@ -170,14 +182,34 @@ ARGUMENTS = {
 def test_a_command_tells_what_is_wrong_with_its_arguments(
     forks: Forks, place: Path, command: list[str], given: str
 ) -> None:
-    shutil.rmtree(place, ignore_errors=True)
+    works = ("none", "here", "an empty word", "an empty folder", "a folder that cannot be read")
+    if command[0] == "selftest" and given in works:
+        pytest.skip("takes longer, and has tests of its own")
     done = call(forks, place, [*command, *ARGUMENTS[given]], "cifar_exp")
     assert done.status
     assert "\x1b" not in done.out + done.err
 
 
 @pytest.mark.parametrize(
-    "wrong", [[], ["nonsense"], [""], ["--nonsense"], ["table", "report"]], ids=str
+    "wrong",
+    [
+        [],
+        [""],
+        ["nonsense"],
+        ["--nonsense"],
+        ["table", "--markdown", "--latex", "."],
+        ["check-data", "--image-size", "31"],
+        ["check-data", "--image-size", "1e3"],
+        ["check-data", "--image-size"],
+        ["selftest", "--only"],
+        ["selftest", "--only", "x"],
+        ["selftest", "--only", "-1"],
+        ["selftest", "--only", "9" * 5000],
+        ["selftest", "--device", "tpu"],
+    ],
+    ids=lambda wrong: " ".join(wrong)[:40],
 )
-def test_a_command_that_is_none_is_told(forks: Forks, place: Path, wrong: list[str]) -> None:
+def test_a_command_that_is_none_or_has_a_wrong_option_is_told(
+    forks: Forks, place: Path, wrong: list[str]
+) -> None:
     assert call(forks, place, wrong, "cifar_exp").status
