@@ -146,7 +146,8 @@ def _values(override: Override) -> Iterable[Any]:
 
 def is_mistake(error: Exception) -> bool:
     """Tell whether a command is wrong and not the program."""
-    if isinstance(error, UserError | HydraException | OmegaConfBaseException):
+    # an OSError is a circumstance: a disk that is full or gone, a folder that is not the user's
+    if isinstance(error, UserError | HydraException | OmegaConfBaseException | OSError):
         return True
     # Hydra raises ValueError, OSError and others as well for what it cannot compose; then no line
     # of this package is among those that were running
@@ -164,6 +165,9 @@ def explain(error: Exception) -> str:
 def _explained(error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}; what is done is kept, and the same command goes on"
     if isinstance(error, OverrideParseException):
         return (
             f"{error.override}: expected KEY=VALUE, such as lr=0.01; "

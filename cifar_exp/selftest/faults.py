@@ -206,6 +206,18 @@ def _code_in_a_checkpoint(place: Workspace, whole: Workspace) -> str:
     return "not run, passed over, the same bits"
 
 
+def _code_in_a_config(place: Workspace, whole: Workspace) -> str:
+    theirs = place.folder / "theirs" / "experiment"
+    theirs.mkdir(parents=True)
+    callback = "{_target_: os.mkdir, path: it-ran}"
+    text = f"# @package _global_\nhydra: {{callbacks: {{nice: {callback}}}}}\n"
+    (theirs / "nice.yaml").write_text(text)
+    said = place.train("--config-dir", "theirs", "experiment=nice", status=1)
+    expect(not list(place.folder.rglob("it-ran")), "it ran")
+    expect("--allow os.mkdir" in said, "it does not say what to do")
+    return "refused, until the name is allowed"
+
+
 class _RunsCode:
     def __reduce__(self) -> tuple[object, ...]:
         return os.mkdir, ("it-ran",)
@@ -245,4 +257,5 @@ FAULTS = (
     Fault(12, "mistakes in settings", "told in a few lines", _bad_input),
     Fault(13, "bad images", "all named at once", _bad_images),
     Fault(14, "a checkpoint that would run code", "it does not", _code_in_a_checkpoint),
+    Fault(14, "a configuration that names code", "it does not run", _code_in_a_config),
 )

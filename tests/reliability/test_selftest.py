@@ -1,7 +1,6 @@
 """`python -m cifar_exp selftest`: its table, and that it notices what is broken."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -67,9 +66,3 @@ def test_an_unknown_row_and_a_folder_that_is_not_there_are_told_in_a_line(tmp_pa
         assert done.returncode == 1
         assert told in done.stderr
         assert len(done.stderr.splitlines()) == 1
-
-
-def test_the_rows_of_selftest_are_those_of_the_page() -> None:
-    page = (ROOT / "docs" / "reliability.md").read_text()
-    rows = {int(row) for row in re.findall(r"(?m)^## (\d+)", page)}
-    assert {fault.row for fault in FAULTS} <= rows
