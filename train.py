@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from cifar_exp.config.command_line import explain, is_mistake, understood
@@ -19,7 +18,7 @@ from cifar_exp.terminal import keep_output
 @trains_a_run
 def run(composed: DictConfig) -> None:
     """Train what Hydra has composed."""
-    if HydraConfig.get().mode is RunMode.MULTIRUN:  # a job of another launcher
+    if HydraConfig.get().mode is hydra.types.RunMode.MULTIRUN:  # a job of another launcher
         return train(composed)
     sys.exit(exit_status(lambda: train(composed)))  # Hydra adds to errors, but lets an exit pass
 

@@ -16,9 +16,10 @@ from tests.conftest import TINY, CommandLine, computed
 
 # A run of some two seconds; dropout and crops so that every random stream takes part.
 SHORT = (*TINY, "epochs=6", "data.train_size=640", "dropout=0.5", "data.augment=crop_flip")
-# A run whose epochs take seconds: 700 steps each.
-LONG_EPOCHS = (*TINY, "epochs=2", "data.train_size=700", "batch_size=1", "dropout=0.5")
+# A run whose epochs take seconds: 400 steps each.
+LONG_EPOCHS = (*TINY, "epochs=2", "data.train_size=400", "batch_size=1", "dropout=0.5")
 TWO_AT_ONCE = "hydra.launcher.runs_per_device=2"
+SWEEP = ("-m", *SHORT, "seed=0,1,2", TWO_AT_ONCE)
 
 
 def epochs_done(run: Path) -> int:

@@ -5,6 +5,8 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from cifar_exp.selftest.workspace import begun_anew, checkpoints, wait_for
 from tests.conftest import CommandLine, computed, read_state
 from tests.reliability.faults import SHORT, assert_nothing_is_left_over, assert_same_run, end
@@ -15,6 +17,7 @@ def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
     return [(p.returncode, out + err) for p, (out, err) in zip(processes, said, strict=True)]
 
 
+@pytest.mark.slow
 def test_of_two_processes_with_the_same_run_one_trains_and_the_other_is_told(
     new_folder,
 ) -> None:
@@ -52,6 +55,7 @@ def test_the_lock_of_a_dead_process_does_not_block(train: CommandLine) -> None:
     assert begun_anew(train.only_run) == 1
 
 
+@pytest.mark.slow
 def test_two_equal_sweeps_at_once_train_every_run_once(train: CommandLine) -> None:
     sweep = ("-m", *SHORT, "seed=0,1,2", "logger=none")
     for status, said in finish([train.start(*sweep) for _ in range(2)]):
@@ -77,14 +81,14 @@ def test_a_sweep_keeps_the_settings_that_it_started_with(train: CommandLine) -> 
     experiment.parent.mkdir()
     text = "# @package _global_\noptimizer:\n  lr: {}\n"
     experiment.write_text(text.format(0.01))
-    sweep = ("-m", "--config-dir", str(train.folder), "experiment=mine", *SHORT, "seed=0,1,2")
+    sweep = ("-m", "--config-dir", str(train.folder), "experiment=mine", *SHORT, "seed=0,1")
     process = train.start(*sweep)
-    wait_for(lambda: len(list(train.runs.glob("*/config.yaml"))) == 3, process)
+    wait_for(lambda: len(list(train.runs.glob("*/config.yaml"))) == 2, process)
     experiment.write_text(text.format(0.5))
     (train.folder / "experiment" / "mine.yaml.swp").write_text("an editor's")
     ((status, said),) = finish([process])
     assert status == 0, said
-    assert len(list(train.runs.iterdir())) == 3
+    assert len(list(train.runs.iterdir())) == 2
     for run in train.runs.iterdir():
         assert {row["lr"] for row in computed(run)} == {0.01}
         assert "lr: 0.01\n" in (run / "config.yaml").read_text()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as options
 
-from tests.reliability.forked import Done, Forks
+from tests.forked import Done, Forks
 from tests.reliability.mistakes import BASE, BASIC, commands
 
 pytestmark = pytest.mark.xdist_group("forks")  # one process that has imported PyTorch
@@ -63,7 +63,7 @@ def check(forks: Forks, place: Path, arguments: list[str]) -> None:
     assert set(states) <= {"complete", "diverged"}
 
 
-@options(max_examples=70, derandomize=True, deadline=None, database=None)
+@options(max_examples=15, derandomize=True, deadline=None, database=None)
 @given(commands([BASIC]))
 def test_any_command_runs_or_tells_what_is_wrong(
     forks: Forks, place: Path, arguments: list[str]

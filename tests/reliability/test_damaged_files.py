@@ -110,9 +110,14 @@ DAMAGES: dict[Callable[[Path], None], str] = {
     let_its_pickle_run_code: "it cannot be read (",
     let_it_hold_something_else: "it holds no checkpoint",
 }
+LIKEWISE = (zero_a_page, empty, tear_its_manifest, let_it_run_code, let_it_hold_something_else)
 
 
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize(
+    "damage",
+    [pytest.param(damage, marks=[pytest.mark.slow] * (damage in LIKEWISE)) for damage in DAMAGES],
+    ids=lambda damage: damage.__name__,
+)
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     train: CommandLine, whole: CommandLine, damage: Callable[[Path], None]
 ) -> None:
@@ -171,7 +176,7 @@ def test_a_torn_line_of_metrics_is_written_again(train: CommandLine, whole: Comm
     assert_same_run(train.only_run, whole.only_run)
 
 
-@pytest.mark.parametrize("content", [None, '{"status": "runn', "[]", "null"])
+@pytest.mark.parametrize("content", [None, '{"status": "runn', pytest.param("null", marks=pytest.mark.slow)])
 def test_a_half_done_run_does_without_its_run_json(
     train: CommandLine, whole: CommandLine, content: str | None
 ) -> None:

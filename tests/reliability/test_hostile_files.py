@@ -22,7 +22,7 @@ from hypothesis import settings as options
 from hypothesis import strategies as st
 
 from cifar_exp.__main__ import main
-from tests.conftest import TINY, CommandLine
+from tests.conftest import TINY
 
 HTML = "<script>alert(1)</script><img src=x onerror=alert(1)>\"' onload=a ](javascript:alert(1)) `"
 STUDY = {
@@ -36,13 +36,13 @@ STUDY = {
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory, command_line) -> Path:
     """The results of a study, as train.py has written them."""
     folder = tmp_path_factory.mktemp("made")
     (folder / "study").mkdir()
     (folder / "study" / "mine.yaml").write_text(yaml.safe_dump(STUDY))
     tiny = [word for word in TINY if not word.startswith("epochs")]
-    CommandLine(folder)("--config-dir", str(folder), "study=mine", *tiny, "epochs=2")
+    command_line(folder)("--config-dir", str(folder), "study=mine", *tiny, "epochs=2")
     return folder / "multirun_results"
 
 
@@ -252,7 +252,7 @@ def check_change(made: Path, change: tuple[str, int, str, Any]) -> None:
         refused_or_done(results)
 
 
-@options(max_examples=30, derandomize=True, deadline=None, database=None)
+@options(max_examples=12, derandomize=True, deadline=None, database=None)
 @given(changes())
 def test_any_value_at_any_place_is_told_or_shown(
     made: Path, change: tuple[str, int, str, Any]

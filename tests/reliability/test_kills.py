@@ -10,24 +10,11 @@ import pytest
 from cifar_exp.selftest.workspace import begun_anew, checkpoints
 from tests.conftest import CommandLine, read_state
 from tests.reliability.faults import (
-    SHORT,
-    TWO_AT_ONCE,
+    SWEEP,
     assert_nothing_is_left_over,
     assert_same_runs,
     end,
 )
-
-SWEEP = ("-m", *SHORT, "lr=0.01,0.001", "seed=0,1", TWO_AT_ONCE)
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory, command_line) -> CommandLine:
-    train = command_line(tmp_path_factory.mktemp("uninterrupted"))
-    started = time.monotonic()
-    out, err = train.start(*SWEEP).communicate()
-    train.seconds = time.monotonic() - started
-    assert "report.html" in out, err
-    return train
 
 
 def is_saving(folder: Path) -> bool:
@@ -53,42 +40,42 @@ def kill_at(process: subprocess.Popen, moment, seconds: float, rng: random.Rando
 
 
 def survive(
-    train: CommandLine, uninterrupted: CommandLine, most_kills: int, rng: random.Random
+    train: CommandLine, whole_sweep: CommandLine, most_kills: int, rng: random.Random
 ) -> int:
     """Kill a sweep and its successors until one ends; return how many kills there were."""
     kills = 0
     begun: dict[Path, int] = {}
     while kills < most_kills:
-        process = train.start(*SWEEP, start_new_session=True)
+        process = train.start(*SWEEP)
         moments = [None, lambda: is_saving(train.folder), lambda: is_reporting(train.folder)]
-        if not kill_at(process, rng.choice(moments), uninterrupted.seconds, rng):
+        if not kill_at(process, rng.choice(moments), whole_sweep.seconds, rng):
             break
         kills += 1
         for run, times in begun.items():
             assert begun_anew(run) == times, f"{run} was trained from the start again"
         begun = {run: begun_anew(run) for run in train.runs.glob("*") if checkpoints(run)}
     train(*SWEEP)
-    assert_same_runs(train, uninterrupted)
+    assert_same_runs(train, whole_sweep)
     assert {read_state(run)["status"] for run in train.runs.iterdir()} == {"complete"}
     assert_nothing_is_left_over(train)
     return kills
 
 
-def survive_many(new_folder, uninterrupted: CommandLine, kills: int) -> None:
+def survive_many(new_folder, whole_sweep: CommandLine, kills: int) -> None:
     done = sweeps = 0
     while done < kills:
         train = new_folder(f"sweep {sweeps}")
-        done += survive(train, uninterrupted, kills - done, random.Random(sweeps))
+        done += survive(train, whole_sweep, kills - done, random.Random(sweeps))
         sweeps += 1
     print(f"{done} kills survived in {sweeps} sweeps")
 
 
 def test_a_sweep_killed_at_random_moments_ends_with_the_same_bits(
-    new_folder, uninterrupted: CommandLine
+    new_folder, whole_sweep: CommandLine
 ) -> None:
-    survive_many(new_folder, uninterrupted, kills=4)
+    survive_many(new_folder, whole_sweep, kills=4)
 
 
 @pytest.mark.slow
-def test_fifty_kills_at_random_moments_are_survived(new_folder, uninterrupted: CommandLine) -> None:
-    survive_many(new_folder, uninterrupted, kills=50)
+def test_fifty_kills_at_random_moments_are_survived(new_folder, whole_sweep: CommandLine) -> None:
+    survive_many(new_folder, whole_sweep, kills=50)

@@ -86,6 +86,7 @@ def test_a_sweep_with_two_workers_listens_nowhere(train: CommandLine) -> None:
     assert processes >= 4  # the sweep, the server of workers and two of these
 
 
+@pytest.mark.slow
 def test_a_single_run_listens_nowhere(train: CommandLine) -> None:
     process = train.start(*TINY)
     found, _ = watch(process)

@@ -1,6 +1,7 @@
 """`python -m cifar_exp selftest`: its table, and that it notices what is broken."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ def selftest(root: Path, folder: Path, *arguments: str) -> subprocess.CompletedP
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere some faults are not possible")
+@pytest.mark.slow
 def test_every_fault_is_provoked_and_no_promise_is_broken(tmp_path: Path) -> None:
     done = selftest(ROOT, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -56,7 +58,7 @@ def test_a_broken_promise_is_noticed_and_told(tmp_path: Path, row: int) -> None:
     done = selftest(copy, tmp_path, "--only", str(row))
     assert done.returncode == 1, done.stdout
     assert "BROKEN" in done.stdout
-    assert "1 promises broken" in done.stdout or "2 promises broken" in done.stdout
+    assert re.search(r"faults, [12] promises? broken; ", done.stdout)
     assert "selftest --only ROW` repeats one" in done.stdout
 
 

@@ -14,10 +14,9 @@ import pytest
 
 from cifar_exp.selftest.workspace import begun_anew, wait_for, workers_of
 from tests.conftest import CommandLine, read_state
-from tests.reliability.faults import SHORT, TWO_AT_ONCE, assert_same_run
+from tests.reliability.faults import SHORT, SWEEP, TWO_AT_ONCE, assert_same_run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-SWEEP = ("-m", *SHORT, "seed=0,1,2", TWO_AT_ONCE)
 # Every forked process watches which log it has open, and ends itself once seed 0 has an epoch.
 ENDS_ITSELF = """
 import os, threading, time
@@ -41,13 +40,6 @@ def start():
 
 os.register_at_fork(after_in_child=start)
 """
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, command_line) -> CommandLine:
-    train = command_line(tmp_path_factory.mktemp("whole"))
-    train(*SWEEP)
-    return train
 
 
 def of_seed_0(train: CommandLine) -> Path:
@@ -80,7 +72,7 @@ def kill_holder(train: CommandLine, process: subprocess.Popen, epochs: int) -> N
 
 
 def test_a_run_whose_worker_is_killed_goes_on_alone_and_ends_with_the_same_bits(
-    train: CommandLine, whole: CommandLine
+    train: CommandLine, whole_sweep: CommandLine
 ) -> None:
     process = train.start(*SWEEP)
     kill_holder(train, process, epochs=2)
@@ -89,12 +81,13 @@ def test_a_run_whose_worker_is_killed_goes_on_alone_and_ends_with_the_same_bits(
     assert "seed=0: its process was killed by SIGKILL" in out
     assert "repeated alone after the others" in out
     assert begun_anew(of_seed_0(train)) == 1
-    for run in whole.runs.iterdir():
+    for run in whole_sweep.runs.iterdir():
         assert_same_run(train.runs / run.name, run)
 
 
+@pytest.mark.slow
 def test_a_run_whose_worker_is_killed_twice_has_failed_and_the_others_are_complete(
-    train: CommandLine, whole: CommandLine
+    train: CommandLine, whole_sweep: CommandLine
 ) -> None:
     process = train.start(*SWEEP)
     kill_holder(train, process, epochs=1)
@@ -109,7 +102,7 @@ def test_a_run_whose_worker_is_killed_twice_has_failed_and_the_others_are_comple
     statuses = sorted(read_state(run)["status"] for run in train.runs.iterdir())
     assert statuses == ["complete", "complete", "failed"]
     assert "sweep of 3 runs (2 finished before)" in train(*SWEEP)
-    assert_same_run(of_seed_0(train), of_seed_0(whole))
+    assert_same_run(of_seed_0(train), of_seed_0(whole_sweep))
 
 
 def test_a_worker_that_ends_itself_is_told_with_its_exit_status(train: CommandLine) -> None:
@@ -187,6 +180,7 @@ def memory_limit():
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_run_that_the_kernel_kills_for_memory_fails_and_the_others_are_complete(
     train: CommandLine, memory_limit
 ) -> None:

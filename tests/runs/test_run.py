@@ -10,8 +10,8 @@ from tests.conftest import TINY, CommandLine, read_rows, read_state
 
 
 @pytest.fixture(scope="session")
-def uninterrupted(tmp_path_factory) -> CommandLine:
-    train = CommandLine(tmp_path_factory.mktemp("uninterrupted"))
+def uninterrupted(tmp_path_factory, command_line) -> CommandLine:
+    train = command_line(tmp_path_factory.mktemp("uninterrupted"))
     train.said = train(*LONG)
     return train
 

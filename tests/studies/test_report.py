@@ -4,8 +4,6 @@ import json
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -46,15 +44,7 @@ def folder_of(train: CommandLine) -> Path:
 
 
 def command(train: CommandLine, *words: object, status: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "cifar_exp", *map(str, words)],
-        cwd=train.folder,
-        env=train.environment | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    return train.cifar_exp(*map(str, words), status=status)
 
 
 def told(report: Path) -> list[str]:
