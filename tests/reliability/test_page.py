@@ -49,3 +49,10 @@ def test_selftest_provokes_something_of_each_row_that_says_so() -> None:
     parts = re.split(r"(?m)^## (\d+)\. ", PAGE)[1:]
     rows = dict(zip(map(int, parts[::2]), parts[1::2], strict=True))
     assert {fault.row for fault in FAULTS} == {row for row, text in rows.items() if "| ● |" in text}
+
+
+def test_the_readme_counts_the_faults() -> None:
+    readme = (ROOT / "README.md").read_text()
+    lines = re.findall(r"\| [\w/]+: `\w+` \|", PAGE)
+    assert f"| faults in the list, each with its test | {len(lines)} |" in readme
+    assert f"in about two minutes | {len(FAULTS)} |" in readme
