@@ -14,14 +14,25 @@ from cifar_exp.runs.stopping import Interrupted, StopRequest, stop_request
 from cifar_exp.training.device import choose_compute
 
 
-def train_one(config: RunConfig) -> None:
-    """Train one run, and say what it takes, how it ended and where everything is."""
+def train_one(config: RunConfig, in_job: bool = False) -> None:
+    """Train one run, and say what it takes, how it ended and where everything is.
+
+    Args:
+        config: checked settings.
+        in_job: whether a scheduler's process does it; see `stop_request`.
+
+    Raises:
+        UserError: it failed, or another process trains it.
+        Interrupted: a signal asked to stop, and what was trained is saved.
+    """
     show_warnings(tqdm.write)
-    preflight([config])
-    what = f"{config.model.name} on {config.data.name}, {in_epochs(config.training.epochs)}"
-    print(f"run {run_name(config)} ({run_id(config)})")
-    print(f"{what}, {choose_compute(config)}", flush=True)
-    with stop_request() as stop:
+    if not in_job:  # whose failure is to be kept in its folder, and which was checked before
+        preflight([config])
+    print(f"run {run_name(config)} ({run_id(config)})", flush=True)
+    if not in_job:
+        what = f"{config.model.name} on {config.data.name}, {in_epochs(config.training.epochs)}"
+        print(f"{what}, {choose_compute(config)}", flush=True)
+    with stop_request(in_job) as stop:
         trained = _train(config, stop)
     folder = RunFolder.of(config)
     print(folder.outcome() + " (finished before, not repeated)" * (not trained))
