@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from cifar_exp.terminal import is_first
+
 # What schedulers send some time before they take the machine away; others use them as well.
 _OF_SCHEDULERS = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
 # Windows has no SIGHUP, which says that the terminal was closed.
@@ -46,6 +48,11 @@ class StopRequest:
         """Whether it was asked twice, and nothing more is to be waited for."""
         return len(self.signals) > 1 and not self._patient
 
+    @property
+    def signal_number(self) -> int:
+        """The first signal; 0 while there is none."""
+        return self.signals[0] if self.signals else 0
+
     def __call__(self) -> None:
         """Go on, or stop here.
 
@@ -53,7 +60,7 @@ class StopRequest:
             Interrupted: a signal has come.
         """
         if self.signals:
-            raise Interrupted(self.signals[0])
+            raise Interrupted(self.signal_number)
 
     def receive(self, signal_number: int, _frame: FrameType | None) -> None:
         """Take note of a signal; a second one does not wait for the next step.
@@ -64,21 +71,21 @@ class StopRequest:
         self.signals.append(signal_number)
         if self.at_once:
             raise Interrupted(signal_number)
-        _tell(
-            "\nstopping at the next step" + "; once more stops at once" * (not self._patient) + "\n"
-        )
+        at_once = "" if self._patient else "; once more stops at once"
+        _tell(f"\nstopping at the next step{at_once}\n")
 
 
 @contextmanager
-def stop_request(in_job: bool = False) -> Iterator[StopRequest]:
+def stop_request(patient: bool = False, in_job: bool = False) -> Iterator[StopRequest]:
     """Collect the signals to stop while the block runs, instead of ending at any line of it.
 
     Args:
+        patient: whether a second signal waits for the next step as well.
         in_job: whether this is the job of a scheduler. Then the block has the time to save that
             the scheduler gives, however many signals come, and afterwards each is passed on to who
             listened before: submitit has the job queued again, and ends it.
     """
-    request = StopRequest(patient=in_job)
+    request = StopRequest(patient or in_job)
     if threading.current_thread() is not threading.main_thread():
         yield request  # only the main thread may set handlers
         return
@@ -115,5 +122,7 @@ def _listened_to() -> list[int]:
 
 def _tell(text: str) -> None:
     # not print: a handler may come in the middle of another one
+    if not is_first():
+        return
     with suppress(OSError):  # nobody may be there any more
         os.write(2, text.encode())
