@@ -4,6 +4,7 @@ import difflib
 import re
 import traceback
 import types
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import inf, isfinite, prod
@@ -49,7 +50,9 @@ def understood(arguments: Sequence[str]) -> Iterator[list[str]]:
         UserError: an option is unknown or incomplete, or words and numbers are mixed.
     """
     arguments, trusted = split_allowed(arguments)
-    with only_allowed(trusted):
+    with only_allowed(trusted), warnings.catch_warnings():
+        # conf/hydra/launcher/ray.yaml stands for the one of that name in Ray's plugin
+        warnings.filterwarnings("ignore", r"\s*'hydra/launcher/ray' is validated", UserWarning)
         yield with_dotted_keys(arguments)
 
 

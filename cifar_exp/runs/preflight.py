@@ -25,19 +25,21 @@ _EVENTS_BYTES = 500  # of an epoch, in the event file
 _BYTES_PER_NUMBER = 4
 
 
-def preflight(configs: Sequence[RunConfig], at_once: int = 1) -> None:
+def preflight(configs: Sequence[RunConfig], at_once: int = 1, trains_here: bool = True) -> None:
     """Find what would stop one of the runs.
 
     Args:
         configs: of the runs that are to be trained.
         at_once: how many of them train at the same time.
+        trains_here: whether on this machine; else its devices do not matter.
 
     Raises:
         UserError: there is no such device, no data, a folder cannot be written, or a disk has not
             the space that all of them will need.
     """
     for config in configs:
-        choose_compute(config)
+        if trains_here:
+            choose_compute(config)
         check(config.data)
         for folder in (config.paths.results, config.paths.logs):
             _check_writable(as_path(folder))

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from cifar_exp.config.identity import config_id, run_id, run_name
@@ -79,7 +80,11 @@ def compute_as_before(chosen: Compute, before: dict[str, Any], log: logging.Logg
         if recorded is not None:
             log.warning("began on %s, goes on on %s", recorded["device"], chosen.device.type)
         return chosen
-    return Compute(chosen.device, recorded["precision"], recorded["threads"])
+    processes = recorded.get("processes", 1)
+    if processes != chosen.processes:
+        log.warning("began with %d processes, goes on with %d", processes, chosen.processes)
+        return replace(chosen, precision=recorded["precision"])
+    return Compute(chosen.device, recorded["precision"], recorded["threads"], processes)
 
 
 def rebuild_state(config: RunConfig, folder: RunFolder) -> None:

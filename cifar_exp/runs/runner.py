@@ -5,7 +5,7 @@ import logging
 import shutil
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from cifar_exp.config.paths import as_path, hide
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import DeviceImages
 from cifar_exp.data.dataset import Dataset, load
+from cifar_exp.errors import UserError
 from cifar_exp.runs.checkpoint import Checkpoints, State
 from cifar_exp.runs.failures import CannotResumeError, run_error
 from cifar_exp.runs.folder import ENDED, BusyError, RunFolder
@@ -34,6 +35,7 @@ from cifar_exp.runs.resuming import (
 from cifar_exp.runs.stopping import Interrupted
 from cifar_exp.runs.tensorboard import TensorBoard
 from cifar_exp.training.device import Compute, choose_compute
+from cifar_exp.training.distributed import ALONE, Processes
 from cifar_exp.training.events import EpochMetrics, Progress
 from cifar_exp.training.loop import Training
 
@@ -45,10 +47,12 @@ class Runner:
 
     Args:
         threads: of the CPU for each run; None leaves PyTorch's choice.
+        processes: that train a run together; this one keeps its folder if it is the first.
     """
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int | None = None, processes: Processes = ALONE) -> None:
         self._threads = threads
+        self._processes = processes
         self._loaded: tuple[dict[str, Any], _Loaded] | None = None
 
     def run(
@@ -87,6 +91,7 @@ class Runner:
         folder.tidy()
         rebuild_state(config, folder)
         if folder.status in ENDED and not config.rerun:
+            self._processes.from_first(None)
             return False
         if folder.status in (*ENDED, "damaged") and config.rerun:
             _set_aside(config, folder)
@@ -125,12 +130,11 @@ class Runner:
         checkpoints = run.checkpoints()
         saved = last_state(run.folder, checkpoints)
         before = saved["run"] if saved else run.folder.read_state()
-        compute = compute_as_before(choose_compute(run.config, self._threads), before, run.log)
-        if compute.threads:
-            torch.set_num_threads(compute.threads)
+        compute = compute_as_before(self._compute(run.config), before, run.log)
         loaded = self._data(run.config, compute)
-        training = Training(run.config, loaded.images, loaded.dataset.classes, compute)
+        training = self._training(run.config, loaded, compute)
         restore(training, saved, run.folder, loaded.sha256, run.log)
+        self._processes.from_first((compute.precision, compute.threads, loaded.sha256, saved))
         state = run.ids | {
             "status": "running",
             "started": before.get("started", _now()),
@@ -150,6 +154,37 @@ class Runner:
         )
         checkpoints.remove()
         run.log.info("%s after %d epochs", status, len(training.history))
+
+    def take_part(self, config: RunConfig) -> Generator[Progress | EpochMetrics, None, bool]:
+        """Train a run together with the first process, which does all but the computing.
+
+        Args, yields, returns: as of `run`.
+
+        Raises:
+            UserError: the images are not the same here, or another process has ended.
+        """
+        begun = self._processes.from_first()
+        if begun is None:
+            return False
+        precision, threads, sha256, saved = begun
+        compute = replace(self._compute(config), precision=precision, threads=threads)
+        loaded = self._data(config, compute)
+        if loaded.sha256 != sha256:
+            raise UserError("the images are not those of process 0")
+        training = self._training(config, loaded, compute)
+        if saved is not None:
+            training.load_state_dict(saved)
+        yield from training.run()
+        return True
+
+    def _compute(self, config: RunConfig) -> Compute:
+        return replace(choose_compute(config, self._threads), processes=self._processes.size)
+
+    def _training(self, config: RunConfig, loaded: "_Loaded", compute: Compute) -> Training:
+        if compute.threads:
+            torch.set_num_threads(compute.threads)
+        classes = loaded.dataset.classes
+        return Training(config, loaded.images, classes, compute, processes=self._processes)
 
     def _data(self, config: RunConfig, compute: Compute) -> "_Loaded":
         names_source = {"name", "root", "image_size", "train_size", "test_size"}

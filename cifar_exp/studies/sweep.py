@@ -22,6 +22,7 @@ from cifar_exp.runs.messages import Died, Ended, FromWorker, Ready, Told, Warned
 from cifar_exp.runs.stopping import Interrupted, StopRequest, stop_request
 from cifar_exp.runs.workers import Worker, Workers
 from cifar_exp.studies.agenda import Agenda, expected_cost
+from cifar_exp.studies.jobs import RunJobs, check_before_jobs, train_as_jobs
 from cifar_exp.studies.screen import Screen
 from cifar_exp.studies.table import as_text, ranked, read_sweep, short_names, varied, write_csv
 from cifar_exp.studies.writing import writing
@@ -36,6 +37,7 @@ def run_sweep(
     runs_per_device: int | None = None,
     studies: Sequence[tuple[Study, Sequence[int]]] = (),
     name: str | None = None,
+    run_jobs: RunJobs | None = None,
 ) -> list[float | None]:
     """Train every run that is not finished, and write the table and the report of all.
 
@@ -44,6 +46,7 @@ def run_sweep(
         runs_per_device: how many at once; None for as many as pay.
         studies: that the runs are for, each with the places of its runs in `configs`.
         name: of the sweep's folder; None for the names of what it varies.
+        run_jobs: trains runs elsewhere; None to train them in workers on this machine.
 
     Returns:
         For each configuration the final test accuracy, a fraction; None if it diverged.
@@ -57,7 +60,7 @@ def run_sweep(
     by_id = {run_id(config): config for config in configs}
     parts = [(study, [run_id(configs[place]) for place in places]) for study, places in studies]
     sweep = Sweep(list(by_id.values()), parts, name)
-    failed = sweep.run(runs_per_device)
+    failed = sweep.run(runs_per_device, run_jobs)
     if failed:
         raise UserError(f"{failed} of {len(sweep.runs)} runs failed; the same command tries again")
     return [RunFolder.of(config).read_state().get("test_accuracy") for config in configs]
@@ -91,11 +94,12 @@ class Sweep:
         # the same runs are the same sweep, so the same command finds its folder again
         self.folder = as_path(configs[0].paths.results) / f"{shortened(name, 80)}-{digest}"
 
-    def run(self, runs_per_device: int | None) -> int:
+    def run(self, runs_per_device: int | None, run_jobs: RunJobs | None) -> int:
         """Train what is left; write the table, even when interrupted, and at the end the report.
 
         Args:
             runs_per_device: how many at once; None for as many as pay.
+            run_jobs: trains runs elsewhere, if not None.
 
         Returns:
             How many runs failed.
@@ -106,7 +110,12 @@ class Sweep:
             if config.rerun or self._statuses[number] not in ENDED
         ]
         try:
-            failed = self._train(pending, runs_per_device) if pending else self._announce(pending)
+            if not pending:
+                failed = self._announce(pending)
+            elif run_jobs:
+                failed = self._train_elsewhere(pending, run_jobs)
+            else:
+                failed = self._train(pending, runs_per_device)
         except BaseException:
             if self.folder.exists():
                 with suppress(UserError):  # which would hide what happened
@@ -127,6 +136,20 @@ class Sweep:
             with _Shift(self, pending, workers) as shift:
                 shift.work(stop)
             return shift.failed
+
+    def _train_elsewhere(self, pending: list[int], run_jobs: RunJobs) -> int:
+        """Let jobs bring the pending runs to their ends. Returns: runs that did not come there."""
+        runs = [self.runs[number] for number in pending]
+        check_before_jobs([config for config, _ in runs])
+        self._announce(pending)
+        print(f"what is done so far: python -m cifar_exp report {self.folder}", flush=True)
+        problems = train_as_jobs(runs, run_jobs)
+        for number, problem in zip(pending, problems, strict=True):
+            config, folder = self.runs[number]
+            self._statuses[number] = folder.status
+            print(f"{self.label(config)}: {problem or folder.outcome()}", flush=True)
+        self.write()
+        return len(problems) - problems.count(None)
 
     def _announce(self, pending: list[int]) -> int:
         half_done = sum(self._statuses[number] == "interrupted" for number in pending)

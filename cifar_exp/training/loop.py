@@ -11,7 +11,9 @@ from torch import Tensor
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import Batches, DeviceImages
 from cifar_exp.models.vgg import build_model
+from cifar_exp.training.batch_norm import synchronised
 from cifar_exp.training.device import Clock, Compute, new_stream, on_stream
+from cifar_exp.training.distributed import ALONE, Processes
 from cifar_exp.training.events import EpochMetrics, Progress, has_diverged
 from cifar_exp.training.graphs import Graphs, Launch, Work
 from cifar_exp.training.memory import PeakMemory
@@ -36,6 +38,7 @@ class Training:
         classes: names of the classes.
         compute: the device and precision to use.
         graphs: whether a GPU replays captured steps; without, the same kernels one by one.
+        processes: that train the run together.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Training:
         classes: tuple[str, ...],
         compute: Compute,
         graphs: bool = True,
+        processes: Processes = ALONE,
     ) -> None:
         self._peak_memory = PeakMemory(compute.device)
         self.config = config
@@ -52,16 +56,19 @@ class Training:
         self.classes = classes
         self.batches = Batches(images, config.data)
         model = build_model(config.model, len(classes), derived_seed(config.seed, "weights"))
+        synchronised(model, processes)
         self.model = model.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.step = Step(config, self.model, self.batches, compute)
+        self.step = Step(config, self.model, self.batches, compute, processes)
         self.history: list[EpochMetrics] = []
         self._steps = 0  # done in the epoch that has begun
         self._seconds = 0.0  # that they took before the run was resumed
-        self._captures = graphs and compute.on_gpu
+        self._processes = processes
+        # what the processes say to each other cannot be captured with a step everywhere
+        self._captures = graphs and compute.on_gpu and processes.alone
         self._stream = new_stream(compute.device)
         self._clock = Clock(compute.device)
         self._started = self._clock.mark()
-        self._pace = Pace(self._clock)
+        self._pace = Pace(self._clock, by_time=processes.alone)
 
     @property
     def diverged(self) -> bool:
@@ -115,8 +122,7 @@ class Training:
             yield from self._test(epoch, launch)
             tested = self._clock.mark()
             while not self._clock.passed(tested):
-                yield self._progress(epoch)
-                time.sleep(_POLL_SECONDS)
+                yield from self._wait(epoch)
             train_seconds = self._seconds + self._clock.seconds(self._started, trained)
             metrics = self._metrics(epoch, train_seconds, self._clock.seconds(trained, tested))
             self.history.append(metrics)
@@ -171,8 +177,12 @@ class Training:
             return
         yield self._progress(epoch)
         while self._pace.is_ahead():
+            yield from self._wait(epoch)
+
+    def _wait(self, epoch: int) -> Iterator[Progress]:
+        if self._processes.alone:  # else all must come to the same yields, however fast they are
             yield self._progress(epoch)
-            time.sleep(_POLL_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
     def _metrics(self, epoch: int, train_seconds: float, test_seconds: float) -> EpochMetrics:
         train_loss, train_accuracy = self.step.train_sums.means(self.batches.train_size)

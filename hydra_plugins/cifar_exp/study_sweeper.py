@@ -8,11 +8,14 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
 
 from cifar_exp.config.command_line import SHORT_NAMES
 from cifar_exp.config.study import Study, Value, load_studies
 from cifar_exp.errors import UserError
-from hydra_plugins.cifar_exp.packed_launcher import PackedLauncher
+from hydra_plugins.cifar_exp.jobs_launcher import JobsLauncher
+from hydra_plugins.cifar_exp.sweep_launcher import SweepLauncher, trains_runs
 
 
 @dataclass
@@ -39,6 +42,18 @@ class StudySweeper(BasicSweeper):
     A study made of parts becomes one sweep, in which runs that parts share stand once.
     """
 
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Make the launcher; called by Hydra. Every one gives a table and a report."""
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        assert self.launcher is not None
+        if trains_runs(task_function) and not isinstance(self.launcher, SweepLauncher):
+            self.launcher = JobsLauncher(self.launcher)
+            self.launcher.setup(
+                hydra_context=hydra_context, task_function=task_function, config=config
+            )
+
     def sweep(self, arguments: list[str]) -> Any:
         """Launch all runs.
 
@@ -64,8 +79,7 @@ class StudySweeper(BasicSweeper):
         for study in load_studies(chosen):
             numbers = [jobs.setdefault(job, len(jobs)) for job in self._jobs(study, typed)]
             studies.append((study, numbers))
-        if not isinstance(self.launcher, PackedLauncher):
-            raise UserError("study: expected hydra/launcher=packed, which writes the report")
+        assert isinstance(self.launcher, SweepLauncher)
         self.launcher.study_name = self.config.hydra.runtime.choices.study
         self.launcher.studies = studies
         return [self.launcher.launch([list(job) for job in jobs], initial_job_idx=0)]
