@@ -90,6 +90,12 @@ def settings(config: RunConfig) -> dict[str, Any]:
     return flat
 
 
+def model_and_data(config: RunConfig) -> str:
+    """Return for example "vgg16 on cifar10"."""
+    flat = settings(config)
+    return f"{flat['model']} on {flat['data']}"
+
+
 def differences(config: RunConfig) -> dict[str, Any]:
     """Return the settings that differ from the article's; of another kind, from its own defaults.
 

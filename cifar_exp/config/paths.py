@@ -111,13 +111,19 @@ def hide(text: str, config: RunConfig) -> str:
         text: an error or a log line, which may tell paths.
         config: the settings of the run it is about.
     """
-    texts = str([config.paths, config.data, config.model])
-    names = set(re.findall(r"oc\.env:'?([^,'}]+)", texts))
+    texts = _texts(config)
+    names = {name for text in texts for name in re.findall(r"oc\.env:'?([^,'}]+)", text)}
     values = [(form, name) for name in names for form in _forms(os.environ.get(name, ""))]
     for value, name in sorted(values, reverse=True, key=lambda pair: len(pair[0])):
         if len(value) >= _SHORTEST_SECRET:
             text = text.replace(value, f"${{oc.env:{name}}}")
     return text
+
+
+def _texts(config: RunConfig) -> Iterator[str]:
+    for section in (config.paths, config.data, config.model):
+        for value in section.model_dump().values():
+            yield from map(str, value if isinstance(value, list) else [value])
 
 
 def _forms(value: str) -> set[str]:

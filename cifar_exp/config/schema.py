@@ -257,6 +257,12 @@ class RunConfig(Section):
         "auto", description="fresh: a run that cannot go on starts again; the old one is set aside"
     )
 
+    @property
+    def own_code(self) -> frozenset[str]:
+        """The names of the user's own code that the settings call."""
+        parts = (self.data, self.model)
+        return frozenset(part.target for part in parts if isinstance(part, Own))
+
 
 # Sections that can name code of the user's own.
 CAN_BE_OWN = ("data", "model")

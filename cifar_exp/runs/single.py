@@ -2,7 +2,7 @@
 
 from tqdm import tqdm
 
-from cifar_exp.config.identity import run_id, run_name
+from cifar_exp.config.identity import model_and_data, run_id, run_name
 from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.runs.folder import RunFolder, in_epochs
@@ -18,7 +18,7 @@ def train_one(config: RunConfig) -> None:
     """Train one run, and say what it takes, how it ended and where everything is."""
     show_warnings(tqdm.write)
     preflight([config])
-    what = f"{config.model.name} on {config.data.name}, {in_epochs(config.training.epochs)}"
+    what = f"{model_and_data(config)}, {in_epochs(config.training.epochs)}"
     print(f"run {run_name(config)} ({run_id(config)})")
     print(f"{what}, {choose_compute(config)}", flush=True)
     with stop_request() as stop:

@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import Batches
-from cifar_exp.models.vgg import Vgg
 from cifar_exp.training.device import Compute
 from cifar_exp.training.metrics import MetricSums
 from cifar_exp.training.optimizers import Update
@@ -24,7 +23,9 @@ class Step:
         compute: device and precision.
     """
 
-    def __init__(self, config: RunConfig, model: Vgg, batches: Batches, compute: Compute) -> None:
+    def __init__(
+        self, config: RunConfig, model: nn.Module, batches: Batches, compute: Compute
+    ) -> None:
         self._model = model
         self._batches = batches
         self._compute = compute
