@@ -18,7 +18,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel
 
-from cifar_exp.config.schema import RunConfig
+from cifar_exp.config.schema import CAN_BE_OWN, RunConfig
 from cifar_exp.config.targets import in_words, only_allowed, split_allowed
 from cifar_exp.errors import UserError
 from cifar_exp.terminal import printable
@@ -89,7 +89,36 @@ def with_dotted_keys(arguments: Sequence[str]) -> list[str]:
         if known.run:
             _refuse("study: expected no --run, since a study is a sweep")
         options += ["--multirun"] * (not any(modes))
-    return options + [_with_dotted_key(override) for override in known.overrides]
+    return options + for_own_code([_with_dotted_key(override) for override in known.overrides])
+
+
+def for_own_code(overrides: Sequence[str]) -> list[str]:
+    """Let `model._target_=my_package.MyNet model.depth=5` do what it says.
+
+    Hydra refuses keys that are not there yet, and would keep the settings of the usual network.
+
+    Args:
+        overrides: with dotted keys.
+
+    Returns:
+        The overrides that Hydra understands: `model=own` and `++model.depth=5`.
+    """
+    result = list(overrides)
+    for section in CAN_BE_OWN:
+        keys = [key_of(override) for override in result]
+        if f"{section}._target_" not in keys:
+            continue
+        result = [
+            f"++{override.lstrip('+')}" if key.startswith(f"{section}.") else override
+            for key, override in zip(keys, result, strict=True)
+        ]
+        result += [f"{section}=own"] * (section not in keys)
+    return result
+
+
+def key_of(override: str) -> str:
+    """Return the key that an override sets; one that deletes has its `~`."""
+    return override.partition("=")[0].lstrip("+")
 
 
 def _refuse(message: str) -> NoReturn:
@@ -238,7 +267,7 @@ def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
             kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)
         ]
         if not sections:
-            yield prefix + name
+            yield prefix + (field.alias or name)
         for section in sections:
             yield from _keys(section, f"{prefix}{name}.")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cifar_exp.config.schema import Constant, ImageFolder, MultiStep, RunConfig
+from cifar_exp.config.schema import Cifar10, Constant, ImageFolder, MultiStep, RunConfig
 from cifar_exp.files import shortened
 
 # Raise it when the same settings come to mean another computation: every id changes.
@@ -41,8 +41,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
         if "${" not in config.data.root:  # else the same run wherever the variable leads
             # of functions that never fail, since the settings may come from another machine
             content["data"]["root"] = os.path.realpath(os.path.expanduser(config.data.root))
-    else:
-        content["data"].pop("root", None)
+    elif isinstance(config.data, Cifar10):
+        del content["data"]["root"]
     return content
 
 
@@ -76,15 +76,24 @@ def _digest(content: dict[str, Any]) -> str:
 def settings(config: RunConfig) -> dict[str, Any]:
     """Return what can be studied by dotted key, `data.batch_size` or `optimizer`, as JSON values.
 
-    The kind of a section stands under the section's own key: `optimizer: sgd`.
+    The kind of a section stands under the section's own key: `optimizer: sgd`. What is the user's
+    own goes by the name of its code: `model: my_package.MyNet`.
     """
     flat: dict[str, Any] = {}
     for section, value in identity(config).items():
         if not isinstance(value, dict):
             flat[section] = value
             continue
-        flat |= {section if key == "name" else f"{section}.{key}": v for key, v in value.items()}
+        kind = value.pop("_target_", value.pop("name", None))
+        flat |= {section: kind} if kind else {}
+        flat |= {f"{section}.{key}": setting for key, setting in value.items()}
     return flat
+
+
+def model_and_data(config: RunConfig) -> str:
+    """Return for example "vgg16 on cifar10"."""
+    flat = settings(config)
+    return f"{flat['model']} on {flat['data']}"
 
 
 def differences(config: RunConfig) -> dict[str, Any]:

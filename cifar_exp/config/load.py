@@ -1,16 +1,16 @@
 """From Hydra's composed YAML to the typed, checked `RunConfig`."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import ValidationError
 
 from cifar_exp.config.paths import expressions_kept, names_variables, reason_of
-from cifar_exp.config.schema import RunConfig
+from cifar_exp.config.schema import CAN_BE_OWN, RunConfig
 from cifar_exp.errors import UserError
 
 _Task = TypeVar("_Task")
@@ -19,7 +19,7 @@ FREE_TEXT = ("data.root", "paths.results", "paths.logs", "paths.cache")
 _LONGEST_FILE = 100_000  # characters of a config.yaml, which has about 1,000
 _SHOWN_ERRORS = 2
 _SHOWN_CHARACTERS = 100
-_SECTIONS_OF_SEVERAL_KINDS = ("data", "optimizer", "scheduler")
+_SECTIONS_OF_SEVERAL_KINDS = ("data", "model", "optimizer", "scheduler")
 _WORDS = (
     ("Input should be ", "expected "),
     ("expected greater", "expected a number greater"),
@@ -50,6 +50,8 @@ def load_config(composed: DictConfig) -> RunConfig:
     """
     content = resolved(composed)
     content.pop("study", None)  # says which runs there are, and nothing about one of them
+    for section in CAN_BE_OWN:
+        _name_own_code(content, section)
     _keep_expressions(content, composed)
     try:
         return _checked(content)
@@ -74,17 +76,40 @@ def resolved(composed: DictConfig) -> Any:
         raise UserError(f"{error.full_key}: {reason}") from error
 
 
+def _name_own_code(content: Any, section: str) -> None:
+    part = content.get(section)
+    if not isinstance(part, dict) or "_target_" not in part:
+        return
+    name = part.setdefault("name", "own")
+    if name != "own":
+        raise UserError(
+            f"{section}._target_: expected no {section}={name} beside it, or {section}=own"
+        )
+
+
 def _keep_expressions(content: Any, composed: DictConfig) -> None:
     """Put free text into the content as it was typed."""
-    for key in FREE_TEXT:
-        section, name = key.split(".")
-        if not isinstance(_at(content, (section, name)), str):
+    for key in [*FREE_TEXT, *_of_own_code(content)]:
+        section, name = key.split(".", 1)
+        if not _has_text(_at(content, (section, name))):
             continue
         try:
             with expressions_kept():
-                content[section][name] = OmegaConf.select(composed, key)
+                typed = OmegaConf.select(composed, key)
+                listed = isinstance(typed, ListConfig)
+                content[section][name] = OmegaConf.to_object(typed) if listed else typed
         except OmegaConfBaseException as error:
             raise UserError(f"{key}: expected ${{oc.env:NAME}} in the text itself") from error
+
+
+def _of_own_code(content: Any) -> Iterator[str]:
+    for section in CAN_BE_OWN:
+        if _at(content, (section, "name")) == "own":  # what its settings mean nobody here knows
+            yield from (f"{section}.{name}" for name in content[section])
+
+
+def _has_text(value: Any) -> bool:
+    return any(isinstance(one, str) for one in (value if isinstance(value, list) else [value]))
 
 
 def _at(content: Any, path: Sequence[Any]) -> Any:

@@ -7,7 +7,8 @@ Source: the article trains VGG16 on CIFAR-10 with Adam (0.001), MultiStepLR ([75
 batches of 64, random horizontal flips and 100 epochs.
 """
 
-from typing import Annotated, Literal, Self
+import math
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -16,6 +17,19 @@ def _without_nul(text: str) -> str:
     if "\0" in text:
         raise ValueError("expected a path, in which there is no NUL")
     return text
+
+
+def _is_in_a_module(name: str) -> str:
+    if "." not in name or not all(map(str.isidentifier, name.split("."))):
+        raise ValueError("expected a module and what is in it, such as my_package.MyNet")
+    return name
+
+
+def _plain(value: Any) -> Any:
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, dict | list) or (isinstance(one, float) and not math.isfinite(one)):
+            raise ValueError("expected a number, text, true, false, null or a list of these")
+    return value
 
 
 LearningRate = Annotated[float, Field(gt=0, description="step size of the optimizer")]
@@ -29,10 +43,32 @@ Limit = Annotated[
 ]
 
 
+Plain = Annotated[Any, AfterValidator(_plain)]
+
+
 class Section(BaseModel):
     """Settings that cannot change once checked; unknown keys and wrong types are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, serialize_by_alias=True
+    )
+
+
+class Own(Section):
+    """Code of the user's own: what it is called with is whatever else stands in the section."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Plain]
+
+    name: Literal["own"] = "own"
+    target: Annotated[str, AfterValidator(_is_in_a_module)] = Field(
+        alias="_target_", max_length=200, description="what is called, such as my_package.MyNet"
+    )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keyword arguments that the user gives."""
+        return dict(self.__pydantic_extra__)
 
 
 class _Data(Section):
@@ -76,12 +112,20 @@ class Synthetic(_Data):
     test_size: int = Field(1000, ge=10, le=1_000_000, description="test images to make")
 
 
-class Model(Section):
-    """A VGG network with BatchNorm and one linear layer."""
+class OwnData(_Data, Own):
+    """Images of the user's own, which a function of his returns."""
 
-    name: Literal["vgg11", "vgg13", "vgg16", "vgg19"] = "vgg16"
+
+class Model(Section):
+    """A network with BatchNorm and one linear layer."""
+
+    name: Literal["resnet18", "vgg11", "vgg13", "vgg16", "vgg19"] = "vgg16"
     width: float = Field(1.0, ge=1 / 64, le=8, description="factor on the channels of every layer")
     dropout: float = Field(0.0, ge=0, lt=1, description="probability before the linear layer")
+
+
+class OwnModel(Own):
+    """A network of the user's own."""
 
 
 class Adam(Section):
@@ -191,8 +235,10 @@ class Paths(Section):
 class RunConfig(Section):
     """All settings of one run."""
 
-    data: Annotated[Cifar10 | ImageFolder | Synthetic, Field(discriminator="name")] = Cifar10()
-    model: Model = Model()
+    data: Annotated[Cifar10 | ImageFolder | Synthetic | OwnData, Field(discriminator="name")] = (
+        Cifar10()
+    )
+    model: Annotated[Model | OwnModel, Field(discriminator="name")] = Model()
     optimizer: Annotated[Adam | AdamW | Sgd | RmsProp, Field(discriminator="name")] = Adam()
     scheduler: Annotated[MultiStep | Constant | Cosine | OneCycle, Field(discriminator="name")] = (
         MultiStep()
@@ -211,7 +257,16 @@ class RunConfig(Section):
         "auto", description="fresh: a run that cannot go on starts again; the old one is set aside"
     )
 
+    @property
+    def own_code(self) -> frozenset[str]:
+        """The names of the user's own code that the settings call."""
+        parts = (self.data, self.model)
+        return frozenset(part.target for part in parts if isinstance(part, Own))
 
-Data = Cifar10 | ImageFolder | Synthetic
+
+# Sections that can name code of the user's own.
+CAN_BE_OWN = ("data", "model")
+Data = Cifar10 | ImageFolder | Synthetic | OwnData
+Network = Model | OwnModel
 Optimizer = Adam | AdamW | Sgd | RmsProp
 Scheduler = MultiStep | Constant | Cosine | OneCycle

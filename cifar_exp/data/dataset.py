@@ -1,7 +1,8 @@
-"""Labelled images in memory, from any of the three sources."""
+"""Labelled images in memory, from any of the sources."""
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cifar_exp.config.paths import as_path
-from cifar_exp.config.schema import Cifar10, Data, ImageFolder, Synthetic
+from cifar_exp.config.schema import Cifar10, Data, ImageFolder, OwnData, Synthetic
 from cifar_exp.errors import UserError
 
 
@@ -51,18 +52,22 @@ class Dataset:
         return digest.hexdigest()
 
 
-def load(config: Data, cache: Path) -> Dataset:
+def load(config: Data, cache: Path, trusted: Collection[str] = ()) -> Dataset:
     """Read, download or make the images that the settings name.
 
     Args:
         config: the source, and limits on the number of images.
         cache: folder for the decoded images of `image_folder`; made when needed.
+        trusted: names of the user's own code that may be called. The settings of a run that is to
+            be trained were checked when they were composed; those that are read from a file may be
+            a stranger's, and name any code.
 
     Returns:
         The data set after the limits.
 
     Raises:
-        UserError: if images are missing, damaged or cannot be downloaded, or a limit is too low.
+        UserError: if images are missing, damaged or cannot be downloaded, a limit is too low, or
+            the user's own function may not be called or fails.
     """
     # each source is imported when it is asked for: torchvision alone takes 2 s
     match config:
@@ -78,6 +83,10 @@ def load(config: Data, cache: Path) -> Dataset:
             from cifar_exp.data import synthetic
 
             dataset = synthetic.load(config.train_size, config.test_size)
+        case OwnData():
+            from cifar_exp.data import own
+
+            dataset = own.load(config, trusted)
     return Dataset(
         balanced(dataset.train, config.limit_train, "data.limit_train"),
         balanced(dataset.test, config.limit_test, "data.limit_test"),
@@ -85,15 +94,23 @@ def load(config: Data, cache: Path) -> Dataset:
     )
 
 
-def check(config: Data) -> None:
+def check(config: Data, trusted: Collection[str] = ()) -> tuple[int, int]:
     """Look, without reading an image, whether the settings can work; for before a sweep.
 
-    CIFAR-10 is downloaded here if it is not there.
+    CIFAR-10 is downloaded here if it is not there, and the user's own function is called.
+
+    Args:
+        config: the source, and limits on the number of images.
+        trusted: as in `load`.
+
+    Returns:
+        The number of classes, and the pixels on each side of an image.
 
     Raises:
         UserError: if files, a folder or a class are missing, a limit is too low, or a batch is
             larger than the training set.
     """
+    image_size = 32
     match config:
         case Cifar10():
             classes, train_size = 10, 50_000
@@ -101,8 +118,15 @@ def check(config: Data) -> None:
             from cifar_exp.data import image_folder
 
             classes, train_size = image_folder.count(as_path(config.root))
+            image_size = config.image_size
         case Synthetic():
             classes, train_size = 10, config.train_size
+        case OwnData():
+            from cifar_exp.data import own
+
+            dataset = own.load(config, trusted)
+            classes, train_size = len(dataset.classes), len(dataset.train)
+            image_size = dataset.train.images.shape[1]
     _check_limit(config.limit_train, classes, "data.limit_train")
     _check_limit(config.limit_test, classes, "data.limit_test")
     train_size = min(train_size, config.limit_train or train_size)
@@ -115,6 +139,7 @@ def check(config: Data) -> None:
         from cifar_exp.data import cifar10
 
         cifar10.provide(as_path(config.root))
+    return classes, image_size
 
 
 def balanced(split: Split, limit: int | None, key: str) -> Split:

@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save
 
 from cifar_exp.data.batches import channel_statistics
@@ -42,7 +43,8 @@ def save_figure(figure: Any, path: Path) -> None:
 
 def _write_model(folder: Path, training: Training, dataset: Dataset) -> None:
     weights = {
-        name: tensor.detach().cpu().contiguous()
+        # a copy each: the format has no tensors that share their memory
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in training.model.state_dict().items()
     }
     write_atomically(folder / "model.safetensors", lambda file: file.write_bytes(save(weights)))

@@ -7,13 +7,11 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile
 
-import torch
-
 from cifar_exp.config.paths import as_path
-from cifar_exp.config.schema import Model, RunConfig, Sgd
+from cifar_exp.config.schema import Network, RunConfig, Sgd
 from cifar_exp.data.dataset import check
 from cifar_exp.errors import UserError
-from cifar_exp.models.vgg import build_model
+from cifar_exp.models.build import check_model
 from cifar_exp.runs.checkpoint import KEPT
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.training.device import choose_compute
@@ -34,17 +32,19 @@ def preflight(configs: Sequence[RunConfig], at_once: int = 1, trains_here: bool 
         trains_here: whether on this machine; else its devices do not matter.
 
     Raises:
-        UserError: there is no such device, no data, a folder cannot be written, or a disk has not
-            the space that all of them will need.
+        UserError: there is no such device, no data, a network cannot be used, a folder cannot be
+            written, or a disk has not the space that all of them will need.
     """
+    numbers = []
     for config in configs:
         if trains_here:
             choose_compute(config)
-        check(config.data)
+        classes, image_size = check(config.data, config.own_code)
+        numbers.append(_numbers(config.model, classes, image_size, config.own_code))
         for folder in (config.paths.results, config.paths.logs):
             _check_writable(as_path(folder))
     if configs:
-        _check_space(configs, at_once)
+        _check_space(configs, numbers, at_once)
 
 
 def _check_writable(folder: Path) -> None:
@@ -59,9 +59,9 @@ def _check_writable(folder: Path) -> None:
         ) from error
 
 
-def _check_space(configs: Sequence[RunConfig], at_once: int) -> None:
+def _check_space(configs: Sequence[RunConfig], numbers: Sequence[int], at_once: int) -> None:
     results, logs = as_path(configs[0].paths.results), as_path(configs[0].paths.logs)
-    needed = {results: needed_bytes(configs, at_once)}
+    needed = {results: _needed_bytes(configs, numbers, at_once)}
     if any(config.logger.tensorboard for config in configs):
         events = sum(config.training.epochs for config in configs) * _EVENTS_BYTES
         disk = results if os.stat(results).st_dev == os.stat(logs).st_dev else logs
@@ -76,35 +76,32 @@ def _check_space(configs: Sequence[RunConfig], at_once: int) -> None:
             )
 
 
-def needed_bytes(configs: Sequence[RunConfig], at_once: int) -> int:
+def _needed_bytes(configs: Sequence[RunConfig], numbers: Sequence[int], at_once: int) -> int:
     """Return how much runs will write into their folders, beyond what is there already.
 
     Args:
         configs: of the runs.
+        numbers: that the network of each holds.
         at_once: how many keep checkpoints at the same time.
     """
-    after = sum(
-        _numbers(config.model) * _BYTES_PER_NUMBER
-        + _RUN_BYTES
-        + config.training.epochs * _EPOCH_BYTES
-        for config in configs
-    )
+    epochs = sum(config.training.epochs for config in configs)
+    after = sum(numbers) * _BYTES_PER_NUMBER + len(configs) * _RUN_BYTES + epochs * _EPOCH_BYTES
     # those that are kept, and one that is being written
-    during = sorted((_checkpoint_bytes(config) * (KEPT + 1) for config in configs), reverse=True)
+    during = [
+        count * (1 + _moments(config)) * _BYTES_PER_NUMBER * (KEPT + 1)
+        for config, count in zip(configs, numbers, strict=True)
+    ]
     there = sum(map(_checkpoints_there, configs))
-    return max(0, after + sum(during[:at_once]) - there)
+    return max(0, after + sum(sorted(during, reverse=True)[:at_once]) - there)
 
 
-def _checkpoint_bytes(config: RunConfig) -> int:
-    moments = 1 if isinstance(config.optimizer, Sgd) else 2
-    return _numbers(config.model) * (1 + moments) * _BYTES_PER_NUMBER
+def _moments(config: RunConfig) -> int:
+    return 1 if isinstance(config.optimizer, Sgd) else 2
 
 
-@cache
-def _numbers(model: Model) -> int:
-    with torch.device("meta"):  # counts without memory
-        network = build_model(model, classes=10, seed=0)
-    return sum(tensor.numel() for tensor in network.state_dict().values())
+@cache  # the runs of a sweep share networks
+def _numbers(model: Network, classes: int, image_size: int, trusted: frozenset[str]) -> int:
+    return check_model(model, classes, image_size, trusted)
 
 
 def _checkpoints_there(config: RunConfig) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from cifar_exp.config.identity import run_id, run_name
+from cifar_exp.config.identity import model_and_data, run_id, run_name
 from cifar_exp.config.paths import as_path, hide
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import DeviceImages
@@ -145,7 +145,7 @@ class Runner:
         if "began_as" in before:
             state["began_as"] = before["began_as"]
         run.folder.write_state(state)
-        run.log.info("%s on %s: %s", run.config.model.name, run.config.data.name, compute)
+        run.log.info("%s: %s", model_and_data(run.config), compute)
         yield from _epochs(training, run, checkpoints, state)
         write_outputs(run.folder.path, training, loaded.dataset)
         status = "diverged" if training.diverged else "complete"
@@ -187,13 +187,12 @@ class Runner:
         return Training(config, loaded.images, classes, compute, processes=self._processes)
 
     def _data(self, config: RunConfig, compute: Compute) -> "_Loaded":
-        names_source = {"name", "root", "image_size", "train_size", "test_size"}
-        limits = {"limit_train", "limit_test"}
-        key = config.data.model_dump(include=names_source | limits)
+        of_batches = {"batch_size", "augment", "cutout", "test_flip", "normalize"}
+        key = config.data.model_dump(exclude=of_batches)
         key["device"] = str(compute.device)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # frees the last one before the next is loaded
-            dataset = load(config.data, as_path(config.paths.cache))
+            dataset = load(config.data, as_path(config.paths.cache), config.own_code)
             images = DeviceImages(dataset, compute.device)
             self._loaded = (key, _Loaded(dataset, dataset.digest(), images))
         return self._loaded[1]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tqdm import tqdm
 
-from cifar_exp.config.identity import run_id, run_name
+from cifar_exp.config.identity import model_and_data, run_id, run_name
 from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
@@ -48,7 +48,7 @@ def _train_and_tell(config: RunConfig, processes: Processes, in_job: bool) -> No
         preflight([config])
     print(f"run {run_name(config)} ({run_id(config)})", flush=True)
     if not in_job:
-        what = f"{config.model.name} on {config.data.name}, {in_epochs(config.training.epochs)}"
+        what = f"{model_and_data(config)}, {in_epochs(config.training.epochs)}"
         compute = replace(choose_compute(config), processes=processes.size)
         print(f"{what}, {compute}", flush=True)
     bar = RunBar("training", position=0)

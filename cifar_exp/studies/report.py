@@ -9,7 +9,7 @@ from statistics import median_low
 from typing import Any
 
 from cifar_exp.config.identity import differences, settings
-from cifar_exp.config.schema import ImageFolder, RunConfig
+from cifar_exp.config.schema import ImageFolder, Model, RunConfig
 from cifar_exp.config.study import Metric, Study, Value, read_study
 from cifar_exp.runs.folder import ENDED
 from cifar_exp.studies.claims import Finding, findings
@@ -195,14 +195,15 @@ def _cautions(records: Sequence[Record]) -> list[str]:
     configs = [record.config for record in records]
     small = []
     for config in configs:
+        flat = settings(config)
         if config.data.name != "cifar10":
-            small.append(f"data {config.data.name}")
+            small.append(f"data {flat['data']}")
         if config.data.limit_train is not None:
             small.append(f"{config.data.limit_train:,} training images")
-        if config.model.width < _ARTICLE.model.width:
+        if isinstance(config.model, Model) and config.model.width < 1:
             small.append(f"width {config.model.width:g}")
         if config.model.name != _ARTICLE.model.name:
-            small.append(config.model.name)
+            small.append(flat["model"])
     epochs = median_low(config.training.epochs for config in configs)
     if epochs < _ARTICLE.training.epochs:
         small.append(f"{epochs} epochs")

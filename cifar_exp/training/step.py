@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import Batches
 from cifar_exp.models.dropout import Dropout
-from cifar_exp.models.vgg import Vgg
 from cifar_exp.training.device import Compute
 from cifar_exp.training.distributed import ALONE, Processes
 from cifar_exp.training.metrics import MetricSums
@@ -30,7 +29,7 @@ class Step:
     def __init__(
         self,
         config: RunConfig,
-        model: Vgg,
+        model: nn.Module,
         batches: Batches,
         compute: Compute,
         processes: Processes = ALONE,

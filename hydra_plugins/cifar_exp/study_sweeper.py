@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from cifar_exp.config.command_line import SHORT_NAMES
+from cifar_exp.config.command_line import SHORT_NAMES, for_own_code, key_of
 from cifar_exp.config.study import Study, Value, load_studies
 from cifar_exp.errors import UserError
 from hydra_plugins.cifar_exp.jobs_launcher import JobsLauncher
@@ -102,13 +102,13 @@ class StudySweeper(BasicSweeper):
         chosen = [_override(key, levels) for key, levels in own.items() if _key(key) not in keys]
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*chosen, *typed])
+        overrides = parser.parse_overrides(for_own_code([*chosen, *typed]))
         (jobs,) = self.split_arguments(overrides, max_batch_size=None)
         return map(tuple, jobs)
 
 
 def _key(argument: str) -> str:
-    name = argument.partition("=")[0]
+    name = key_of(argument)
     return SHORT_NAMES.get(name, name)
 
 
