@@ -153,7 +153,7 @@ class Runner:
 
     def _data(self, config: RunConfig, compute: Compute) -> "_Loaded":
         names_source = {"name", "root", "image_size", "train_size", "test_size"}
-        limits = {"limit_train", "limit_test"}
+        limits = {"limit_train", "limit_test", "val_fraction"}
         key = config.data.model_dump(include=names_source | limits)
         key["device"] = str(compute.device)
         if self._loaded is None or self._loaded[0] != key:

@@ -35,7 +35,7 @@ def train_one(config: RunConfig) -> None:
 def _train(config: RunConfig, stop: StopRequest) -> bool:
     """Run to the end, or to the next step once asked to stop. Returns: whether it was trained."""
     run = Runner().run(config)
-    bar = RunBar("training", position=0)
+    bar = RunBar("training", position=0, evaluated_on=config.data.evaluated_on)
     try:
         while True:
             bar.show(next(run))
