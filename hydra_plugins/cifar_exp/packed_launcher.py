@@ -79,10 +79,8 @@ class PackedLauncher(BasicLauncher):
         """
         if not self._trains:
             return super().launch(job_overrides, initial_job_idx)
-        runs_per_device = _checked(self._runs_per_device)
-        prepare()
-        setup_globals()
-        configs = [self._composed(overrides) for overrides in job_overrides]
+        runs_per_device = self.begin()
+        configs = [self.compose(overrides) for overrides in job_overrides]
         from cifar_exp.studies.sweep import run_sweep
 
         accuracies = run_sweep(configs, runs_per_device, self.studies, self.study_name)
@@ -91,7 +89,19 @@ class PackedLauncher(BasicLauncher):
             for overrides, accuracy in zip(job_overrides, accuracies, strict=True)
         ]
 
-    def _composed(self, overrides: Sequence[str]) -> RunConfig:
+    def begin(self) -> int | None:
+        """Prepare for runs. Returns: how many at once on a device; None for as many as pay."""
+        runs_per_device = _checked(self._runs_per_device)
+        prepare()
+        setup_globals()
+        return runs_per_device
+
+    def compose(self, overrides: Sequence[str]) -> RunConfig:
+        """Return the checked settings of a run.
+
+        Raises:
+            UserError: they are wrong.
+        """
         composed = self._composes(self._sweep_config, list(overrides))
         HydraConfig.instance().set_config(composed)  # for ${hydra:...} in the settings
         with open_dict(composed):

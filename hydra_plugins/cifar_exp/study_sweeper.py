@@ -9,7 +9,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from cifar_exp.config.command_line import SHORT_NAMES
+from cifar_exp.config.command_line import SHORT_NAMES, refuse_too_many_runs
 from cifar_exp.config.study import Study, Value, load_studies
 from cifar_exp.errors import UserError
 from hydra_plugins.cifar_exp.packed_launcher import PackedLauncher
@@ -47,7 +47,11 @@ class StudySweeper(BasicSweeper):
 
         Returns:
             What the launcher returns, in a list of one.
+
+        Raises:
+            UserError: there are none, or too many.
         """
+        refuse_too_many_runs(arguments)
         assert self.config is not None
         assert self.launcher is not None
         chosen = self.config.get("study")
