@@ -81,7 +81,6 @@ def with_dotted_keys(arguments: Sequence[str]) -> list[str]:
     modes = [known.run, known.multirun, known.cfg, known.info, known.shell_completion]
     if sum(map(bool, modes)) > 1:
         _refuse("expected one of --run, --multirun, --cfg, --info and --shell-completion")
-    _refuse_too_many_runs(known.overrides)
     options = [argument for argument in arguments if argument not in known.overrides]
     if options and options[-1] in ("--info", "-i"):
         options.append("all")  # else Hydra takes the first override for what it shall tell
@@ -89,7 +88,7 @@ def with_dotted_keys(arguments: Sequence[str]) -> list[str]:
         if known.run:
             _refuse("study: expected no --run, since a study is a sweep")
         options += ["--multirun"] * (not any(modes))
-    return options + for_own_code([_with_dotted_key(override) for override in known.overrides])
+    return options + for_own_code([with_dotted_key(override) for override in known.overrides])
 
 
 def for_own_code(overrides: Sequence[str]) -> list[str]:
@@ -125,8 +124,12 @@ def _refuse(message: str) -> NoReturn:
     raise UserError(f"{message}; `python train.py --hydra-help` lists the options")
 
 
-def _refuse_too_many_runs(overrides: Sequence[str]) -> None:
-    """Refuse `seed=range(0,1e12)`, of which Hydra would make a list."""
+def refuse_too_many_runs(overrides: Sequence[str]) -> None:
+    """Refuse `seed=range(0,1e12)`, of which Hydra would make a list.
+
+    Raises:
+        UserError: these overrides make more runs than anyone wants.
+    """
     parsed = [_parsed(text) for text in overrides if "," in text]
     runs = prod(_length(override) for override in parsed if override)
     if runs > _MOST_RUNS:
@@ -149,7 +152,8 @@ def _parsed(argument: str) -> Override | None:
         return None
 
 
-def _with_dotted_key(argument: str) -> str:
+def with_dotted_key(argument: str) -> str:
+    """Do for one override what `with_dotted_keys` does for all."""
     name, equals, value = argument.partition("=")
     override = _parsed(argument) if name in SHORT_NAMES and equals else None
     if override is None:

@@ -16,6 +16,9 @@ from cifar_exp.files import shortened
 VERSION = 2
 # These say where things go and how they are shown, not what is computed.
 NOT_IN_IDENTITY = {"logger", "paths", "rerun", "resume"}
+# Settings that came later, with the value that means what was computed before: with it they are
+# left out, so that the ids of older runs stay.
+_BEFORE: dict[tuple[str, str], Any] = {("data", "val_fraction"): 0.0}
 # The settings people study stand first in a name, which may be cut off at its end.
 _NAME_ORDER = (
     "optimizer",
@@ -43,6 +46,9 @@ def identity(config: RunConfig) -> dict[str, Any]:
             content["data"]["root"] = os.path.realpath(os.path.expanduser(config.data.root))
     elif isinstance(config.data, Cifar10):
         del content["data"]["root"]
+    for (section, name), before in _BEFORE.items():
+        if content[section].get(name) == before:
+            del content[section][name]
     return content
 
 

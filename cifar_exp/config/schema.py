@@ -87,6 +87,18 @@ class _Data(Section):
     )
     limit_train: Limit = None
     limit_test: Limit = None
+    val_fraction: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="share of the training images that is held out, the same for every seed, and "
+        "evaluated instead of the test images; 0: none",
+    )
+
+    @property
+    def evaluated_on(self) -> Literal["test", "validation"]:
+        """Which images a run is evaluated on after each epoch."""
+        return "validation" if self.val_fraction else "test"
 
 
 class Cifar10(_Data):

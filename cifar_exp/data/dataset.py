@@ -13,6 +13,8 @@ from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import Cifar10, Data, ImageFolder, OwnData, Synthetic
 from cifar_exp.errors import UserError
 
+_HELD_OUT_SEED = 20_240_602  # any number; another one holds out other images
+
 
 @dataclass(frozen=True)
 class Split:
@@ -36,7 +38,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and test images with the names of their classes."""
+    """Training and test images with the names of their classes.
+
+    With `data.val_fraction` the validation images stand for the test images.
+    """
 
     train: Split
     test: Split
@@ -87,11 +92,11 @@ def load(config: Data, cache: Path, trusted: Collection[str] = ()) -> Dataset:
             from cifar_exp.data import own
 
             dataset = own.load(config, trusted)
-    return Dataset(
-        balanced(dataset.train, config.limit_train, "data.limit_train"),
-        balanced(dataset.test, config.limit_test, "data.limit_test"),
-        dataset.classes,
-    )
+    train = balanced(dataset.train, config.limit_train, "data.limit_train")
+    if config.evaluated_on == "validation":  # the test images are not even kept
+        return Dataset(*held_out(train, config.val_fraction), dataset.classes)
+    test = balanced(dataset.test, config.limit_test, "data.limit_test")
+    return Dataset(train, test, dataset.classes)
 
 
 def check(config: Data, trusted: Collection[str] = ()) -> tuple[int, int]:
@@ -130,6 +135,8 @@ def check(config: Data, trusted: Collection[str] = ()) -> tuple[int, int]:
     _check_limit(config.limit_train, classes, "data.limit_train")
     _check_limit(config.limit_test, classes, "data.limit_test")
     train_size = min(train_size, config.limit_train or train_size)
+    if config.evaluated_on == "validation":
+        train_size -= _validation_size(train_size, config.val_fraction, classes)
     if config.batch_size > train_size:
         raise UserError(
             f"data.batch_size: expected at most the {train_size} training images, "
@@ -165,6 +172,46 @@ def balanced(split: Split, limit: int | None, key: str) -> Split:
     rank[split.labels.argsort(stable=True)] = torch.cat([torch.arange(n) for n in counts.tolist()])
     chosen = (rank * len(counts) + split.labels).argsort()[:limit].sort().values
     return Split(split.images[chosen], split.labels[chosen])
+
+
+def held_out(split: Split, fraction: float) -> tuple[Split, Split]:
+    """Part a split in two, each class in the same proportion.
+
+    Which images go where depends on nothing but the split and the fraction, so that all runs of a
+    search are judged by the same images, whatever their seed.
+
+    Args:
+        split: the training images.
+        fraction: of them that is held out, in (0, 0.5].
+
+    Returns:
+        What is left to train on, and what is held out, both in the order they had.
+
+    Raises:
+        UserError: if fewer images than classes would be held out.
+    """
+    counts = split.labels.bincount()
+    size = _validation_size(len(split), fraction, len(counts))
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(_HELD_OUT_SEED))
+    by_class = order[split.labels[order].argsort(stable=True)]
+    # how far each image is in the shuffled row of its class, in (0, 1)
+    places = torch.cat([(torch.arange(n) + 0.5) / n for n in counts.tolist()])
+    chosen = torch.zeros(len(split), dtype=torch.bool)
+    chosen[by_class[places.argsort(stable=True)[:size]]] = True
+    return (
+        Split(split.images[~chosen], split.labels[~chosen]),
+        Split(split.images[chosen], split.labels[chosen]),
+    )
+
+
+def _validation_size(train_size: int, fraction: float, classes: int) -> int:
+    size = round(fraction * train_size)
+    if size < classes:
+        raise UserError(
+            f"data.val_fraction={fraction:g} of {train_size} training images holds out {size}: "
+            f"expected at least one for each of the {classes} classes"
+        )
+    return size
 
 
 def _check_limit(limit: int | None, classes: int, key: str) -> None:

@@ -26,7 +26,8 @@ def write_outputs(folder: Path, training: Training, dataset: Dataset) -> None:
     # matplotlib takes a second to import, which a run need not wait for before it trains
     from cifar_exp.figures.curves import draw_curves
 
-    curves = draw_curves([metrics.as_json() for metrics in training.history], folder.name)
+    rows = [metrics.as_json() for metrics in training.history]
+    curves = draw_curves(rows, folder.name, training.config.data.evaluated_on)
     write_atomically(folder / "curves.png", lambda file: save_figure(curves, file))
     if not training.diverged:
         _write_model(folder, training, dataset)

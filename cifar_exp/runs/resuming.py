@@ -116,5 +116,10 @@ def summary(history: Sequence[EpochMetrics]) -> dict[str, Any]:
 
 
 def ids(config: RunConfig) -> dict[str, Any]:
-    """Return what run.json calls a run by."""
-    return {"run_id": run_id(config), "config_id": config_id(config), "name": run_name(config)}
+    """Return what run.json calls a run by, and on which images it is evaluated."""
+    return {
+        "run_id": run_id(config),
+        "config_id": config_id(config),
+        "name": run_name(config),
+        "evaluated_on": config.data.evaluated_on,
+    }

@@ -51,7 +51,7 @@ def _train_and_tell(config: RunConfig, processes: Processes, in_job: bool) -> No
         what = f"{model_and_data(config)}, {in_epochs(config.training.epochs)}"
         compute = replace(choose_compute(config), processes=processes.size)
         print(f"{what}, {compute}", flush=True)
-    bar = RunBar("training", position=0)
+    bar = RunBar("training", position=0, evaluated_on=config.data.evaluated_on)
     try:
         with stop_request(patient=not processes.alone, in_job=in_job) as stop:
             trained = _drive(Runner(processes=processes).run(config), stop, processes, bar.show)

@@ -26,8 +26,8 @@ class Interrupted(Exception):
         exit_status: 128 plus the signal's number: 130 for SIGINT, 143 for SIGTERM.
     """
 
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(signal.Signals(signal_number).name)
+    def __init__(self, signal_number: int, by: str | None = None) -> None:
+        super().__init__(by or signal.Signals(signal_number).name)
         self.signal_number = signal_number
         self.exit_status = 128 + signal_number
 

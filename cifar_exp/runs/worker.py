@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING
 from cifar_exp.errors import UserError
 from cifar_exp.runs.folder import BusyError
 from cifar_exp.runs.log import show_warnings
-from cifar_exp.runs.messages import Begin, Check, Checked, Ended, Ready, Stop, Told, Train, Warned
+from cifar_exp.runs.messages import (
+    Begin,
+    Check,
+    Checked,
+    Ended,
+    Leave,
+    Ready,
+    Stop,
+    Told,
+    Train,
+    Warned,
+)
 from cifar_exp.runs.packing import Packing
 from cifar_exp.runs.sharing import at_once, shared_out
 from cifar_exp.runs.stopping import STOPPING, Interrupted
@@ -63,10 +74,15 @@ class _Worker:
 
     def stop(self, signal_number: int) -> None:
         for run in list(self._runs):
-            try:
-                self._runs.pop(run).throw(Interrupted(signal_number))
-            except (Interrupted, StopIteration, UserError):
-                self._tell_end(Ended(run, interrupted=True))
+            self._interrupt(run, Interrupted(signal_number))
+
+    def _interrupt(self, run: int, interruption: Interrupted) -> None:
+        assert self._packing is not None
+        self._packing.ended(run)
+        try:
+            self._runs.pop(run).throw(interruption)
+        except (Interrupted, StopIteration, UserError):
+            self._tell_end(Ended(run, interrupted=True))
 
     def _receive(self) -> None:
         match self._connection.recv():
@@ -80,6 +96,8 @@ class _Worker:
                 self._asked = False
                 self._runs[run] = self._runner.run(config, beginnings)
                 self._packing.admit(run)
+            case Leave(run) if run in self._runs:  # else it has ended meanwhile
+                self._interrupt(run, Interrupted(signal.SIGTERM, by="the search"))
             case Stop(signal_number):
                 self.stop(signal_number)
                 self._packing = None  # wants no more

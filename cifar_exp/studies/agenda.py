@@ -68,6 +68,16 @@ class Agenda:
         """Whether all runs have ended."""
         return not self._open
 
+    @property
+    def repeats(self) -> bool:
+        """Whether a run is training that is to be alone."""
+        return bool(self._training & self._repeated)
+
+    def add(self, run: int) -> None:
+        """Add a run that was not there at the beginning; it begins no other."""
+        self._open.add(run)
+        self._ready.append(run)
+
     def next(self) -> Task | None:
         """Return what to train next, if something can begin now."""
         run = self._take()
@@ -77,8 +87,8 @@ class Agenda:
         return Task(run, tuple(short for short, long in self._longer.items() if long == run))
 
     def _take(self) -> int | None:
-        if self._training & self._repeated:
-            return None  # it is to be alone
+        if self.repeats:
+            return None
         if self._ready:
             return self._ready.popleft()
         return self._alone.popleft() if self._alone and not self._training else None

@@ -213,6 +213,11 @@ def _cautions(records: Sequence[Record]) -> list[str]:
             f"Measured at a smaller size than the article's ({sizes}): the answers are about that "
             "size, and need not hold for the full one."
         )
+    if any(config.data.evaluated_on == "validation" for config in configs):
+        cautions.append(
+            "With data.val_fraction, what is called test is a validation set, held out of the "
+            "training images; such a run has never seen a test image."
+        )
     lost: dict[str, list[str]] = {}
     for record in records:
         if record.status not in ENDED:

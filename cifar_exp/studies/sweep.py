@@ -2,14 +2,10 @@
 
 import hashlib
 import shlex
-import signal
 import sys
-from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-
-from tqdm import tqdm
 
 from cifar_exp.config.identity import differences, run_id, run_name, settings
 from cifar_exp.config.paths import as_path
@@ -18,17 +14,15 @@ from cifar_exp.config.study import Study
 from cifar_exp.errors import UserError
 from cifar_exp.files import shortened, write_json
 from cifar_exp.runs.folder import ENDED, RunFolder
-from cifar_exp.runs.messages import Died, Ended, FromWorker, Ready, Told, Warned
-from cifar_exp.runs.stopping import Interrupted, StopRequest, stop_request
-from cifar_exp.runs.workers import Worker, Workers
-from cifar_exp.studies.agenda import Agenda, expected_cost
+from cifar_exp.runs.messages import Ended
+from cifar_exp.runs.stopping import stop_request
+from cifar_exp.runs.workers import Workers
 from cifar_exp.studies.jobs import RunJobs, check_before_jobs, train_as_jobs
-from cifar_exp.studies.screen import Screen
+from cifar_exp.studies.shift import Shift
 from cifar_exp.studies.table import as_text, ranked, read_sweep, short_names, varied, write_csv
 from cifar_exp.studies.writing import writing
 from cifar_exp.training.events import EpochMetrics
 
-_POLL_SECONDS = 0.2
 _MOST_TOLD_SETTINGS = 3
 
 
@@ -83,6 +77,7 @@ class Sweep:
     ) -> None:
         self._studies = studies
         self.runs = [(config, RunFolder.of(config)) for config in configs]
+        self._numbers = {run_id(config): number for number, config in enumerate(configs)}
         self._statuses = [folder.status for _, folder in self.runs]
         for (_, folder), status in zip(self.runs, self._statuses, strict=True):
             if status in ENDED:
@@ -94,7 +89,7 @@ class Sweep:
         # the same runs are the same sweep, so the same command finds its folder again
         self.folder = as_path(configs[0].paths.results) / f"{shortened(name, 80)}-{digest}"
 
-    def run(self, runs_per_device: int | None, run_jobs: RunJobs | None) -> int:
+    def run(self, runs_per_device: int | None, run_jobs: RunJobs | None = None) -> int:
         """Train what is left; write the table, even when interrupted, and at the end the report.
 
         Args:
@@ -133,7 +128,12 @@ class Sweep:
             for number in pending:
                 config, folder = self.runs[number]
                 folder.claim(config)  # from now on, edited YAML changes nothing
-            with _Shift(self, pending, workers) as shift:
+            half_done = [
+                place
+                for place, number in enumerate(pending)
+                if self._statuses[number] == "interrupted"
+            ]
+            with Shift(self, configs, half_done, workers) as shift:
                 shift.work(stop)
             return shift.failed
 
@@ -160,14 +160,27 @@ class Sweep:
         self.write()
         return 0
 
-    def half_done(self, number: int) -> bool:
-        """Tell whether a run was interrupted before this sweep began."""
-        return self._statuses[number] == "interrupted"
+    @property
+    def wants_more(self) -> bool:
+        """A sweep knows all its runs."""
+        return False
 
-    def set_status(self, number: int, status: str) -> None:
-        """Take note of how a run ended."""
-        self._statuses[number] = status
+    def more(self) -> None:
+        """There are no others."""
+
+    def goes_on(self, _config: RunConfig, _metrics: EpochMetrics) -> bool:
+        """Every run is trained to its end."""
+        return True
+
+    def ended(self, config: RunConfig, end: Ended) -> str:
+        """Take note of a run that is over. Returns: how it ended, in a line."""
+        number = self._numbers[run_id(config)]
+        _, folder = self.runs[number]
+        told = folder.outcome() if end.problem is None else f"failed: {end.problem}"
+        failed = end.problem is not None
+        self._statuses[number] = "failed" if failed else folder.read_state()["status"]
         self.write()
+        return told
 
     def label(self, config: RunConfig) -> str:
         """Say what tells a run from the others of the sweep: `lr=0.1 seed=2`.
@@ -211,97 +224,3 @@ class Sweep:
         from cifar_exp.studies.render import write_report  # matplotlib takes a second
 
         print(write_report(self.folder), flush=True)
-
-
-class _Shift:
-    """The time in which workers train the runs of a sweep that are not finished."""
-
-    def __init__(self, sweep: Sweep, pending: list[int], workers: Workers) -> None:
-        self.failed = 0
-        self._sweep = sweep
-        self._pending = pending  # runs go by their place in this list
-        self._configs = [sweep.runs[number][0] for number in pending]
-        half_done = [run for run, number in enumerate(pending) if sweep.half_done(number)]
-        self._agenda = Agenda(self._configs, half_done, workers.on_gpu)
-        self._workers = workers
-        self._idle: deque[Worker] = deque()
-        costs = [expected_cost(config, workers.on_gpu) for config in self._configs]
-        self._screen = Screen(costs)
-
-    def __enter__(self) -> "_Shift":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._screen.close()
-
-    def work(self, stop: StopRequest) -> None:
-        try:
-            while not self._agenda.done:
-                stop()
-                for worker, message in self._workers.messages(_POLL_SECONDS):
-                    self._hear(worker, message)
-                self._hand_out()
-        except (Interrupted, UserError) as end:
-            if not stop.at_once:
-                self._workers.stop(getattr(end, "signal_number", signal.SIGTERM))
-            raise
-
-    def _hand_out(self) -> None:
-        while self._idle and (task := self._agenda.next()):
-            worker = self._idle.popleft()
-            beginnings = [self._configs[short] for short in task.beginnings]
-            worker.train(task.run, self._configs[task.run], beginnings)
-            self._screen.begin(task.run, self._sweep.label(self._configs[task.run]))
-
-    def _hear(self, worker: Worker, message: FromWorker) -> None:
-        match message:
-            case Ready():
-                self._idle.append(worker)
-            case Warned(text):
-                tqdm.write(text)
-            case Told(run, event):
-                self._screen.show(run, event, self._configs[run].training.epochs)
-                if isinstance(event, EpochMetrics):
-                    self._agenda.passed(run, event.epoch)
-            case Ended(run, busy=True):
-                self._screen.leave(run)
-                self._agenda.postpone(run)
-            case Ended(run, problem, out_of_memory=True) if not self._agenda.is_alone(run):
-                self._fail(run, str(problem))
-            case Ended(run, problem, disk_full=True):
-                self._end(run, problem)
-                raise UserError(f"{problem}; the other runs have stopped as well")
-            case Ended(run, problem):
-                self._end(run, problem)
-            case Died(reason, runs):
-                for run in runs:
-                    self._keep_reason(run, reason)
-                    self._fail(run, reason)
-                self._idle = deque(other for other in self._idle if other is not worker)
-                self._workers.replace(worker, reason)
-
-    def _keep_reason(self, run: int, reason: str) -> None:
-        """A worker has died in a run, and left it as it was."""
-        config, folder = self._sweep.runs[self._pending[run]]
-        with suppress(OSError):
-            folder.fail({"run_id": run_id(config)}, reason)
-
-    def _fail(self, run: int, reason: str) -> None:
-        """Repeat a run alone, since others may be the reason; the second time it has failed."""
-        if not self._agenda.repeat_alone(run):
-            self._end(run, f"{reason}, twice")
-            return
-        config, _ = self._sweep.runs[self._pending[run]]
-        self._screen.leave(run)
-        tqdm.write(f"{self._sweep.label(config)}: {reason}; it is repeated alone after the others")
-
-    def _end(self, run: int, problem: str | None) -> None:
-        number = self._pending[run]
-        config, folder = self._sweep.runs[number]
-        self.failed += problem is not None
-        told = folder.outcome() if problem is None else f"failed: {problem}"
-        self._agenda.ended(run)
-        self._sweep.set_status(
-            number, folder.read_state()["status"] if problem is None else "failed"
-        )
-        self._screen.end(run, f"{self._sweep.label(config)}: {told}")

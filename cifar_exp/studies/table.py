@@ -161,7 +161,9 @@ def as_text(groups: Sequence[Group], kind: str = "text") -> str:
         ]
         for number, group in enumerate(groups, 1)
     ]
-    header = ["", *short_names(keys), "test accuracy", "95 % interval", "n", "status", "seconds"]
+    evaluated_on = {r.config.data.evaluated_on for group in groups for r in group.records}
+    accuracy = f"{'/'.join(sorted(evaluated_on))} accuracy"
+    header = ["", *short_names(keys), accuracy, "95 % interval", "n", "status", "seconds"]
     form = {"text": "simple", "markdown": "github", "latex": "latex_booktabs"}[kind]
     return tabulate(rows, header, tablefmt=form, disable_numparse=True)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.utils import setup_globals
 
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
@@ -51,6 +52,12 @@ class PackedLauncher(SweepLauncher):
         """Let PyTorch be imported elsewhere, while the runs are composed here."""
         _checked(self._runs_per_device)
         prepare()
+
+    def begin(self) -> int | None:
+        """Prepare for runs. Returns: how many at once on a device; None for as many as pay."""
+        self.prepare()
+        setup_globals()
+        return _checked(self._runs_per_device)
 
 
 def _checked(runs_per_device: Any) -> int | None:

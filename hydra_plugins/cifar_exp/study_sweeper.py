@@ -11,7 +11,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from cifar_exp.config.command_line import SHORT_NAMES, for_own_code, key_of
+from cifar_exp.config.command_line import (
+    SHORT_NAMES,
+    for_own_code,
+    key_of,
+    refuse_too_many_runs,
+)
 from cifar_exp.config.study import Study, Value, load_studies
 from cifar_exp.errors import UserError
 from hydra_plugins.cifar_exp.jobs_launcher import JobsLauncher
@@ -62,7 +67,11 @@ class StudySweeper(BasicSweeper):
 
         Returns:
             What the launcher returns, in a list of one.
+
+        Raises:
+            UserError: there are none, or too many.
         """
+        refuse_too_many_runs(arguments)
         assert self.config is not None
         assert self.launcher is not None
         chosen = self.config.get("study")

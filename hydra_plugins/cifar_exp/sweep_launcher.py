@@ -65,7 +65,7 @@ class SweepLauncher(BasicLauncher):
             )
         self.prepare()
         setup_globals()
-        configs = [self._composed(overrides) for overrides in job_overrides]
+        configs = [self.compose(overrides) for overrides in job_overrides]
         return [
             JobReturn(overrides=overrides, _return_value=accuracy, status=JobStatus.COMPLETED)
             for overrides, accuracy in zip(job_overrides, self.train(configs), strict=True)
@@ -79,7 +79,12 @@ class SweepLauncher(BasicLauncher):
     def train(self, configs: Sequence[RunConfig]) -> list[float | None]:
         """Train checked runs. Returns: for each its final test accuracy, None if it diverged."""
 
-    def _composed(self, overrides: Sequence[str]) -> RunConfig:
+    def compose(self, overrides: Sequence[str]) -> RunConfig:
+        """Return the checked settings of a run.
+
+        Raises:
+            UserError: they are wrong.
+        """
         composed = self._composes(self._sweep_config, list(overrides))
         HydraConfig.instance().set_config(composed)  # for ${hydra:...} in the settings
         with open_dict(composed):

@@ -1,0 +1,85 @@
+"""search.json and results.csv: what a search has come to, for people and for the report."""
+
+import csv
+import io
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from cifar_exp.files import write_atomically, write_json
+from cifar_exp.search.plan import Plan, as_trained
+from cifar_exp.search.trials import DIVERGED, Trials
+from cifar_exp.studies.table import short_names
+from cifar_exp.studies.writing import writing
+
+
+def write_listing(folder: Path, plan: Plan, trials: Trials) -> None:
+    """Write both files anew.
+
+    Raises:
+        UserError: they cannot be written.
+    """
+    listed = [_listed(trial) for trial in trials.all]
+    best = trials.best
+    content = {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "settings": plan.settings.model_dump(mode="json", exclude={"storage"}),
+        "space": {key: str(domain) for key, domain in plan.space.items()},
+        "trials": listed,
+        "best": best.number if best else None,
+        "importance": trials.importance,
+        "confirmations": trials.confirmations,
+    }
+    with writing(folder):
+        write_json(folder / "search.json", content)
+        text = _csv(listed, list(plan.space))
+        write_atomically(
+            folder / "results.csv", lambda file: file.write_text(text, "utf-8", newline="")
+        )
+
+
+def in_words(params: Mapping[str, Any]) -> str:
+    """Return the values of a trial in a few words: `lr=0.00312 dropout=0.5`."""
+    pairs = zip(short_names(list(params)), params.values(), strict=True)
+    return " ".join(f"{name}={short(value)}" for name, value in pairs)
+
+
+def short(value: Any) -> str:
+    """Return a value, a number in a few digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _listed(trial: FrozenTrial) -> dict[str, Any]:
+    reason = trial.user_attrs.get("reason", "")
+    status = "diverged" if reason == DIVERGED else _STATUSES[trial.state]
+    return {
+        "number": trial.number,
+        "status": status,
+        "value": trial.value,
+        "epochs": max(trial.intermediate_values, default=0),
+        "params": as_trained(trial.params),
+        "run": trial.user_attrs.get("run"),
+        "reason": reason,
+    }
+
+
+_STATUSES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+}
+
+
+def _csv(trials: list[dict[str, Any]], keys: list[str]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    names = ("number", "status", "value", "epochs", "run", "reason")
+    writer.writerow([*names, *keys])
+    for trial in trials:
+        writer.writerow([*(trial[name] for name in names), *map(trial["params"].get, keys)])
+    return text.getvalue()
