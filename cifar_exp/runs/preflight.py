@@ -4,13 +4,14 @@ import os
 import shutil
 from collections.abc import Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
 
 import torch
 
 from cifar_exp.config.paths import as_path
-from cifar_exp.config.schema import Model, RunConfig, Sgd
+from cifar_exp.config.schema import Logger, Model, RunConfig, Sgd
 from cifar_exp.data.dataset import check
 from cifar_exp.errors import UserError
 from cifar_exp.models.vgg import build_model
@@ -33,16 +34,23 @@ def preflight(configs: Sequence[RunConfig], at_once: int = 1) -> None:
         at_once: how many of them train at the same time.
 
     Raises:
-        UserError: there is no such device, no data, a folder cannot be written, or a disk has not
-            the space that all of them will need.
+        UserError: there is no such tracker, device or data, a folder cannot be written, or a disk
+            has not the space that all of them will need.
     """
     for config in configs:
+        _check_trackers(config.logger)
         choose_compute(config)
         check(config.data)
         for folder in (config.paths.results, config.paths.logs):
             _check_writable(as_path(folder))
     if configs:
         _check_space(configs, at_once)
+
+
+def _check_trackers(logger: Logger) -> None:
+    for name, wanted in (("wandb", logger.wandb), ("trackio", logger.trackio)):
+        if wanted and find_spec(name) is None:
+            raise UserError(f"logger={name}: it is not installed; pip install -e '.[{name}]'")
 
 
 def _check_writable(folder: Path) -> None:

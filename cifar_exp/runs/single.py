@@ -11,6 +11,7 @@ from cifar_exp.runs.preflight import preflight
 from cifar_exp.runs.progress import RunBar
 from cifar_exp.runs.runner import Runner
 from cifar_exp.runs.stopping import Interrupted, StopRequest, stop_request
+from cifar_exp.runs.trackers.hparams import declare
 from cifar_exp.training.device import choose_compute
 
 
@@ -18,6 +19,7 @@ def train_one(config: RunConfig) -> None:
     """Train one run, and say what it takes, how it ended and where everything is."""
     show_warnings(tqdm.write)
     preflight([config])
+    declare([config])
     what = f"{config.model.name} on {config.data.name}, {in_epochs(config.training.epochs)}"
     print(f"run {run_name(config)} ({run_id(config)})")
     print(f"{what}, {choose_compute(config)}", flush=True)
@@ -25,7 +27,7 @@ def train_one(config: RunConfig) -> None:
         trained = _train(config, stop)
     folder = RunFolder.of(config)
     print(folder.outcome() + " (finished before, not repeated)" * (not trained))
-    names = ("curves.png", "predictions.png", "model.safetensors", "metrics.jsonl")
+    names = ("curves.png", "predictions.png", "confusion.png", "model.safetensors", "metrics.jsonl")
     written = [name for name in names if (folder.path / name).exists()]
     print(f"{folder.path}: {', '.join(written)}")
     if config.logger.tensorboard:
@@ -34,7 +36,8 @@ def train_one(config: RunConfig) -> None:
 
 def _train(config: RunConfig, stop: StopRequest) -> bool:
     """Run to the end, or to the next step once asked to stop. Returns: whether it was trained."""
-    run = Runner().run(config)
+    runner = Runner()
+    run = runner.run(config)
     bar = RunBar("training", position=0)
     try:
         while True:
@@ -47,3 +50,4 @@ def _train(config: RunConfig, stop: StopRequest) -> bool:
         return bool(end.value)
     finally:
         bar.close()
+        runner.close()

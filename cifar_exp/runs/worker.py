@@ -39,7 +39,7 @@ def work(connection: Connection) -> None:
     worker = _Worker(connection)
     try:
         worker.serve()
-    except (EOFError, OSError):  # the sweep is gone
+    except (EOFError, OSError):  # the sweep is gone, or needs no more
         worker.stop(signal.SIGTERM)
 
 
@@ -62,11 +62,14 @@ class _Worker:
             self._ask()
 
     def stop(self, signal_number: int) -> None:
-        for run in list(self._runs):
-            try:
+        stopped = list(self._runs)
+        for run in stopped:
+            with suppress(Interrupted, StopIteration, UserError):
                 self._runs.pop(run).throw(Interrupted(signal_number))
-            except (Interrupted, StopIteration, UserError):
-                self._tell_end(Ended(run, interrupted=True))
+        if self._runner:
+            self._runner.close()  # before it is told: then the sweep may end this process
+        for run in stopped:
+            self._tell_end(Ended(run, interrupted=True))
 
     def _receive(self) -> None:
         match self._connection.recv():
@@ -158,6 +161,7 @@ def _check(asked: Check) -> Checked:
     import torch
 
     from cifar_exp.runs.preflight import preflight
+    from cifar_exp.runs.trackers.hparams import declare
     from cifar_exp.training.device import choose_compute
 
     configs = asked.configs
@@ -171,6 +175,9 @@ def _check(asked: Check) -> Checked:
             asked.sweep_size,
         )
         preflight(configs, at_once(parts))
+        declare(configs)
     except UserError as error:
         return Checked(str(error), ())
+    except OSError as error:
+        return Checked(f"{error.filename}: {error.strerror}", ())
     return Checked(None, parts)
