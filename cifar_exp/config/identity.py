@@ -100,11 +100,10 @@ def differences(config: RunConfig) -> dict[str, Any]:
             for key, value in settings(config).items()
             if key.partition(".")[0] == section and value != defaults.get(key)
         }
-    return dict(sorted(flat.items(), key=lambda item: place(item[0])))
+    return dict(sorted(flat.items(), key=lambda item: _place(item[0])))
 
 
-def place(key: str) -> int:
-    """Return how far behind a setting stands among others: what people study comes first."""
+def _place(key: str) -> int:
     section = key.partition(".")[0]
     return _NAME_ORDER.index(key if key in _NAME_ORDER else section)
 

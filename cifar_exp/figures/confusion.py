@@ -24,7 +24,7 @@ def draw_confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     Shape:
         counts `(classes, classes)`.
     """
-    size = min(14.0, 3.2 + 0.5 * len(classes))
+    size = min(14.0, 2.2 + 0.32 * len(classes))
     figure = Figure(figsize=(size, size), layout="constrained", facecolor="white")
     axes = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

@@ -57,26 +57,21 @@ class EventFile:
         """Add a text in YAML."""
         self.add(text_pb(tag, f"```yaml\n{yaml}```"), step)
 
-    def add_end(self, succeeded: bool) -> None:
-        """Tell the HParams page how the run ended."""
-        status = api_pb2.STATUS_SUCCESS if succeeded else api_pb2.STATUS_FAILURE
-        end = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
-        content = plugin_data_pb2.HParamsPluginData(session_end_info=end)
-        value = Summary.Value(
-            tag=metadata.SESSION_END_INFO_TAG,
-            metadata=metadata.create_summary_metadata(content),
-            tensor=metadata.NULL_TENSOR,
-        )
-        self.add(Summary(value=[value]))
-
     def hide_from(self, step: int) -> None:
         """Hide what earlier files of the run have from this step on."""
         self._write(step=step, session_log=SessionLog(status=SessionLog.START))
 
-    def close(self) -> None:
-        """Close the file."""
-        self._records.close()
-
     def _write(self, **content: Any) -> None:
         self._records.write(Event(wall_time=time.time(), **content).SerializeToString())
         self._records.flush()
+
+
+def session_end(succeeded: bool) -> Summary:
+    """Return what tells the HParams page how a run ended; summary_v2 has nothing for it."""
+    status = api_pb2.STATUS_SUCCESS if succeeded else api_pb2.STATUS_FAILURE
+    end = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
+    content = plugin_data_pb2.HParamsPluginData(session_end_info=end)
+    described = metadata.create_summary_metadata(content)
+    tag = metadata.SESSION_END_INFO_TAG
+    value = Summary.Value(tag=tag, metadata=described, tensor=metadata.NULL_TENSOR)
+    return Summary(value=[value])

@@ -1,11 +1,13 @@
 """TensorBoard's HParams page: which settings there are with which levels, and each run's own.
 
 Each run says in its event files which settings it has. What the page offers, check boxes for the
-levels and the metrics, is one event file in the folder of logs itself, made anew when a sweep
-brings further levels. A run with a level that is not among them would not be shown.
+levels and the metrics, is one event file for all runs. A run with a level that is not among them
+would not be shown, so it is made anew when a sweep brings further levels.
 """
 
+import hashlib
 import json
+import shutil
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,7 +15,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from cifar_exp.config.identity import place, settings
+from cifar_exp.config.command_line import SHORT_NAMES
+from cifar_exp.config.identity import settings
 from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.files import write_atomically, write_json
@@ -25,6 +28,9 @@ Level = bool | float | str
 _METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss", "images_per_second")
 # With more levels than that TensorBoard has no check boxes, but for numbers an interval.
 _MOST_BOXES = 9
+# The folder of the file says what is in it: a TensorBoard that is open reads a file once, and takes
+# note of folders that come and go.
+_FOLDER = "hparams-{digest}"
 _FILE = "events.out.tfevents.0000000000.hparams"
 _KNOWN = ".hparams.json"  # all levels of all settings that were ever declared in a folder
 
@@ -68,12 +74,17 @@ def declare(configs: Iterable[RunConfig]) -> None:
             _declare(folder, runs)
 
 
-def _declare(folder: Path, runs: Sequence[dict[str, Level]]) -> None:
-    known = _read(folder / _KNOWN)
-    levels = _merged(known, runs)
-    if levels != known or not (folder / _FILE).exists():
-        write_json(folder / _KNOWN, levels)
+def _declare(logs: Path, runs: Sequence[dict[str, Level]]) -> None:
+    levels = _merged(_read(logs / _KNOWN), runs)
+    digest = hashlib.sha256(json.dumps(levels).encode()).hexdigest()[:6]
+    folder = logs / _FOLDER.format(digest=digest)
+    if not (folder / _FILE).exists():
+        write_json(logs / _KNOWN, levels)
+        folder.mkdir(exist_ok=True)
         write_atomically(folder / _FILE, lambda file: _write(file, levels))
+    for other in logs.glob(_FOLDER.format(digest="*")):
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def _read(file: Path) -> dict[str, list[Level]]:
@@ -88,13 +99,15 @@ def _read(file: Path) -> dict[str, list[Level]]:
 def _merged(
     known: dict[str, list[Level]], runs: Sequence[dict[str, Level]]
 ) -> dict[str, list[Level]]:
-    """Add the levels of runs. Settings that differ come first, since the page shows five."""
     levels = {key: set(there) for key, there in known.items()}
     for run in runs:
         for key, value in run.items():
             levels.setdefault(key, set()).add(value)
-    order = sorted(levels, key=lambda key: (len(levels[key]) == 1, place(key), key))
-    return {key: sorted(levels[key], key=lambda level: (str(type(level)), level)) for key in order}
+    return {key: sorted(there, key=_order) for key, there in sorted(levels.items())}
+
+
+def _order(level: Level) -> tuple[str, Level]:
+    return type(level).__name__, level
 
 
 def _write(file: Path, levels: dict[str, list[Level]]) -> None:
@@ -102,7 +115,10 @@ def _write(file: Path, levels: dict[str, list[Level]]) -> None:
 
     from cifar_exp.runs.trackers.events import EventFile
 
-    settings = [HParam(key, _domain(there), key.split(".")[-1]) for key, there in levels.items()]
+    # what all runs share tells nothing there
+    differ = [key for key, there in levels.items() if len(there) > 1]
+    shown = differ or [key for key in SHORT_NAMES.values() if key in levels]
+    settings = [HParam(key, _domain(levels[key]), key.rpartition(".")[2]) for key in shown]
     metrics = [Metric(TAGS[name], display_name=name.replace("_", " ")) for name in _METRICS]
     with EventFile(file) as events:
         events.add(hparams_config_pb(settings, metrics, time_created_secs=time.time()))

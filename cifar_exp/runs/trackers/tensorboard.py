@@ -58,13 +58,15 @@ class TensorBoard:
 
     def end(self, status: str, images: Mapping[str, Path]) -> None:
         """Add the pictures, and how the run ended."""
+        from cifar_exp.runs.trackers.events import EventFile, session_end
+
         with self._open() as events:
             for tag, path in images.items():
                 events.add_image(tag, path.read_bytes(), self._last_epoch)
         if status != "interrupted":
             folder = events.path.parent
-            with type(events)(folder / f"{_next_name(folder)}{_END}") as last:
-                last.add_end(succeeded=status == "complete")
+            with EventFile(folder / f"{_next_name(folder)}{_END}") as last:
+                last.add(session_end(succeeded=status == "complete"))
 
     def _open(self) -> "EventFile":
         if self._events is None:

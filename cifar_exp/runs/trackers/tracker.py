@@ -86,10 +86,22 @@ class Tracker(Protocol):
 
 
 def short_name(config: RunConfig) -> str:
-    """Return what a run is called where there is little room: `lr=0.1,seed=1-59868be4de`."""
-    name = run_name(config)
-    cut = shortened(name, _LONGEST_NAME_BYTES)
-    return f"{name if cut == name else cut.rpartition(',')[0] or cut}-{run_id(config)}"
+    """Return what a run is called where there is little room: `lr=0.1,seed=1-59868be4de`.
+
+    Of what differs from the article as much as fits, the seed in any case.
+    """
+    parts = run_name(config).split(",")
+    seed = [part for part in parts if part.startswith("seed=")]
+    shown: list[str] = []
+    for part in parts:
+        if part not in seed and _fits([*shown, part, *seed]):
+            shown.append(part)
+    name = ",".join(shown + seed) or shortened(parts[0], _LONGEST_NAME_BYTES)
+    return f"{name}-{run_id(config)}"
+
+
+def _fits(parts: list[str]) -> bool:
+    return len(",".join(parts).encode()) <= _LONGEST_NAME_BYTES
 
 
 def scalars(metrics: EpochMetrics) -> dict[str, float]:

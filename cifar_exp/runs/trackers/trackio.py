@@ -15,6 +15,7 @@ class Trackio:
     def __init__(self) -> None:
         self._run: Any = None
         self._next_epoch = 0
+        self._last_epoch = 0
 
     def begin(self, run: TrackedRun) -> None:
         """Begin or go on."""
@@ -40,6 +41,7 @@ class Trackio:
 
     def epoch(self, metrics: EpochMetrics) -> None:
         """Add an epoch, unless it is there: it would be shown twice."""
+        self._last_epoch = metrics.epoch
         if metrics.epoch >= self._next_epoch:
             self._run.log(scalars(metrics), step=metrics.epoch)
 
@@ -52,7 +54,7 @@ class Trackio:
         try:
             pictures = {tag: trackio.Image(str(path)) for tag, path in images.items()}
             if pictures:
-                self._run.log(pictures)
+                self._run.log(pictures, step=self._last_epoch)
         finally:
             self._run.finish()
 
