@@ -234,6 +234,14 @@ class Logger(Section):
     """Which mirrors of the metrics are written beside metrics.jsonl."""
 
     tensorboard: bool = Field(False, description="event files under paths.logs")
+    wandb: bool = Field(False, description="Weights & Biases; offline where no key is set")
+    trackio: bool = Field(False, description="Trackio, on this machine")
+    project: str = Field(
+        "cifar-exp", pattern=r"^[\w.-]+$", max_length=80, description="of W&B and Trackio"
+    )
+    group: str | None = Field(
+        None, max_length=120, description="of the runs there; null: the study or sweep"
+    )
 
 
 class Paths(Section):
@@ -282,3 +290,9 @@ Data = Cifar10 | ImageFolder | Synthetic | OwnData
 Network = Model | OwnModel
 Optimizer = Adam | AdamW | Sgd | RmsProp
 Scheduler = MultiStep | Constant | Cosine | OneCycle
+
+
+def in_group(config: RunConfig, group: str) -> RunConfig:
+    """Return the settings with a group for their trackers, unless they name one."""
+    logger = config.logger.model_copy(update={"group": config.logger.group or group})
+    return config.model_copy(update={"logger": logger})

@@ -4,11 +4,12 @@ import os
 import shutil
 from collections.abc import Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
 
 from cifar_exp.config.paths import as_path
-from cifar_exp.config.schema import Network, RunConfig, Sgd
+from cifar_exp.config.schema import Logger, Network, RunConfig, Sgd
 from cifar_exp.data.dataset import check
 from cifar_exp.errors import UserError
 from cifar_exp.models.build import check_model
@@ -32,11 +33,12 @@ def preflight(configs: Sequence[RunConfig], at_once: int = 1, trains_here: bool 
         trains_here: whether on this machine; else its devices do not matter.
 
     Raises:
-        UserError: there is no such device, no data, a network cannot be used, a folder cannot be
-            written, or a disk has not the space that all of them will need.
+        UserError: there is no such tracker, device or data, a network cannot be used, a folder
+            cannot be written, or a disk has not the space that all of them will need.
     """
     numbers = []
     for config in configs:
+        _check_trackers(config.logger)
         if trains_here:
             choose_compute(config)
         classes, image_size = check(config.data, config.own_code)
@@ -45,6 +47,12 @@ def preflight(configs: Sequence[RunConfig], at_once: int = 1, trains_here: bool 
             _check_writable(as_path(folder))
     if configs:
         _check_space(configs, numbers, at_once)
+
+
+def _check_trackers(logger: Logger) -> None:
+    for name, wanted in (("wandb", logger.wandb), ("trackio", logger.trackio)):
+        if wanted and find_spec(name) is None:
+            raise UserError(f"logger={name}: it is not installed; pip install -e '.[{name}]'")
 
 
 def _check_writable(folder: Path) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,7 +32,9 @@ from cifar_exp.runs.resuming import (
     summary,
 )
 from cifar_exp.runs.stopping import Interrupted
-from cifar_exp.runs.tensorboard import TensorBoard
+from cifar_exp.runs.trackers.mirrors import Mirror, Trackers
+from cifar_exp.runs.trackers.tensorboard import event_folder
+from cifar_exp.runs.trackers.tracker import TrackedRun
 from cifar_exp.training.device import Compute, choose_compute
 from cifar_exp.training.distributed import ALONE, Processes
 from cifar_exp.training.events import EpochMetrics, Progress
@@ -54,6 +55,11 @@ class Runner:
         self._threads = threads
         self._processes = processes
         self._loaded: tuple[dict[str, Any], _Loaded] | None = None
+        self._trackers = Trackers()
+
+    def close(self) -> None:
+        """Wait a little for trackers that have not sent everything; no run begins afterwards."""
+        self._trackers.close()
 
     def run(
         self, config: RunConfig, beginnings: Sequence[RunConfig] = ()
@@ -146,9 +152,12 @@ class Runner:
             state["began_as"] = before["began_as"]
         run.folder.write_state(state)
         run.log.info("%s: %s", model_and_data(run.config), compute)
-        yield from _epochs(training, run, checkpoints, state)
-        write_outputs(run.folder.path, training, loaded.dataset)
-        status = "diverged" if training.diverged else "complete"
+        tracked = TrackedRun(run.config, state["provenance"], tuple(training.history))
+        with self._trackers.following(tracked, run.folder.path) as mirror:
+            yield from _epochs(training, run, checkpoints, state, mirror)
+            write_outputs(run.folder.path, training, loaded.dataset)
+            status = "diverged" if training.diverged else "complete"
+            mirror.end(status)
         run.folder.write_state(
             state | {"status": status, "ended": _now()} | summary(training.history)
         )
@@ -221,29 +230,32 @@ class _Loaded:
 
 
 def _epochs(
-    training: Training, run: _Run, checkpoints: Checkpoints, state: dict[str, Any]
+    training: Training,
+    run: _Run,
+    checkpoints: Checkpoints,
+    state: dict[str, Any],
+    mirror: Mirror,
 ) -> Iterator[Progress | EpochMetrics]:
     """Drive the loop; keep every epoch's metrics before they are told, and what can be resumed."""
 
     def everything() -> State:
         return training.state_dict() | {"run": state}
 
-    with _mirror(training, run, handed_over="began_as" in state) as mirror:
-        for event in training.run():
-            ends_epoch = isinstance(event, EpochMetrics)
-            if isinstance(event, EpochMetrics):
-                run.folder.append_metrics(event.as_json())
-                mirror.write(event)
-                run.log.info("epoch %d: %s", event.epoch, event.as_json())
-            if not training.finished:
-                checkpoints.save_if_due(training.steps, everything, within_epoch=not ends_epoch)
-                if ends_epoch:
-                    _hand_over(training, run, state)
-            try:
-                yield event
-            except Interrupted:
-                _save_what_is_left(training.steps, everything, checkpoints, run.log)
-                raise
+    for event in training.run():
+        ends_epoch = isinstance(event, EpochMetrics)
+        if isinstance(event, EpochMetrics):
+            run.folder.append_metrics(event.as_json())
+            mirror.epoch(event)
+            run.log.info("epoch %d: %s", event.epoch, event.as_json())
+        if not training.finished:
+            checkpoints.save_if_due(training.steps, everything, within_epoch=not ends_epoch)
+            if ends_epoch:
+                _hand_over(training, run, state)
+        try:
+            yield event
+        except Interrupted:
+            _save_what_is_left(training.steps, everything, checkpoints, run.log)
+            raise
 
 
 def _save_what_is_left(
@@ -253,16 +265,6 @@ def _save_what_is_left(
         checkpoints.save_if_new(steps, state)
     except (OSError, RuntimeError) as error:
         log.warning("what came after the last checkpoint is lost: %s", error)
-
-
-def _mirror(training: Training, run: _Run, handed_over: bool) -> TensorBoard:
-    """Return the event files of the run, where it wants some."""
-    folder = _logs(run.config, run.folder) if run.config.logger.tensorboard else None
-    mirror = TensorBoard(folder, 1 if handed_over else len(training.history) + 1)
-    if handed_over:  # its epochs were trained elsewhere
-        for metrics in training.history:
-            mirror.write(metrics)
-    return mirror
 
 
 def _hand_over(training: Training, run: _Run, state: dict[str, Any]) -> None:
@@ -288,11 +290,7 @@ def _hand_over(training: Training, run: _Run, state: dict[str, Any]) -> None:
 def _set_aside(config: RunConfig, folder: RunFolder) -> None:
     folder.set_aside()
     folder.claim(config)
-    shutil.rmtree(_logs(config, folder), ignore_errors=True)  # only a mirror
-
-
-def _logs(config: RunConfig, folder: RunFolder) -> Path:
-    return as_path(config.paths.logs) / folder.path.name
+    shutil.rmtree(event_folder(config), ignore_errors=True)  # only a mirror
 
 
 def _now() -> str:

@@ -16,6 +16,7 @@ from cifar_exp.runs.preflight import preflight
 from cifar_exp.runs.progress import RunBar
 from cifar_exp.runs.runner import Runner
 from cifar_exp.runs.stopping import Interrupted, StopRequest, stop_request
+from cifar_exp.runs.trackers.hparams import declare
 from cifar_exp.training.device import choose_compute
 from cifar_exp.training.distributed import Processes, all_processes
 from cifar_exp.training.events import EpochMetrics, Progress
@@ -46,20 +47,23 @@ def _train_and_tell(config: RunConfig, processes: Processes, in_job: bool) -> No
     show_warnings(tqdm.write)
     if not in_job:  # whose failure is to be kept in its folder, and which was checked before
         preflight([config])
+        declare([config])
     print(f"run {run_name(config)} ({run_id(config)})", flush=True)
     if not in_job:
         what = f"{model_and_data(config)}, {in_epochs(config.training.epochs)}"
         compute = replace(choose_compute(config), processes=processes.size)
         print(f"{what}, {compute}", flush=True)
+    runner = Runner(processes=processes)
     bar = RunBar("training", position=0, evaluated_on=config.data.evaluated_on)
     try:
         with stop_request(patient=not processes.alone, in_job=in_job) as stop:
-            trained = _drive(Runner(processes=processes).run(config), stop, processes, bar.show)
+            trained = _drive(runner.run(config), stop, processes, bar.show)
     finally:
         bar.close()
+        runner.close()
     folder = RunFolder.of(config)
     print(folder.outcome() + " (finished before, not repeated)" * (not trained))
-    names = ("curves.png", "predictions.png", "model.safetensors", "metrics.jsonl")
+    names = ("curves.png", "predictions.png", "confusion.png", "model.safetensors", "metrics.jsonl")
     written = [name for name in names if (folder.path / name).exists()]
     print(f"{folder.path}: {', '.join(written)}")
     if config.logger.tensorboard:

@@ -50,7 +50,7 @@ def work(connection: Connection) -> None:
     worker = _Worker(connection)
     try:
         worker.serve()
-    except (EOFError, OSError):  # the sweep is gone
+    except (EOFError, OSError):  # the sweep is gone, or needs no more
         worker.stop(signal.SIGTERM)
 
 
@@ -73,16 +73,19 @@ class _Worker:
             self._ask()
 
     def stop(self, signal_number: int) -> None:
-        for run in list(self._runs):
-            self._interrupt(run, Interrupted(signal_number))
+        stopped = list(self._runs)
+        for run in stopped:
+            self._leave(run, Interrupted(signal_number))
+        if self._runner:
+            self._runner.close()  # before it is told: then the sweep may end this process
+        for run in stopped:
+            self._tell_end(Ended(run, interrupted=True))
 
-    def _interrupt(self, run: int, interruption: Interrupted) -> None:
+    def _leave(self, run: int, interruption: Interrupted) -> None:
         assert self._packing is not None
         self._packing.ended(run)
-        try:
+        with suppress(Interrupted, StopIteration, UserError):
             self._runs.pop(run).throw(interruption)
-        except (Interrupted, StopIteration, UserError):
-            self._tell_end(Ended(run, interrupted=True))
 
     def _receive(self) -> None:
         match self._connection.recv():
@@ -97,7 +100,8 @@ class _Worker:
                 self._runs[run] = self._runner.run(config, beginnings)
                 self._packing.admit(run)
             case Leave(run) if run in self._runs:  # else it has ended meanwhile
-                self._interrupt(run, Interrupted(signal.SIGTERM, by="the search"))
+                self._leave(run, Interrupted(signal.SIGTERM, by="the search"))
+                self._tell_end(Ended(run, interrupted=True))
             case Stop(signal_number):
                 self.stop(signal_number)
                 self._packing = None  # wants no more
@@ -176,6 +180,7 @@ def _check(asked: Check) -> Checked:
     import torch
 
     from cifar_exp.runs.preflight import preflight
+    from cifar_exp.runs.trackers.hparams import declare
     from cifar_exp.training.device import choose_compute
 
     configs = asked.configs
@@ -189,6 +194,9 @@ def _check(asked: Check) -> Checked:
             asked.sweep_size,
         )
         preflight(configs, at_once(parts))
+        declare(configs)
     except UserError as error:
         return Checked(str(error), ())
+    except OSError as error:
+        return Checked(f"{error.filename}: {error.strerror}", ())
     return Checked(None, parts)

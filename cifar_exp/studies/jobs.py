@@ -19,8 +19,10 @@ def check_before_jobs(configs: Sequence[RunConfig]) -> None:
         UserError: there is no data, or no room for the results.
     """
     from cifar_exp.runs.preflight import preflight  # PyTorch takes seconds
+    from cifar_exp.runs.trackers.hparams import declare
 
     preflight(configs, at_once=len(configs), trains_here=False)
+    declare(configs)
 
 
 def train_as_jobs(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cifar_exp.config.identity import differences, run_id, run_name, settings
 from cifar_exp.config.paths import as_path
-from cifar_exp.config.schema import RunConfig
+from cifar_exp.config.schema import RunConfig, in_group
 from cifar_exp.config.study import Study
 from cifar_exp.errors import UserError
 from cifar_exp.files import shortened, write_json
@@ -76,18 +76,19 @@ class Sweep:
         name: str | None = None,
     ) -> None:
         self._studies = studies
-        self.runs = [(config, RunFolder.of(config)) for config in configs]
         self._numbers = {run_id(config): number for number, config in enumerate(configs)}
-        self._statuses = [folder.status for _, folder in self.runs]
-        for (_, folder), status in zip(self.runs, self._statuses, strict=True):
-            if status in ENDED:
-                folder.tidy_if_free()
         ids = sorted(run_id(config) for config in configs)
         self._varied = varied(configs)
         name = name or ",".join(short_names(self._varied)) or "sweep"
         digest = hashlib.sha256(" ".join(ids).encode()).hexdigest()[:10]
         # the same runs are the same sweep, so the same command finds its folder again
         self.folder = as_path(configs[0].paths.results) / f"{shortened(name, 80)}-{digest}"
+        grouped = [in_group(config, self.folder.name) for config in configs]
+        self.runs = [(config, RunFolder.of(config)) for config in grouped]
+        self._statuses = [folder.status for _, folder in self.runs]
+        for (_, folder), status in zip(self.runs, self._statuses, strict=True):
+            if status in ENDED:
+                folder.tidy_if_free()
 
     def run(self, runs_per_device: int | None, run_jobs: RunJobs | None = None) -> int:
         """Train what is left; write the table, even when interrupted, and at the end the report.

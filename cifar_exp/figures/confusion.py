@@ -1,0 +1,45 @@
+"""Which classes are taken for which."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from cifar_exp.figures.drawing import plain_text
+
+_MOST_NUMBERS = 20  # classes, with which a number still fits into a cell
+
+
+def draw_confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Figure:
+    """Draw a confusion matrix: each row is a true class, shaded by the shares of its images.
+
+    Args:
+        counts: test images by their true and predicted class.
+        classes: names.
+
+    Returns:
+        The figure, to be saved.
+
+    Shape:
+        counts `(classes, classes)`.
+    """
+    size = min(14.0, 2.2 + 0.32 * len(classes))
+    figure = Figure(figsize=(size, size), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    right, total = int(np.trace(counts)), int(counts.sum())
+    axes.set_title(f"{right} of {total} test images right", fontsize=11)
+    names = [plain_text(name) for name in classes]
+    places = range(len(classes))
+    axes.set_xticks(places, names, rotation=45, ha="right")
+    axes.set_yticks(places, names)
+    axes.set(xlabel="predicted", ylabel="true")
+    if len(classes) <= _MOST_NUMBERS:
+        for (row, column), count in np.ndenumerate(counts):
+            dark = shares[row, column] > 0.5
+            colour = "white" if dark else "black"
+            text = f"{count}" if count else ""
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+    return figure
