@@ -95,6 +95,22 @@ class Row(Stored):
     images_per_second: Amount = 0.0
 
 
+Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
+
+
+class _Normalization(Stored):
+    mean: Channels
+    std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
+
+
+class ModelFile(Stored):
+    """A run's model.json: what its weights are to be fed with, and what they answer."""
+
+    classes: list[Annotated[str, Field(max_length=255)]] = Field(min_length=2, max_length=100_000)
+    image_size: int = Field(ge=1, le=512)
+    normalization: _Normalization
+
+
 class _Listed(Stored):
     run_id: Text
     folder: FolderName
@@ -132,7 +148,7 @@ def check(kind: Any, content: Any, file: Path) -> None:
     """Check what a file holds.
 
     Args:
-        kind: State, Sweep or a list of Row.
+        kind: State, Sweep, ModelFile or a list of Row.
         content: what was read as JSON.
         file: for the message.
 
