@@ -1,6 +1,7 @@
 """What the files of runs and sweeps hold, with types and ranges: they may come from elsewhere."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -17,6 +18,7 @@ from pydantic import (
 from cifar_exp.errors import UserError
 
 _LARGEST_FLOAT32 = 3.5e38
+_adapter = cache(TypeAdapter)  # to make one takes longer than to use it
 
 
 def _is_a_name(text: str) -> str:
@@ -157,7 +159,7 @@ def check(kind: Any, content: Any, file: Path) -> None:
     """
     try:
         # JSON mode refuses lone surrogates, which cannot be written again
-        TypeAdapter(kind).validate_json(json.dumps(content))
+        _adapter(kind).validate_json(json.dumps(content))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         key = ".".join(map(str, problem["loc"]))

@@ -77,7 +77,8 @@ def draw_reliability(
     upper.plot([0, 1], [0, 1], "--", color="black", linewidth=1, label="perfectly calibrated")
     filled = [place for place, number in enumerate(images) if number]
     for place in filled:
-        _draw_bin(upper, edges[place], edges[place + 1], confidence[place], accuracy[place])
+        gap = _draw_bin(upper, edges[place], edges[place + 1], confidence[place], accuracy[place])
+    gap.set_label("difference from the mean probability")
     upper.plot(
         [confidence[place] for place in filled],
         [accuracy[place] for place in filled],
@@ -98,10 +99,11 @@ def draw_reliability(
     return figure
 
 
-def _draw_bin(axes: Axes, low: float, high: float, confidence: float, accuracy: float) -> None:
-    """Draw the accuracy as a bar, and what it lacks or has too much in another colour."""
-    axes.add_patch(Rectangle((low, 0), high - low, accuracy, color=COLOURS[0], alpha=0.25, lw=0))
+def _draw_bin(axes: Axes, low: float, high: float, confidence: float, accuracy: float) -> Rectangle:
+    """Draw a bin as a bar. Returns: its upper part, which lies between accuracy and probability."""
     bottom, top = sorted((accuracy, confidence))
-    axes.add_patch(
-        Rectangle((low, bottom), high - low, top - bottom, color=COLOURS[1], alpha=0.35, lw=0)
+    width = high - low
+    axes.add_patch(Rectangle((low, 0), width, bottom, color=COLOURS[0], alpha=0.25, lw=0))
+    return axes.add_patch(
+        Rectangle((low, bottom), width, top - bottom, color=COLOURS[1], alpha=0.4, lw=0)
     )

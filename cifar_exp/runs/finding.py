@@ -13,7 +13,16 @@ _SHOWN = 3
 
 
 def run_folders(results: Path) -> list[RunFolder]:
-    """Return the folders of all runs, sorted by name. Args: results: as `paths.results`."""
+    """Return the folders of all runs, sorted by name.
+
+    Args:
+        results: as `paths.results`.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not results.is_dir():
+        raise UserError(f"{results}: there is no such folder; expected that of paths.results")
     configs = (results / "runs").glob("*/config.yaml")
     return sorted((RunFolder(file.parent) for file in configs), key=lambda run: run.path.name)
 

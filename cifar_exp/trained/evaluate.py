@@ -5,7 +5,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 from torch.nn import functional
 
 from cifar_exp.data.dataset import Split
@@ -96,6 +95,8 @@ class Evaluation:
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of the accuracy on images like these. Source: Wilson, 1927."""
+        from scipy.stats import binomtest  # takes a second
+
         test = binomtest(int(self.confusion.trace()), len(self.labels))
         low, high = test.proportion_ci(0.95, method="wilson")
         return float(low), float(high)
