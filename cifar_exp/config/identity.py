@@ -107,15 +107,12 @@ def differences(config: RunConfig) -> dict[str, Any]:
 
     `optimizer=sgd` alone is one difference, although its learning rate differs from Adam's.
     """
-    flat: dict[str, Any] = {}
-    for section in identity(config):
-        defaults = _defaults(config, section)
-        flat |= {
-            key: value
-            for key, value in settings(config).items()
-            if key.partition(".")[0] == section and value != defaults.get(key)
-        }
-    return dict(sorted(flat.items(), key=lambda item: _place(item[0])))
+    flat = settings(config)
+    defaults: dict[str, Any] = {}
+    for section in {key.partition(".")[0] for key in flat}:
+        defaults |= _defaults(config, section)
+    different = {key: value for key, value in flat.items() if value != defaults.get(key)}
+    return dict(sorted(different.items(), key=lambda item: _place(item[0])))
 
 
 def _place(key: str) -> int:

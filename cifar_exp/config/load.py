@@ -17,6 +17,9 @@ _Task = TypeVar("_Task")
 # What is free text keeps the environment variables in it; see `paths`.
 FREE_TEXT = ("data.root", "paths.results", "paths.logs", "paths.cache")
 _LONGEST_FILE = 100_000  # characters of a config.yaml, which has about 1,000
+_DEEPEST = 100  # nested settings; there are 3
+# libyaml reads a file in 1 ms, Python in 7; not every installation has it
+_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SHOWN_ERRORS = 2
 _SHOWN_CHARACTERS = 100
 _SECTIONS_OF_SEVERAL_KINDS = ("data", "model", "optimizer", "scheduler")
@@ -54,7 +57,7 @@ def load_config(composed: DictConfig) -> RunConfig:
         _name_own_code(content, section)
     _keep_expressions(content, composed)
     try:
-        return _checked(content)
+        return checked(content)
     except ValidationError as error:
         typed = OmegaConf.to_container(composed)
         raise UserError(in_lines(error, typed=typed if names_variables(typed) else None)) from error
@@ -136,21 +139,30 @@ def from_yaml(text: str) -> RunConfig:
     if len(text) > _LONGEST_FILE:
         raise ValueError(f"expected at most {_LONGEST_FILE} characters")
     try:
-        return _checked(yaml.load(text, _WithoutAliases))
+        _refuse_aliases(text)
+        return checked(yaml.load(text, _YAML))
     except (yaml.YAMLError, RecursionError, TypeError) as error:
         raise ValueError(str(error)) from error
 
 
-class _WithoutAliases(yaml.SafeLoader):
-    """Refuses what `to_yaml` never writes: with aliases, ten lines can become gigabytes."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
+def _refuse_aliases(text: str) -> None:
+    """Refuse what `to_yaml` never writes: with aliases, ten lines can become gigabytes."""
+    depth = 0
+    for event in yaml.parse(text, _YAML):
+        if isinstance(event, yaml.AliasEvent):
             raise yaml.YAMLError("expected no aliases")
-        return super().compose_node(parent, index)
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:  # building it recurses
+            raise yaml.YAMLError("expected settings that are not nested so deeply")
 
 
-def _checked(content: Any) -> RunConfig:
+def checked(content: Any) -> RunConfig:
+    """Return plain values as typed settings.
+
+    Raises:
+        ValidationError: a key is unknown, or a value has the wrong type or is out of range.
+    """
     # JSON mode is strict about types but takes a list where the schema has a tuple
     return RunConfig.model_validate_json(json.dumps(content, default=str))
 

@@ -1,6 +1,7 @@
 """What the files of runs and sweeps hold, with types and ranges: they may come from elsewhere."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -17,6 +18,7 @@ from pydantic import (
 from cifar_exp.errors import UserError
 
 _LARGEST_FLOAT32 = 3.5e38
+_adapter = cache(TypeAdapter)  # to make one takes longer than to use it
 
 
 def _is_a_name(text: str) -> str:
@@ -95,6 +97,22 @@ class Row(Stored):
     images_per_second: Amount = 0.0
 
 
+Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
+
+
+class _Normalization(Stored):
+    mean: Channels
+    std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
+
+
+class ModelFile(Stored):
+    """A run's model.json: what its weights are to be fed with, and what they answer."""
+
+    classes: list[Annotated[str, Field(max_length=255)]] = Field(min_length=2, max_length=100_000)
+    image_size: int = Field(ge=1, le=512)
+    normalization: _Normalization
+
+
 class _Listed(Stored):
     run_id: Text
     folder: FolderName
@@ -132,7 +150,7 @@ def check(kind: Any, content: Any, file: Path) -> None:
     """Check what a file holds.
 
     Args:
-        kind: State, Sweep or a list of Row.
+        kind: State, Sweep, ModelFile or a list of Row.
         content: what was read as JSON.
         file: for the message.
 
@@ -141,7 +159,7 @@ def check(kind: Any, content: Any, file: Path) -> None:
     """
     try:
         # JSON mode refuses lone surrogates, which cannot be written again
-        TypeAdapter(kind).validate_json(json.dumps(content))
+        _adapter(kind).validate_json(json.dumps(content))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         key = ".".join(map(str, problem["loc"]))

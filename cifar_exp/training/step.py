@@ -92,11 +92,7 @@ class Step:
         Shape:
             images `(N, 3, H, W)`, result `(N, classes)`, float32.
         """
-        with self._compute.autocast():
-            logits: Tensor = self._model(images).float()
-            if self._flips_tests:
-                logits = (logits + self._model(images.flip(3)).float()) / 2
-        return logits
+        return tested(self._model, images, self._compute, self._flips_tests)
 
     def tensors(self) -> Iterator[Tensor]:
         """Yield everything that a step changes."""
@@ -105,3 +101,22 @@ class Step:
         yield from self.update.tensors()
         yield self.train_sums.sums
         yield self.test_sums.sums
+
+
+def tested(model: nn.Module, images: Tensor, compute: Compute, flips: bool) -> Tensor:
+    """Return what a network makes of images, in the mode that it is in.
+
+    Args:
+        model: the network.
+        images: normalised.
+        compute: device and precision.
+        flips: whether an image counts together with its mirror image.
+
+    Shape:
+        images `(N, 3, H, W)`, result `(N, classes)`, float32.
+    """
+    with compute.autocast():
+        logits: Tensor = model(images).float()
+        if flips:
+            logits = (logits + model(images.flip(3)).float()) / 2
+    return logits
