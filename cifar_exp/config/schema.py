@@ -35,7 +35,10 @@ def _plain(value: Any) -> Any:
 LearningRate = Annotated[float, Field(gt=0, description="step size of the optimizer")]
 WeightDecay = Annotated[float, Field(ge=0, description="pull of the weights towards 0")]
 Momentum = Annotated[float, Field(ge=0, lt=1, description="share of the last step that is kept")]
-Beta = Annotated[float, Field(ge=0, lt=1)]
+Betas = Annotated[
+    tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]],
+    Field(description="memory of the gradient and of its square"),
+]
 Epsilon = Annotated[float, Field(gt=0, description="keeps a division from dividing by 0")]
 PathText = Annotated[str, Field(max_length=4096), AfterValidator(_without_nul)]
 Limit = Annotated[
@@ -146,7 +149,7 @@ class Adam(Section):
     name: Literal["adam"] = "adam"
     lr: LearningRate = 0.001
     weight_decay: WeightDecay = 0.0
-    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    betas: Betas = (0.9, 0.999)
     eps: Epsilon = 1e-8
 
 
@@ -156,7 +159,7 @@ class AdamW(Section):
     name: Literal["adamw"] = "adamw"
     lr: LearningRate = 0.001
     weight_decay: WeightDecay = 0.01
-    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    betas: Betas = (0.9, 0.999)
     eps: Epsilon = 1e-8
 
 
@@ -265,8 +268,12 @@ class RunConfig(Section):
     )
     training: Training = Training()
     seed: int = Field(0, ge=0, lt=2**63, description="weights, order, augmentation and dropout")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: a GPU where there is one"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 where it is faster"
+    )
     deterministic: bool = Field(
         True, description="on a GPU: the same bits every time; false allows faster kernels"
     )

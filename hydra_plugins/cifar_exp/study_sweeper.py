@@ -45,6 +45,10 @@ class StudySweeper(BasicSweeper):
 
     What is typed on the command line wins over what the study says, its levels and seeds as well.
     A study made of parts becomes one sweep, in which runs that parts share stand once.
+
+    Args:
+        max_batch_size: how many runs are handed to the launcher at once; null for all.
+        params: what is swept without being typed, as `{seed: "0,1,2"}`.
     """
 
     def setup(
