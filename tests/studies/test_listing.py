@@ -42,9 +42,9 @@ def disk(train: CommandLine) -> CommandLine:
     fast = RunConfig(training=short, optimizer=Adam(lr=0.1))
     other = RunConfig(training=short, optimizer=Sgd(momentum=0.5))
     names = [
-        make_run(train.runs, slow, "complete", [0.5, 0.7], timedelta(days=3)),
-        make_run(train.runs, fast, "running", [0.8], timedelta(hours=5, seconds=30)),
-        make_run(train.runs, other, "failed", [], timedelta(minutes=2, seconds=30)),
+        make_run(train.runs, slow, "complete", [0.5, 0.7], timedelta(days=3, hours=1)),
+        make_run(train.runs, fast, "running", [0.8], timedelta(hours=5, minutes=30)),
+        make_run(train.runs, other, "failed", [], timedelta(hours=2, minutes=30)),
     ]
     sweep = train.runs.parent / "lr-0123456789"
     sweep.mkdir()
@@ -62,7 +62,7 @@ def test_every_run_is_a_line_the_newest_first(disk: CommandLine) -> None:
     said = disk.cifar_exp("ls")
     newest, middle, oldest = lines(said)
     # the last two words are the size
-    assert newest[1:-2] == ["failed", "optimizer=sgd", "momentum=0.5", "0/2", "2", "min"]
+    assert newest[1:-2] == ["failed", "optimizer=sgd", "momentum=0.5", "0/2", "2", "h"]
     assert middle[1:-2] == ["interrupted", "lr=0.1", "0.8000", "1/2", "5", "h"]
     assert oldest[1:-2] == ["complete", "lr=0.01", "seed=3", "0.7000", "2/2", "3", "d"]
     assert "\n\nall of them: epochs=2\n\n" in said
