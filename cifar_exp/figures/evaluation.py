@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
@@ -99,7 +99,7 @@ def draw_reliability(
     return figure
 
 
-def _draw_bin(axes: Axes, low: float, high: float, confidence: float, accuracy: float) -> Rectangle:
+def _draw_bin(axes: Axes, low: float, high: float, confidence: float, accuracy: float) -> Patch:
     """Draw a bin as a bar. Returns: its upper part, which lies between accuracy and probability."""
     bottom, top = sorted((accuracy, confidence))
     width = high - low

@@ -16,7 +16,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.runs.cleaning import size_bytes
 from cifar_exp.runs.finding import run_folders
 from cifar_exp.runs.folder import RunFolder
-from cifar_exp.studies.table import Record, read_list, read_record, short_names, varied
+from cifar_exp.studies.table import Record, read_list, read_record, short_names
 
 STATUSES = ("pending", "running", "interrupted", "complete", "diverged", "failed", "damaged")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400  # seconds
@@ -73,7 +73,7 @@ class ListedSweep:
     def statuses(self) -> str:
         """For example "5 complete, 1 diverged"."""
         counts = Counter(run.record.status for run in self.listed)
-        return ", ".join(f"{count} {status}" for status, count in counts.most_common())
+        return ", ".join(f"{counts[status]} {status}" for status in STATUSES if status in counts)
 
     @property
     def accuracy(self) -> float | None:
@@ -197,7 +197,8 @@ def in_order(runs: Sequence[ListedRun], key: str) -> list[ListedRun]:
     if key not in read:
         keys = _keys(key, runs)
         read[key] = lambda run: next((run.settings[k] for k in keys if k in run.settings), None)
-    return sorted(runs, key=lambda run: _sortable(read[key](run)))
+    newest_first = sorted(runs, key=read["age"])  # where else they are equal
+    return sorted(newest_first, key=lambda run: _sortable(read[key](run)))
 
 
 def _sortable(value: Any) -> tuple[int, Any]:
@@ -207,35 +208,38 @@ def _sortable(value: Any) -> tuple[int, Any]:
 
 
 def as_text(runs: Sequence[ListedRun], sweeps: Sequence[ListedSweep]) -> str:
-    """Return two tables: a line a run, a line a sweep."""
+    """Return two tables: a line a run, of which there is one at least, and a line a sweep."""
     now = datetime.now(UTC)
-    keys = [*varied([run.record.config for run in runs]), "seed"]
-    names = dict(zip(keys, short_names(keys), strict=True))
-    shared = [words for words in _words(runs[0]).items() if words[0] not in names] if runs else []
+    different = [differences(run.record.config) for run in runs]
+    shared = [
+        (key, value)
+        for key, value in different[0].items()
+        if all(key in one and one[key] == value for one in different)
+    ]
     rows = [
         [
             run.name.rpartition("-")[2],
             run.record.status,
-            " ".join(f"{names[key]}={value}" for key, value in _words(run).items() if key in names),
+            _words([pair for pair in one.items() if pair not in shared]),
             _number(run.accuracy),
             run.epochs,
             _age(now, run.changed),
             _size(run.size_bytes),
         ]
-        for run in runs
+        for run, one in zip(runs, different, strict=True)
     ]
     header = ["run", "status", "settings", "test accuracy", "epochs", "age", "size"]
     parts = [tabulate(rows, header, disable_numparse=True)]
     if shared:
-        told = " ".join(f"{key}={value}" for key, value in shared)
-        parts.append(f"all of them: {told}")
+        parts.append(f"all of them: {_words(shared)}")
     if sweeps:
         parts.append(_sweep_table(sweeps, now))
     return "\n\n".join(parts)
 
 
-def _words(run: ListedRun) -> dict[str, Any]:
-    return differences(run.record.config)
+def _words(pairs: Sequence[tuple[str, Any]]) -> str:
+    names = short_names([key for key, _ in pairs])
+    return " ".join(f"{name}={value}" for name, (_, value) in zip(names, pairs, strict=True))
 
 
 def _sweep_table(sweeps: Sequence[ListedSweep], now: datetime) -> str:

@@ -23,7 +23,7 @@ class ClassResult:
         images: of this class.
         precision: fraction of the images taken for it that are of it; None if there are none.
         recall: fraction of its images that are found; None if there are none.
-        f1: harmonic mean of both; None where one is.
+        f1: harmonic mean of both, 0 if none is right; None where both are.
         taken_for: the class that its images are most often mistaken for; None if for none.
     """
 
@@ -126,7 +126,7 @@ class Evaluation:
             images,
             precision=right / taken if taken else None,
             recall=right / images if images else None,
-            f1=2 * right / (images + taken) if images and taken else None,
+            f1=2 * right / (images + taken) if images + taken else None,
             taken_for=self.classes[int(others.argmax())] if others.any() else None,
         )
 

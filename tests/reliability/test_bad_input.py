@@ -160,6 +160,11 @@ COMMANDS = (
     ["compare"],
     ["check-data", "--image-size", "64"],
     ["selftest", "--only", "1"],
+    ["ls", "--sort", "size", "--results"],
+    ["gc", "--yes", "--results"],
+    ["predict", "--grid", "4"],
+    ["evaluate"],
+    ["export"],
 )
 ARGUMENTS = {
     "none": [],
@@ -206,6 +211,10 @@ def test_a_command_tells_what_is_wrong_with_its_arguments(
         ["selftest", "--only", "-1"],
         ["selftest", "--only", "9" * 5000],
         ["selftest", "--device", "tpu"],
+        ["predict", "."],
+        ["predict", ".", "--grid", "0"],
+        ["evaluate", ".", "seed=1"],
+        ["export", ".", "--format", "pickle"],
     ],
     ids=lambda wrong: " ".join(wrong)[:40],
 )

@@ -27,7 +27,13 @@ class Trained:
 
 
 # What changes how images are tested: their normalisation, the mirror image, a part of the images.
-SETTINGS = (*TINY, "data.normalize=channels", "data.test_flip=true", "data.limit_test=60")
+SETTINGS = (
+    *TINY,
+    "data.normalize=channels",
+    "data.test_flip=true",
+    "data.limit_test=60",
+    "precision=fp32",
+)
 
 
 @pytest.fixture(scope="session")

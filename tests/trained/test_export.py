@@ -56,7 +56,7 @@ def test_a_file_that_answers_otherwise_fails(
     wrong = replace(form, read=lambda file: lambda images: form.read(file)(images) + 0.01)
     monkeypatch.setitem(FORMATS, "torch", wrong)
     images = load(run.config.data, trained.folder).test.images
-    with pytest.raises(UserError, match="its logits differ from the network's by up to 0.01"):
+    with pytest.raises(UserError, match=r"its logits differ from the network's by up to 0\.01"):
         export(run, images, tmp_path / "export", ["torch"])
     assert not (tmp_path / "export" / "export.json").exists()
 
