@@ -176,7 +176,9 @@ def test_a_torn_line_of_metrics_is_written_again(train: CommandLine, whole: Comm
     assert_same_run(train.only_run, whole.only_run)
 
 
-@pytest.mark.parametrize("content", [None, '{"status": "runn', pytest.param("null", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "content", [None, '{"status": "runn', pytest.param("null", marks=pytest.mark.slow)]
+)
 def test_a_half_done_run_does_without_its_run_json(
     train: CommandLine, whole: CommandLine, content: str | None
 ) -> None:
