@@ -58,13 +58,13 @@ class Size(NamedTuple):
 
 NOT_SYNTHETIC = r"data=(?!synthetic)|data\._target_"
 SIZES = [
-    Size("data=synthetic", rf"experiment=demo|{NOT_SYNTHETIC}", "CIFAR-10 is a download"),
+    Size("data=synthetic", rf"experiment=\w*demo|{NOT_SYNTHETIC}", "CIFAR-10 is a download"),
     Size("data.train_size=1024", NOT_SYNTHETIC, "for the largest batch of the studies"),
     Size("data.test_size=100", NOT_SYNTHETIC, "a second instead of minutes"),
     Size("data.limit_train=null", r"^(?!.*experiment=small)", "there are no 5,000 images"),
     Size("data.limit_test=null", r"^(?!.*experiment=small)", "there are no 2,000 images"),
     Size("model.width=0.0625", r"study=width|~model\.width|model\._target_", "a small network"),
-    Size("epochs=1", "nothing", "a second instead of minutes"),
+    Size("epochs=1", r"epochs=[1-5]\b", "a second instead of minutes"),
     Size("seed=0,1", r"seed=|^(?!.*study=)", "two seeds give an interval as well"),
 ]
 TRAINS = r"python train\.py(?!.*(--cfg|--help|--hydra-help|--info))"
