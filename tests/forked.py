@@ -142,7 +142,7 @@ class Forks:
 
         Args:
             arguments: of the program.
-            program: "train.py" or "cifar_exp".
+            program: "train.py", the path of another train.py, or "cifar_exp".
             cwd: where it is called.
             environment: what it gets; None for that of the tests.
         """
@@ -199,9 +199,9 @@ def _run(request: dict[str, Any]) -> None:
     arguments = request["arguments"]
     status: object = 0
     try:
-        if request["program"] == "train.py":
-            sys.argv = [str(ROOT / "train.py"), *arguments]
-            sys.path[0] = str(ROOT)
+        if request["program"].endswith("train.py"):
+            sys.argv = [str(ROOT / request["program"]), *arguments]
+            sys.path[0] = str(Path(sys.argv[0]).parent)
             runpy.run_path(sys.argv[0], run_name="__main__")
         else:
             sys.argv = ["cifar_exp", *arguments]

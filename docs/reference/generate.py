@@ -23,7 +23,9 @@ from cifar_exp.config.study import Claim, Study
 
 HERE = Path(__file__).parent
 CONF = HERE.parents[1] / "conf"
-MADE_BY = "<!-- Made by `python -m docs.reference.generate`; what is written here by hand is lost. -->"
+MADE_BY = (
+    "<!-- Made by `python -m docs.reference.generate`; what is written here by hand is lost. -->"
+)
 TYPES = {
     "integer": "integer",
     "number": "number",
@@ -43,7 +45,7 @@ LIMITS = {
     "minItems": "at least {} entry",
     "minProperties": "at least {} entry",
 }
-# What tests/test_docs.py finds in the code must be here.
+# A test compares this with what the code reads.
 ENVIRONMENT = {
     "HYDRA_FULL_ERROR": "`1` shows the traceback of a mistake, which else is told in a line or two",
     "OMP_NUM_THREADS": "threads of the CPU for a run that is trained alone; read by PyTorch",
@@ -62,9 +64,9 @@ def settings_page() -> str:
     parts = [
         "# All settings",
         MADE_BY,
-        "Set one by its key on the command line: `python train.py optimizer.lr=0.01`. Five keys have "
-        "a short name as well (`lr=0.01`). `python train.py --cfg job` shows what a command comes to, "
-        "and trains nothing. The defaults are the article's.",
+        "Set one by its key on the command line: `python train.py optimizer.lr=0.01`. Five keys "
+        "have a short name as well (`lr=0.01`). `python train.py --cfg job` shows what a command "
+        "comes to, and trains nothing. The defaults are the article's.",
         *sections(),
         *options(),
         *sweeps(),
@@ -199,8 +201,7 @@ def meaning_of(file: Path, otherwise: str) -> str:
         return ", ".join(f"`{section}.{key}={value}`" for key, value in values.items())
     for line in file.read_text().splitlines():
         if line.startswith("# ") and not line.startswith("# @package"):
-            told = line.removeprefix("# ").removesuffix(":")
-            return re.sub(r": (python train\.py .*)", r": `\1`", told)
+            return re.sub(r":( python .*)?$", "", line.removeprefix("# "))
     return otherwise
 
 
@@ -313,7 +314,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table in Markdown; columns that are empty are left out."""
     rows = [[cell.replace("|", "\\|").replace("<", "&lt;") for cell in row] for row in rows]
     kept = [i for i, name in enumerate(header) if any(row[i] for row in rows) or not rows]
-    lines = [[header[i] for i in kept], ["---" for _ in kept], *([r[i] for i in kept] for r in rows)]
+    lines = [
+        [header[i] for i in kept],
+        ["---" for _ in kept],
+        *([r[i] for i in kept] for r in rows),
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
