@@ -5,6 +5,7 @@ import sys
 import traceback
 from typing import Any
 
+from cifar_exp.config.paths import hide
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.runs.folder import BusyError
@@ -28,12 +29,16 @@ def train_job(job: Any) -> str | None:
     except BusyError:
         print("another job trains this run", flush=True)
     except UserError as error:
-        print(error, file=sys.stderr, flush=True)
-        return f"failed: {error}"
+        return _failed(str(error), job.run)
     except Exception as error:
-        traceback.print_exc()
-        return f"failed: {type(error).__name__}: {error}"
+        return _failed(f"{type(error).__name__}: {error}", job.run, traceback.format_exc())
     return None
+
+
+def _failed(reason: str, config: RunConfig, told: str = "") -> str:
+    # the job's output and the pickle are files
+    print(hide(told or reason, config), file=sys.stderr, flush=True)
+    return f"failed: {hide(reason, config)}"
 
 
 def _train_until_taken_away(config: RunConfig) -> None:

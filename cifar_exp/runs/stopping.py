@@ -95,7 +95,8 @@ def stop_request(patient: bool = False, in_job: bool = False) -> Iterator[StopRe
         yield request
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # one that is not Python's cannot be set from here
+                signal.signal(number, handler)
         for number in request.signals if in_job else ():
             signal.raise_signal(number)
 

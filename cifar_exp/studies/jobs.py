@@ -70,6 +70,8 @@ def _wait(folders: Sequence[RunFolder]) -> None:
 
 
 def _problem(folder: RunFolder) -> str | None:
-    if folder.status in ENDED:
+    status = folder.status
+    if status in ENDED:
         return None
-    return folder.read_state().get("reason") or f"{folder.status}: its job has ended before it"
+    reason = folder.read_state().get("reason") if status == "failed" else None
+    return f"{status}: {reason or 'its job has ended before it'}"

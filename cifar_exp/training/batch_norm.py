@@ -42,7 +42,7 @@ class _SynchronisedBatchNorm(_BatchNorm):
         """Normalise each channel. Shape: `(N, C, ...)` to the same."""
         if not self.training and self.running_mean is not None:
             return super().forward(images)
-        values = images.float()
+        values = images.to(torch.promote_types(images.dtype, torch.float32))
         normalised, mean, variance, count = _Normalise.apply(values, self.eps, self._processes)
         if self.training and self.running_mean is not None:
             self._remember(mean, variance * count / (count - 1))

@@ -5,7 +5,7 @@ Source: the PyTorch documentation on torch.distributed and torchrun.
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -26,7 +26,8 @@ class Processes:
     Args:
         rank: of this process; the first, 0, owns the run's folder.
         size: how many there are.
-        store: of torch.distributed, which all can read and write, also when one has ended.
+        store: of torch.distributed, which all can read and write, also when one has ended;
+            none for a process alone.
     """
 
     def __init__(self, rank: int = 0, size: int = 1, store: Any = None) -> None:
@@ -83,8 +84,9 @@ class Processes:
 
     def fail(self, reason: str) -> None:
         """Let the other processes know why this one ends."""
-        if self._store is not None and not self._store.check([_REASON]):
-            self._store.set(_REASON, f"process {self.rank}: {reason}")
+        with suppress(RuntimeError):
+            if not self._store.check([_REASON]):
+                self._store.set(_REASON, f"process {self.rank}: {reason}")
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -94,8 +96,9 @@ class Processes:
             raise UserError(self._reason()) from error
 
     def _reason(self) -> str:
-        if self._store is not None and self._store.check([_REASON]):
-            return str(self._store.get(_REASON).decode())
+        with suppress(RuntimeError):  # the store may have gone with its process
+            if self._store.check([_REASON]):
+                return str(self._store.get(_REASON).decode())
         return "another process of this run has ended or does not answer"
 
 
