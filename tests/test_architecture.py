@@ -17,7 +17,10 @@ ONLY_IN = {
     "omegaconf": {"config"},
     "matplotlib": {"figures"},
     "pydantic": {"config"},
+    "tensorboard": {"runs"},
     "torch": {"trained", "runs", "training", "models", "data"},
+    "trackio": {"runs"},
+    "wandb": {"runs"},
 }
 
 
@@ -31,7 +34,7 @@ def imports(file: Path) -> Iterator[str]:
 
 
 def files(room: str) -> list[Path]:
-    found = sorted((PACKAGE / room).glob("*.py"))
+    found = sorted((PACKAGE / room).rglob("*.py"))
     assert found
     return found
 

@@ -31,6 +31,7 @@ SHORT_NAMES = {
     "dropout": "model.dropout",
     "epochs": "training.epochs",
 }
+_CONF = Path(__file__).parents[2] / "conf"
 _MOST_RUNS = 10_000  # of a sweep
 _LONGEST_LINE = 500  # characters of a message
 _LONGEST_MISSPELT = 100
@@ -230,11 +231,16 @@ def _explain_option(error: MissingConfigException) -> str:
     group, _, option = str(error.missing_cfg_file).rpartition("/")
     if not group:
         return f"{option}.yaml: there is no such file in the folders of configurations"
-    options = sorted(error.options or [])
+    # Hydra tells none where several were chosen: logger=[tensorboard,wandb]
+    options = sorted(error.options or _options(group))
     expected = ", ".join(options) or "no option"
     number = "a number or " if group in SHORT_NAMES else ""
     hint = _nearest(option, options)
     return f"{group}={option}: expected {number}one of {expected}{hint}"
+
+
+def _options(group: str) -> list[str]:
+    return [file.stem for file in (_CONF / group).glob("*.yaml")]
 
 
 def _refused_key(error: Exception) -> str | None:
@@ -259,8 +265,7 @@ def _nearest(word: str, candidates: Iterable[str]) -> str:
 
 def known_keys() -> list[str]:
     """Return every key one can set: dotted keys, groups and short names."""
-    conf = Path(__file__).parents[2] / "conf"
-    groups = [folder.name for folder in conf.iterdir() if folder.is_dir()] if conf.exists() else []
+    groups = [folder.name for folder in _CONF.glob("*") if folder.is_dir()]
     return sorted({*_keys(RunConfig), *SHORT_NAMES, *groups})
 
 

@@ -27,7 +27,7 @@ CONFIG_TAG, PROVENANCE_TAG = "text/config", "text/provenance"
 # The tag of each picture in a run's folder.
 IMAGE_TAGS = {"predictions.png": "images/predictions", "confusion.png": "images/confusion"}
 # Names stand in narrow columns, and the id behind tells what was cut off.
-_LONGEST_NAME_BYTES = 32
+_LONGEST_NAME_BYTES = 30
 
 
 @dataclass(frozen=True)
