@@ -1,9 +1,11 @@
 """Code of the user's own: found where the command is called, and called."""
 
+import hashlib
 import importlib
 import os
 import sys
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any
 
 from cifar_exp.config.paths import expanded
@@ -31,6 +33,14 @@ def call(section: str, own: Own, trusted: Collection[str], **given: Any) -> Any:
         return function(**given, **settings)
     except Exception as error:
         raise UserError(f"{section}: {own.target} raises {told(error)}") from error
+
+
+def digest(target: str) -> str | None:
+    """Return the SHA-256 of the file that holds what was called, if it is in one."""
+    module_name, _, name = target.rpartition(".")
+    called = getattr(sys.modules[module_name], name)
+    file = getattr(sys.modules.get(called.__module__), "__file__", None)
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
 
 
 def _imported(section: str, target: str) -> Callable[..., Any]:

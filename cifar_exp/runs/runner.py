@@ -146,6 +146,7 @@ class Runner:
             "started": before.get("started", _now()),
             "compute": dataclasses.asdict(compute) | {"device": compute.device.type},
             "data_sha256": loaded.sha256,
+            "own_code_sha256": _digests_of_own_code(run, saved),
             "provenance": provenance(),
         }
         if "began_as" in before:
@@ -220,6 +221,20 @@ class _Run:
 
     def checkpoints(self) -> Checkpoints:
         return Checkpoints(self.folder.path / "checkpoints", run_id(self.config), self.log)
+
+
+def _digests_of_own_code(run: _Run, saved: State | None) -> dict[str, str | None]:
+    """Return the digest of each file with code of the user's own; warns if one has changed."""
+    if not run.config.own_code:
+        return {}
+    from cifar_exp.config.own_code import digest
+
+    digests = {target: digest(target) for target in sorted(run.config.own_code)}
+    before = saved["run"] if saved else {}
+    for target, old in before.get("own_code_sha256", {}).items():
+        if digests.get(target) != old:
+            run.log.warning("the code of %s has changed since the run began", target)
+    return digests
 
 
 @dataclass(frozen=True)
