@@ -5,6 +5,7 @@ import sys
 
 from cifar_exp.data import commands as data
 from cifar_exp.errors import UserError
+from cifar_exp.search import commands as search
 from cifar_exp.selftest import commands as selftest
 from cifar_exp.studies import commands as studies
 from cifar_exp.terminal import keep_output, printable
@@ -31,7 +32,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cifar_exp", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for room in (studies, trained, data, selftest):
+    for room in (studies, search, trained, data, selftest):
         room.add_commands(commands)
     return parser
 

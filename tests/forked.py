@@ -29,6 +29,8 @@ _IMPORTED = (
     "cifar_exp.figures.curves",
     "cifar_exp.figures.images",
     "cifar_exp.runs.single",
+    "cifar_exp.search.report",
+    "cifar_exp.search.search",
     "cifar_exp.studies.compare",
     "cifar_exp.studies.render",
     "cifar_exp.studies.sweep",
@@ -170,7 +172,8 @@ class Forks:
 
 def _serve() -> None:
     for name in _IMPORTED:
-        import_module(name)
+        with suppress(ModuleNotFoundError):  # an optional library
+            import_module(name)
     replies = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
         request = json.loads(line)

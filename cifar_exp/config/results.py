@@ -139,6 +139,55 @@ class Sweep(Stored):
         return self
 
 
+class Trial(Stored):
+    """A trial as a search's search.json lists it."""
+
+    number: Count
+    status: Literal["complete", "pruned", "diverged", "failed", "running"]
+    value: Loss | None
+    epochs: Count
+    params: dict[Text, int | float | Text]
+    run: FolderName | None
+    reason: Text
+
+
+class Confirmation(Stored):
+    """A time that a search has touched the test set: the winner, and the folders of the runs."""
+
+    winner: Count
+    trials: Count
+    found: list[FolderName] = Field(min_length=1)
+    start: list[FolderName]
+
+
+class SearchSettings(Stored):
+    """What a search's report tells of its settings."""
+
+    metric: Literal["accuracy", "loss"]
+    sampler: Text
+    pruner: Text
+
+
+class Search(Stored):
+    """A search's search.json."""
+
+    command: str = Field(max_length=100_000)
+    settings: SearchSettings
+    space: dict[Text, Text] = Field(min_length=1)
+    trials: list[Trial]
+    best: Count | None
+    importance: dict[Text, Annotated[float, Field(ge=0, le=1.001)]]
+    confirmations: list[Confirmation]
+
+    @model_validator(mode="after")
+    def _numbers_its_trials(self) -> Self:
+        numbers = {trial.number for trial in self.trials if trial.status == "complete"}
+        winners = [confirmation.winner for confirmation in self.confirmations]
+        if not numbers.issuperset({*winners, self.best} - {None}):
+            raise ValueError("expected the winners among its `trials`")
+        return self
+
+
 def check_rows(rows: Any, file: Path) -> None:
     """Check the lines of a metrics.jsonl. Raises: UserError: they are not those of a run."""
     check(list[Row], rows, file)

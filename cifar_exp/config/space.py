@@ -80,8 +80,7 @@ def read_space(
     """
     parser = OverridesParser.create(config_loader=config_loader)
     by_key: dict[str, Override] = {}
-    for argument in arguments:
-        override = parser.parse_override(with_dotted_key(argument))
+    for override in parser.parse_overrides([with_dotted_key(word) for word in arguments]):
         name = override.get_key_element()
         key = SHORT_NAMES.get(name, name)  # a level and a number set the same
         by_key.pop(key, None)

@@ -4,7 +4,6 @@ import csv
 import io
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from optuna.trial import FrozenTrial, TrialState
 from cifar_exp.files import write_atomically, write_json
 from cifar_exp.search.plan import Plan, as_trained
 from cifar_exp.search.trials import DIVERGED, Trials
-from cifar_exp.studies.table import short_names
 from cifar_exp.studies.writing import writing
 
 
@@ -40,17 +38,6 @@ def write_listing(folder: Path, plan: Plan, trials: Trials) -> None:
         write_atomically(
             folder / "results.csv", lambda file: file.write_text(text, "utf-8", newline="")
         )
-
-
-def in_words(params: Mapping[str, Any]) -> str:
-    """Return the values of a trial in a few words: `lr=0.00312 dropout=0.5`."""
-    pairs = zip(short_names(list(params)), params.values(), strict=True)
-    return " ".join(f"{name}={short(value)}" for name, value in pairs)
-
-
-def short(value: Any) -> str:
-    """Return a value, a number in a few digits."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _listed(trial: FrozenTrial) -> dict[str, Any]:

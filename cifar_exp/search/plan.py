@@ -79,6 +79,17 @@ def as_trained(params: Params) -> dict[str, Any]:
     }
 
 
+def in_words(params: Mapping[str, Any]) -> str:
+    """Return the values of a trial in a few words: `lr=0.00312 dropout=0.5`."""
+    pairs = zip(short_names(list(params)), params.values(), strict=True)
+    return " ".join(f"{name}={_short(value)}" for name, value in pairs)
+
+
+def _short(value: Any) -> str:
+    """Return a value, a number in a few digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def make_plan(
     settings: SearchSettings,
     space: Mapping[str, Domain],

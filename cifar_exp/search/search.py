@@ -22,8 +22,8 @@ from cifar_exp.runs.messages import Ended
 from cifar_exp.runs.stopping import stop_request
 from cifar_exp.runs.workers import Workers
 from cifar_exp.search.confirm import confirm
-from cifar_exp.search.listing import in_words, write_listing
-from cifar_exp.search.plan import Plan, make_plan
+from cifar_exp.search.listing import write_listing
+from cifar_exp.search.plan import Plan, in_words, make_plan
 from cifar_exp.search.trials import DIVERGED, Trials
 from cifar_exp.studies.shift import Shift
 from cifar_exp.training.events import EpochMetrics
@@ -57,9 +57,10 @@ def run_search(
         search = Search(plan, trials, folder)
         search.run(runs_per_device)
         search.confirm(runs_per_device)
-    from cifar_exp.search.report import write_report  # matplotlib takes a second
+    from cifar_exp.search.report import read_search_report  # matplotlib takes a second
+    from cifar_exp.studies.render import write_report
 
-    print(write_report(folder), flush=True)
+    print(write_report(folder, read_search_report), flush=True)
 
 
 class Search:

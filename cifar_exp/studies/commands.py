@@ -1,4 +1,4 @@
-"""The commands for what is on the disk: ls, table, report, compare, gc."""
+"""The commands for what is on the disk: ls, table, compare, gc."""
 
 import argparse
 import json
@@ -25,12 +25,6 @@ def add_commands(commands: Any) -> None:
         )
     table.set_defaults(format="text")
     table.set_defaults(run=_table)
-    report = commands.add_parser("report", help="write the report of a sweep from its run folders")
-    report.add_argument("sweep", type=Path, help="folder of the sweep, in multirun_results/")
-    report.add_argument(
-        "--check", action="store_true", help="change nothing; fail if the report there differs"
-    )
-    report.set_defaults(run=_report)
     compare = commands.add_parser("compare", help="show in what runs differ")
     compare.add_argument("runs", type=Path, nargs="+", help="folders in multirun_results/runs/")
     compare.set_defaults(run=_compare)
@@ -98,18 +92,6 @@ def _table(arguments: argparse.Namespace) -> int:
     print(printable(as_text(groups, arguments.format)))
     write_csv(arguments.sweep / "results.csv", groups)
     return 0
-
-
-def _report(arguments: argparse.Namespace) -> int:
-    from cifar_exp.studies.render import check_report, write_report
-
-    if not arguments.check:
-        print(write_report(arguments.sweep))
-        return 0
-    changed = check_report(arguments.sweep)
-    for file in changed:
-        print(f"{file}: differs from what the runs give", file=sys.stderr)
-    return 1 if changed else 0
 
 
 def _compare(arguments: argparse.Namespace) -> int:
