@@ -15,11 +15,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from cifar_exp.config.results import ModelFile, check
-from cifar_exp.config.schema import RunConfig
-from cifar_exp.config.targets import refuse_targets
+from cifar_exp.config.schema import OwnModel, RunConfig
 from cifar_exp.data.batches import TEST_BATCH_SIZE, normalized
 from cifar_exp.errors import UserError
-from cifar_exp.models.vgg import build_model
+from cifar_exp.models.build import build_model
 from cifar_exp.runs.finding import RESULTS, find_run
 from cifar_exp.studies.table import Record, read_record
 from cifar_exp.training.device import Compute, choose_compute, on_stream
@@ -43,6 +42,7 @@ class TrainedRun:
         mean: of the channels, which is taken off values in [0, 1]. Shape: `(1, 3, 1, 1)`.
         std: of the channels, by which they are divided then. Shape: `(1, 3, 1, 1)`.
         compute: the device, and the precision that the run was trained and tested in.
+        allow: names of code that may be called for it.
     """
 
     path: Path
@@ -55,6 +55,7 @@ class TrainedRun:
     mean: Tensor
     std: Tensor
     compute: Compute
+    allow: Collection[str] = ()
 
     def logits(self, images: Tensor) -> Tensor:
         """Return what the network makes of images, just as the run tested it.
@@ -110,9 +111,8 @@ def load_run(
     folder = find_run(str(run), Path(results))
     record = read_record(folder)
     _check_complete(record)
-    refuse_targets(record.config.model_dump(mode="json"), allow)
     described = _read_description(folder.path / "model.json")
-    model = _restored(folder.path / "model.safetensors", record.config, described["classes"])
+    model = _restored(folder.path / "model.safetensors", record.config, described["classes"], allow)
     compute = _compute(record, device)
     mean, std = (
         torch.tensor(described["normalization"][name], device=compute.device).view(1, 3, 1, 1)
@@ -129,6 +129,7 @@ def load_run(
         mean=mean,
         std=std,
         compute=compute,
+        allow=allow,
     )
 
 
@@ -169,7 +170,9 @@ def _read_description(file: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _restored(file: Path, config: RunConfig, classes: list[str]) -> nn.Module:
+def _restored(
+    file: Path, config: RunConfig, classes: list[str], allow: Collection[str]
+) -> nn.Module:
     """Build the network, once its weights are known to fit, and load them."""
     if not file.is_file():
         raise _missing(file)
@@ -177,25 +180,27 @@ def _restored(file: Path, config: RunConfig, classes: list[str]) -> nn.Module:
         with safe_open(file, "pt") as weights:
             names = weights.keys()  # it cannot be iterated itself
             shapes = {name: weights.get_slice(name).get_shape() for name in names}
-            _check_shapes(shapes, config, len(classes), file)
+            _check_shapes(shapes, _expected(config, len(classes), allow), file)
             state = {name: weights.get_tensor(name) for name in shapes}
     except (SafetensorError, ValueError) as error:
         raise UserError(f"{file}: the file is damaged: {error}") from error
     if not all(tensor.isfinite().all() for tensor in state.values()):
         raise UserError(f"{file}: the file is damaged: not all weights are finite numbers")
-    model = build_model(config.model, len(classes), seed=0)
+    model = build_model(config.model, len(classes), 0, allow)
     complete = model.state_dict()  # has a version, without which PyTorch adds counts of batches
     complete.update(state)
     model.load_state_dict(complete)
     return model
 
 
-def _check_shapes(
-    shapes: dict[str, list[int]], config: RunConfig, classes: int, file: Path
-) -> None:
+def _expected(config: RunConfig, classes: int, allow: Collection[str]) -> dict[str, Tensor]:
+    """Return tensors like those of the network; for one of this package they take no memory."""
+    with torch.device("cpu" if isinstance(config.model, OwnModel) else "meta"):
+        return build_model(config.model, classes, 0, allow).state_dict()
+
+
+def _check_shapes(shapes: dict[str, list[int]], expected: dict[str, Tensor], file: Path) -> None:
     """Refuse weights of another network before gigabytes are taken for it."""
-    with torch.device("meta"):
-        expected = build_model(config.model, classes, seed=0).state_dict()
     for name in sorted({*shapes, *expected}):
         wanted = list(expected[name].shape) if name in expected else "none"
         found = shapes.get(name, "none")
