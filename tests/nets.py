@@ -46,7 +46,10 @@ class Tied(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         if self.training:
             self.seen += len(images)
-        return self.head(self.second(self.first(functional.avg_pool2d(images, 8).flatten(1))) * self.frozen.mean())
+        return self.head(
+            self.second(self.first(functional.avg_pool2d(images, 8).flatten(1)))
+            * self.frozen.mean()
+        )
 
 
 class Odd(nn.Module):

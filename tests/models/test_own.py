@@ -79,7 +79,10 @@ def test_a_network_that_cannot_be_trained_is_told(
         (own("Nothing"), r"model\._target_: .*nets\.py has no class or function Nothing$"),
         (own("X", "nowhere.at.all"), r"model\._target_: there is no module nowhere, neither in /"),
         (own("X", "tests.nowhere"), r"model\._target_: there is no module tests\.nowhere, neither"),
-        (own("broken"), r"model: tests\.nets\.broken raises RuntimeError: no network for 7 classes"),
+        (
+            own("broken"),
+            r"model: tests\.nets\.broken raises RuntimeError: no network for 7 classes",
+        ),
         (own("no_network"), r"model: tests\.nets\.no_network gives a dict: expected a torch\.nn"),
         (own("Random", depth=3), r".* got an unexpected keyword argument 'depth'$"),
         (own("Random", num_classes=3), r".* multiple values for keyword argument 'num_classes'$"),
