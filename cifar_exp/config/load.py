@@ -53,9 +53,9 @@ def load_config(composed: DictConfig) -> RunConfig:
     """
     content = resolved(composed)
     content.pop("study", None)  # says which runs there are, and nothing about one of them
+    _keep_expressions(content, composed)
     for section in CAN_BE_OWN:
         _name_own_code(content, section)
-    _keep_expressions(content, composed)
     try:
         return checked(content)
     except ValidationError as error:
@@ -107,8 +107,9 @@ def _keep_expressions(content: Any, composed: DictConfig) -> None:
 
 def _of_own_code(content: Any) -> Iterator[str]:
     for section in CAN_BE_OWN:
-        if _at(content, (section, "name")) == "own":  # what its settings mean nobody here knows
-            yield from (f"{section}.{name}" for name in content[section])
+        part = content.get(section)
+        if isinstance(part, dict) and "_target_" in part:  # nobody here knows what is text there
+            yield from (f"{section}.{name}" for name in part)
 
 
 def _has_text(value: Any) -> bool:
