@@ -71,32 +71,35 @@ class TensorBoard:
     def _open(self) -> "EventFile":
         if self._events is None:
             assert self._run is not None
-            self._events = _begun(self._run)
+            self._begin_file(self._run)
+        assert self._events is not None
         return self._events
 
+    def _begin_file(self, run: TrackedRun) -> None:
+        """Begin the next event file of the run, with everything but its new epochs."""
+        from cifar_exp.runs.trackers.events import EventFile
 
-def _begun(run: TrackedRun) -> "EventFile":
-    """Begin the next event file of a run, with everything but its new epochs."""
+        folder = event_folder(run.config)
+        folder.mkdir(parents=True, exist_ok=True)
+        before = list(folder.glob(f"{_PREFIX}*"))
+        self._events = EventFile(folder / _next_name(folder))
+        for end in folder.glob(f"{_PREFIX}*{_END}"):
+            end.unlink()
+        if before:
+            self._events.hide_from(len(run.history) + 1)
+        _describe(run, self._events)
+        for metrics in () if before else run.history:
+            self._events.add_scalars(scalars(metrics), metrics.epoch)
+
+
+def _describe(run: TrackedRun, events: "EventFile") -> None:
     from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
-    from cifar_exp.runs.trackers.events import EventFile
-
-    folder = event_folder(run.config)
-    folder.mkdir(parents=True, exist_ok=True)
-    before = list(folder.glob(f"{_PREFIX}*"))
-    events = EventFile(folder / _next_name(folder))
-    for end in folder.glob(f"{_PREFIX}*{_END}"):
-        end.unlink()
-    if before:
-        events.hide_from(len(run.history) + 1)
     # the same group for all seeds, over which the page then averages
     events.add(hparams_pb(values(run.config), trial_id=run.config_id))
     events.add_text(CONFIG_TAG, run.as_yaml)
     provenance = yaml.safe_dump(run.provenance, sort_keys=False, allow_unicode=True)
     events.add_text(PROVENANCE_TAG, provenance, step=len(run.history))
-    for metrics in () if before else run.history:
-        events.add_scalars(scalars(metrics), metrics.epoch)
-    return events
 
 
 def _next_name(folder: Path) -> str:
