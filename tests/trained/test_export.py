@@ -2,7 +2,6 @@
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +11,18 @@ import torch
 from cifar_exp import load_run
 from cifar_exp.data.dataset import load
 from cifar_exp.errors import UserError
-from cifar_exp.trained.export import FORMATS, export
+from cifar_exp.trained.export import FORMATS, Format, export
 from tests.trained.conftest import Trained
 
 
-def test_both_files_answer_as_the_run_does(trained: Trained) -> None:
+def test_both_files_answer_as_the_run_does(trained: Trained, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    said = trained.cifar_exp("export", "epochs=3")
-    folder = trained.run / "export"
-    assert {file.name for file in folder.iterdir()} == {"model.onnx", "model.pt2", "export.json"}
-    assert said.count("logits differ by at most") == 2
-    run = load_run(trained.run, "cpu")
-    run = replace(run, compute=replace(run.compute, precision="fp32"))
+    run = load_run(trained.run, "cpu")  # in fp32
     test = load(run.config.data, trained.folder).test
+    folder = tmp_path / "export"
+    differences = export(run, test.images, folder, ["torch", "onnx"])
+    assert list(differences) == ["model.pt2", "model.onnx"]
+    assert max(differences.values()) < 1e-4
     program = torch.export.load(folder / "model.pt2").module()
     session = onnxruntime.InferenceSession(folder / "model.onnx")
     for count in (1, 7, 60):  # any number of images
@@ -38,8 +36,9 @@ def test_both_files_answer_as_the_run_does(trained: Trained) -> None:
 
 
 def test_what_goes_in_and_comes_out_is_written_beside(trained: Trained) -> None:
-    trained.cifar_exp("export", "epochs=3", "--format", "torch", "--out", "out")
-    content = json.loads((trained.folder / "out" / "export.json").read_text())
+    said = trained.cifar_exp("export", "epochs=3", "--format", "torch")
+    assert "export/model.pt2: logits differ by at most" in said
+    content = json.loads((trained.run / "export" / "export.json").read_text())
     assert content["input"]["shape"] == ["batch", 32, 32, 3]
     assert content["input"]["type"] == "uint8"
     assert content["classes"] == trained.read_json("model.json")["classes"]
@@ -52,8 +51,7 @@ def test_a_file_that_answers_otherwise_fails(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = load_run(trained.run, "cpu")
-    form = FORMATS["torch"]
-    wrong = replace(form, read=lambda file: lambda images: form.read(file)(images) + 0.01)
+    wrong = Format("file", lambda module, images: b"", lambda file: lambda x: run.logits(x) + 0.01)
     monkeypatch.setitem(FORMATS, "torch", wrong)
     images = load(run.config.data, trained.folder).test.images
     with pytest.raises(UserError, match=r"its logits differ from the network's by up to 0\.01"):
