@@ -55,7 +55,7 @@ MISTAKES = {
     "extra state": "keeps more than tensors in its state_dict",
     "unseeded": "begins with other weights every time",
     "tuple": "gives a tuple: expected a tensor of logits",
-    "shape": r"gives torch.float32 of shape \(2, 2\) for 2 images: expected logits of shape \(2, 7\)",
+    "shape": r"gives torch.float32 of shape \(2, 2\) for 2 images: expected logits of shape \(2, 7",
     "dtype": r"gives torch.int64 of shape \(2, 7\)",
     "in place": r"raises RuntimeError: one of the variables needed for gradient computation has",
     "testing": r"raises KeyError: 'testing' \(.*nets.py, line \d+\) for images of \(2, 3, 32, 32\)",
