@@ -17,12 +17,13 @@ from cifar_exp.models.build import build_model
 from cifar_exp.runs.log import show_warnings
 from cifar_exp.runs.runner import Runner
 from cifar_exp.runs.stopping import Interrupted
-from tests.conftest import CommandLine, computed, read_state
+from tests.conftest import CommandLine, read_state
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "guide" / "examples"
 SHORT = ("epochs=2", "device=cpu", "batch_size=32", "logger=none")
 DATA = ("data._target_=my_data.patterns", "data.train_size=96", "data.test_size=40")
 NET = ("model._target_=my_net.MyNet", "model.width=0.0625", "dropout=0.5")
+SWEEP = ("-m", *SHORT, *DATA, *NET, "model.depth=1,2")
 
 
 @pytest.fixture
@@ -33,12 +34,19 @@ def own(train: CommandLine) -> CommandLine:
     return train
 
 
-def test_the_examples_of_the_guide_are_swept(own: CommandLine) -> None:
-    said = own("-m", *SHORT, *DATA, *NET, "model.depth=1,2")
-    assert "2 runs (0 finished before)" in said
-    assert "depth=2: complete" in said
-    assert "2 finished before" in own("-m", *SHORT, *DATA, *NET, "model.depth=1,2")
-    for run in own.runs.iterdir():
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory, command_line) -> CommandLine:
+    """The examples after a sweep."""
+    train = command_line(tmp_path_factory.mktemp("swept") / "here")
+    shutil.copytree(EXAMPLES, train.folder)
+    train.said = train(*SWEEP)
+    return train
+
+
+def test_the_examples_of_the_guide_are_swept(swept: CommandLine) -> None:
+    assert "2 runs (0 finished before)" in swept.said
+    assert "depth=2: complete" in swept.said
+    for run in swept.runs.iterdir():
         assert "model=my_net.MyNet" in run.name
         saved = json.loads((run / "model.json").read_text())
         config = from_yaml((run / "config.yaml").read_text())
@@ -49,14 +57,6 @@ def test_the_examples_of_the_guide_are_swept(own: CommandLine) -> None:
         assert state["status"] == "complete"
 
 
-def test_a_run_of_the_examples_is_the_same_every_time(own: CommandLine) -> None:
-    own(*SHORT, *DATA, *NET)
-    first = computed(own.only_run)
-    own(*SHORT, *DATA, *NET, "rerun=true")
-    assert computed(own.only_run) == first
-
-
-@pytest.mark.parametrize("mode", [(), ("-m", "seed=0,1")])
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
@@ -64,20 +64,33 @@ def test_a_run_of_the_examples_is_the_same_every_time(own: CommandLine) -> None:
             "model.detph=3",
             "model: my_net.MyNet raises TypeError: MyNet.__init__() got an unexpected",
         ),
-        ("model.depth=9", "model: my_net.MyNet raises RuntimeError: "),  # 32 pixels, halved 9 times
+        ("-m model.depth=1,9", "model: my_net.MyNet raises RuntimeError: "),  # halved 9 times
         ("data.size=wide", "data: my_data.patterns raises AttributeError: "),
         ("model=vgg16", "model._target_: expected no model=vgg16 beside it"),
         ("batch_size=97", "data.batch_size: expected at most the 96 training images, got 97"),
     ],
 )
 def test_what_cannot_work_is_told_before_anything_is_begun(
-    own: CommandLine, typed: str, told: str, mode: tuple[str, ...]
+    own: CommandLine, typed: str, told: str
 ) -> None:
-    said = own(*mode, *SHORT, *DATA, *NET, typed, status=1)
+    said = own(*SHORT, *DATA, *NET, *typed.split(), status=1)
     assert said.startswith(told)
     assert len(said.strip().splitlines()) <= 2
     assert "Traceback" not in said
     assert not own.runs.exists()
+
+
+def test_a_study_varies_a_setting_of_ones_own_network(own: CommandLine) -> None:
+    (own.folder / "study").mkdir()
+    study = {"name": "depth", "title": "Depth", "question": "Does depth help?", "seeds": [0]}
+    study |= {"vary": {"model.depth": [1, 2]}, "settings": {"dropout": 0.25}}
+    (own.folder / "study" / "depth.yaml").write_text(yaml.safe_dump(study))
+    typed = ("--config-dir", str(own.folder), "study=depth", *SHORT, *DATA, "epochs=1")
+    said = own(*typed, NET[0], "model.width=0.0625", "model.depth=2,3")  # what is typed wins
+    assert "sweep of 2 runs" in said
+    models = [from_yaml((run / "config.yaml").read_text()).model for run in own.runs.iterdir()]
+    expected = [{"width": 0.0625, "dropout": 0.25, "depth": depth} for depth in (2, 3)]
+    assert sorted((model.settings for model in models), key=lambda s: s["depth"]) == expected
 
 
 def test_a_file_that_names_code_needs_the_name_from_the_user(own: CommandLine) -> None:
@@ -94,26 +107,24 @@ def test_a_file_that_names_code_needs_the_name_from_the_user(own: CommandLine) -
 
 
 def test_the_code_of_a_strangers_run_is_not_called(
-    own: CommandLine, monkeypatch: pytest.MonkeyPatch
+    swept: CommandLine, tmp_path: Path, command_line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep = ("-m", *SHORT, *DATA, *NET, "model.depth=1,2")
-    own(*sweep)
-    hostile = "open('ran', 'w').close()\n"
+    train = command_line(tmp_path / "theirs")
+    shutil.copytree(swept.folder, train.folder)
     for example in EXAMPLES.glob("*.py"):
-        (own.folder / example.name).write_text(hostile)
-    (folder,) = own.folder.glob("multirun_results/depth-*")
-    runs = list(own.runs.iterdir())
-    own.cifar_exp("table", str(folder))
-    own.cifar_exp("report", str(folder))
-    assert "depth" in own.cifar_exp("compare", *map(str, runs))
-    own(*sweep)  # whose runs are complete
-    assert not (own.folder / "ran").exists()
-    monkeypatch.chdir(own.folder)
-    with pytest.raises(UserError, match="my_net.MyNet can run any code"):
+        (train.folder / example.name).write_text("open('ran', 'w').close()\n")
+    (folder,) = train.folder.glob("multirun_results/depth-*")
+    runs = list(train.runs.iterdir())
+    train.cifar_exp("table", str(folder))
+    train.cifar_exp("report", str(folder))
+    assert "depth" in train.cifar_exp("compare", *map(str, runs))
+    assert "2 finished before" in train(*SWEEP)
+    monkeypatch.chdir(train.folder)
+    with pytest.raises(UserError, match=r"my_net\.MyNet can run any code"):
         build_model(from_yaml((runs[0] / "config.yaml").read_text()).model, 4, 0)
-    assert not (own.folder / "ran").exists()
-    own(*sweep, "rerun=true", status=1)  # so that this test can fail
-    assert (own.folder / "ran").exists()
+    assert not (train.folder / "ran").exists()
+    train(*SHORT, *DATA, *NET, status=1)  # so that this test can fail
+    assert (train.folder / "ran").exists()
 
 
 def test_an_environment_variable_reaches_the_code_and_no_file(own: CommandLine) -> None:
