@@ -15,7 +15,14 @@ from cifar_exp.errors import UserError
 
 _Task = TypeVar("_Task")
 # What is free text keeps the environment variables in it; see `paths`.
-FREE_TEXT = ("data.root", "paths.results", "paths.logs", "paths.cache")
+FREE_TEXT = (
+    "data.root",
+    "paths.results",
+    "paths.logs",
+    "paths.cache",
+    "logger.project",
+    "logger.group",
+)
 _LONGEST_FILE = 100_000  # characters of a config.yaml, which has about 1,000
 _DEEPEST = 100  # nested settings; there are 3
 # libyaml reads a file in 1 ms, Python in 7; not every installation has it

@@ -37,7 +37,8 @@ def composed(*overrides: str) -> RunConfig:
 
 def texts_of(schema: Any, name: str = "") -> set[str]:
     """The names of all settings in a JSON schema that take any text."""
-    if schema.get("type") == "string" and not {"enum", "const"} & set(schema):
+    kinds = schema.get("anyOf", [schema])
+    if any(kind.get("type") == "string" and not {"enum", "const"} & set(kind) for kind in kinds):
         return {name}
     inner = schema.get("properties", {}) | schema.get("$defs", {})
     return {text for key, value in inner.items() for text in texts_of(value, key)}
