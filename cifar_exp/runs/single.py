@@ -17,6 +17,7 @@ from cifar_exp.runs.progress import RunBar
 from cifar_exp.runs.runner import Runner
 from cifar_exp.runs.stopping import Interrupted, StopRequest, stop_request
 from cifar_exp.runs.trackers.hparams import declare
+from cifar_exp.terminal import is_first
 from cifar_exp.training.device import choose_compute
 from cifar_exp.training.distributed import Processes, all_processes
 from cifar_exp.training.events import EpochMetrics, Progress
@@ -36,7 +37,8 @@ def train_one(config: RunConfig, in_job: bool = False) -> None:
         UserError: it failed, or another process trains it.
         Interrupted: a signal asked to stop, and what was trained is saved.
     """
-    with all_processes(choose_compute(config).on_gpu) as processes:
+    show_warnings(tqdm.write if is_first() else lambda _: None)
+    with all_processes(config) as processes:
         if processes.rank == 0:
             _train_and_tell(config, processes, in_job)
         else:
@@ -44,8 +46,7 @@ def train_one(config: RunConfig, in_job: bool = False) -> None:
 
 
 def _train_and_tell(config: RunConfig, processes: Processes, in_job: bool) -> None:
-    show_warnings(tqdm.write)
-    if not in_job:  # whose failure is to be kept in its folder, and which was checked before
+    if not in_job:  # which was checked before, and keeps in its folder what fails
         preflight([config])
         declare([config])
     print(f"run {run_name(config)} ({run_id(config)})", flush=True)
@@ -72,7 +73,6 @@ def _train_and_tell(config: RunConfig, processes: Processes, in_job: bool) -> No
 
 def _compute_beside_first(config: RunConfig, processes: Processes) -> None:
     """Take part in a run without a word: the first process tells and keeps everything."""
-    show_warnings(lambda _: None)
     try:
         with stop_request(patient=True) as stop:
             _drive(Runner(processes=processes).take_part(config), stop, processes, lambda _: None)

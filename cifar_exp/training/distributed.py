@@ -14,7 +14,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
+from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
+from cifar_exp.training.device import choose_compute
 
 _TIMEOUT = timedelta(minutes=10)
 _REASON = "reason"  # under which the process that fails first says why
@@ -106,11 +108,11 @@ ALONE = Processes()
 
 
 @contextmanager
-def all_processes(on_gpu: bool) -> Iterator[Processes]:
+def all_processes(config: RunConfig) -> Iterator[Processes]:
     """Come together with the other processes that torchrun has started, if there are any.
 
     Args:
-        on_gpu: whether each is to take a GPU of its own.
+        config: of the run; on a GPU each process takes one of its own.
 
     Raises:
         UserError: there are fewer GPUs on this machine than processes.
@@ -119,6 +121,7 @@ def all_processes(on_gpu: bool) -> Iterator[Processes]:
     if size == 1:
         yield ALONE
         return
+    on_gpu = choose_compute(config).on_gpu
     if on_gpu:
         torch.cuda.set_device(_own_gpu())
     store, rank, _ = next(rendezvous("env://", timeout=_TIMEOUT))
