@@ -61,12 +61,12 @@ def load_config(composed: DictConfig) -> RunConfig:
     content = resolved(composed)
     content.pop("study", None)  # says which runs there are, and nothing about one of them
     _keep_expressions(content, composed)
+    typed = OmegaConf.to_container(composed)
     for section in CAN_BE_OWN:
-        _name_own_code(content, section)
+        _name_own_code(content, typed, section)
     try:
         return checked(content)
     except ValidationError as error:
-        typed = OmegaConf.to_container(composed)
         raise UserError(in_lines(error, typed=typed if names_variables(typed) else None)) from error
 
 
@@ -86,10 +86,13 @@ def resolved(composed: DictConfig) -> Any:
         raise UserError(f"{error.full_key}: {reason}") from error
 
 
-def _name_own_code(content: Any, section: str) -> None:
+def _name_own_code(content: Any, typed: Any, section: str) -> None:
     part = content.get(section)
     if not isinstance(part, dict) or "_target_" not in part:
         return
+    # an expression may come to another name than it did when the configuration was allowed
+    if part["_target_"] != _at(typed, (section, "_target_")):
+        raise UserError(f"{section}._target_: expected the name itself, and no expression")
     name = part.setdefault("name", "own")
     if name != "own":
         raise UserError(
