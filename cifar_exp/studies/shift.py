@@ -67,6 +67,7 @@ class Shift:
         self._agenda = Agenda(self._configs, half_done, workers.on_gpu)
         self._workers = workers
         self._idle: deque[Worker] = deque()
+        self._warned: set[str] = set()
         costs = [expected_cost(config, workers.on_gpu) for config in configs]
         self._screen = Screen(costs + [1.0] * more)
 
@@ -121,7 +122,7 @@ class Shift:
             case Ready():
                 self._idle.append(worker)
             case Warned(text):
-                tqdm.write(text)
+                self._warn(text)
             case Told(run, event):
                 config = self._configs[run]
                 self._screen.show(run, event, config.training.epochs)
@@ -144,6 +145,12 @@ class Shift:
                     self._fail(run, reason)
                 self._idle = deque(other for other in self._idle if other is not worker)
                 self._workers.replace(worker, reason)
+
+    def _warn(self, text: str) -> None:
+        """Tell a warning once, though several workers may give it."""
+        if text not in self._warned:
+            self._warned.add(text)
+            tqdm.write(text)
 
     def _keep_reason(self, run: int, reason: str) -> None:
         """A worker has died in a run, and left it as it was."""
