@@ -22,9 +22,13 @@ class SearchSettings(Section):
     metric: Literal["accuracy", "loss"] = Field(
         "accuracy", description="of the validation images after the last epoch"
     )
-    sampler: Literal["tpe", "random", "qmc", "gp", "cmaes"] = "tpe"
+    sampler: Literal["tpe", "random", "qmc", "gp", "cmaes"] = Field(
+        "tpe", description="what proposes settings, by Optuna's name"
+    )
     sampler_options: Options
-    pruner: Literal["median", "asha", "hyperband", "none"] = "median"
+    pruner: Literal["median", "asha", "hyperband", "none"] = Field(
+        "median", description="what gives up trials that do badly, by Optuna's name"
+    )
     pruner_options: Options
     seed: int = Field(0, ge=0, lt=2**32, description="of the sampler; runs have their own")
     storage: str | None = Field(

@@ -6,7 +6,7 @@ import json
 import pkgutil
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import hydra_plugins.cifar_exp
 from cifar_exp.__main__ import _parser
 from cifar_exp.config.command_line import SHORT_NAMES
 from cifar_exp.config.schema import RunConfig
+from cifar_exp.config.search import SearchSettings
 from cifar_exp.config.study import Claim, Study
 
 HERE = Path(__file__).parent
@@ -50,6 +51,15 @@ ENVIRONMENT = {
     "HYDRA_FULL_ERROR": "`1` shows the traceback of a mistake, which else is told in a line or two",
     "OMP_NUM_THREADS": "threads of the CPU for a run that is trained alone; read by PyTorch",
     "CUDA_VISIBLE_DEVICES": "which GPUs there are, such as `0,1`; read by CUDA",
+    "PYTHONPATH": "where code of one's own is looked for as well; read by Python",
+    "WANDB_API_KEY": "key of `logger=wandb`; without one it stays offline",
+    "WANDB_IDENTITY_TOKEN_FILE": "file with a token of W&B, instead of a key",
+    "WANDB_BASE_URL": "server of W&B, if not the public one",
+    "RAY_USAGE_STATS_ENABLED": "`1` lets Ray report its use to its makers; here it does not",
+    "RANK": "number of this process; set by torchrun",
+    "LOCAL_RANK": "its number on this machine; set by torchrun",
+    "WORLD_SIZE": "how many processes train the run; set by torchrun",
+    "LOCAL_WORLD_SIZE": "how many of them are on this machine; set by torchrun",
 }
 Schema = Mapping[str, Any]
 
@@ -226,7 +236,13 @@ def sweeps() -> Iterator[str]:
         for node in ConfigStore.instance().repo["hydra"].get(group, {}).values():
             if node.provider == "cifar_exp":
                 yield f"### `hydra/{group}={Path(node.name).stem}`"
-                yield from plugin_table(f"hydra.{group}.", OmegaConf.get_type(node.node))
+                settings = OmegaConf.get_type(node.node)
+                if is_dataclass(settings):
+                    yield from plugin_table(f"hydra.{group}.", settings)
+                else:  # of a search, which has a schema
+                    yield "A search with Optuna: [search for good settings](../guide/search.md)."
+                    schema = SearchSettings.model_json_schema()
+                    yield setting_table(f"hydra.{group}.", schema["properties"])
         for file in sorted(CONF.glob(f"hydra/{group}/*.yaml")):
             yield f"### `hydra/{group}={file.stem}`"
             yield meaning_of(file, "")
