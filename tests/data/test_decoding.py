@@ -120,7 +120,7 @@ FORMATS = {
     "TIFF, compressed": encoded(noise(), "TIFF", compression="tiff_lzw"),
     "WebP": encoded(noise(), "WEBP"),
     "WebP, animated": animated("WEBP"),
-    "ICO": encoded(noise(), "ICO", bitmap_format="bmp"),
+    "ICO": encoded(noise(), "ICO", bitmap_format="bmp", sizes=[(12, 12)]),
     "PPM": encoded(noise(), "PPM"),
 }
 if features.check("avif"):  # since Pillow 11.3
