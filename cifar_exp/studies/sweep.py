@@ -203,6 +203,7 @@ class _Shift:
         self._agenda = Agenda(self._configs, half_done, workers.on_gpu)
         self._workers = workers
         self._idle: deque[Worker] = deque()
+        self._warned: set[str] = set()
         costs = [expected_cost(config, workers.on_gpu) for config in self._configs]
         self._screen = Screen(costs)
 
@@ -236,7 +237,7 @@ class _Shift:
             case Ready():
                 self._idle.append(worker)
             case Warned(text):
-                tqdm.write(text)
+                self._warn(text)
             case Told(run, event):
                 self._screen.show(run, event, self._configs[run].training.epochs)
                 if isinstance(event, EpochMetrics):
@@ -257,6 +258,12 @@ class _Shift:
                     self._fail(run, reason)
                 self._idle = deque(other for other in self._idle if other is not worker)
                 self._workers.replace(worker, reason)
+
+    def _warn(self, text: str) -> None:
+        """Tell a warning once, though several workers may give it."""
+        if text not in self._warned:
+            self._warned.add(text)
+            tqdm.write(text)
 
     def _keep_reason(self, run: int, reason: str) -> None:
         """A worker has died in a run, and left it as it was."""

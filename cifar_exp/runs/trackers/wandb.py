@@ -30,6 +30,7 @@ class Wandb:
         """Begin or go on."""
         import wandb
 
+        wandb.setup(wandb.Settings(silent=True))  # it tells of keys before a run has settings
         _keep_paths_out_of_its_log()
         logs = as_path(run.config.paths.logs)
         logs.mkdir(parents=True, exist_ok=True)
