@@ -13,7 +13,7 @@ from cifar_exp.config.paths import as_path
 from cifar_exp.runs.trackers.tracker import TrackedRun, scalars
 from cifar_exp.training.events import EpochMetrics
 
-_SECONDS_TO_BEGIN = 30.0
+_SECONDS_TO_BEGIN = 20.0
 
 
 class Wandb:
