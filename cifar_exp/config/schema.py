@@ -300,6 +300,8 @@ Scheduler = MultiStep | Constant | Cosine | OneCycle
 
 
 def in_group(config: RunConfig, group: str) -> RunConfig:
-    """Return the settings with a group for their trackers, unless they name one."""
-    logger = config.logger.model_copy(update={"group": config.logger.group or group})
-    return config.model_copy(update={"logger": logger})
+    """Return the settings with a group for W&B and Trackio, where they are wanted and have none."""
+    logger = config.logger
+    if logger.group or not (logger.wandb or logger.trackio):
+        return config
+    return config.model_copy(update={"logger": logger.model_copy(update={"group": group})})

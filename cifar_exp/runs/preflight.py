@@ -17,10 +17,11 @@ from cifar_exp.runs.checkpoint import KEPT
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.training.device import choose_compute
 
-# Measured, rounded up: the two pictures and the log; an epoch in metrics, log and event file.
+# Measured, rounded up: the pictures and the log; an epoch in metrics, log and event file.
 _RUN_BYTES = 500_000
 _EPOCH_BYTES = 2_000
-_EVENTS_BYTES = 500  # of an epoch, in the event file
+_EVENTS_BYTES = 500  # of an epoch, in the event file, which has two of the pictures as well
+_PICTURES_BYTES = 300_000
 _BYTES_PER_NUMBER = 4
 
 
@@ -71,7 +72,8 @@ def _check_space(configs: Sequence[RunConfig], numbers: Sequence[int], at_once: 
     results, logs = as_path(configs[0].paths.results), as_path(configs[0].paths.logs)
     needed = {results: _needed_bytes(configs, numbers, at_once)}
     if any(config.logger.tensorboard for config in configs):
-        events = sum(config.training.epochs for config in configs) * _EVENTS_BYTES
+        epochs = sum(config.training.epochs for config in configs)
+        events = epochs * _EVENTS_BYTES + len(configs) * _PICTURES_BYTES
         disk = results if os.stat(results).st_dev == os.stat(logs).st_dev else logs
         needed[disk] = needed.get(disk, 0) + events
     for folder, wanted in needed.items():

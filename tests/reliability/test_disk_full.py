@@ -90,7 +90,7 @@ def test_while_a_line_of_metrics_is_written(
 def test_while_an_event_file_is_written(
     train: CommandLine, whole: CommandLine, run_name: str
 ) -> None:
-    with small_disk(train.folder / "logs", 200_000):
+    with small_disk(train.folder / "logs", 500_000):
         process = train.start(*RUN)
         log = train.runs / run_name / "train.log"
         wait_for(lambda: log.exists() and " on synthetic: " in log.read_text(), process)

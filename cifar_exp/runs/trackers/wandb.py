@@ -13,7 +13,7 @@ from cifar_exp.config.paths import as_path
 from cifar_exp.runs.trackers.tracker import TrackedRun, scalars
 from cifar_exp.training.events import EpochMetrics
 
-_SECONDS_TO_BEGIN = 30.0
+_SECONDS_TO_BEGIN = 20.0
 
 
 class Wandb:
@@ -30,6 +30,7 @@ class Wandb:
         """Begin or go on."""
         import wandb
 
+        wandb.setup(wandb.Settings(silent=True))  # it tells of keys before a run has settings
         _keep_paths_out_of_its_log()
         logs = as_path(run.config.paths.logs)
         logs.mkdir(parents=True, exist_ok=True)

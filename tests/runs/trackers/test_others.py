@@ -133,7 +133,13 @@ def test_a_run_that_goes_on_is_one_run_there_with_every_epoch_once(
     assert TrackioRun(train.folder / "trackio", train.only_run).curve("accuracy/test") == expected
 
 
-def test_a_group_of_ones_own_is_kept() -> None:
-    mine = RunConfig(logger=Logger(group="mine"))
-    assert in_group(mine, "lr-0eb49b8fde").logger.group == "mine"
-    assert in_group(RunConfig(), "lr-0eb49b8fde").logger.group == "lr-0eb49b8fde"
+@pytest.mark.parametrize(
+    ("logger", "group"),
+    [
+        (Logger(wandb=True), "lr-0eb49b8fde"),
+        (Logger(trackio=True, group="mine"), "mine"),
+        (Logger(tensorboard=True), None),  # which has no groups
+    ],
+)
+def test_a_sweep_is_the_group_of_runs_that_have_none(logger: Logger, group: str | None) -> None:
+    assert in_group(RunConfig(logger=logger), "lr-0eb49b8fde").logger.group == group
