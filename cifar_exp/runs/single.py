@@ -19,7 +19,7 @@ from cifar_exp.runs.stopping import Interrupted, StopRequest, stop_request
 from cifar_exp.runs.trackers.hparams import declare
 from cifar_exp.terminal import is_first
 from cifar_exp.training.device import choose_compute
-from cifar_exp.training.distributed import Processes, all_processes
+from cifar_exp.training.distributed import OthersEndedError, Processes, all_processes
 from cifar_exp.training.events import EpochMetrics, Progress
 
 Event = Progress | EpochMetrics
@@ -78,6 +78,8 @@ def _compute_beside_first(config: RunConfig, processes: Processes) -> None:
             _drive(Runner(processes=processes).take_part(config), stop, processes, lambda _: None)
     except Interrupted as interruption:
         sys.exit(interruption.exit_status)
+    except OthersEndedError:
+        raise
     except Exception as error:
         processes.fail(str(error) if isinstance(error, UserError) else repr(error))
         raise

@@ -22,6 +22,10 @@ _TIMEOUT = timedelta(minutes=10)
 _REASON = "reason"  # under which the process that fails first says why
 
 
+class OthersEndedError(UserError):
+    """Another process of the run has ended, so that this one cannot go on."""
+
+
 class Processes:
     """The processes of a run, seen from one of them. Alone, all of its methods do nothing.
 
@@ -95,7 +99,7 @@ class Processes:
         try:
             yield
         except RuntimeError as error:  # a connection has ended, or nothing came in time
-            raise UserError(self._reason()) from error
+            raise OthersEndedError(self._reason()) from error
 
     def _reason(self) -> str:
         with suppress(RuntimeError):  # the store may have gone with its process

@@ -186,6 +186,19 @@ def test_names_are_allowed_by_an_option_or_by_typing_them(
     assert others == rest  # what is left for Hydra, in its order
 
 
+@pytest.mark.parametrize("extra", ["slurm", "ray"])
+def test_a_launcher_without_its_plugin_says_what_brings_it(
+    extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ConfigStore.instance().repo["hydra"], "launcher", {})  # nothing registered
+    with (
+        initialize_config_dir(str(CONF), version_base="1.3"),
+        only_allowed(()),
+        pytest.raises(UserError, match=rf"pip install -e '\.\[{extra}\]' brings it"),
+    ):
+        compose("config", [f"hydra/launcher={extra}"])
+
+
 def test_a_container_can_be_checked_by_itself() -> None:
     content = {"a": [{"_target_": "x.Y"}], "b": 1}
     refuse_targets(content, {"x.Y"})

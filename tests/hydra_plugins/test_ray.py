@@ -24,7 +24,7 @@ def processes_that_train() -> list[int]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if (process / "cmdline").read_text().startswith("ray::"):
+            if (process / "cmdline").read_text().startswith("ray::_run_job"):
                 found.append(int(process.name))
         except OSError:
             continue

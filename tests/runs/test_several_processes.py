@@ -31,7 +31,7 @@ COMPARED = (
     "precision=fp32",
     "logger=none",
 )
-LONG = (*LONG_EPOCHS, "batch_size=2", "logger=none")
+LONG = (*LONG_EPOCHS, "data.train_size=200", "batch_size=2", "logger=none")
 
 
 @contextmanager
@@ -61,7 +61,17 @@ def together(train: CommandLine, size: int, *overrides: str) -> Iterator[list[An
             process.end_all()
 
 
+def in_forks(train: CommandLine, *overrides: str) -> str:
+    """Run two processes to their ends, and return what they say."""
+    with together(train, 2, *overrides) as processes:
+        said = [process.communicate(timeout=120) for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], said
+        assert said[1] == ("", "")
+    return str(said[0][0])
+
+
 def torchrun(train: CommandLine, *overrides: str) -> str:
+    """Do the same with torchrun, which takes PyTorch's seconds three times."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
     done = subprocess.run(
         [*command, str(ROOT / "train.py"), *overrides],
@@ -75,11 +85,12 @@ def torchrun(train: CommandLine, *overrides: str) -> str:
     return done.stdout
 
 
-def test_torchrun_trains_the_run_of_one_process(
-    new_folder: Callable[[str], CommandLine],
+@pytest.mark.parametrize("run", [in_forks, pytest.param(torchrun, marks=pytest.mark.slow)])
+def test_two_processes_train_the_run_of_one(
+    new_folder: Callable[[str], CommandLine], run: Callable[..., str]
 ) -> None:
     two, one = new_folder("two"), new_folder("one")
-    said = torchrun(two, *COMPARED)
+    said = run(two, *COMPARED)
     assert said.count("complete: ") == 1
     assert "cpu, fp32, 1 thread, 2 processes" in said
     one(*COMPARED)
@@ -97,11 +108,7 @@ def test_torchrun_trains_the_run_of_one_process(
     assert weights.keys() == others.keys()
     for name, values in weights.items():
         torch.testing.assert_close(values, others[name], rtol=5e-3, atol=5e-3)
-    with together(two, 2, *COMPARED) as processes:
-        said, _ = processes[0].communicate(timeout=60)
-        assert "finished before, not repeated" in said
-        assert processes[1].communicate(timeout=60) == ("", "")
-        assert [process.returncode for process in processes] == [0, 0]
+    assert "finished before, not repeated" in in_forks(two, *COMPARED)
 
 
 def test_one_is_asked_and_all_stop_at_a_step_where_another_number_goes_on(
@@ -133,7 +140,6 @@ def test_a_process_that_dies_ends_the_run_with_a_reason(train: CommandLine) -> N
     state = read_state(train.only_run)
     assert state["status"] == "failed"
     assert "another process of this run has ended" in state["reason"]
-    assert "complete" in train(*LONG, "epochs=1")
 
 
 @pytest.mark.parametrize(
