@@ -102,19 +102,19 @@ class File(NamedTuple):
 
 def steps(page: Path) -> Iterator[Command | File]:
     """What a reader of the page does, in order."""
-    name, text = str(page.relative_to(ROOT)), page.read_text()
-    above = ""
-    for part in re.split(r"(?ms)(^```.*?^```$)", text):
-        block = re.fullmatch(r"(?s)```(\w+)[^\n]*\n(.*)```", part)
-        if block is None:
-            above = part.rstrip().rpartition("\n\n")[2]
-            yield from (Command(name, line) for line in inline_commands(part))
-        elif block[1] == "bash":
-            lines = re.sub(r"\\\n\s*", " ", block[2]).splitlines()
+    name = str(page.relative_to(ROOT))
+    blocks = re.split(r"(?ms)^```(\w+)[^\n]*\n(.*?)^```$", page.read_text())
+    for text, kind, block in zip(
+        blocks[::3], [*blocks[1::3], ""], [*blocks[2::3], ""], strict=True
+    ):
+        if kind in ("yaml", "toml", "python"):
+            paragraph = text.rstrip().rpartition("\n\n")[2]
+            for path in re.findall(r"`([\w./-]+\.(?:yaml|toml|py))`", paragraph)[-1:]:
+                yield File(path, block)
+        yield from (Command(name, code) for code in inline_commands(text))
+        if kind == "bash":
+            lines = re.sub(r"\\\n\s*", " ", block).splitlines()
             yield from (Command(name, line) for line in lines if re.match(r"\s*[^\s#]", line))
-        elif block[1] in ("yaml", "toml", "python"):
-            for path in re.findall(r"`([\w./-]+\.(?:yaml|toml|py))`", above)[-1:]:
-                yield File(path, block[2])
 
 
 def inline_commands(text: str) -> Iterator[str]:
