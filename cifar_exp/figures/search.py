@@ -56,13 +56,10 @@ def draw_history(trials: Sequence[Tried], higher: bool, metric: str, percent: bo
     for trial in complete:
         better = max if higher else min
         best.append(better([*best[-1:], factor * trial.values[-1]]))
-    axes.step(
-        [trial.number for trial in complete],
-        best,
-        where="post",
-        color=COLOURS[1],
-        label="best so far",
-    )
+    if best:
+        places = [*(trial.number for trial in complete), shown[-1].number]
+        best.append(best[-1])
+        axes.step(places, best, where="post", color=COLOURS[1], label="best so far")
     axes.legend(frameon=False)
     return figure
 

@@ -4,6 +4,7 @@ import csv
 import io
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,16 @@ from cifar_exp.search.trials import DIVERGED, Trials
 from cifar_exp.studies.writing import writing
 
 
-def write_listing(folder: Path, plan: Plan, trials: Trials) -> None:
+def write_listing(
+    folder: Path, plan: Plan, trials: Trials, importance: Mapping[str, float]
+) -> None:
     """Write both files anew.
+
+    Args:
+        folder: of the search.
+        plan: of the search.
+        trials: all of them.
+        importance: of the settings; empty while the search goes on.
 
     Raises:
         UserError: they cannot be written.
@@ -29,7 +38,7 @@ def write_listing(folder: Path, plan: Plan, trials: Trials) -> None:
         "space": {key: str(domain) for key, domain in plan.space.items()},
         "trials": listed,
         "best": best.number if best else None,
-        "importance": trials.importance,
+        "importance": dict(importance),
         "confirmations": trials.confirmations,
     }
     with writing(folder):
@@ -41,11 +50,12 @@ def write_listing(folder: Path, plan: Plan, trials: Trials) -> None:
 
 
 def _listed(trial: FrozenTrial) -> dict[str, Any]:
-    reason = trial.user_attrs.get("reason", "")
-    status = "diverged" if reason == DIVERGED else _STATUSES[trial.state]
+    status = _STATUSES[trial.state]
+    # a kill can leave the reason of an end that did not come
+    reason = trial.user_attrs.get("reason", "") if status in ("pruned", "failed") else ""
     return {
         "number": trial.number,
-        "status": status,
+        "status": "diverged" if reason == DIVERGED else status,
         "value": trial.value,
         "epochs": max(trial.intermediate_values, default=0),
         "params": as_trained(trial.params),

@@ -11,7 +11,7 @@ from cifar_exp.config.study import Claim
 from cifar_exp.errors import UserError
 from cifar_exp.figures.search import Tried, draw_history, draw_trials
 from cifar_exp.figures.settings import draw_importance, draw_parallel_coordinates
-from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.search.plan import in_words
 from cifar_exp.studies.claims import findings
 from cifar_exp.studies.evidence import Levels
@@ -65,12 +65,13 @@ def read_search_report(folder: Path) -> Report:
     }
     confirmed: Levels = _confirmed(folder, search.confirmations[-1]) if search.confirmations else {}
     tested = [record for records in confirmed.values() for record in records]
+    ended = [record for record in tried.values() if record.status in ENDED]
     sections = [_confirmation(search, confirmed)] if tested else []
     shared = shared_settings([record.config for record in tried.values()]) if tried else {}
     return Report(
         title=f"Search over {', '.join(short_names(list(search.space)))}",
         command=f"python {search.command}",
-        cautions=[*_cautions(search), *cautions_of(tested)],
+        cautions=[*_cautions(search), *(cautions_of(tested or ended) if ended else [])],
         sections=[*sections, _search(search, tried)],
         runs=[_row(search, trial) for trial in search.trials if trial.run],
         shared=shared,
@@ -254,7 +255,8 @@ def _cautions(search: Search) -> list[str]:
         )
     if len(search.confirmations) > 1:
         times = ", then ".join(
-            f"trial {c.winner} after {c.trials} trials" for c in search.confirmations
+            f"trial {c.winner} after {c.trials} trial{'s' * (c.trials > 1)}"
+            for c in search.confirmations
         )
         cautions.append(
             f"The test set was touched more than once: {times}. If an earlier result had a part "

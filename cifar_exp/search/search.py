@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from optuna.exceptions import OptunaError
@@ -77,18 +78,17 @@ class Search:
         self._trials = trials
         self._folder = folder
         self._waiting = deque(trials.open)
+        self._left = max(0, plan.settings.n_trials - len(trials.all))  # that have not begun
         self._active: dict[str, Trial] = {}  # by run id
         self._twins: dict[str, list[Trial]] = {}  # of an active one, with the same settings
-        self._pruned: set[str] = set()  # run ids
+        self._pruned: dict[str, str] = {}  # how they were given up, by run id
 
     def run(self, runs_per_device: int | None) -> None:
         """Train what is left of the trials."""
-        count, begun = self._plan.settings.n_trials, len(self._trials.all)
-        half_done = len(self._waiting)
-        left = max(0, count - begun) + half_done
-        counts = f"{begun - half_done} finished before" + f", {half_done} half done" * (
-            half_done > 0
-        )
+        count, half_done = self._plan.settings.n_trials, len(self._waiting)
+        left = self._left + half_done
+        counts = f"{len(self._trials.all) - half_done} finished before"
+        counts += f", {half_done} half done" * (half_done > 0)
         print(f"search of {count} trials ({counts}): {self._folder}", flush=True)
         self._write()
         if not left:
@@ -116,18 +116,17 @@ class Search:
         if self._plan.settings.confirm:
             name = self._folder.name.replace("search-", "confirm-", 1).rpartition("-")[0]
             confirm(self._plan, self._trials, best, name, runs_per_device)
-        self._write()
+        self._write(self._trials.importance)
 
     @property
     def wants_more(self) -> bool:
         """Whether trials are left to begin."""
-        return bool(self._waiting) or len(self._trials.all) < self._plan.settings.n_trials
+        return bool(self._waiting) or self._left > 0
 
     def more(self) -> RunConfig | None:
         """Begin trials until one needs to be trained."""
         while self.wants_more:
-            trial = self._waiting.popleft() if self._waiting else self._trials.ask()
-            config = self._begun(trial)
+            config = self._begun(self._waiting.popleft() if self._waiting else self._asked())
             if config is not None:
                 return config
         return None
@@ -139,24 +138,25 @@ class Search:
     def goes_on(self, config: RunConfig, metrics: EpochMetrics) -> bool:
         """Tell Optuna of an epoch, and ask whether to go on."""
         run = run_id(config)
-        self._trials.report(self._active[run], [metrics.as_json()])
-        if metrics.epoch == config.training.epochs or run in self._pruned:
-            return True
-        if not self._active[run].should_prune():
-            return True
-        self._prune(self._active[run], metrics.epoch)
-        self._pruned.add(run)
-        return False
+        if run in self._pruned:  # it hears of that at its next step
+            return False
+        told = self._pruned_after(self._active[run], [metrics.as_json()], config)
+        if told is not None:
+            self._pruned[run] = told
+        return told is None
 
     def ended(self, config: RunConfig, end: Ended) -> str:
         """Tell Optuna how a run ended; those that wait for it come next."""
         run = run_id(config)
         trial = self._active.pop(run)
-        told = self._end(trial, RunFolder.of(config), end, run in self._pruned)
-        self._pruned.discard(run)
+        told = self._pruned.pop(run, None) or self._end(trial, RunFolder.of(config), end)
         self._waiting.extendleft(self._twins.pop(run, []))
         self._write()
         return told
+
+    def _asked(self) -> Trial:
+        self._left -= 1
+        return self._trials.ask()
 
     def _begun(self, trial: Trial) -> RunConfig | None:
         """Return the run of a trial; None if there is nothing to train now."""
@@ -171,22 +171,17 @@ class Search:
             self._twins.setdefault(run, []).append(trial)
             return None
         trial.set_user_attr("run", folder.path.name)
-        if folder.status in ENDED:
-            tqdm.write(f"{_label(trial)}: {self._finished(trial, folder)}, trained before")
-            return None
-        rows = folder.read_metrics()
-        self._trials.report(trial, rows)
-        if rows and trial.should_prune():
-            tqdm.write(f"{_label(trial)}: {self._prune(trial, len(rows))}, trained before")
+        told = self._pruned_after(trial, folder.read_metrics(), config)
+        if told is None and folder.status in ENDED:
+            told = self._finished(trial, folder)
+        if told is not None:
+            tqdm.write(f"{_label(trial)}: {told}, trained before")
             return None
         folder.claim(config)  # from now on, edited YAML changes nothing
         self._active[run] = trial
-        self._write()
         return config
 
-    def _end(self, trial: Trial, folder: RunFolder, end: Ended, pruned: bool) -> str:
-        if pruned:
-            return f"pruned after {in_epochs(max(len(folder.read_metrics()), 1))}"
+    def _end(self, trial: Trial, folder: RunFolder, end: Ended) -> str:
         if end.problem is None:
             return self._finished(trial, folder)
         if not end.disk_full:  # then it goes on once there is room
@@ -195,20 +190,28 @@ class Search:
 
     def _finished(self, trial: Trial, folder: RunFolder) -> str:
         rows = folder.read_metrics()
-        self._trials.report(trial, rows)
+        for row in rows:  # where another process has trained it meanwhile
+            self._trials.report(trial, row)
         if folder.read_state()["status"] == "diverged":
             self._trials.prune(trial, DIVERGED)
         else:
             self._trials.complete(trial, rows[-1][self._trials.metric])
         return folder.outcome()
 
-    def _prune(self, trial: Trial, epoch: int) -> str:
-        told = f"pruned after {in_epochs(epoch)}"
-        self._trials.prune(trial, told)
-        return told
+    def _pruned_after(
+        self, trial: Trial, rows: Sequence[dict[str, Any]], config: RunConfig
+    ) -> str | None:
+        """Tell Optuna epochs, as if they had just been trained. Returns: how it was given up."""
+        for row in rows:
+            self._trials.report(trial, row)
+            if row["epoch"] < config.training.epochs and trial.should_prune():
+                told = f"pruned after {in_epochs(row['epoch'])}"
+                self._trials.prune(trial, told)
+                return told
+        return None
 
-    def _write(self) -> None:
-        write_listing(self._folder, self._plan, self._trials)
+    def _write(self, importance: Mapping[str, float] | None = None) -> None:
+        write_listing(self._folder, self._plan, self._trials, importance or {})
 
 
 def _label(trial: Trial) -> str:
@@ -218,14 +221,15 @@ def _label(trial: Trial) -> str:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Hold the search for one process; the kernel frees it when the process ends, however."""
-    lock = FileLock(folder / ".search.lock", timeout=1)
+    lock = FileLock(folder / ".search.lock")
     try:
-        lock.acquire()
+        lock.acquire(timeout=1)
     except Timeout as error:
         raise UserError(f"{folder}: another process is at this search") from error
-    with lock:
-        lock.release()  # counted: once more on leaving the block
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -1,12 +1,11 @@
 """The trials of a search, in Optuna's storage: all that must outlast a kill."""
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -33,8 +32,9 @@ _PRUNERS: dict[str, Callable[..., BasePruner]] = {
 }
 # A sequence, which another seed would begin anew.
 _ONE_SEED = ("qmc",)
-# The importance of a setting is for coming among the best trials: a tenth, but at least so many.
-_BEST_TRIALS = 5
+# The importance of a setting is for coming among the best trials: a tenth of them, but at least
+# five, or half of few. With fewer trials than this nothing can be said.
+_FEWEST_FOR_IMPORTANCE = 8
 DIVERGED = "diverged"  # why a trial was given up: for Optuna the worst there is
 
 
@@ -65,7 +65,7 @@ class Trials:
         epochs: int,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-        warnings.filterwarnings("ignore", module="optuna")
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         self._settings = settings
         self._space = space
         self.metric = "test_accuracy" if settings.metric == "accuracy" else "test_loss"
@@ -105,9 +105,12 @@ class Trials:
     def importance(self) -> dict[str, float]:
         """The share of each setting in what makes a trial good; sums to 1. Empty for few trials."""
         complete = len(self._study.get_trials(states=(TrialState.COMPLETE,)))
-        if complete <= _BEST_TRIALS:
+        if complete < _FEWEST_FOR_IMPORTANCE:
             return {}
-        quantile = max(0.1, _BEST_TRIALS / complete)
+        # with scikit-learn there, this imports it
+        from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+        quantile = max(0.1, min(0.5, 5 / complete))
         evaluator = PedAnovaImportanceEvaluator(target_quantile=quantile)
         return get_param_importances(self._study, evaluator=evaluator)
 
@@ -140,12 +143,13 @@ class Trials:
             _choose(trial, key, domain)
         return trial
 
-    def report(self, trial: Trial, rows: Iterable[dict[str, Any]]) -> None:
-        """Tell the epochs of a run, lines of its metrics.jsonl; those told before are skipped."""
-        told = self._study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        for row in rows:
-            if row["epoch"] not in told and row[self.metric] is not None:
-                trial.report(row[self.metric], row["epoch"])
+    def report(self, trial: Trial, row: dict[str, Any]) -> None:
+        """Tell an epoch, a line of metrics.jsonl."""
+        if row[self.metric] is None:
+            return
+        with warnings.catch_warnings():  # that an epoch was told before, and stays as it was
+            warnings.simplefilter("ignore")
+            trial.report(row[self.metric], row["epoch"])
 
     def complete(self, trial: Trial, value: float) -> None:
         """Tell that the run came to its end."""

@@ -34,7 +34,7 @@ class OptunaSweeper(Sweeper):
 
     def __init__(self, params: Any, **settings: Any) -> None:
         self._params = params or {}
-        self._settings = load_search_settings(settings)
+        self._settings = settings
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -64,6 +64,7 @@ class OptunaSweeper(Sweeper):
             raise UserError("hydra/sweeper=optuna: expected hydra/launcher=packed")
         if self.config.get("study") is not None:
             raise UserError("study: expected none in a search, which varies settings by itself")
+        settings = load_search_settings(self._settings)
         in_yaml = [f"{key}={value}" for key, value in self._params.items()]
         space, shared = read_space([*in_yaml, *arguments], self.hydra_context.config_loader)
         try:
@@ -75,4 +76,4 @@ class OptunaSweeper(Sweeper):
                 "hydra/sweeper=optuna needs Optuna: pip install -e '.[optuna]'"
             ) from error
         runs_per_device = self.launcher.begin()
-        run_search(self._settings, space, shared, self.launcher.compose, runs_per_device)
+        run_search(settings, space, shared, self.launcher.compose, runs_per_device)
