@@ -93,3 +93,11 @@ def test_importance_finds_the_setting_that_matters(tmp_path: Path) -> None:
         trials.complete(trial, -abs(trial.params["size"] - 100))
     assert next(iter(trials.importance)) == "size"
     assert sum(trials.importance.values()) == pytest.approx(1)
+
+
+def test_a_sampler_without_its_package_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cifar_exp.search.trials.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install cmaes"):
+        new_trials(tmp_path, sampler="cmaes")
