@@ -87,8 +87,8 @@ def test_an_option_is_given_to_optuna_and_refused_as_optuna_does(tmp_path: Path)
 
 def test_importance_finds_the_setting_that_matters(tmp_path: Path) -> None:
     trials = new_trials(tmp_path, sampler="random")
+    assert trials.importance == {}
     for _ in range(30):
-        assert len(trials.all) >= 8 or trials.importance == {}
         trial = trials.ask()
         trials.complete(trial, -abs(trial.params["size"] - 100))
     assert next(iter(trials.importance)) == "size"
