@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ _ONE_SEED = ("qmc",)
 # The importance of a setting is for coming among the best trials: a tenth of them, but at least
 # five, or half of few. With fewer trials than this nothing can be said.
 _FEWEST_FOR_IMPORTANCE = 8
-DIVERGED = "diverged"  # why a trial was given up: for Optuna the worst there is
+DIVERGED = "diverged"  # why a trial was given up, which for Optuna is one that was pruned
 
 
 class Trials:
@@ -66,6 +67,8 @@ class Trials:
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.CRITICAL)
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if settings.sampler == "cmaes" and find_spec("cmaes") is None:
+            raise UserError("hydra.sweeper.sampler=cmaes needs a package: pip install cmaes")
         self._settings = settings
         self._space = space
         self.metric = "test_accuracy" if settings.metric == "accuracy" else "test_loss"
@@ -181,8 +184,6 @@ def _made(
         return kinds[name](**options)
     except (TypeError, ValueError) as error:
         raise UserError(f"hydra.sweeper.{what}_options: {str(error).splitlines()[0]}") from error
-    except ImportError as error:  # cmaes has a package of its own
-        raise UserError(f"hydra.sweeper.{what}={name}: pip install {error.name}") from error
 
 
 def _storage(url: str | None, file: Path) -> str | optuna.storages.RDBStorage:
