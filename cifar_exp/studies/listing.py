@@ -239,7 +239,11 @@ def as_text(runs: Sequence[ListedRun], sweeps: Sequence[ListedSweep]) -> str:
 
 def _words(pairs: Sequence[tuple[str, Any]]) -> str:
     names = short_names([key for key, _ in pairs])
-    return " ".join(f"{name}={value}" for name, (_, value) in zip(names, pairs, strict=True))
+    return " ".join(f"{name}={_word(value)}" for name, (_, value) in zip(names, pairs, strict=True))
+
+
+def _word(value: Any) -> str:
+    return Path(value).name if isinstance(value, str) and "/" in value else str(value)
 
 
 def _sweep_table(sweeps: Sequence[ListedSweep], now: datetime) -> str:

@@ -80,7 +80,8 @@ def export(
         For each file the largest difference between its logits and the original's.
 
     Raises:
-        UserError: the libraries of a format are not installed, or the answers differ.
+        UserError: the libraries of a format are not installed, PyTorch cannot export the network,
+            or the answers differ.
 
     Shape:
         images `(N, H, W, 3)`.
@@ -94,7 +95,7 @@ def export(
     differences = {}
     for form in (FORMATS[name] for name in formats):
         file = folder / form.file
-        content = form.write(module, images[:2])
+        content = _traced(form, module, images[:_FEW])
         write_atomically(file, lambda path, content=content: path.write_bytes(content))  # type: ignore[misc]
         differences[form.file] = _difference(form.read(file), images, expected, file)
     write_json(folder / "export.json", _description(run, len(images), differences))
@@ -109,6 +110,17 @@ def _need_onnx() -> None:
         raise UserError(
             f"onnx: expected the package {error.name}, which is not installed:\n"
             "pip install -e '.[onnx]', or choose --format torch"
+        ) from error
+
+
+def _traced(form: Format, module: Exported, images: Tensor) -> bytes:
+    try:
+        return form.write(module, images)
+    except Exception as error:  # PyTorch raises errors of many kinds for what it cannot trace
+        reason = str(error).strip().splitlines()[:1]
+        raise UserError(
+            f"{form.file}: PyTorch cannot export this network: {type(error).__name__} {reason}; in "
+            "a network of your own, images.shape[0] can be traced and len(images) cannot"
         ) from error
 
 

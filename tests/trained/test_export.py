@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,18 @@ def test_a_file_that_answers_otherwise_fails(
     with pytest.raises(UserError, match=r"its logits differ from the network's by up to 0\.01"):
         export(run, images, tmp_path / "export", ["torch"])
     assert not (tmp_path / "export" / "export.json").exists()
+
+
+def test_a_network_that_cannot_be_traced_is_told(trained: Trained, tmp_path: Path) -> None:
+    run = load_run(trained.run, "cpu")
+
+    class OfOneSize(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return run.model(images.view(len(images), 3, 32, 32))
+
+    images = load(run.config.data, trained.folder).test.images
+    with pytest.raises(UserError, match=r"model\.pt2: PyTorch cannot export this network: "):
+        export(replace(run, model=OfOneSize()), images, tmp_path, ["torch"])
 
 
 def test_without_onnx_one_line_says_how_to_install_it(
