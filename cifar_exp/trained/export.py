@@ -95,7 +95,8 @@ def export(
     differences = {}
     for form in (FORMATS[name] for name in formats):
         file = folder / form.file
-        content = _traced(form, module, images[:_FEW])
+        # not of one image, whose number PyTorch takes for a constant
+        content = _traced(form, module, images[:1].repeat(_FEW, 1, 1, 1))
         write_atomically(file, lambda path, content=content: path.write_bytes(content))  # type: ignore[misc]
         differences[form.file] = _difference(form.read(file), images, expected, file)
     write_json(folder / "export.json", _description(run, len(images), differences))
