@@ -29,9 +29,15 @@ _IMPORTED = (
     "cifar_exp.figures.curves",
     "cifar_exp.figures.images",
     "cifar_exp.runs.single",
+    "cifar_exp.figures.evaluation",
+    "cifar_exp.figures.probabilities",
     "cifar_exp.studies.compare",
+    "cifar_exp.studies.listing",
     "cifar_exp.studies.render",
     "cifar_exp.studies.sweep",
+    "cifar_exp.trained.data",
+    "cifar_exp.trained.writing",
+    "scipy.stats",
 )
 
 

@@ -118,10 +118,10 @@ def _traced(form: Format, module: Exported, images: Tensor) -> bytes:
     try:
         return form.write(module, images)
     except Exception as error:  # PyTorch raises errors of many kinds for what it cannot trace
-        reason = str(error).strip().splitlines()[:1]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{form.file}: PyTorch cannot export this network: {type(error).__name__} {reason}; in "
-            "a network of your own, images.shape[0] can be traced and len(images) cannot"
+            f"{form.file}: PyTorch cannot export this network: {reason}\n"
+            "in a network of your own, images.shape[0] can be traced and len(images) cannot"
         ) from error
 
 
