@@ -31,9 +31,15 @@ _IMPORTED = (
     "cifar_exp.runs.single",
     "cifar_exp.search.report",
     "cifar_exp.search.search",
+    "cifar_exp.figures.evaluation",
+    "cifar_exp.figures.probabilities",
     "cifar_exp.studies.compare",
+    "cifar_exp.studies.listing",
     "cifar_exp.studies.render",
     "cifar_exp.studies.sweep",
+    "cifar_exp.trained.data",
+    "cifar_exp.trained.writing",
+    "scipy.stats",
 )
 
 

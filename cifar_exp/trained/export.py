@@ -95,7 +95,8 @@ def export(
     differences = {}
     for form in (FORMATS[name] for name in formats):
         file = folder / form.file
-        content = _traced(form, module, images[:_FEW])
+        # not of one image, whose number PyTorch takes for a constant
+        content = _traced(form, module, images[:1].repeat(_FEW, 1, 1, 1))
         write_atomically(file, lambda path, content=content: path.write_bytes(content))  # type: ignore[misc]
         differences[form.file] = _difference(form.read(file), images, expected, file)
     write_json(folder / "export.json", _description(run, len(images), differences))
@@ -117,10 +118,10 @@ def _traced(form: Format, module: Exported, images: Tensor) -> bytes:
     try:
         return form.write(module, images)
     except Exception as error:  # PyTorch raises errors of many kinds for what it cannot trace
-        reason = str(error).strip().splitlines()[:1]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{form.file}: PyTorch cannot export this network: {type(error).__name__} {reason}; in "
-            "a network of your own, images.shape[0] can be traced and len(images) cannot"
+            f"{form.file}: PyTorch cannot export this network: {reason}\n"
+            "in a network of your own, images.shape[0] can be traced and len(images) cannot"
         ) from error
 
 
