@@ -39,7 +39,7 @@ def labelled_images(run: TrainedRun, config: RunConfig) -> Split:
     Raises:
         UserError: there are none, or their classes are not the network's.
     """
-    dataset = load(config.data, as_path(config.paths.cache), run.allow)
+    dataset = load(config.data, as_path(config.paths.cache), run.trusted)
     if config == run.config and dataset.digest() != run.state.get("data_sha256"):
         _log.warning("these are not the images that the run was trained and tested on")
     positions = torch.tensor(_positions(dataset, run.classes))

@@ -5,8 +5,9 @@ weights are safetensors, and the network is built from the settings.
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,7 +43,7 @@ class TrainedRun:
         mean: of the channels, which is taken off values in [0, 1]. Shape: `(1, 3, 1, 1)`.
         std: of the channels, by which they are divided then. Shape: `(1, 3, 1, 1)`.
         compute: the device, and the precision that the run was trained and tested in.
-        allow: names of code that may be called for it.
+        trusted: names of code of the user's own that may be called.
     """
 
     path: Path
@@ -55,7 +56,7 @@ class TrainedRun:
     mean: Tensor
     std: Tensor
     compute: Compute
-    allow: Collection[str] = ()
+    trusted: frozenset[str]
 
     def logits(self, images: Tensor) -> Tensor:
         """Return what the network makes of images, just as the run tested it.
@@ -112,7 +113,10 @@ def load_run(
     record = read_record(folder)
     _check_complete(record)
     described = _read_description(folder.path / "model.json")
-    model = _restored(folder.path / "model.safetensors", record.config, described["classes"], allow)
+    trusted = frozenset(allow)
+    build = partial(build_model, record.config.model, len(described["classes"]), 0, trusted)
+    own = isinstance(record.config.model, OwnModel)
+    model = _restored(folder.path / "model.safetensors", build, own)
     compute = _compute(record, device)
     mean, std = (
         torch.tensor(described["normalization"][name], device=compute.device).view(1, 3, 1, 1)
@@ -129,7 +133,7 @@ def load_run(
         mean=mean,
         std=std,
         compute=compute,
-        allow=allow,
+        trusted=trusted,
     )
 
 
@@ -170,9 +174,7 @@ def _read_description(file: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _restored(
-    file: Path, config: RunConfig, classes: list[str], allow: Collection[str]
-) -> nn.Module:
+def _restored(file: Path, build: Callable[[], nn.Module], own: bool) -> nn.Module:
     """Build the network, once its weights are known to fit, and load them."""
     if not file.is_file():
         raise _missing(file)
@@ -180,23 +182,18 @@ def _restored(
         with safe_open(file, "pt") as weights:
             names = weights.keys()  # it cannot be iterated itself
             shapes = {name: weights.get_slice(name).get_shape() for name in names}
-            _check_shapes(shapes, _expected(config, len(classes), allow), file)
+            with torch.device("cpu" if own else "meta"):  # of which code of one's own knows nothing
+                _check_shapes(shapes, build().state_dict(), file)
             state = {name: weights.get_tensor(name) for name in shapes}
     except (SafetensorError, ValueError) as error:
         raise UserError(f"{file}: the file is damaged: {error}") from error
     if not all(tensor.isfinite().all() for tensor in state.values()):
         raise UserError(f"{file}: the file is damaged: not all weights are finite numbers")
-    model = build_model(config.model, len(classes), 0, allow)
+    model = build()
     complete = model.state_dict()  # has a version, without which PyTorch adds counts of batches
     complete.update(state)
     model.load_state_dict(complete)
     return model
-
-
-def _expected(config: RunConfig, classes: int, allow: Collection[str]) -> dict[str, Tensor]:
-    """Return tensors like those of the network; for one of this package they take no memory."""
-    with torch.device("cpu" if isinstance(config.model, OwnModel) else "meta"):
-        return build_model(config.model, classes, 0, allow).state_dict()
 
 
 def _check_shapes(shapes: dict[str, list[int]], expected: dict[str, Tensor], file: Path) -> None:

@@ -31,4 +31,4 @@ class MyNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return a logit a class. Shape: `(N, 3, H, W)` to `(N, num_classes)`."""
         features = self.features(images)
-        return self.classifier(self.dropout(features.view(len(images), -1)))
+        return self.classifier(self.dropout(features.flatten(1)))
