@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from cifar_exp.config.schema import Model, Network, OwnModel
 from cifar_exp.errors import UserError, told
 from cifar_exp.models.resnet import ResNet18
-from cifar_exp.models.vgg import PLANS, Vgg
+from cifar_exp.models.vgg import PLANS, SMALLEST_IMAGE, Vgg
 
 _CHECKED_IMAGES = 2
 
@@ -50,7 +50,7 @@ def build_model(
 
 
 def check_model(config: Network, classes: int, image_size: int, trusted: Collection[str]) -> int:
-    """Build a network and use it once, to find before a sweep what would end every run.
+    """Find before a sweep what would end every run; a network of the user's own is used once.
 
     Args:
         config: which network, and its settings.
@@ -64,22 +64,36 @@ def check_model(config: Network, classes: int, image_size: int, trusted: Collect
     Raises:
         UserError: it cannot be built, cannot take such images, or gives no logit a class.
     """
-    own = isinstance(config, OwnModel)
-    # the networks of this package need no memory for that
-    with torch.random.fork_rng(devices=[]), torch.device("cpu" if own else "meta"):
+    if isinstance(config, OwnModel):
+        network = _used_once(config, classes, image_size, trusted)
+    else:
+        if config.name in PLANS and image_size < SMALLEST_IMAGE:
+            raise UserError(
+                f"model: {config.name} takes images of {SMALLEST_IMAGE} pixels a side or more, "
+                f"got {image_size}; choose model=resnet18 or another"
+            )
+        with torch.device("meta"):  # where tensors have a shape and no memory
+            network = build_model(config, classes, 0)
+    return sum(tensor.numel() for tensor in network.state_dict().values())
+
+
+def _used_once(
+    config: OwnModel, classes: int, image_size: int, trusted: Collection[str]
+) -> nn.Module:
+    """Train and test a network of the user's own with two images. Returns: the network."""
+    with torch.random.fork_rng(devices=[]):
         network = build_model(config, classes, 0, trusted)
         images = torch.rand(_CHECKED_IMAGES, 3, image_size, image_size)
-        name = config.target if isinstance(config, OwnModel) else config.name
         try:
             problem = _problem(network, images, classes)
         except Exception as error:
-            shape = tuple(images.shape)
-            raise UserError(f"model: {name} raises {told(error)} for images of {shape}") from error
-        if not problem and own:
-            problem = _difference(network, build_model(config, classes, 0, trusted))
+            raise UserError(
+                f"model: {config.target} raises {told(error)} for images of {tuple(images.shape)}"
+            ) from error
+        problem = problem or _difference(network, build_model(config, classes, 0, trusted))
     if problem:
-        raise UserError(f"model: {name} {problem}")
-    return sum(tensor.numel() for tensor in network.state_dict().values())
+        raise UserError(f"model: {config.target} {problem}")
+    return network
 
 
 def _problem(network: nn.Module, images: Tensor, classes: int) -> str | None:

@@ -39,6 +39,12 @@ RULES = [
         r"$(ls -td multirun_results/\1-* | head -1)",
         "has another id when made small",
     ),
+    Rule(r"n_trials=20", "n_trials=4", "goes on with the three trials of the command before"),
+    Rule(
+        r"(evaluate|predict|export) (epochs=5,model|8f6c2f)",
+        r"\1 $(ls -td multirun_results/runs/* | head -1)",
+        "has another name when made small",
+    ),
     Rule(r"python -m cifar_exp$", None, "names the program"),
     Rule(r"python -m docs", None, "writes the pages, which a test compares"),
     Rule(r"device[ =]cuda", None, "there is no GPU here"),
@@ -59,12 +65,15 @@ class Size(NamedTuple):
 NOT_SYNTHETIC = r"data=(?!synthetic)|data\._target_"
 SIZES = [
     Size("data=synthetic", rf"experiment=\w*demo|{NOT_SYNTHETIC}", "CIFAR-10 is a download"),
-    Size("data.train_size=1024", NOT_SYNTHETIC, "for the largest batch of the studies"),
-    Size("data.test_size=100", NOT_SYNTHETIC, "a second instead of minutes"),
+    Size("data.train_size=1024", rf"^(?!.*study=article)|{NOT_SYNTHETIC}", "its largest batch"),
+    Size("data.train_size=256", rf"study=article|{NOT_SYNTHETIC}", "a second instead of minutes"),
+    Size("data.test_size=200", NOT_SYNTHETIC, "a second instead of minutes"),
     Size("data.limit_train=null", r"^(?!.*experiment=small)", "there are no 5,000 images"),
     Size("data.limit_test=null", r"^(?!.*experiment=small)", "there are no 2,000 images"),
-    Size("model.width=0.0625", r"study=width|~model\.width|model\._target_", "a small network"),
+    Size("model.width=0.0625", r"study=width|~model\.width|model\._target_|=my_net", "small"),
     Size("epochs=1", r"epochs=[1-5]\b", "a second instead of minutes"),
+    Size("hydra.sweeper.n_trials=3", r"^(?!.*search_demo)|n_trials", "three trials have a best"),
+    Size("hydra.sweeper.confirm=2", r"^(?!.*search_demo)", "two seeds give an interval as well"),
     Size("seed=0,1", r"seed=|^(?!.*study=)", "two seeds give an interval as well"),
 ]
 TRAINS = r"python train\.py(?!.*(--cfg|--help|--hydra-help|--info))"

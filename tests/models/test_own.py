@@ -111,7 +111,9 @@ def test_an_error_at_import_is_told_with_its_line(
 
 
 def test_images_too_small_for_vgg_are_told_and_resnet_takes_them() -> None:
-    with pytest.raises(UserError, match=r"^model: vgg11 raises RuntimeError: Given input size"):
+    with pytest.raises(
+        UserError, match=r"^model: vgg11 takes images of 32 pixels a side or more, got 28;"
+    ):
         check(Model(name="vgg11"), image_size=28)
     # 11,173,962 with 3 classes less, and BatchNorm's running means and variances
     assert check(Model(name="resnet18"), image_size=28) == 11_173_962 - 3 * 513 + 2 * 4800
