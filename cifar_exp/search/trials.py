@@ -36,15 +36,16 @@ _ONE_SEED = ("qmc",)
 # The importance of a setting is for coming among the best trials: a tenth of them, but at least
 # five, or half of few. With fewer trials than this nothing can be said.
 _FEWEST_FOR_IMPORTANCE = 8
+_FIXED = "fixed_params"
 DIVERGED = "diverged"  # why a trial was given up, which for Optuna is one that was pruned
 
 
 class Trials:
     """Asks Optuna for trials, and tells it how they fare.
 
-    Every trial has a sampler of its own, with a seed derived from the search's and the trial's
-    number. So a search that was interrupted chooses what it would have chosen, and does not begin
-    its random numbers anew.
+    Every trial has samplers of its own, one for each value, with seeds derived from the search's,
+    the trial's number and the place of the value. So a search that was interrupted, at any moment,
+    chooses what it would have chosen, and does not begin its random numbers anew.
 
     Args:
         file: SQLite's, made if it is not there; unused where the settings name another storage.
@@ -141,8 +142,17 @@ class Trials:
             raise UserError(f"hydra.sweeper.sampler_options: {error}") from error
 
     def _chosen(self, trial: Trial) -> Trial:
-        """Let a trial choose what it has not chosen yet: a kill can come in between."""
-        for key, domain in self._space.items():
+        """Let a trial choose what it has not chosen yet: a kill can come in between.
+
+        What a sampler chooses together is kept before anything of it is used, where Optuna keeps
+        the values of trials that a user has fixed.
+        """
+        storage, trial_id = self._study._storage, trial._trial_id
+        if _FIXED not in storage.get_trial_system_attrs(trial_id):
+            self._study.sampler = self._sampler(trial.number)
+            storage.set_trial_system_attr(trial_id, _FIXED, trial.relative_params)
+        for place, (key, domain) in enumerate(self._space.items(), 1):
+            self._study.sampler = self._sampler(trial.number, place)
             _choose(trial, key, domain)
         return trial
 
@@ -168,10 +178,11 @@ class Trials:
         trial.set_user_attr("reason", reason)
         self._study.tell(trial, state=TrialState.FAIL)
 
-    def _sampler(self, number: int) -> BaseSampler:
+    def _sampler(self, number: int, place: int = 0) -> BaseSampler:
+        """Return the sampler of a trial's value; at place 0 that of those chosen together."""
         seed = self._settings.seed
         name = self._settings.sampler
-        own = seed if name in _ONE_SEED else (seed * 1_000_003 + number) % 2**32
+        own = seed if name in _ONE_SEED else (seed * 1_000_003 + number * 1_009 + place) % 2**32
         options = {"seed": own} | self._settings.sampler_options
         sampler: BaseSampler = _made(_SAMPLERS, name, options, "sampler")
         return sampler

@@ -11,7 +11,6 @@ from hypothesis import settings as options
 from tests.forked import Done, Forks
 from tests.reliability.mistakes import BASE, BASIC, commands
 
-pytestmark = pytest.mark.xdist_group("forks")  # one process that has imported PyTorch
 INFORMS = {
     "--cf",
     "--cfg",

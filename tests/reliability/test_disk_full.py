@@ -21,10 +21,7 @@ from tests.reliability.faults import (
     small_disk,
 )
 
-pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="mounts file systems"),
-    pytest.mark.xdist_group("disk"),  # which compares with the same whole sweep
-]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mounts file systems")
 # A checkpoint of this run is 480 kB.
 RUN = (*SHORT, "epochs=12")
 SWEEP = ("-m", *RUN, "seed=0,1", TWO_AT_ONCE)

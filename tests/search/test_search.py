@@ -168,22 +168,22 @@ def test_after_a_kill_the_search_goes_on_as_if_nothing_had_been(
 ) -> None:
     killed, alone = Search(new_folder("killed")), Search(new_folder("alone"))
     overrides = (LOG_LR, "dropout=interval(0,0.5)", *HARSH, "epochs=6")
-    alone(*overrides, trials=7)
+    alone(*overrides, trials=5)
     for done in (1, 3):
-        process = killed.train.start(*killed.arguments(*overrides, trials=7))
+        process = killed.train.start(*killed.arguments(*overrides, trials=5))
         wait_until(lambda: ended(killed) >= done, process)  # noqa: B023
         process.end_all()
         process.wait()
     begun = [trial["params"] for trial in killed.trials]
-    said = killed(*overrides, trials=7)
-    assert "search of 7 trials (" in said
+    said = killed(*overrides, trials=5)
+    assert "search of 5 trials (" in said
     told = [
         [(t["number"], t["params"], t["status"], t["value"], t["run"]) for t in search.trials]
         for search in (killed, alone)
     ]
     assert told[0] == told[1]
     assert [trial["params"] for trial in killed.trials][: len(begun)] == begun
-    assert len(list(killed.train.runs.iterdir())) == 7
+    assert len(list(killed.train.runs.iterdir())) == 5
 
 
 def ended(search: Search) -> int:

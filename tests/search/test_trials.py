@@ -7,10 +7,12 @@ import pytest
 
 pytest.importorskip("optuna")
 
+from optuna.trial import Trial
+
 from cifar_exp.config.search import SearchSettings
 from cifar_exp.config.space import Choice, Domain, Interval
 from cifar_exp.errors import UserError
-from cifar_exp.search.trials import Trials
+from cifar_exp.search.trials import Trials, _choose
 
 SPACE: dict[str, Domain] = {
     "lr": Interval(1e-5, 0.1, log=True),
@@ -42,8 +44,19 @@ def test_every_sampler_chooses_within_the_space(tmp_path: Path, sampler: str) ->
     assert len(set(values)) == 3
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
-def test_opened_again_it_chooses_what_it_would_have_chosen(tmp_path: Path, sampler: str) -> None:
+@pytest.mark.parametrize(
+    "sampler", ["tpe", "random", "qmc", pytest.param("gp", marks=pytest.mark.slow)]
+)
+def test_opened_again_it_chooses_what_it_would_have_chosen(
+    tmp_path: Path, sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose = _choose
+
+    def choose_one_and_be_killed(trial: Trial, key: str, domain: Domain) -> None:
+        if key != "lr":
+            raise KeyboardInterrupt
+        choose(trial, key, domain)
+
     (tmp_path / "again").mkdir()
     once = new_trials(tmp_path, sampler=sampler)
     for number in range(14):  # the tenth is the first that TPE does not draw at random
@@ -53,7 +66,10 @@ def test_opened_again_it_chooses_what_it_would_have_chosen(tmp_path: Path, sampl
         trial = again.open[0] if number % 3 == 1 else again.ask()
         again.complete(trial, trial.params["lr"])
         if number % 3 == 0:
-            again.ask()  # and was killed
+            with monkeypatch.context() as patch:
+                patch.setattr("cifar_exp.search.trials._choose", choose_one_and_be_killed)
+                with pytest.raises(KeyboardInterrupt):
+                    again.ask()
     chosen = [[trial.params for trial in trials.all][:14] for trials in (once, again)]
     assert chosen[0] == chosen[1]
 
