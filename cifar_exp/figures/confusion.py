@@ -37,9 +37,8 @@ def draw_confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     axes.set_yticks(places, names)
     axes.set(xlabel="predicted", ylabel="true")
     if len(classes) <= _MOST_NUMBERS:
-        for (row, column), count in np.ndenumerate(counts):
-            dark = shares[row, column] > 0.5
-            colour = "white" if dark else "black"
-            text = f"{count}" if count else ""
-            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+        for row, column in np.argwhere(counts):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            number = axes.text(column, row, f"{counts[row, column]}", color=colour, fontsize=8)
+            number.set(ha="center", va="center", in_layout=False)  # the cell has its size anyway
     return figure

@@ -52,6 +52,9 @@ RULES = [
     Rule(r"(study=lr)(?=\s)(?!.* lr=)", r"\1 lr=0.001,0.1", "two levels give a verdict as well"),
     Rule(r"study=article", "study=article", "is 34 runs", slow=True),
     Rule(r"seed=0,1,2,3,4", "seed=0,1", "two seeds are enough elsewhere", slow=True),
+    Rule(
+        r"-m hydra/sweeper=optuna", "-m hydra/sweeper=optuna", "test_search.py does it", slow=True
+    ),
     Rule(r"lr=glob\(\*\)", "lr=glob(*)", "is four runs", slow=True),
     Rule(r"experiment=best", "experiment=best", "is a large network", slow=True),
 ]

@@ -128,7 +128,7 @@ def test_the_first_two_commands_set_up_and_run() -> None:
 
 
 def test_the_demo_shows_that_a_tenth_is_too_high(train: CommandLine) -> None:
-    said = train("-m", "experiment=demo", "lr=0.1,0.01,0.001", "epochs=3")
+    said = train("-m", "experiment=demo", "lr=0.1,0.01,0.001", "data.train_size=2000")
     table = said[said.rindex("95 % interval") :].splitlines()[2:5]
     assert [line.split()[1] for line in table][2] == "0.1"
     assert float(table[2].split()[2]) < 0.3 < float(table[0].split()[2])
