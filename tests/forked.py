@@ -31,7 +31,7 @@ _IMPORTED = (
     "cifar_exp.runs.single",
     "cifar_exp.search.report",
     "cifar_exp.search.search",
-    "cifar_exp.figures.evaluation",
+    "cifar_exp.figures.reliability",
     "cifar_exp.figures.probabilities",
     "cifar_exp.studies.compare",
     "cifar_exp.studies.listing",

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from cifar_exp.figures.drawing import plain_text
 
 _MOST_NUMBERS = 20  # classes, with which a number still fits into a cell
+_MOST_NAMES = 60  # classes, with which each still has room for its name
 
 
 def draw_confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Figure:
@@ -31,10 +32,11 @@ def draw_confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     right, total = int(np.trace(counts)), int(counts.sum())
     axes.set_title(f"{right} of {total} test images right", fontsize=11)
-    names = [plain_text(name) for name in classes]
-    places = range(len(classes))
-    axes.set_xticks(places, names, rotation=45, ha="right")
-    axes.set_yticks(places, names)
+    if len(classes) <= _MOST_NAMES:
+        names = [plain_text(name) for name in classes]
+        fontsize = 10 if len(classes) <= _MOST_NUMBERS else 5
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=fontsize)
+        axes.set_yticks(range(len(names)), names, fontsize=fontsize)
     axes.set(xlabel="predicted", ylabel="true")
     if len(classes) <= _MOST_NUMBERS:
         for row, column in np.argwhere(counts):

@@ -21,12 +21,14 @@ from cifar_exp.errors import UserError, causes
 from cifar_exp.runs.folder import ENDED, RunFolder, in_epochs
 from cifar_exp.runs.messages import Ended
 from cifar_exp.runs.stopping import stop_request
+from cifar_exp.runs.trackers.hparams import declare
 from cifar_exp.runs.workers import Workers
 from cifar_exp.search.confirm import confirm
 from cifar_exp.search.listing import write_listing
 from cifar_exp.search.plan import Plan, in_words, make_plan
 from cifar_exp.search.trials import DIVERGED, Trials
 from cifar_exp.studies.shift import Shift
+from cifar_exp.studies.writing import writing
 from cifar_exp.training.events import EpochMetrics
 
 
@@ -178,6 +180,8 @@ class Search:
             tqdm.write(f"{_label(trial)}: {told}, trained before")
             return None
         folder.claim(config)  # from now on, edited YAML changes nothing
+        with writing(self._folder):
+            declare([config])  # only now its values are known
         self._active[run] = trial
         return config
 

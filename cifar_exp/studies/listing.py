@@ -228,7 +228,7 @@ def as_text(runs: Sequence[ListedRun], sweeps: Sequence[ListedSweep]) -> str:
         ]
         for run, one in zip(runs, different, strict=True)
     ]
-    header = ["run", "status", "settings", "test accuracy", "epochs", "age", "size"]
+    header = ["run", "status", "settings", "accuracy", "epochs", "age", "size"]
     parts = [tabulate(rows, header, disable_numparse=True)]
     if shared:
         parts.append(f"all of them: {_words(shared)}")
@@ -258,7 +258,7 @@ def _sweep_table(sweeps: Sequence[ListedSweep], now: datetime) -> str:
         ]
         for sweep in sweeps
     ]
-    header = ["sweep", "runs", "status", "best test accuracy", "age", "size"]
+    header = ["sweep", "runs", "status", "best accuracy", "age", "size"]
     return tabulate(rows, header, disable_numparse=True)
 
 

@@ -36,7 +36,8 @@ def write_evaluation(
     Returns:
         What stands in evaluation.txt.
     """
-    from cifar_exp.figures.evaluation import draw_confusion, draw_reliability
+    from cifar_exp.figures.confusion import draw_confusion
+    from cifar_exp.figures.reliability import draw_reliability
 
     folder.mkdir(parents=True, exist_ok=True)
     text = _as_text(evaluation)

@@ -1,4 +1,4 @@
-"""How a network fares on test images: confusion matrix and calibration."""
+"""How far the probabilities of a network can be believed."""
 
 from collections.abc import Sequence
 
@@ -7,50 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import PercentFormatter
-from numpy.typing import NDArray
 
-from cifar_exp.figures.drawing import COLOURS, SMALL, new_figure, plain_text, tidy
-
-_MOST_NUMBERS = 20  # classes up to which every cell has its number
-_MOST_NAMES = 60  # classes up to which each has its name
-
-
-def draw_confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> Figure:
-    """Draw how many images of each class were taken for which.
-
-    Args:
-        matrix: images by true class (row) and predicted class (column).
-        classes: names.
-
-    Returns:
-        The figure, to be saved.
-
-    Shape:
-        matrix `(classes, classes)`.
-    """
-    figure = new_figure(6.6)
-    axes = figure.subplots()
-    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    mesh = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    bar = figure.colorbar(mesh, ax=axes, shrink=0.8)
-    bar.set_label("share of the true class (%)")
-    bar.ax.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
-    if len(classes) <= _MOST_NUMBERS:
-        _write_numbers(axes, matrix, shares)
-    if len(classes) <= _MOST_NAMES:
-        names = [plain_text(name) for name in classes]
-        size = SMALL if len(classes) <= _MOST_NUMBERS else 5
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size)
-        axes.set_yticks(range(len(names)), names, fontsize=size)
-    axes.set(xlabel="predicted class", ylabel="true class")
-    return figure
-
-
-def _write_numbers(axes: Axes, matrix: NDArray[np.int64], shares: NDArray[np.float64]) -> None:
-    for (row, column), number in np.ndenumerate(matrix):
-        if number:
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, str(number), ha="center", va="center", color=colour, fontsize=8)
+from cifar_exp.figures.drawing import COLOURS, new_figure, tidy
 
 
 def draw_reliability(
