@@ -15,7 +15,7 @@ class Leftover:
     """A folder that can be removed.
 
     Attributes:
-        run: that it belongs to, complete or diverged.
+        run: that it belongs to.
         path: of the folder.
         size_bytes: of all files in it.
     """
@@ -31,23 +31,29 @@ class Leftover:
             Whether it was removed.
         """
         with suppress(BusyError), self.run.lock():
-            if self.run.status in ENDED:
+            # with the lock held here, nobody else is running it
+            if self.run.status in (*ENDED, "running"):
                 shutil.rmtree(self.path)
                 return True
         return False
 
 
-def leftovers(results: Path, replaced: bool = False) -> Iterator[Leftover]:
+def leftovers(
+    results: Path, replaced: bool = False, interrupted: bool = False
+) -> Iterator[Leftover]:
     """Find checkpoints of runs that have ended; those of others are what they go on from.
 
     Args:
         results: as `paths.results`.
         replaced: whether to find `.replaced` as well, the files from before a run was trained anew.
+        interrupted: whether to find checkpoints of interrupted runs as well, which cannot go on
+            without: trials that a search gave up, for instance.
     """
+    statuses = [*ENDED, "interrupted"] if interrupted else ENDED
     for run in run_folders(results):
         names = ["checkpoints", ".replaced"] if replaced else ["checkpoints"]
         found = [run.path / name for name in names if _is_own(run.path / name)]
-        if found and run.status in ENDED:
+        if found and run.status in statuses:
             yield from (Leftover(run, path, size_bytes(path)) for path in found)
 
 

@@ -55,6 +55,9 @@ def _add_gc(commands: Any) -> None:
     parser.add_argument(
         "--replaced", action="store_true", help="and what was set aside by rerun=true"
     )
+    parser.add_argument(
+        "--interrupted", action="store_true", help="and those of interrupted runs, as pruned trials"
+    )
     parser.add_argument("--yes", action="store_true", help="remove; else only show what would be")
     parser.set_defaults(run=_gc)
 
@@ -104,7 +107,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 def _gc(arguments: argparse.Namespace) -> int:
     from cifar_exp.runs.cleaning import leftovers
 
-    found = list(leftovers(arguments.results, arguments.replaced))
+    found = list(leftovers(arguments.results, arguments.replaced, arguments.interrupted))
     freed = 0
     for leftover in found:
         removed = arguments.yes and leftover.remove()

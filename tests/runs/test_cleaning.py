@@ -52,6 +52,14 @@ def test_checkpoints_that_a_run_goes_on_from_stay(train: CommandLine, status: st
     assert (run / ".replaced" / "file").exists()
 
 
+def test_interrupted_runs_lose_their_checkpoints_only_when_asked_to(train: CommandLine) -> None:
+    run, failed = make_run(train, "a", "running"), make_run(train, "b", "failed")
+    assert train.cifar_exp("gc", "--interrupted", "--yes").endswith("2.0 MB freed\n")
+    assert not (run / "checkpoints").exists()
+    assert (run / "metrics.jsonl").exists()
+    assert (failed / "checkpoints" / "file").exists()
+
+
 def test_a_run_that_lost_metrics_keeps_its_checkpoints(train: CommandLine) -> None:
     run = make_run(train, "a", "complete")
     (run / "metrics.jsonl").unlink()
