@@ -24,7 +24,6 @@ class Rule:
     pattern: str
     instead: str | None  # put in the place of what matches; None: not run
     reason: str
-    slow: bool = False  # run as they are, but in the slow tests only
 
 
 RULES = [
@@ -50,13 +49,24 @@ RULES = [
     Rule(r"device[ =]cuda", None, "there is no GPU here"),
     Rule(r"seed=0,1,2\S*", "seed=0,1", "two seeds give an interval as well"),
     Rule(r"(study=lr)(?=\s)(?!.* lr=)", r"\1 lr=0.001,0.1", "two levels give a verdict as well"),
-    Rule(r"study=article", "study=article", "is 34 runs", slow=True),
-    Rule(r"seed=0,1,2,3,4", "seed=0,1", "two seeds are enough elsewhere", slow=True),
-    Rule(
-        r"-m hydra/sweeper=optuna", "-m hydra/sweeper=optuna", "test_search.py does it", slow=True
-    ),
-    Rule(r"lr=glob\(\*\)", "lr=glob(*)", "is four runs", slow=True),
-    Rule(r"experiment=best", "experiment=best", "is a large network", slow=True),
+]
+
+
+class Slow(NamedTuple):
+    """Commands that are run in the slow tests only."""
+
+    pattern: str
+    reason: str
+
+
+SLOW = [
+    Slow(r"study=article", "is 34 runs"),
+    Slow(r"seed=0,1,2,3,4", "two seeds are enough elsewhere"),
+    Slow(r"-m hydra/sweeper=optuna", "test_search.py does it"),
+    Slow(r"study=lr +#", "is that of experiment=demo when made small"),
+    Slow(r"seed=[34] logger=", "a sweep before tells the same tracker"),
+    Slow(r"lr=glob\(\*\)", "is four runs"),
+    Slow(r"experiment=best", "is a large network"),
 ]
 
 
@@ -92,7 +102,7 @@ class Command:
 
     @property
     def slow(self) -> bool:
-        return any(rule.slow and re.search(rule.pattern, self.text) for rule in RULES)
+        return any(re.search(slow.pattern, self.text) for slow in SLOW)
 
     @property
     def run_as(self) -> str | None:

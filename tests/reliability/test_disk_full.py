@@ -150,6 +150,7 @@ def test_a_sweep_that_will_not_fit_is_refused_before_anything_is_begun(train: Co
         train(*SWEEP, "epochs=1")
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files_is_told_as_well(train: CommandLine, run_name: str) -> None:
     import resource
 

@@ -88,6 +88,7 @@ def test_a_killed_study_is_finished_by_the_same_command_with_the_same_report(
     assert len(told(folder_of(whole))) == 4  # the claim, its sentence, and a line a level
 
 
+@pytest.mark.slow
 def test_a_run_that_was_deleted_is_trained_alone_and_as_before(train: CommandLine) -> None:
     train.environment["OMP_NUM_THREADS"] = "2"  # one run alone could take both
     study(train)
