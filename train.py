@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from cifar_exp.config.command_line import explain, is_mistake, understood
 from cifar_exp.config.load import load_config, trains_a_run
 from cifar_exp.runs.stopping import TOLD, Interrupted, leave_at_once_when_asked
-from cifar_exp.terminal import keep_output
+from cifar_exp.terminal import keep_output, tell
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -41,7 +41,7 @@ def exit_status(action: Callable[[], object]) -> int:
     except Exception as error:
         if shows_tracebacks or not is_mistake(error):
             raise
-        print(explain(error), file=sys.stderr)
+        tell(explain(error))
         return 1
     return 0
 

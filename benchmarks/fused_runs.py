@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from cifar_exp.config.schema import Adam, Model
-from cifar_exp.models.vgg import Vgg, build_model
+from cifar_exp.models.build import build_model
+from cifar_exp.models.vgg import Vgg
 from cifar_exp.training.device import Compute
 from cifar_exp.training.optimizers import Update
 

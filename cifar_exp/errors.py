@@ -1,6 +1,8 @@
-"""The one exception for what a user can mend, and what others came of."""
+"""The one exception for what a user can mend, and words for others."""
 
+import traceback
 from collections.abc import Iterator
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -23,3 +25,18 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         yield cause
         seen.append(cause)
         cause = cause.__cause__ or cause.__context__
+
+
+def told(error: Exception) -> str:
+    """Return in a line what an error of the user's own code says, and where in it."""
+    words = " ".join(str(error).split())
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{frame.filename}, line {frame.lineno}" for frame in frames if _is_the_users(frame)]
+    return f"{type(error).__name__}: {words}" + (f" ({places[-1]})" if places else "")
+
+
+def _is_the_users(frame: traceback.FrameSummary) -> bool:
+    file, python = Path(frame.filename), Path(traceback.__file__)
+    package = Path(__file__).parent
+    installed = {"site-packages", "dist-packages"} & set(file.parts)
+    return file.is_file() and not installed and not {package, python.parent} & set(file.parents)

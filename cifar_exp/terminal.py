@@ -6,13 +6,29 @@ What a command computes is on disk; that nobody reads along any more must not en
 import os
 import re
 import sys
+import time
 from contextlib import suppress
 from typing import Any, TextIO, cast
+
+_SECONDS_TO_TELL = 10
 
 
 def printable(text: str) -> str:
     """Return text without what commands a terminal, which names from elsewhere may hold."""
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
+
+
+def is_first() -> bool:
+    """Tell whether this process speaks for its run: with torchrun several have one together."""
+    return os.environ.get("RANK", "0") == "0" or os.environ.get("WORLD_SIZE", "1") == "1"
+
+
+def tell(text: str) -> None:
+    """Tell a mistake on standard error; of several processes the first does it for all."""
+    if is_first():
+        print(text, file=sys.stderr)
+    else:  # once one has ended torchrun ends all, which must not be before it is told
+        time.sleep(_SECONDS_TO_TELL)
 
 
 def keep_output() -> None:

@@ -129,3 +129,9 @@ def computed(run: Path) -> list[dict[str, Any]]:
 def read_state(run: Path) -> dict[str, Any]:
     state: dict[str, Any] = json.loads((run / "run.json").read_text())
     return state
+
+
+def event_folder(logs: Path, run: Path) -> Path:
+    """The folder of a run's event files, which shares the id with the run's."""
+    (folder,) = logs.glob(f"*-{run.name.rpartition('-')[2]}")
+    return folder

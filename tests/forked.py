@@ -29,9 +29,17 @@ _IMPORTED = (
     "cifar_exp.figures.curves",
     "cifar_exp.figures.images",
     "cifar_exp.runs.single",
+    "cifar_exp.search.report",
+    "cifar_exp.search.search",
+    "cifar_exp.figures.reliability",
+    "cifar_exp.figures.probabilities",
     "cifar_exp.studies.compare",
+    "cifar_exp.studies.listing",
     "cifar_exp.studies.render",
     "cifar_exp.studies.sweep",
+    "cifar_exp.trained.data",
+    "cifar_exp.trained.writing",
+    "scipy.stats",
 )
 
 
@@ -142,7 +150,7 @@ class Forks:
 
         Args:
             arguments: of the program.
-            program: "train.py" or "cifar_exp".
+            program: "train.py", the path of another train.py, or "cifar_exp".
             cwd: where it is called.
             environment: what it gets; None for that of the tests.
         """
@@ -170,7 +178,8 @@ class Forks:
 
 def _serve() -> None:
     for name in _IMPORTED:
-        import_module(name)
+        with suppress(ModuleNotFoundError):  # an optional library
+            import_module(name)
     replies = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
         request = json.loads(line)
@@ -199,9 +208,9 @@ def _run(request: dict[str, Any]) -> None:
     arguments = request["arguments"]
     status: object = 0
     try:
-        if request["program"] == "train.py":
-            sys.argv = [str(ROOT / "train.py"), *arguments]
-            sys.path[0] = str(ROOT)
+        if request["program"].endswith("train.py"):
+            sys.argv = [str(ROOT / request["program"]), *arguments]
+            sys.path[0] = str(Path(sys.argv[0]).parent)
             runpy.run_path(sys.argv[0], run_name="__main__")
         else:
             sys.argv = ["cifar_exp", *arguments]

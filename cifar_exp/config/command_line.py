@@ -4,6 +4,7 @@ import difflib
 import re
 import traceback
 import types
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import inf, isfinite, prod
@@ -17,7 +18,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel
 
-from cifar_exp.config.schema import RunConfig
+from cifar_exp.config.schema import CAN_BE_OWN, RunConfig
 from cifar_exp.config.targets import in_words, only_allowed, split_allowed
 from cifar_exp.errors import UserError
 from cifar_exp.terminal import printable
@@ -30,6 +31,7 @@ SHORT_NAMES = {
     "dropout": "model.dropout",
     "epochs": "training.epochs",
 }
+_CONF = Path(__file__).parents[2] / "conf"
 _MOST_RUNS = 10_000  # of a sweep
 _LONGEST_LINE = 500  # characters of a message
 _LONGEST_MISSPELT = 100
@@ -49,7 +51,9 @@ def understood(arguments: Sequence[str]) -> Iterator[list[str]]:
         UserError: an option is unknown or incomplete, or words and numbers are mixed.
     """
     arguments, trusted = split_allowed(arguments)
-    with only_allowed(trusted):
+    with only_allowed(trusted), warnings.catch_warnings():
+        # conf/hydra/launcher/ray.yaml stands for the one of that name in Ray's plugin
+        warnings.filterwarnings("ignore", r"\s*'hydra/launcher/ray' is validated", UserWarning)
         yield with_dotted_keys(arguments)
 
 
@@ -78,7 +82,6 @@ def with_dotted_keys(arguments: Sequence[str]) -> list[str]:
     modes = [known.run, known.multirun, known.cfg, known.info, known.shell_completion]
     if sum(map(bool, modes)) > 1:
         _refuse("expected one of --run, --multirun, --cfg, --info and --shell-completion")
-    _refuse_too_many_runs(known.overrides)
     options = [argument for argument in arguments if argument not in known.overrides]
     if options and options[-1] in ("--info", "-i"):
         options.append("all")  # else Hydra takes the first override for what it shall tell
@@ -86,15 +89,48 @@ def with_dotted_keys(arguments: Sequence[str]) -> list[str]:
         if known.run:
             _refuse("study: expected no --run, since a study is a sweep")
         options += ["--multirun"] * (not any(modes))
-    return options + [_with_dotted_key(override) for override in known.overrides]
+    return options + for_own_code([with_dotted_key(override) for override in known.overrides])
+
+
+def for_own_code(overrides: Sequence[str]) -> list[str]:
+    """Let `model._target_=my_package.MyNet model.depth=5` do what it says.
+
+    Hydra refuses keys that are not there yet, and would keep the settings of the usual network.
+
+    Args:
+        overrides: with dotted keys.
+
+    Returns:
+        The overrides that Hydra understands: `model=own` and `++model.depth=5`.
+    """
+    result = list(overrides)
+    for section in CAN_BE_OWN:
+        keys = [key_of(override) for override in result]
+        if f"{section}._target_" not in keys:
+            continue
+        result = [
+            f"++{override.lstrip('+')}" if key.startswith(f"{section}.") else override
+            for key, override in zip(keys, result, strict=True)
+        ]
+        result += [f"{section}=own"] * (section not in keys)
+    return result
+
+
+def key_of(override: str) -> str:
+    """Return the key that an override sets; one that deletes has its `~`."""
+    return override.partition("=")[0].lstrip("+")
 
 
 def _refuse(message: str) -> NoReturn:
     raise UserError(f"{message}; `python train.py --hydra-help` lists the options")
 
 
-def _refuse_too_many_runs(overrides: Sequence[str]) -> None:
-    """Refuse `seed=range(0,1e12)`, of which Hydra would make a list."""
+def refuse_too_many_runs(overrides: Sequence[str]) -> None:
+    """Refuse `seed=range(0,1e12)`, of which Hydra would make a list.
+
+    Raises:
+        UserError: these overrides make more runs than anyone wants.
+    """
     parsed = [_parsed(text) for text in overrides if "," in text]
     runs = prod(_length(override) for override in parsed if override)
     if runs > _MOST_RUNS:
@@ -117,7 +153,8 @@ def _parsed(argument: str) -> Override | None:
         return None
 
 
-def _with_dotted_key(argument: str) -> str:
+def with_dotted_key(argument: str) -> str:
+    """Do for one override what `with_dotted_keys` does for all."""
     name, equals, value = argument.partition("=")
     override = _parsed(argument) if name in SHORT_NAMES and equals else None
     if override is None:
@@ -194,11 +231,16 @@ def _explain_option(error: MissingConfigException) -> str:
     group, _, option = str(error.missing_cfg_file).rpartition("/")
     if not group:
         return f"{option}.yaml: there is no such file in the folders of configurations"
-    options = sorted(error.options or [])
+    # Hydra tells none where several were chosen: logger=[tensorboard,wandb]
+    options = sorted(error.options or _options(group))
     expected = ", ".join(options) or "no option"
     number = "a number or " if group in SHORT_NAMES else ""
     hint = _nearest(option, options)
     return f"{group}={option}: expected {number}one of {expected}{hint}"
+
+
+def _options(group: str) -> list[str]:
+    return [file.stem for file in (_CONF / group).glob("*.yaml")]
 
 
 def _refused_key(error: Exception) -> str | None:
@@ -223,8 +265,7 @@ def _nearest(word: str, candidates: Iterable[str]) -> str:
 
 def known_keys() -> list[str]:
     """Return every key one can set: dotted keys, groups and short names."""
-    conf = Path(__file__).parents[2] / "conf"
-    groups = [folder.name for folder in conf.iterdir() if folder.is_dir()] if conf.exists() else []
+    groups = [folder.name for folder in _CONF.glob("*") if folder.is_dir()]
     return sorted({*_keys(RunConfig), *SHORT_NAMES, *groups})
 
 
@@ -235,7 +276,7 @@ def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
             kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)
         ]
         if not sections:
-            yield prefix + name
+            yield prefix + (field.alias or name)
         for section in sections:
             yield from _keys(section, f"{prefix}{name}.")
 

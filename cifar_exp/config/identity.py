@@ -9,13 +9,16 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cifar_exp.config.schema import Constant, ImageFolder, MultiStep, RunConfig
+from cifar_exp.config.schema import Cifar10, Constant, ImageFolder, MultiStep, RunConfig
 from cifar_exp.files import shortened
 
 # Raise it when the same settings come to mean another computation: every id changes.
 VERSION = 2
 # These say where things go and how they are shown, not what is computed.
 NOT_IN_IDENTITY = {"logger", "paths", "rerun", "resume"}
+# Settings that came later, with the value that means what was computed before: with it they are
+# left out, so that the ids of older runs stay.
+_BEFORE: dict[tuple[str, str], Any] = {("data", "val_fraction"): 0.0}
 # The settings people study stand first in a name, which may be cut off at its end.
 _NAME_ORDER = (
     "optimizer",
@@ -41,8 +44,11 @@ def identity(config: RunConfig) -> dict[str, Any]:
         if "${" not in config.data.root:  # else the same run wherever the variable leads
             # of functions that never fail, since the settings may come from another machine
             content["data"]["root"] = os.path.realpath(os.path.expanduser(config.data.root))
-    else:
-        content["data"].pop("root", None)
+    elif isinstance(config.data, Cifar10):
+        del content["data"]["root"]
+    for (section, name), before in _BEFORE.items():
+        if content[section].get(name) == before:
+            del content[section][name]
     return content
 
 
@@ -76,15 +82,24 @@ def _digest(content: dict[str, Any]) -> str:
 def settings(config: RunConfig) -> dict[str, Any]:
     """Return what can be studied by dotted key, `data.batch_size` or `optimizer`, as JSON values.
 
-    The kind of a section stands under the section's own key: `optimizer: sgd`.
+    The kind of a section stands under the section's own key: `optimizer: sgd`. What is the user's
+    own goes by the name of its code: `model: my_package.MyNet`.
     """
     flat: dict[str, Any] = {}
     for section, value in identity(config).items():
         if not isinstance(value, dict):
             flat[section] = value
             continue
-        flat |= {section if key == "name" else f"{section}.{key}": v for key, v in value.items()}
+        kind = value.pop("_target_", value.pop("name", None))
+        flat |= {section: kind} if kind else {}
+        flat |= {f"{section}.{key}": setting for key, setting in value.items()}
     return flat
+
+
+def model_and_data(config: RunConfig) -> str:
+    """Return for example "vgg16 on cifar10"."""
+    flat = settings(config)
+    return f"{flat['model']} on {flat['data']}"
 
 
 def differences(config: RunConfig) -> dict[str, Any]:
@@ -92,15 +107,12 @@ def differences(config: RunConfig) -> dict[str, Any]:
 
     `optimizer=sgd` alone is one difference, although its learning rate differs from Adam's.
     """
-    flat: dict[str, Any] = {}
-    for section in identity(config):
-        defaults = _defaults(config, section)
-        flat |= {
-            key: value
-            for key, value in settings(config).items()
-            if key.partition(".")[0] == section and value != defaults.get(key)
-        }
-    return dict(sorted(flat.items(), key=lambda item: _place(item[0])))
+    flat = settings(config)
+    defaults: dict[str, Any] = {}
+    for section in {key.partition(".")[0] for key in flat}:
+        defaults |= _defaults(config, section)
+    different = {key: value for key, value in flat.items() if value != defaults.get(key)}
+    return dict(sorted(different.items(), key=lambda item: _place(item[0])))
 
 
 def _place(key: str) -> int:

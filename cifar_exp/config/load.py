@@ -1,25 +1,35 @@
 """From Hydra's composed YAML to the typed, checked `RunConfig`."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import ValidationError
 
 from cifar_exp.config.paths import expressions_kept, names_variables, reason_of
-from cifar_exp.config.schema import RunConfig
+from cifar_exp.config.schema import CAN_BE_OWN, RunConfig
 from cifar_exp.errors import UserError
 
 _Task = TypeVar("_Task")
 # What is free text keeps the environment variables in it; see `paths`.
-FREE_TEXT = ("data.root", "paths.results", "paths.logs", "paths.cache")
+FREE_TEXT = (
+    "data.root",
+    "paths.results",
+    "paths.logs",
+    "paths.cache",
+    "logger.project",
+    "logger.group",
+)
 _LONGEST_FILE = 100_000  # characters of a config.yaml, which has about 1,000
+_DEEPEST = 100  # nested settings; there are 3
+# libyaml reads a file in 1 ms, Python in 7; not every installation has it
+_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SHOWN_ERRORS = 2
 _SHOWN_CHARACTERS = 100
-_SECTIONS_OF_SEVERAL_KINDS = ("data", "optimizer", "scheduler")
+_SECTIONS_OF_SEVERAL_KINDS = ("data", "model", "optimizer", "scheduler")
 _WORDS = (
     ("Input should be ", "expected "),
     ("expected greater", "expected a number greater"),
@@ -51,10 +61,12 @@ def load_config(composed: DictConfig) -> RunConfig:
     content = resolved(composed)
     content.pop("study", None)  # says which runs there are, and nothing about one of them
     _keep_expressions(content, composed)
+    typed = OmegaConf.to_container(composed)
+    for section in CAN_BE_OWN:
+        _name_own_code(content, typed, section)
     try:
-        return _checked(content)
+        return checked(content)
     except ValidationError as error:
-        typed = OmegaConf.to_container(composed)
         raise UserError(in_lines(error, typed=typed if names_variables(typed) else None)) from error
 
 
@@ -74,17 +86,44 @@ def resolved(composed: DictConfig) -> Any:
         raise UserError(f"{error.full_key}: {reason}") from error
 
 
+def _name_own_code(content: Any, typed: Any, section: str) -> None:
+    part = content.get(section)
+    if not isinstance(part, dict) or "_target_" not in part:
+        return
+    # an expression may come to another name than it did when the configuration was allowed
+    if part["_target_"] != _at(typed, (section, "_target_")):
+        raise UserError(f"{section}._target_: expected the name itself, and no expression")
+    name = part.setdefault("name", "own")
+    if name != "own":
+        raise UserError(
+            f"{section}._target_: expected no {section}={name} beside it, or {section}=own"
+        )
+
+
 def _keep_expressions(content: Any, composed: DictConfig) -> None:
     """Put free text into the content as it was typed."""
-    for key in FREE_TEXT:
-        section, name = key.split(".")
-        if not isinstance(_at(content, (section, name)), str):
+    for key in [*FREE_TEXT, *_of_own_code(content)]:
+        section, name = key.split(".", 1)
+        if not _has_text(_at(content, (section, name))):
             continue
         try:
             with expressions_kept():
-                content[section][name] = OmegaConf.select(composed, key)
+                typed = OmegaConf.select(composed, key)
+                listed = isinstance(typed, ListConfig)
+                content[section][name] = OmegaConf.to_object(typed) if listed else typed
         except OmegaConfBaseException as error:
             raise UserError(f"{key}: expected ${{oc.env:NAME}} in the text itself") from error
+
+
+def _of_own_code(content: Any) -> Iterator[str]:
+    for section in CAN_BE_OWN:
+        part = content.get(section)
+        if isinstance(part, dict) and "_target_" in part:  # nobody here knows what is text there
+            yield from (f"{section}.{name}" for name in part)
+
+
+def _has_text(value: Any) -> bool:
+    return any(isinstance(one, str) for one in (value if isinstance(value, list) else [value]))
 
 
 def _at(content: Any, path: Sequence[Any]) -> Any:
@@ -111,21 +150,30 @@ def from_yaml(text: str) -> RunConfig:
     if len(text) > _LONGEST_FILE:
         raise ValueError(f"expected at most {_LONGEST_FILE} characters")
     try:
-        return _checked(yaml.load(text, _WithoutAliases))
+        _refuse_aliases(text)
+        return checked(yaml.load(text, _YAML))
     except (yaml.YAMLError, RecursionError, TypeError) as error:
         raise ValueError(str(error)) from error
 
 
-class _WithoutAliases(yaml.SafeLoader):
-    """Refuses what `to_yaml` never writes: with aliases, ten lines can become gigabytes."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
+def _refuse_aliases(text: str) -> None:
+    """Refuse what `to_yaml` never writes: with aliases, ten lines can become gigabytes."""
+    depth = 0
+    for event in yaml.parse(text, _YAML):
+        if isinstance(event, yaml.AliasEvent):
             raise yaml.YAMLError("expected no aliases")
-        return super().compose_node(parent, index)
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:  # building it recurses
+            raise yaml.YAMLError("expected settings that are not nested so deeply")
 
 
-def _checked(content: Any) -> RunConfig:
+def checked(content: Any) -> RunConfig:
+    """Return plain values as typed settings.
+
+    Raises:
+        ValidationError: a key is unknown, or a value has the wrong type or is out of range.
+    """
     # JSON mode is strict about types but takes a list where the schema has a tuple
     return RunConfig.model_validate_json(json.dumps(content, default=str))
 

@@ -31,17 +31,26 @@ def as_path(text: str) -> Path:
             path: a name is too long, or there is no such user.
     """
     try:
-        expanded = str(OmegaConf.create({"path": text}).path) if "${" in text else text
-        path = Path(expanded).expanduser()
+        path = Path(expanded(text)).expanduser()
         with suppress(FileNotFoundError, NotADirectoryError):  # need not be there yet
             path.stat()
-    except OmegaConfBaseException as error:
-        raise UserError(f"{text}: {reason_of(error, text)}") from error
     except RuntimeError as error:
         raise UserError(f"{text}: there is no home folder of that user") from error
     except OSError as error:
         raise UserError(f"{text}: {error.strerror}") from error
     return path
+
+
+def expanded(text: str) -> str:
+    """Return a text with the environment variables in it replaced by their values.
+
+    Raises:
+        UserError: one is not set and has no default.
+    """
+    try:
+        return str(OmegaConf.create({"text": text}).text) if "${" in text else text
+    except OmegaConfBaseException as error:
+        raise UserError(f"{text}: {reason_of(error, text)}") from error
 
 
 def names_variables(typed: Any) -> bool:
@@ -102,14 +111,19 @@ def hide(text: str, config: RunConfig) -> str:
         text: an error or a log line, which may tell paths.
         config: the settings of the run it is about.
     """
-    paths = [config.paths.results, config.paths.logs, config.paths.cache]
-    paths.append(getattr(config.data, "root", ""))
-    names = {name for path in paths for name in re.findall(r"oc\.env:'?([^,'}]+)", path)}
+    texts = _texts(config)
+    names = {name for text in texts for name in re.findall(r"oc\.env:'?([^,'}]+)", text)}
     values = [(form, name) for name in names for form in _forms(os.environ.get(name, ""))]
     for value, name in sorted(values, reverse=True, key=lambda pair: len(pair[0])):
         if len(value) >= _SHORTEST_SECRET:
             text = text.replace(value, f"${{oc.env:{name}}}")
     return text
+
+
+def _texts(config: RunConfig) -> Iterator[str]:
+    for section in (config.paths, config.data, config.model):
+        for value in section.model_dump().values():
+            yield from map(str, value if isinstance(value, list) else [value])
 
 
 def _forms(value: str) -> set[str]:

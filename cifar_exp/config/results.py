@@ -1,6 +1,7 @@
 """What the files of runs and sweeps hold, with types and ranges: they may come from elsewhere."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -17,6 +18,7 @@ from pydantic import (
 from cifar_exp.errors import UserError
 
 _LARGEST_FLOAT32 = 3.5e38
+_adapter = cache(TypeAdapter)  # to make one takes longer than to use it
 
 
 def _is_a_name(text: str) -> str:
@@ -95,6 +97,22 @@ class Row(Stored):
     images_per_second: Amount = 0.0
 
 
+Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
+
+
+class _Normalization(Stored):
+    mean: Channels
+    std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
+
+
+class ModelFile(Stored):
+    """A run's model.json: what its weights are to be fed with, and what they answer."""
+
+    classes: list[Annotated[str, Field(max_length=255)]] = Field(min_length=2, max_length=100_000)
+    image_size: int = Field(ge=1, le=512)
+    normalization: _Normalization
+
+
 class _Listed(Stored):
     run_id: Text
     folder: FolderName
@@ -121,6 +139,55 @@ class Sweep(Stored):
         return self
 
 
+class Trial(Stored):
+    """A trial as a search's search.json lists it."""
+
+    number: Count
+    status: Literal["complete", "pruned", "diverged", "failed", "running"]
+    value: Loss | None
+    epochs: Count
+    params: dict[Text, int | float | Text]
+    run: FolderName | None
+    reason: Text
+
+
+class Confirmation(Stored):
+    """A time that a search has touched the test set: the winner, and the folders of the runs."""
+
+    winner: Count
+    trials: Count
+    found: list[FolderName] = Field(min_length=1)
+    start: list[FolderName]
+
+
+class SearchSettings(Stored):
+    """What a search's report tells of its settings."""
+
+    metric: Literal["accuracy", "loss"]
+    sampler: Text
+    pruner: Text
+
+
+class Search(Stored):
+    """A search's search.json."""
+
+    command: str = Field(max_length=100_000)
+    settings: SearchSettings
+    space: dict[Text, Text] = Field(min_length=1)
+    trials: list[Trial]
+    best: Count | None
+    importance: dict[Text, Annotated[float, Field(ge=0, le=1.001)]]
+    confirmations: list[Confirmation]
+
+    @model_validator(mode="after")
+    def _numbers_its_trials(self) -> Self:
+        numbers = {trial.number for trial in self.trials if trial.status == "complete"}
+        winners = [confirmation.winner for confirmation in self.confirmations]
+        if not numbers.issuperset({*winners, self.best} - {None}):
+            raise ValueError("expected the winners among its `trials`")
+        return self
+
+
 def check_rows(rows: Any, file: Path) -> None:
     """Check the lines of a metrics.jsonl. Raises: UserError: they are not those of a run."""
     check(list[Row], rows, file)
@@ -132,7 +199,7 @@ def check(kind: Any, content: Any, file: Path) -> None:
     """Check what a file holds.
 
     Args:
-        kind: State, Sweep or a list of Row.
+        kind: State, Sweep, ModelFile or a list of Row.
         content: what was read as JSON.
         file: for the message.
 
@@ -141,7 +208,7 @@ def check(kind: Any, content: Any, file: Path) -> None:
     """
     try:
         # JSON mode refuses lone surrogates, which cannot be written again
-        TypeAdapter(kind).validate_json(json.dumps(content))
+        _adapter(kind).validate_json(json.dumps(content))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         key = ".".join(map(str, problem["loc"]))

@@ -7,7 +7,8 @@ Source: the article trains VGG16 on CIFAR-10 with Adam (0.001), MultiStepLR ([75
 batches of 64, random horizontal flips and 100 epochs.
 """
 
-from typing import Annotated, Literal, Self
+import math
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -18,10 +19,26 @@ def _without_nul(text: str) -> str:
     return text
 
 
+def _is_in_a_module(name: str) -> str:
+    if "." not in name or not all(map(str.isidentifier, name.split("."))):
+        raise ValueError("expected a module and what is in it, such as my_package.MyNet")
+    return name
+
+
+def _plain(value: Any) -> Any:
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, dict | list) or (isinstance(one, float) and not math.isfinite(one)):
+            raise ValueError("expected a number, text, true, false, null or a list of these")
+    return value
+
+
 LearningRate = Annotated[float, Field(gt=0, description="step size of the optimizer")]
 WeightDecay = Annotated[float, Field(ge=0, description="pull of the weights towards 0")]
 Momentum = Annotated[float, Field(ge=0, lt=1, description="share of the last step that is kept")]
-Beta = Annotated[float, Field(ge=0, lt=1)]
+Betas = Annotated[
+    tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]],
+    Field(description="memory of the gradient and of its square"),
+]
 Epsilon = Annotated[float, Field(gt=0, description="keeps a division from dividing by 0")]
 PathText = Annotated[str, Field(max_length=4096), AfterValidator(_without_nul)]
 Limit = Annotated[
@@ -29,10 +46,32 @@ Limit = Annotated[
 ]
 
 
+Plain = Annotated[Any, AfterValidator(_plain)]
+
+
 class Section(BaseModel):
     """Settings that cannot change once checked; unknown keys and wrong types are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, serialize_by_alias=True
+    )
+
+
+class Own(Section):
+    """Code of the user's own: what it is called with is whatever else stands in the section."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Plain]
+
+    name: Literal["own"] = "own"
+    target: Annotated[str, AfterValidator(_is_in_a_module)] = Field(
+        alias="_target_", max_length=200, description="what is called, such as my_package.MyNet"
+    )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keyword arguments that the user gives."""
+        return dict(self.__pydantic_extra__)
 
 
 class _Data(Section):
@@ -51,6 +90,18 @@ class _Data(Section):
     )
     limit_train: Limit = None
     limit_test: Limit = None
+    val_fraction: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="share of the training images that is held out, the same for every seed, and "
+        "evaluated instead of the test images; 0: none",
+    )
+
+    @property
+    def evaluated_on(self) -> Literal["test", "validation"]:
+        """Which images a run is evaluated on after each epoch."""
+        return "validation" if self.val_fraction else "test"
 
 
 class Cifar10(_Data):
@@ -76,12 +127,20 @@ class Synthetic(_Data):
     test_size: int = Field(1000, ge=10, le=1_000_000, description="test images to make")
 
 
-class Model(Section):
-    """A VGG network with BatchNorm and one linear layer."""
+class OwnData(_Data, Own):
+    """Images of the user's own, which a function of his returns."""
 
-    name: Literal["vgg11", "vgg13", "vgg16", "vgg19"] = "vgg16"
+
+class Model(Section):
+    """A network with BatchNorm and one linear layer."""
+
+    name: Literal["resnet18", "vgg11", "vgg13", "vgg16", "vgg19"] = "vgg16"
     width: float = Field(1.0, ge=1 / 64, le=8, description="factor on the channels of every layer")
     dropout: float = Field(0.0, ge=0, lt=1, description="probability before the linear layer")
+
+
+class OwnModel(Own):
+    """A network of the user's own."""
 
 
 class Adam(Section):
@@ -90,7 +149,7 @@ class Adam(Section):
     name: Literal["adam"] = "adam"
     lr: LearningRate = 0.001
     weight_decay: WeightDecay = 0.0
-    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    betas: Betas = (0.9, 0.999)
     eps: Epsilon = 1e-8
 
 
@@ -100,7 +159,7 @@ class AdamW(Section):
     name: Literal["adamw"] = "adamw"
     lr: LearningRate = 0.001
     weight_decay: WeightDecay = 0.01
-    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    betas: Betas = (0.9, 0.999)
     eps: Epsilon = 1e-8
 
 
@@ -178,6 +237,14 @@ class Logger(Section):
     """Which mirrors of the metrics are written beside metrics.jsonl."""
 
     tensorboard: bool = Field(False, description="event files under paths.logs")
+    wandb: bool = Field(False, description="Weights & Biases; offline where no key is set")
+    trackio: bool = Field(False, description="Trackio, on this machine")
+    project: str = Field(
+        "cifar-exp", pattern=r"^[\w.-]+$", max_length=80, description="of W&B and Trackio"
+    )
+    group: str | None = Field(
+        None, max_length=120, description="of the runs there; null: the study or sweep"
+    )
 
 
 class Paths(Section):
@@ -191,16 +258,22 @@ class Paths(Section):
 class RunConfig(Section):
     """All settings of one run."""
 
-    data: Annotated[Cifar10 | ImageFolder | Synthetic, Field(discriminator="name")] = Cifar10()
-    model: Model = Model()
+    data: Annotated[Cifar10 | ImageFolder | Synthetic | OwnData, Field(discriminator="name")] = (
+        Cifar10()
+    )
+    model: Annotated[Model | OwnModel, Field(discriminator="name")] = Model()
     optimizer: Annotated[Adam | AdamW | Sgd | RmsProp, Field(discriminator="name")] = Adam()
     scheduler: Annotated[MultiStep | Constant | Cosine | OneCycle, Field(discriminator="name")] = (
         MultiStep()
     )
     training: Training = Training()
     seed: int = Field(0, ge=0, lt=2**63, description="weights, order, augmentation and dropout")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: a GPU where there is one"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 where it is faster"
+    )
     deterministic: bool = Field(
         True, description="on a GPU: the same bits every time; false allows faster kernels"
     )
@@ -211,7 +284,24 @@ class RunConfig(Section):
         "auto", description="fresh: a run that cannot go on starts again; the old one is set aside"
     )
 
+    @property
+    def own_code(self) -> frozenset[str]:
+        """The names of the user's own code that the settings call."""
+        parts = (self.data, self.model)
+        return frozenset(part.target for part in parts if isinstance(part, Own))
 
-Data = Cifar10 | ImageFolder | Synthetic
+
+# Sections that can name code of the user's own.
+CAN_BE_OWN = ("data", "model")
+Data = Cifar10 | ImageFolder | Synthetic | OwnData
+Network = Model | OwnModel
 Optimizer = Adam | AdamW | Sgd | RmsProp
 Scheduler = MultiStep | Constant | Cosine | OneCycle
+
+
+def in_group(config: RunConfig, group: str) -> RunConfig:
+    """Return the settings with a group for W&B and Trackio, where they are wanted and have none."""
+    logger = config.logger
+    if logger.group or not (logger.wandb or logger.trackio):
+        return config
+    return config.model_copy(update={"logger": logger.model_copy(update={"group": group})})

@@ -70,12 +70,12 @@ class Study(Section):
     """A sweep over the levels of one setting or several, with some seeds, and what it is for."""
 
     name: str = Field(pattern=r"^[\w-]+$", max_length=80, description="of the file in conf/study/")
-    title: str
-    question: str
+    title: str = Field(description="of the report")
+    question: str = Field(description="that the study asks, in a sentence")
     vary: dict[str, tuple[Value, ...]] = Field(min_length=1, description="the levels of each key")
     settings: dict[str, Value] = Field({}, description="what all its runs share")
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
-    claims: tuple[Claim, ...] = ()
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="each level has a run each")
+    claims: tuple[Claim, ...] = Field((), description="that the report judges; see below")
 
     @model_validator(mode="after")
     def _varies_something(self) -> Self:

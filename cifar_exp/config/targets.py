@@ -40,6 +40,9 @@ _LOGGING_NAMES = {
 }
 _LOGGING_OBJECTS = {"ext://sys.stdout", "ext://sys.stderr"}
 
+# Launchers that conf/ has settings for, and the extras of pyproject.toml that bring them.
+_PLUGINS = {"hydra_submitit_launcher": "slurm", "hydra_ray_launcher": "ray"}
+
 
 def split_allowed(arguments: Sequence[str]) -> tuple[list[str], frozenset[str]]:
     """Take `--allow NAME` out of a command line.
@@ -249,6 +252,9 @@ def _as_in_a_run(config: DictConfig) -> Iterator[DictConfig]:
 
 
 def _refusal(key: str, name: str) -> UserError:
+    for plugin, extra in _PLUGINS.items():
+        if name.startswith(f"hydra_plugins.{plugin}."):
+            return UserError(f"{key}: expected {plugin}; pip install -e '.[{extra}]' brings it")
     return UserError(f"{key}: {name} can run any code; if you trust it, add --allow {name}")
 
 

@@ -11,7 +11,7 @@ from cifar_exp.data.dataset import Dataset, Split
 
 _CROP_PADDING = 4  # pixels on each side. Source: He et al., 2016, section 4.2
 # A fixed size, so that the test metrics do not depend on the training batch size.
-_TEST_BATCH_SIZE = 250
+TEST_BATCH_SIZE = 250
 
 
 class DeviceImages:
@@ -66,7 +66,7 @@ class Batches:
 
     def __init__(self, images: DeviceImages, config: Data) -> None:
         self.batch_size = config.batch_size
-        self.test_batch_size = _TEST_BATCH_SIZE
+        self.test_batch_size = TEST_BATCH_SIZE
         self.train_size = len(images.train_labels)
         self.test_size = len(images.test_labels)
         self._flips = config.augment in ("flip", "crop_flip")
@@ -134,12 +134,26 @@ class Batches:
         return self._normalized(self._images.test[rows])
 
     def _normalized(self, images: Tensor) -> Tensor:
-        # the memory is already channels-last; permuting only renames the dimensions
-        values = images.permute(0, 3, 1, 2).float().div_(255)
-        if self._mean_std is not None:
-            mean, std = self._mean_std
-            values.sub_(mean).div_(std)
-        return values
+        return normalized(images, self._mean_std)
+
+
+def normalized(images: Tensor, mean_std: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Return images as a network takes them.
+
+    Args:
+        images: uint8.
+        mean_std: of the channels, of values in [0, 1]; None leaves these as they are.
+
+    Shape:
+        images `(B, H, W, 3)`, mean and std `(1, 3, 1, 1)`, result `(B, 3, H, W)` in channels-last
+        format.
+    """
+    # the memory is already channels-last; permuting only renames the dimensions
+    values = images.permute(0, 3, 1, 2).float().div_(255)
+    if mean_std is not None:
+        mean, std = mean_std
+        values.sub_(mean).div_(std)
+    return values
 
 
 def random_crop(images: Tensor, shifts: Tensor) -> Tensor:

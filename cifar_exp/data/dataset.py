@@ -1,7 +1,8 @@
-"""Labelled images in memory, from any of the three sources."""
+"""Labelled images in memory, from any of the sources."""
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import torch
 from torch import Tensor
 
 from cifar_exp.config.paths import as_path
-from cifar_exp.config.schema import Cifar10, Data, ImageFolder, Synthetic
+from cifar_exp.config.schema import Cifar10, Data, ImageFolder, OwnData, Synthetic
 from cifar_exp.errors import UserError
+
+_HELD_OUT_SEED = 20_240_602  # any number; another one holds out other images
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and test images with the names of their classes."""
+    """Training and test images with the names of their classes.
+
+    With `data.val_fraction` the validation images stand for the test images.
+    """
 
     train: Split
     test: Split
@@ -51,18 +57,22 @@ class Dataset:
         return digest.hexdigest()
 
 
-def load(config: Data, cache: Path) -> Dataset:
+def load(config: Data, cache: Path, trusted: Collection[str] = ()) -> Dataset:
     """Read, download or make the images that the settings name.
 
     Args:
         config: the source, and limits on the number of images.
         cache: folder for the decoded images of `image_folder`; made when needed.
+        trusted: names of the user's own code that may be called. The settings of a run that is to
+            be trained were checked when they were composed; those that are read from a file may be
+            a stranger's, and name any code.
 
     Returns:
         The data set after the limits.
 
     Raises:
-        UserError: if images are missing, damaged or cannot be downloaded, or a limit is too low.
+        UserError: if images are missing, damaged or cannot be downloaded, a limit is too low, or
+            the user's own function may not be called or fails.
     """
     # each source is imported when it is asked for: torchvision alone takes 2 s
     match config:
@@ -78,22 +88,34 @@ def load(config: Data, cache: Path) -> Dataset:
             from cifar_exp.data import synthetic
 
             dataset = synthetic.load(config.train_size, config.test_size)
-    return Dataset(
-        balanced(dataset.train, config.limit_train, "data.limit_train"),
-        balanced(dataset.test, config.limit_test, "data.limit_test"),
-        dataset.classes,
-    )
+        case OwnData():
+            from cifar_exp.data import own
+
+            dataset = own.load(config, trusted)
+    train = balanced(dataset.train, config.limit_train, "data.limit_train")
+    if config.evaluated_on == "validation":  # the test images are not even kept
+        return Dataset(*held_out(train, config.val_fraction), dataset.classes)
+    test = balanced(dataset.test, config.limit_test, "data.limit_test")
+    return Dataset(train, test, dataset.classes)
 
 
-def check(config: Data) -> None:
+def check(config: Data, trusted: Collection[str] = ()) -> tuple[int, int]:
     """Look, without reading an image, whether the settings can work; for before a sweep.
 
-    CIFAR-10 is downloaded here if it is not there.
+    CIFAR-10 is downloaded here if it is not there, and the user's own function is called.
+
+    Args:
+        config: the source, and limits on the number of images.
+        trusted: as in `load`.
+
+    Returns:
+        The number of classes, and the pixels on each side of an image.
 
     Raises:
         UserError: if files, a folder or a class are missing, a limit is too low, or a batch is
             larger than the training set.
     """
+    image_size = 32
     match config:
         case Cifar10():
             classes, train_size = 10, 50_000
@@ -101,11 +123,20 @@ def check(config: Data) -> None:
             from cifar_exp.data import image_folder
 
             classes, train_size = image_folder.count(as_path(config.root))
+            image_size = config.image_size
         case Synthetic():
             classes, train_size = 10, config.train_size
+        case OwnData():
+            from cifar_exp.data import own
+
+            dataset = own.load(config, trusted)
+            classes, train_size = len(dataset.classes), len(dataset.train)
+            image_size = dataset.train.images.shape[1]
     _check_limit(config.limit_train, classes, "data.limit_train")
     _check_limit(config.limit_test, classes, "data.limit_test")
     train_size = min(train_size, config.limit_train or train_size)
+    if config.evaluated_on == "validation":
+        train_size -= _validation_size(train_size, config.val_fraction, classes)
     if config.batch_size > train_size:
         raise UserError(
             f"data.batch_size: expected at most the {train_size} training images, "
@@ -115,6 +146,7 @@ def check(config: Data) -> None:
         from cifar_exp.data import cifar10
 
         cifar10.provide(as_path(config.root))
+    return classes, image_size
 
 
 def balanced(split: Split, limit: int | None, key: str) -> Split:
@@ -140,6 +172,46 @@ def balanced(split: Split, limit: int | None, key: str) -> Split:
     rank[split.labels.argsort(stable=True)] = torch.cat([torch.arange(n) for n in counts.tolist()])
     chosen = (rank * len(counts) + split.labels).argsort()[:limit].sort().values
     return Split(split.images[chosen], split.labels[chosen])
+
+
+def held_out(split: Split, fraction: float) -> tuple[Split, Split]:
+    """Part a split in two, each class in the same proportion.
+
+    Which images go where depends on nothing but the split and the fraction, so that all runs of a
+    search are judged by the same images, whatever their seed.
+
+    Args:
+        split: the training images.
+        fraction: of them that is held out, in (0, 0.5].
+
+    Returns:
+        What is left to train on, and what is held out, both in the order they had.
+
+    Raises:
+        UserError: if fewer images than classes would be held out.
+    """
+    counts = split.labels.bincount()
+    size = _validation_size(len(split), fraction, len(counts))
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(_HELD_OUT_SEED))
+    by_class = order[split.labels[order].argsort(stable=True)]
+    # how far each image is in the shuffled row of its class, in (0, 1)
+    places = torch.cat([(torch.arange(n) + 0.5) / n for n in counts.tolist()])
+    chosen = torch.zeros(len(split), dtype=torch.bool)
+    chosen[by_class[places.argsort(stable=True)[:size]]] = True
+    return (
+        Split(split.images[~chosen], split.labels[~chosen]),
+        Split(split.images[chosen], split.labels[chosen]),
+    )
+
+
+def _validation_size(train_size: int, fraction: float, classes: int) -> int:
+    size = round(fraction * train_size)
+    if size < classes:
+        raise UserError(
+            f"data.val_fraction={fraction:g} of {train_size} training images holds out {size}: "
+            f"expected at least one for each of the {classes} classes"
+        )
+    return size
 
 
 def _check_limit(limit: int | None, classes: int, key: str) -> None:

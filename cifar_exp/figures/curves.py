@@ -12,12 +12,15 @@ TRAIN_COLOUR = "#0072B2"
 TEST_COLOUR = "#D55E00"
 
 
-def draw_curves(rows: Sequence[dict[str, Any]], title: str = "") -> Figure:
+def draw_curves(
+    rows: Sequence[dict[str, Any]], title: str = "", evaluated_on: str = "test"
+) -> Figure:
     """Draw the curves of one run, train and test.
 
     Args:
         rows: the lines of metrics.jsonl; None stands for what was not finite.
         title: above the curves.
+        evaluated_on: the images whose numbers are called test_loss and so on.
 
     Returns:
         The figure, to be saved.
@@ -35,7 +38,7 @@ def draw_curves(rows: Sequence[dict[str, Any]], title: str = "") -> Figure:
                 color=colour,
                 marker=marker if len(rows) <= 30 else None,
                 markersize=4,
-                label=split,
+                label=evaluated_on if split == "test" else split,
             )
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -44,6 +44,37 @@ def draw_predictions(
     return _draw_sheet(images, titles, frames, headline, columns)
 
 
+def draw_mistakes(
+    images: NDArray[np.uint8],
+    labels: Sequence[int],
+    predicted: Sequence[int],
+    probabilities: Sequence[float],
+    classes: Sequence[str],
+) -> Figure:
+    """Draw images that were taken for another class, with how sure the network was.
+
+    Args:
+        images: RGB, at least one.
+        labels: the true classes, numbers into `classes`.
+        predicted: the predicted ones.
+        probabilities: of the predicted classes.
+        classes: names.
+
+    Returns:
+        The figure, to be saved.
+
+    Shape:
+        images `(N, H, W, 3)`.
+    """
+    titles = [
+        f"{_fitting(classes[guess], 10)} {probability:.0%}\nnot {_fitting(classes[truth])}"
+        for truth, guess, probability in zip(labels, predicted, probabilities, strict=True)
+    ]
+    columns = min(_COLUMNS, max(5, len(images)))
+    headline = "The most confident mistakes: predicted, not true class"
+    return _draw_sheet(images, titles, [None] * len(titles), headline, columns)
+
+
 def draw_contact_sheet(
     images: NDArray[np.uint8], labels: Sequence[int], classes: Sequence[str]
 ) -> Figure:
@@ -71,8 +102,8 @@ def draw_contact_sheet(
     return _draw_sheet(images[order], titles, [None] * len(order), "", columns=len(classes))
 
 
-def _fitting(name: str) -> str:
-    return name if len(name) <= _LONGEST_TITLE else name[: _LONGEST_TITLE - 1] + "…"
+def _fitting(name: str, longest: int = _LONGEST_TITLE) -> str:
+    return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
 def _draw_sheet(

@@ -126,12 +126,12 @@ def draw_parallel_coordinates(
     return figure
 
 
-def draw_importance(shares: Mapping[str, float], metric: str) -> Figure:
-    """Draw how much of the variance of a metric each setting explains, the largest on top.
+def draw_importance(shares: Mapping[str, float], label: str) -> Figure:
+    """Draw how much each setting matters, the largest share on top.
 
     Args:
-        shares: of the variance, by setting, each in [0, 1].
-        metric: its name.
+        shares: by setting, each in [0, 1].
+        label: what they are shares of.
 
     Returns:
         The figure, to be saved.
@@ -148,7 +148,7 @@ def draw_importance(shares: Mapping[str, float], metric: str) -> Figure:
     axes.set_xlim(0, 1.06)  # room for "100%"
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.xaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_xlabel(wrapped_text(f"share of the variance of {metric} explained by each setting"))
+    axes.set_xlabel(wrapped_text(label))
     return figure
 
 

@@ -42,6 +42,7 @@ class Dropout(nn.Module):
     def __init__(self, probability: float) -> None:
         super().__init__()
         self.probability = probability
+        self.first_image = 0  # its place in the batch, of which others may have the beginning
         self.register_buffer("key", torch.zeros((), dtype=torch.int64), persistent=False)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64), persistent=False)
 
@@ -61,7 +62,9 @@ class Dropout(nn.Module):
             return features
         self.step.add_(1)
         stream = hash32(self.key ^ hash32(self.step))
-        positions = torch.arange(features.numel(), device=features.device).view_as(features)
+        first = self.first_image * features.shape[1:].numel()
+        places = torch.arange(first, first + features.numel(), device=features.device)
+        positions = places.view_as(features)
         kept = hash32(positions + stream) >= int(self.probability * 2**32)
         return features * kept / (1 - self.probability)
 

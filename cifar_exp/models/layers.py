@@ -19,13 +19,21 @@ class Convolution(nn.Conv2d):
     Args:
         in_channels: of its input.
         out_channels: of its output.
+        stride: pixels from one place of the kernel to the next.
+        bias: whether a number is added to each channel.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, kernel_size=3, padding=1)
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int = 1, bias: bool = True
+    ) -> None:
+        super().__init__(in_channels, out_channels, 3, stride, padding=1, bias=bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the images convolved. Shape: `(N, C, H, W)`, channels-last, to `(N, D, H, W)`."""
+        """Return the images convolved.
+
+        Shape:
+            `(N, C, H, W)`, channels-last, to `(N, D, H / stride, W / stride)`, rounded up.
+        """
         if self._is_slow_for(images):
             return cast(Tensor, _ConvolutionAsProduct.apply(images, self.weight, self.bias))
         return super().forward(images)
@@ -36,6 +44,7 @@ class Convolution(nn.Conv2d):
             and images.device.type == "cpu"
             and not torch.is_autocast_enabled("cpu")
             and self.in_channels >= _WIDE_CHANNELS
+            and self.stride == (1, 1)
             and images.shape[2] * images.shape[3] <= _SMALL_IMAGE_PIXELS
         )
 
@@ -51,7 +60,7 @@ class _ConvolutionAsProduct(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor) -> Any:
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
         count, channels, height, width = images.shape
         padded = functional.pad(images.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
         windows = padded.unfold(1, 3, 1).unfold(2, 3, 1).movedim(3, 5)  # (N, H, W, 3, 3, C)
@@ -59,11 +68,11 @@ class _ConvolutionAsProduct(torch.autograd.Function):
         matrix = weight.permute(0, 2, 3, 1).reshape(len(weight), 9 * channels)
         ctx.save_for_backward(rows, matrix)
         ctx.shape = images.shape
-        result = torch.addmm(bias, rows, matrix.T)
+        result = rows @ matrix.T if bias is None else torch.addmm(bias, rows, matrix.T)
         return result.view(count, height, width, len(weight)).permute(0, 3, 1, 2)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         rows, matrix = ctx.saved_tensors
         count, channels, height, width = ctx.shape
         of_result = gradient.permute(0, 2, 3, 1).reshape(len(rows), len(matrix))
@@ -75,7 +84,7 @@ class _ConvolutionAsProduct(torch.autograd.Function):
                 part = of_padded[:, row : row + height, column : column + width]
                 part += of_windows[:, :, :, row, column]
         of_images = of_padded[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
-        return of_images, of_weight, of_result.sum(0)
+        return of_images, of_weight, of_result.sum(0) if ctx.needs_input_grad[2] else None
 
 
 class BatchNorm(nn.BatchNorm2d):

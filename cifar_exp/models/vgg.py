@@ -1,9 +1,7 @@
 """VGG with BatchNorm for small images. Source: Simonyan and Zisserman, 2015; the article."""
 
-import torch
 from torch import Tensor, nn
 
-from cifar_exp.config.schema import Model
 from cifar_exp.models.dropout import Dropout
 from cifar_exp.models.layers import BatchNorm, Convolution
 
@@ -14,6 +12,7 @@ PLANS: dict[str, tuple[tuple[int, ...], ...]] = {
     "vgg16": ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3),
     "vgg19": ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4),
 }
+SMALLEST_IMAGE = 32  # pixels a side, which five poolings halve to one
 
 
 class Vgg(nn.Module):
@@ -63,23 +62,3 @@ class Vgg(nn.Module):
             features = features.mean(dim=(2, 3), keepdim=True)
         logits: Tensor = self.classifier(self.dropout(features.flatten(1)))
         return logits
-
-
-def build_model(config: Model, classes: int, seed: int) -> Vgg:
-    """Build a network on the CPU, its weights drawn from a seed of their own.
-
-    The same seed gives the same weights for every device, and PyTorch's global generator is as
-    before afterwards.
-
-    Args:
-        config: which network, its width and dropout.
-        classes: how many classes there are.
-        seed: of the initial weights, in [0, 2**63).
-
-    Returns:
-        The network in channels-last memory format, in training mode.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = Vgg(PLANS[config.name], classes, config.width, config.dropout)
-    return model.to(memory_format=torch.channels_last)

@@ -2,7 +2,7 @@
 
 import errno
 
-from cifar_exp.config.schema import RunConfig
+from cifar_exp.config.schema import Model, RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.files import disk_full
 from cifar_exp.runs.folder import RunFolder
@@ -65,7 +65,8 @@ def _disk_full(error: OSError, folder: RunFolder) -> RunError:
 
 
 def _out_of_memory(config: RunConfig) -> str:
-    return (
-        f"out of memory with data.batch_size={config.data.batch_size} and {config.model.name} of "
-        f"width {config.model.width:g}; choose a smaller data.batch_size or model.width"
-    )
+    told = f"out of memory with data.batch_size={config.data.batch_size}"
+    if isinstance(config.model, Model):
+        told += f" and {config.model.name} of width {config.model.width:g}"
+        return f"{told}; choose a smaller data.batch_size or model.width"
+    return f"{told} and {config.model.target}; choose a smaller data.batch_size or network"

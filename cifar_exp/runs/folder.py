@@ -204,8 +204,9 @@ class RunFolder:
         state = self.read_state()
         if state["test_accuracy"] is None:
             return f"{state['status']} in epoch {state['epochs']}, {state['seconds']:.0f} s"
+        on = state.get("evaluated_on", "test")
         return (
-            f"{state['status']}: test accuracy {state['test_accuracy']:.4f} after "
+            f"{state['status']}: {on} accuracy {state['test_accuracy']:.4f} after "
             f"{in_epochs(state['epochs'])} (best {state['best_test_accuracy']:.4f}), "
             f"{state['seconds']:.0f} s"
         )

@@ -55,6 +55,13 @@ class Stop:
 
 
 @dataclass(frozen=True)
+class Leave:
+    """To a worker: stop this run at its next step, since it is not worth going on."""
+
+    run: int
+
+
+@dataclass(frozen=True)
 class Ready:
     """From a worker: it wants one more run."""
 

@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save
 
 from cifar_exp.data.batches import channel_statistics
@@ -15,7 +16,7 @@ _PICTURED_IMAGES = 40
 
 
 def write_outputs(folder: Path, training: Training, dataset: Dataset) -> None:
-    """Write curves.png and, unless the run diverged, the model and predictions.png.
+    """Write curves.png and, unless the run diverged, the model and what it makes of test images.
 
     Args:
         folder: of the run.
@@ -25,11 +26,12 @@ def write_outputs(folder: Path, training: Training, dataset: Dataset) -> None:
     # matplotlib takes a second to import, which a run need not wait for before it trains
     from cifar_exp.figures.curves import draw_curves
 
-    curves = draw_curves([metrics.as_json() for metrics in training.history], folder.name)
+    rows = [metrics.as_json() for metrics in training.history]
+    curves = draw_curves(rows, folder.name, training.config.data.evaluated_on)
     write_atomically(folder / "curves.png", lambda file: save_figure(curves, file))
     if not training.diverged:
         _write_model(folder, training, dataset)
-        _write_predictions(folder / "predictions.png", training, dataset)
+        _write_predictions(folder, training, dataset)
 
 
 def save_figure(figure: Any, path: Path) -> None:
@@ -42,7 +44,8 @@ def save_figure(figure: Any, path: Path) -> None:
 
 def _write_model(folder: Path, training: Training, dataset: Dataset) -> None:
     weights = {
-        name: tensor.detach().cpu().contiguous()
+        # a copy each: the format has no tensors that share their memory
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in training.model.state_dict().items()
     }
     write_atomically(folder / "model.safetensors", lambda file: file.write_bytes(save(weights)))
@@ -62,18 +65,32 @@ def _write_model(folder: Path, training: Training, dataset: Dataset) -> None:
     )
 
 
-def _write_predictions(path: Path, training: Training, dataset: Dataset) -> None:
+def _write_predictions(folder: Path, training: Training, dataset: Dataset) -> None:
+    from cifar_exp.figures.confusion import draw_confusion
     from cifar_exp.figures.images import draw_predictions
 
+    predicted = _predicted(training)
+    labels = dataset.test.labels
     # from the whole test set, which may be sorted by class
     size = len(dataset.test)
     shown = min(size, _PICTURED_IMAGES)
     rows = [i * size // shown for i in range(shown)]
-    predicted = training.logits(training.batches.test_images(rows)).argmax(1)
-    figure = draw_predictions(
+    sheet = draw_predictions(
         dataset.test.images[rows].numpy(),
-        dataset.test.labels[rows].tolist(),
-        predicted.tolist(),
+        labels[rows].tolist(),
+        predicted[rows].tolist(),
         dataset.classes,
     )
-    write_atomically(path, lambda file: save_figure(figure, file))
+    classes = len(dataset.classes)
+    pairs = torch.bincount(labels.long() * classes + predicted, minlength=classes * classes)
+    matrix = draw_confusion(pairs.reshape(classes, classes).numpy(), dataset.classes)
+    write_atomically(folder / "confusion.png", lambda file: save_figure(matrix, file))
+    # last: where this picture is, all is
+    write_atomically(folder / "predictions.png", lambda file: save_figure(sheet, file))
+
+
+def _predicted(training: Training) -> torch.Tensor:
+    """Return the class that each test image is taken for."""
+    batches, size = training.batches, training.batches.test_batch_size
+    parts = [slice(start, start + size) for start in range(0, batches.test_size, size)]
+    return torch.cat([training.logits(batches.test_images(part)).argmax(1).cpu() for part in parts])

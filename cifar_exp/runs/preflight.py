@@ -4,45 +4,56 @@ import os
 import shutil
 from collections.abc import Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
 
-import torch
-
 from cifar_exp.config.paths import as_path
-from cifar_exp.config.schema import Model, RunConfig, Sgd
+from cifar_exp.config.schema import Logger, Network, RunConfig, Sgd
 from cifar_exp.data.dataset import check
 from cifar_exp.errors import UserError
-from cifar_exp.models.vgg import build_model
+from cifar_exp.models.build import check_model
 from cifar_exp.runs.checkpoint import KEPT
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.training.device import choose_compute
 
-# Measured, rounded up: the two pictures and the log; an epoch in metrics, log and event file.
+# Measured, rounded up: the pictures and the log; an epoch in metrics, log and event file.
 _RUN_BYTES = 500_000
 _EPOCH_BYTES = 2_000
-_EVENTS_BYTES = 500  # of an epoch, in the event file
+_EVENTS_BYTES = 500  # of an epoch, in the event file, which has two of the pictures as well
+_PICTURES_BYTES = 300_000
 _BYTES_PER_NUMBER = 4
 
 
-def preflight(configs: Sequence[RunConfig], at_once: int = 1) -> None:
+def preflight(configs: Sequence[RunConfig], at_once: int = 1, trains_here: bool = True) -> None:
     """Find what would stop one of the runs.
 
     Args:
         configs: of the runs that are to be trained.
         at_once: how many of them train at the same time.
+        trains_here: whether on this machine; else its devices do not matter.
 
     Raises:
-        UserError: there is no such device, no data, a folder cannot be written, or a disk has not
-            the space that all of them will need.
+        UserError: there is no such tracker, device or data, a network cannot be used, a folder
+            cannot be written, or a disk has not the space that all of them will need.
     """
+    numbers = []
     for config in configs:
-        choose_compute(config)
-        check(config.data)
+        _check_trackers(config.logger)
+        if trains_here:
+            choose_compute(config)
+        classes, image_size = check(config.data, config.own_code)
+        numbers.append(_numbers(config.model, classes, image_size, config.own_code))
         for folder in (config.paths.results, config.paths.logs):
             _check_writable(as_path(folder))
     if configs:
-        _check_space(configs, at_once)
+        _check_space(configs, numbers, at_once)
+
+
+def _check_trackers(logger: Logger) -> None:
+    for name, wanted in (("wandb", logger.wandb), ("trackio", logger.trackio)):
+        if wanted and find_spec(name) is None:
+            raise UserError(f"logger={name}: it is not installed; pip install -e '.[{name}]'")
 
 
 def _check_writable(folder: Path) -> None:
@@ -57,11 +68,12 @@ def _check_writable(folder: Path) -> None:
         ) from error
 
 
-def _check_space(configs: Sequence[RunConfig], at_once: int) -> None:
+def _check_space(configs: Sequence[RunConfig], numbers: Sequence[int], at_once: int) -> None:
     results, logs = as_path(configs[0].paths.results), as_path(configs[0].paths.logs)
-    needed = {results: needed_bytes(configs, at_once)}
+    needed = {results: _needed_bytes(configs, numbers, at_once)}
     if any(config.logger.tensorboard for config in configs):
-        events = sum(config.training.epochs for config in configs) * _EVENTS_BYTES
+        epochs = sum(config.training.epochs for config in configs)
+        events = epochs * _EVENTS_BYTES + len(configs) * _PICTURES_BYTES
         disk = results if os.stat(results).st_dev == os.stat(logs).st_dev else logs
         needed[disk] = needed.get(disk, 0) + events
     for folder, wanted in needed.items():
@@ -74,35 +86,32 @@ def _check_space(configs: Sequence[RunConfig], at_once: int) -> None:
             )
 
 
-def needed_bytes(configs: Sequence[RunConfig], at_once: int) -> int:
+def _needed_bytes(configs: Sequence[RunConfig], numbers: Sequence[int], at_once: int) -> int:
     """Return how much runs will write into their folders, beyond what is there already.
 
     Args:
         configs: of the runs.
+        numbers: that the network of each holds.
         at_once: how many keep checkpoints at the same time.
     """
-    after = sum(
-        _numbers(config.model) * _BYTES_PER_NUMBER
-        + _RUN_BYTES
-        + config.training.epochs * _EPOCH_BYTES
-        for config in configs
-    )
+    epochs = sum(config.training.epochs for config in configs)
+    after = sum(numbers) * _BYTES_PER_NUMBER + len(configs) * _RUN_BYTES + epochs * _EPOCH_BYTES
     # those that are kept, and one that is being written
-    during = sorted((_checkpoint_bytes(config) * (KEPT + 1) for config in configs), reverse=True)
+    during = [
+        count * (1 + _moments(config)) * _BYTES_PER_NUMBER * (KEPT + 1)
+        for config, count in zip(configs, numbers, strict=True)
+    ]
     there = sum(map(_checkpoints_there, configs))
-    return max(0, after + sum(during[:at_once]) - there)
+    return max(0, after + sum(sorted(during, reverse=True)[:at_once]) - there)
 
 
-def _checkpoint_bytes(config: RunConfig) -> int:
-    moments = 1 if isinstance(config.optimizer, Sgd) else 2
-    return _numbers(config.model) * (1 + moments) * _BYTES_PER_NUMBER
+def _moments(config: RunConfig) -> int:
+    return 1 if isinstance(config.optimizer, Sgd) else 2
 
 
-@cache
-def _numbers(model: Model) -> int:
-    with torch.device("meta"):  # counts without memory
-        network = build_model(model, classes=10, seed=0)
-    return sum(tensor.numel() for tensor in network.state_dict().values())
+@cache  # the runs of a sweep share networks
+def _numbers(model: Network, classes: int, image_size: int, trusted: frozenset[str]) -> int:
+    return check_model(model, classes, image_size, trusted)
 
 
 def _checkpoints_there(config: RunConfig) -> int:

@@ -15,9 +15,11 @@ class RunBar:
     Args:
         label: a word or two that tells the run from others.
         position: line of the bar, from 0.
+        evaluated_on: "test" or "validation" images.
     """
 
-    def __init__(self, label: str, position: int) -> None:
+    def __init__(self, label: str, position: int, evaluated_on: str) -> None:
+        self._evaluated_on = evaluated_on
         self._begun = False
         self._bar: tqdm[NoReturn] = tqdm(
             desc=label,
@@ -40,7 +42,7 @@ class RunBar:
         else:
             self._bar.set_postfix_str(
                 f"epoch {event.epoch}: loss {event.train_loss:.3f}, "
-                f"test accuracy {event.test_accuracy:.3f}"
+                f"{self._evaluated_on} accuracy {event.test_accuracy:.3f}"
             )
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from cifar_exp.config.identity import config_id, run_id, run_name
@@ -79,7 +80,11 @@ def compute_as_before(chosen: Compute, before: dict[str, Any], log: logging.Logg
         if recorded is not None:
             log.warning("began on %s, goes on on %s", recorded["device"], chosen.device.type)
         return chosen
-    return Compute(chosen.device, recorded["precision"], recorded["threads"])
+    processes = recorded.get("processes", 1)
+    if processes != chosen.processes:
+        log.warning("began with %d processes, goes on with %d", processes, chosen.processes)
+        return replace(chosen, precision=recorded["precision"])
+    return Compute(chosen.device, recorded["precision"], recorded["threads"], processes)
 
 
 def rebuild_state(config: RunConfig, folder: RunFolder) -> None:
@@ -111,5 +116,10 @@ def summary(history: Sequence[EpochMetrics]) -> dict[str, Any]:
 
 
 def ids(config: RunConfig) -> dict[str, Any]:
-    """Return what run.json calls a run by."""
-    return {"run_id": run_id(config), "config_id": config_id(config), "name": run_name(config)}
+    """Return what run.json calls a run by, and on which images it is evaluated."""
+    return {
+        "run_id": run_id(config),
+        "config_id": config_id(config),
+        "name": run_name(config),
+        "evaluated_on": config.data.evaluated_on,
+    }

@@ -5,18 +5,18 @@ import logging
 import shutil
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from cifar_exp.config.identity import run_id, run_name
+from cifar_exp.config.identity import model_and_data, run_id, run_name
 from cifar_exp.config.paths import as_path, hide
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import DeviceImages
 from cifar_exp.data.dataset import Dataset, load
+from cifar_exp.errors import UserError
 from cifar_exp.runs.checkpoint import Checkpoints, State
 from cifar_exp.runs.failures import CannotResumeError, run_error
 from cifar_exp.runs.folder import ENDED, BusyError, RunFolder
@@ -32,8 +32,11 @@ from cifar_exp.runs.resuming import (
     summary,
 )
 from cifar_exp.runs.stopping import Interrupted
-from cifar_exp.runs.tensorboard import TensorBoard
+from cifar_exp.runs.trackers.mirrors import Mirror, Trackers
+from cifar_exp.runs.trackers.tensorboard import event_folder
+from cifar_exp.runs.trackers.tracker import TrackedRun
 from cifar_exp.training.device import Compute, choose_compute
+from cifar_exp.training.distributed import ALONE, Processes
 from cifar_exp.training.events import EpochMetrics, Progress
 from cifar_exp.training.loop import Training
 
@@ -45,11 +48,18 @@ class Runner:
 
     Args:
         threads: of the CPU for each run; None leaves PyTorch's choice.
+        processes: that train a run together; this one keeps its folder if it is the first.
     """
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int | None = None, processes: Processes = ALONE) -> None:
         self._threads = threads
+        self._processes = processes
         self._loaded: tuple[dict[str, Any], _Loaded] | None = None
+        self._trackers = Trackers()
+
+    def close(self) -> None:
+        """Wait a little for trackers that have not sent everything; no run begins afterwards."""
+        self._trackers.close()
 
     def run(
         self, config: RunConfig, beginnings: Sequence[RunConfig] = ()
@@ -87,6 +97,7 @@ class Runner:
         folder.tidy()
         rebuild_state(config, folder)
         if folder.status in ENDED and not config.rerun:
+            self._processes.from_first(None)
             return False
         if folder.status in (*ENDED, "damaged") and config.rerun:
             _set_aside(config, folder)
@@ -125,40 +136,73 @@ class Runner:
         checkpoints = run.checkpoints()
         saved = last_state(run.folder, checkpoints)
         before = saved["run"] if saved else run.folder.read_state()
-        compute = compute_as_before(choose_compute(run.config, self._threads), before, run.log)
-        if compute.threads:
-            torch.set_num_threads(compute.threads)
+        compute = compute_as_before(self._compute(run.config), before, run.log)
         loaded = self._data(run.config, compute)
-        training = Training(run.config, loaded.images, loaded.dataset.classes, compute)
+        training = self._training(run.config, loaded, compute)
         restore(training, saved, run.folder, loaded.sha256, run.log)
+        self._processes.from_first((compute.precision, compute.threads, loaded.sha256, saved))
         state = run.ids | {
             "status": "running",
             "started": before.get("started", _now()),
             "compute": dataclasses.asdict(compute) | {"device": compute.device.type},
             "data_sha256": loaded.sha256,
+            "own_code_sha256": _digests_of_own_code(run, saved),
             "provenance": provenance(),
         }
         if "began_as" in before:
             state["began_as"] = before["began_as"]
         run.folder.write_state(state)
-        run.log.info("%s on %s: %s", run.config.model.name, run.config.data.name, compute)
-        yield from _epochs(training, run, checkpoints, state)
-        write_outputs(run.folder.path, training, loaded.dataset)
-        status = "diverged" if training.diverged else "complete"
+        run.log.info("%s: %s", model_and_data(run.config), compute)
+        tracked = TrackedRun(run.config, state["provenance"], tuple(training.history))
+        with self._trackers.following(tracked, run.folder.path) as mirror:
+            yield from _epochs(training, run, checkpoints, state, mirror)
+            write_outputs(run.folder.path, training, loaded.dataset)
+            status = "diverged" if training.diverged else "complete"
+            mirror.end(status)
         run.folder.write_state(
             state | {"status": status, "ended": _now()} | summary(training.history)
         )
         checkpoints.remove()
         run.log.info("%s after %d epochs", status, len(training.history))
 
+    def take_part(self, config: RunConfig) -> Generator[Progress | EpochMetrics, None, bool]:
+        """Train a run together with the first process, which does all but the computing.
+
+        Args, yields, returns: as of `run`.
+
+        Raises:
+            UserError: the images are not the same here, or another process has ended.
+        """
+        begun = self._processes.from_first()
+        if begun is None:
+            return False
+        precision, threads, sha256, saved = begun
+        compute = replace(self._compute(config), precision=precision, threads=threads)
+        loaded = self._data(config, compute)
+        if loaded.sha256 != sha256:
+            raise UserError("the images are not those of process 0")
+        training = self._training(config, loaded, compute)
+        if saved is not None:
+            training.load_state_dict(saved)
+        yield from training.run()
+        return True
+
+    def _compute(self, config: RunConfig) -> Compute:
+        return replace(choose_compute(config, self._threads), processes=self._processes.size)
+
+    def _training(self, config: RunConfig, loaded: "_Loaded", compute: Compute) -> Training:
+        if compute.threads:
+            torch.set_num_threads(compute.threads)
+        classes = loaded.dataset.classes
+        return Training(config, loaded.images, classes, compute, processes=self._processes)
+
     def _data(self, config: RunConfig, compute: Compute) -> "_Loaded":
-        names_source = {"name", "root", "image_size", "train_size", "test_size"}
-        limits = {"limit_train", "limit_test"}
-        key = config.data.model_dump(include=names_source | limits)
+        of_batches = {"batch_size", "augment", "cutout", "test_flip", "normalize"}
+        key = config.data.model_dump(exclude=of_batches)
         key["device"] = str(compute.device)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # frees the last one before the next is loaded
-            dataset = load(config.data, as_path(config.paths.cache))
+            dataset = load(config.data, as_path(config.paths.cache), config.own_code)
             images = DeviceImages(dataset, compute.device)
             self._loaded = (key, _Loaded(dataset, dataset.digest(), images))
         return self._loaded[1]
@@ -179,6 +223,20 @@ class _Run:
         return Checkpoints(self.folder.path / "checkpoints", run_id(self.config), self.log)
 
 
+def _digests_of_own_code(run: _Run, saved: State | None) -> dict[str, str | None]:
+    """Return the digest of each file with code of the user's own; warns if one has changed."""
+    if not run.config.own_code:
+        return {}
+    from cifar_exp.config.own_code import digest
+
+    digests = {target: digest(target) for target in sorted(run.config.own_code)}
+    before = saved["run"] if saved else {}
+    for target, old in before.get("own_code_sha256", {}).items():
+        if digests.get(target) != old:
+            run.log.warning("the code of %s has changed since the run began", target)
+    return digests
+
+
 @dataclass(frozen=True)
 class _Loaded:
     dataset: Dataset
@@ -187,29 +245,32 @@ class _Loaded:
 
 
 def _epochs(
-    training: Training, run: _Run, checkpoints: Checkpoints, state: dict[str, Any]
+    training: Training,
+    run: _Run,
+    checkpoints: Checkpoints,
+    state: dict[str, Any],
+    mirror: Mirror,
 ) -> Iterator[Progress | EpochMetrics]:
     """Drive the loop; keep every epoch's metrics before they are told, and what can be resumed."""
 
     def everything() -> State:
         return training.state_dict() | {"run": state}
 
-    with _mirror(training, run, handed_over="began_as" in state) as mirror:
-        for event in training.run():
-            ends_epoch = isinstance(event, EpochMetrics)
-            if isinstance(event, EpochMetrics):
-                run.folder.append_metrics(event.as_json())
-                mirror.write(event)
-                run.log.info("epoch %d: %s", event.epoch, event.as_json())
-            if not training.finished:
-                checkpoints.save_if_due(training.steps, everything, within_epoch=not ends_epoch)
-                if ends_epoch:
-                    _hand_over(training, run, state)
-            try:
-                yield event
-            except Interrupted:
-                _save_what_is_left(training.steps, everything, checkpoints, run.log)
-                raise
+    for event in training.run():
+        ends_epoch = isinstance(event, EpochMetrics)
+        if isinstance(event, EpochMetrics):
+            run.folder.append_metrics(event.as_json())
+            mirror.epoch(event)
+            run.log.info("epoch %d: %s", event.epoch, event.as_json())
+        if not training.finished:
+            checkpoints.save_if_due(training.steps, everything, within_epoch=not ends_epoch)
+            if ends_epoch:
+                _hand_over(training, run, state)
+        try:
+            yield event
+        except Interrupted:
+            _save_what_is_left(training.steps, everything, checkpoints, run.log)
+            raise
 
 
 def _save_what_is_left(
@@ -219,16 +280,6 @@ def _save_what_is_left(
         checkpoints.save_if_new(steps, state)
     except (OSError, RuntimeError) as error:
         log.warning("what came after the last checkpoint is lost: %s", error)
-
-
-def _mirror(training: Training, run: _Run, handed_over: bool) -> TensorBoard:
-    """Return the event files of the run, where it wants some."""
-    folder = _logs(run.config, run.folder) if run.config.logger.tensorboard else None
-    mirror = TensorBoard(folder, 1 if handed_over else len(training.history) + 1)
-    if handed_over:  # its epochs were trained elsewhere
-        for metrics in training.history:
-            mirror.write(metrics)
-    return mirror
 
 
 def _hand_over(training: Training, run: _Run, state: dict[str, Any]) -> None:
@@ -254,11 +305,7 @@ def _hand_over(training: Training, run: _Run, state: dict[str, Any]) -> None:
 def _set_aside(config: RunConfig, folder: RunFolder) -> None:
     folder.set_aside()
     folder.claim(config)
-    shutil.rmtree(_logs(config, folder), ignore_errors=True)  # only a mirror
-
-
-def _logs(config: RunConfig, folder: RunFolder) -> Path:
-    return as_path(config.paths.logs) / folder.path.name
+    shutil.rmtree(event_folder(config), ignore_errors=True)  # only a mirror
 
 
 def _now() -> str:

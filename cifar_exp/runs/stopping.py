@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from cifar_exp.terminal import is_first
+
+# What schedulers send some time before they take the machine away; others use them as well.
+_OF_SCHEDULERS = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
 # Windows has no SIGHUP, which says that the terminal was closed.
 STOPPING = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -22,23 +26,32 @@ class Interrupted(Exception):
         exit_status: 128 plus the signal's number: 130 for SIGINT, 143 for SIGTERM.
     """
 
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(signal.Signals(signal_number).name)
+    def __init__(self, signal_number: int, by: str | None = None) -> None:
+        super().__init__(by or signal.Signals(signal_number).name)
         self.signal_number = signal_number
         self.exit_status = 128 + signal_number
 
 
 class StopRequest:
-    """Remembers the signal that asked to stop. Calling it raises once there is one."""
+    """Remembers the signals that asked to stop. Calling it raises once there is one.
 
-    def __init__(self) -> None:
-        self._signal_number: int | None = None
-        self._again = False
+    Args:
+        patient: whether a second signal waits for the next step as well.
+    """
+
+    def __init__(self, patient: bool = False) -> None:
+        self.signals: list[int] = []
+        self._patient = patient
 
     @property
     def at_once(self) -> bool:
         """Whether it was asked twice, and nothing more is to be waited for."""
-        return self._again
+        return len(self.signals) > 1 and not self._patient
+
+    @property
+    def signal_number(self) -> int:
+        """The first signal; 0 while there is none."""
+        return self.signals[0] if self.signals else 0
 
     def __call__(self) -> None:
         """Go on, or stop here.
@@ -46,8 +59,8 @@ class StopRequest:
         Raises:
             Interrupted: a signal has come.
         """
-        if self._signal_number is not None:
-            raise Interrupted(self._signal_number)
+        if self.signals:
+            raise Interrupted(self.signal_number)
 
     def receive(self, signal_number: int, _frame: FrameType | None) -> None:
         """Take note of a signal; a second one does not wait for the next step.
@@ -55,28 +68,37 @@ class StopRequest:
         Raises:
             Interrupted: it is the second signal.
         """
-        self._again = self._signal_number is not None
-        self._signal_number = signal_number
-        if self._again:
+        self.signals.append(signal_number)
+        if self.at_once:
             raise Interrupted(signal_number)
-        _tell("\nstopping at the next step; once more stops at once\n")
+        at_once = "" if self._patient else "; once more stops at once"
+        _tell(f"\nstopping at the next step{at_once}\n")
 
 
 @contextmanager
-def stop_request() -> Iterator[StopRequest]:
-    """Collect the signals to stop while the block runs, instead of ending at any line of it."""
-    request = StopRequest()
+def stop_request(patient: bool = False, in_job: bool = False) -> Iterator[StopRequest]:
+    """Collect the signals to stop while the block runs, instead of ending at any line of it.
+
+    Args:
+        patient: whether a second signal waits for the next step as well.
+        in_job: whether this is the job of a scheduler. Then the block has the time to save that
+            the scheduler gives, however many signals come, and afterwards each is passed on to who
+            listened before: submitit has the job queued again, and ends it.
+    """
+    request = StopRequest(patient or in_job)
     if threading.current_thread() is not threading.main_thread():
         yield request  # only the main thread may set handlers
         return
-    before = {number: signal.getsignal(number) for number in STOPPING}
-    for number in _heard():
-        signal.signal(number, request.receive)
+    heard = [*_heard(), *(_listened_to() if in_job else ())]
+    before = {number: signal.signal(number, request.receive) for number in heard}
     try:
         yield request
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # one that is not Python's cannot be set from here
+                signal.signal(number, handler)
+        for number in request.signals if in_job else ():
+            signal.raise_signal(number)
 
 
 def leave_at_once_when_asked() -> None:
@@ -95,7 +117,13 @@ def _heard() -> list[int]:
     return [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
 
 
+def _listened_to() -> list[int]:
+    return [number for number in _OF_SCHEDULERS if callable(signal.getsignal(number))]
+
+
 def _tell(text: str) -> None:
     # not print: a handler may come in the middle of another one
+    if not is_first():
+        return
     with suppress(OSError):  # nobody may be there any more
         os.write(2, text.encode())

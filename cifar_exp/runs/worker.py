@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING
 from cifar_exp.errors import UserError
 from cifar_exp.runs.folder import BusyError
 from cifar_exp.runs.log import show_warnings
-from cifar_exp.runs.messages import Begin, Check, Checked, Ended, Ready, Stop, Told, Train, Warned
+from cifar_exp.runs.messages import (
+    Begin,
+    Check,
+    Checked,
+    Ended,
+    Leave,
+    Ready,
+    Stop,
+    Told,
+    Train,
+    Warned,
+)
 from cifar_exp.runs.packing import Packing
 from cifar_exp.runs.sharing import at_once, shared_out
 from cifar_exp.runs.stopping import STOPPING, Interrupted
@@ -39,7 +50,7 @@ def work(connection: Connection) -> None:
     worker = _Worker(connection)
     try:
         worker.serve()
-    except (EOFError, OSError):  # the sweep is gone
+    except (EOFError, OSError):  # the sweep is gone, or needs no more
         worker.stop(signal.SIGTERM)
 
 
@@ -62,11 +73,19 @@ class _Worker:
             self._ask()
 
     def stop(self, signal_number: int) -> None:
-        for run in list(self._runs):
-            try:
-                self._runs.pop(run).throw(Interrupted(signal_number))
-            except (Interrupted, StopIteration, UserError):
-                self._tell_end(Ended(run, interrupted=True))
+        stopped = list(self._runs)
+        for run in stopped:
+            self._leave(run, Interrupted(signal_number))
+        if self._runner:
+            self._runner.close()  # before it is told: then the sweep may end this process
+        for run in stopped:
+            self._tell_end(Ended(run, interrupted=True))
+
+    def _leave(self, run: int, interruption: Interrupted) -> None:
+        assert self._packing is not None
+        self._packing.ended(run)
+        with suppress(Interrupted, StopIteration, UserError):
+            self._runs.pop(run).throw(interruption)
 
     def _receive(self) -> None:
         match self._connection.recv():
@@ -80,6 +99,9 @@ class _Worker:
                 self._asked = False
                 self._runs[run] = self._runner.run(config, beginnings)
                 self._packing.admit(run)
+            case Leave(run) if run in self._runs:  # else it has ended meanwhile
+                self._leave(run, Interrupted(signal.SIGTERM, by="the search"))
+                self._tell_end(Ended(run, interrupted=True))
             case Stop(signal_number):
                 self.stop(signal_number)
                 self._packing = None  # wants no more
@@ -158,6 +180,7 @@ def _check(asked: Check) -> Checked:
     import torch
 
     from cifar_exp.runs.preflight import preflight
+    from cifar_exp.runs.trackers.hparams import declare
     from cifar_exp.training.device import choose_compute
 
     configs = asked.configs
@@ -171,6 +194,9 @@ def _check(asked: Check) -> Checked:
             asked.sweep_size,
         )
         preflight(configs, at_once(parts))
+        declare(configs)
     except UserError as error:
         return Checked(str(error), ())
+    except OSError as error:
+        return Checked(f"{error.filename}: {error.strerror}", ())
     return Checked(None, parts)

@@ -28,7 +28,7 @@ from cifar_exp.runs.messages import (
 from cifar_exp.runs.stopping import STOPPING
 from cifar_exp.runs.worker import work
 
-_SECONDS_TO_END = 10
+_SECONDS_TO_END = 30  # its trackers may have something to send
 # So many workers may end one after another, without a run, before the sweep gives up.
 _MOST_IDLE_DEATHS = 3
 # Windows has no fork server: there each worker imports PyTorch itself.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -157,7 +158,9 @@ def state(run: Path) -> dict[str, Any]:
 
 def begun_anew(run: Path) -> int:
     """Return how often a run was trained from its first step on."""
-    return starts([run]) - _log(run).count("goes on after")
+    # one that goes on says so just before, perhaps at this moment
+    begun = re.findall(r"(?s)goes on after.*? on synthetic: | on synthetic: ", _log(run))
+    return begun.count(" on synthetic: ")
 
 
 def starts(runs: Sequence[Path]) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cifar_exp.config.identity import is_beginning
-from cifar_exp.config.schema import RunConfig
+from cifar_exp.config.schema import Model, RunConfig
 
 # What a step costs besides its images, in images of the full-width network: on a GPU what starting
 # its kernels takes (estimated), on a CPU little (measured: 5.5 ms, and 14 ms an image). Only the
@@ -17,7 +17,9 @@ _IMAGES_WORTH_OF_A_STEP_ON_CPU = 0.4
 def expected_cost(config: RunConfig, on_gpu: bool) -> float:
     """Return how long a run will take compared with others on the same data, in no unit."""
     step = _IMAGES_WORTH_OF_A_STEP_ON_GPU if on_gpu else _IMAGES_WORTH_OF_A_STEP_ON_CPU
-    return config.training.epochs * (config.model.width**2 + step / config.data.batch_size)
+    # of what a network of the user's own costs nothing is known
+    image = config.model.width**2 if isinstance(config.model, Model) else 1.0
+    return config.training.epochs * (image + step / config.data.batch_size)
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,16 @@ class Agenda:
         """Whether all runs have ended."""
         return not self._open
 
+    @property
+    def repeats(self) -> bool:
+        """Whether a run is training that is to be alone."""
+        return bool(self._training & self._repeated)
+
+    def add(self, run: int) -> None:
+        """Add a run that was not there at the beginning; it begins no other."""
+        self._open.add(run)
+        self._ready.append(run)
+
     def next(self) -> Task | None:
         """Return what to train next, if something can begin now."""
         run = self._take()
@@ -75,8 +87,8 @@ class Agenda:
         return Task(run, tuple(short for short, long in self._longer.items() if long == run))
 
     def _take(self) -> int | None:
-        if self._training & self._repeated:
-            return None  # it is to be alone
+        if self.repeats:
+            return None
         if self._ready:
             return self._ready.popleft()
         return self._alone.popleft() if self._alone and not self._training else None

@@ -121,7 +121,8 @@ def _of_several_settings(
     pictures.append(Picture(f"{prefix}parallel", caption, parallel))
     named = {names[key]: share for key, share in shares.items()}
     caption = f"How much of the variance of the {label} between runs each setting explains alone."
-    importance = partial(draw_importance, named, label)
+    share = f"share of the variance of {label} explained by each setting"
+    importance = partial(draw_importance, named, share)
     return [*pictures, Picture(f"{prefix}importance", caption, importance)]
 
 

@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -64,11 +64,12 @@ _CLAIMS = {
 Rows = Sequence[Mapping[str, str]]
 
 
-def write_report(sweep: Path) -> Path:
+def write_report(sweep: Path, read: Callable[[Path], Report] = read_report) -> Path:
     """Write report.html, report.md and the figures of a sweep; the same runs give the same bytes.
 
     Args:
         sweep: its folder, with sweep.json.
+        read: puts the report together; another one for what is no sweep.
 
     Returns:
         The path of report.html, which needs no other file.
@@ -77,7 +78,7 @@ def write_report(sweep: Path) -> Path:
         UserError: it is not the folder of a sweep, a run folder is missing, or it cannot be
             written.
     """
-    files = _files(sweep)
+    files = _files(sweep, read)
     with writing(sweep):
         for path, content in files.items():
             path.parent.mkdir(exist_ok=True)
@@ -87,16 +88,17 @@ def write_report(sweep: Path) -> Path:
     return sweep / "report.html"
 
 
-def check_report(sweep: Path) -> list[Path]:
+def check_report(sweep: Path, read: Callable[[Path], Report] = read_report) -> list[Path]:
     """Return the files that `write_report` would change, make or remove.
 
     Args:
         sweep: its folder, with sweep.json.
+        read: as in `write_report`.
 
     Raises:
         UserError: it is not the folder of a sweep, or a run folder is missing.
     """
-    files = _files(sweep)
+    files = _files(sweep, read)
     try:
         changed = [p for p, text in files.items() if not p.is_file() or p.read_bytes() != text]
     except OSError as error:
@@ -104,9 +106,9 @@ def check_report(sweep: Path) -> list[Path]:
     return changed + _left_over(sweep, files)
 
 
-def _files(sweep: Path) -> dict[Path, bytes]:
+def _files(sweep: Path, read: Callable[[Path], Report]) -> dict[Path, bytes]:
     """Make everything in memory; the figures come before what shows them."""
-    report = read_report(sweep)
+    report = read(sweep)
     figures = _figures(report)
     images = {
         Path(name).stem: f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}"
@@ -117,7 +119,7 @@ def _files(sweep: Path) -> dict[Path, bytes]:
     words: dict[str, Any] = {
         "verdicts": _VERDICTS,
         "claims": claims,
-        "reading": _SEEDS | _CLAIMS if claims else _SEEDS,
+        "reading": _SEEDS | (_CLAIMS if claims else {}) | report.reading,
     }
     page = _page().render(report=report, images=images, **words)
     text = _markdown().render(report=report, figures=_FIGURES, **words)

@@ -3,13 +3,13 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median_low
 from typing import Any
 
 from cifar_exp.config.identity import differences, settings
-from cifar_exp.config.schema import ImageFolder, RunConfig
+from cifar_exp.config.schema import ImageFolder, Model, RunConfig
 from cifar_exp.config.study import Metric, Study, Value, read_study
 from cifar_exp.runs.folder import ENDED
 from cifar_exp.studies.claims import Finding, findings
@@ -33,6 +33,8 @@ class Section:
         findings: on the study's claims.
         pictures: in the order in which they are shown.
         summary: a line a level (or combination): its settings, n, and metrics as text.
+        caption: of the summary; "" for that of means.
+        note: what stands in place of findings; "" for that there are no claims.
     """
 
     title: str
@@ -41,6 +43,8 @@ class Section:
     findings: list[Finding]
     pictures: list[Picture]
     summary: list[dict[str, str]]
+    caption: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Report:
         shared: settings that are the same in all runs.
         from_article: those of them that differ from the article's.
         provenance: label and text: hardware, versions, commit, dates.
+        reading: how to read it, term by term, besides what is said of every report.
     """
 
     title: str
@@ -66,6 +71,7 @@ class Report:
     shared: dict[str, str]
     from_article: dict[str, str]
     provenance: dict[str, str]
+    reading: dict[str, str] = field(default_factory=dict)
 
 
 def read_report(sweep: Path) -> Report:
@@ -93,17 +99,17 @@ def read_report(sweep: Path) -> Report:
     else:
         title = f"Sweep over {', '.join(short_names(keys))}" if keys else "Sweep"
         sections = [_section(None, records, "", title)]
-    shared = _shared([record.config for record in records])
-    article = _changed([record.config for record in records], shared)
+    shared = shared_settings([record.config for record in records])
+    article = changed_from_article([record.config for record in records], shared)
     return Report(
         title=title,
         command=f"python {content['command']}",
-        cautions=_cautions(records),
+        cautions=cautions_of(records),
         sections=sections,
         runs=[_run_row(record, keys) for record in records],
         shared=shared,
         from_article=article,
-        provenance=_provenance(records),
+        provenance=provenance_of(records),
     )
 
 
@@ -132,19 +138,21 @@ def _summary(
     lines = []
     for levels, group in groups.items():
         line = dict(zip(short_names(keys), map(str, levels), strict=True))
-        line["runs"] = _statuses(group)
+        line["runs"] = statuses(group)
         for metric in metrics:
-            line[MEASURES[metric].label] = _mean_and_interval(group, metric)
+            line[MEASURES[metric].label] = mean_and_interval(group, metric)
         lines.append(line)
     return lines
 
 
-def _statuses(records: Sequence[Record]) -> str:
+def statuses(records: Sequence[Record]) -> str:
+    """Count the runs by status: "2 complete, 1 diverged"."""
     counts = Counter(record.status for record in records)
     return ", ".join(f"{count} {status}" for status, count in counts.items())
 
 
-def _mean_and_interval(records: Sequence[Record], metric: Metric) -> str:
+def mean_and_interval(records: Sequence[Record], metric: Metric) -> str:
+    """Return "61.3 % ± 2.1 % (n = 3)" of the runs that have the metric."""
     measure = MEASURES[metric]
     values = [measured(record, metric) for record in records]
     finite = [value for value in values if value is not None and math.isfinite(value)]
@@ -169,7 +177,8 @@ def _run_row(record: Record, keys: list[str]) -> dict[str, str]:
     return row
 
 
-def _shared(configs: Sequence[RunConfig]) -> dict[str, str]:
+def shared_settings(configs: Sequence[RunConfig]) -> dict[str, str]:
+    """Return the settings that are the same in all runs, but for the seed."""
     first, *others = [_settings(config) for config in configs]
     return {
         key: str(value)
@@ -184,25 +193,27 @@ def _settings(config: RunConfig) -> dict[str, Any]:
     return settings(config) | given
 
 
-def _changed(configs: Sequence[RunConfig], shared: dict[str, str]) -> dict[str, str]:
+def changed_from_article(configs: Sequence[RunConfig], shared: dict[str, str]) -> dict[str, str]:
+    """Return those of the shared settings that differ from the article's."""
     changed = differences(configs[0])
     return {key: shared[key] for key in changed if key in shared}
 
 
-def _cautions(records: Sequence[Record]) -> list[str]:
+def cautions_of(records: Sequence[Record]) -> list[str]:
     """Return what a reader must know before the answers."""
     cautions = []
     configs = [record.config for record in records]
     small = []
     for config in configs:
+        flat = settings(config)
         if config.data.name != "cifar10":
-            small.append(f"data {config.data.name}")
+            small.append(f"data {flat['data']}")
         if config.data.limit_train is not None:
             small.append(f"{config.data.limit_train:,} training images")
-        if config.model.width < _ARTICLE.model.width:
+        if isinstance(config.model, Model) and config.model.width < 1:
             small.append(f"width {config.model.width:g}")
         if config.model.name != _ARTICLE.model.name:
-            small.append(config.model.name)
+            small.append(flat["model"])
     epochs = median_low(config.training.epochs for config in configs)
     if epochs < _ARTICLE.training.epochs:
         small.append(f"{epochs} epochs")
@@ -211,6 +222,11 @@ def _cautions(records: Sequence[Record]) -> list[str]:
         cautions.append(
             f"Measured at a smaller size than the article's ({sizes}): the answers are about that "
             "size, and need not hold for the full one."
+        )
+    if any(config.data.evaluated_on == "validation" for config in configs):
+        cautions.append(
+            "With data.val_fraction, what is called test is a validation set, held out of the "
+            "training images; such a run has never seen a test image."
         )
     lost: dict[str, list[str]] = {}
     for record in records:
@@ -225,7 +241,8 @@ def _cautions(records: Sequence[Record]) -> list[str]:
     return cautions
 
 
-def _provenance(records: Sequence[Record]) -> dict[str, str]:
+def provenance_of(records: Sequence[Record]) -> dict[str, str]:
+    """Return hardware, versions, commit and dates, label and text."""
     states = [record.state for record in records if "provenance" in record.state]
     known = [state["provenance"] for state in states]
 
@@ -234,7 +251,7 @@ def _provenance(records: Sequence[Record]) -> dict[str, str]:
 
     hardware = [p["hardware"] for p in known]
     return {
-        "runs": _statuses(records),
+        "runs": statuses(records),
         "processor": told([f"{h['cpu']}, {h['cores']} cores" for h in hardware]),
         "GPU": told([", ".join(map(str, h["gpus"])) for h in hardware]),
         "computed on": told(

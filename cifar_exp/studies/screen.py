@@ -36,12 +36,12 @@ class Screen:
         )
         self._bar.set_postfix_str(f"0 of {len(costs)} runs")
 
-    def begin(self, run: int, label: str) -> None:
-        """Show one more run."""
+    def begin(self, run: int, label: str, evaluated_on: str) -> None:
+        """Show one more run, and which images it is evaluated on."""
         taken = {position for position, _ in self._bars.values()}
         position = min(set(range(1, len(taken) + 2)) - taken)
         if position <= _SHOWN_RUNS:
-            self._bars[run] = position, RunBar(label, position)
+            self._bars[run] = position, RunBar(label, position, evaluated_on)
 
     def show(self, run: int, event: Progress | EpochMetrics, epochs: int) -> None:
         """Show how far a run is."""

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
@@ -18,8 +18,10 @@ from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.files import write_atomically
 from cifar_exp.runs.folder import RunFolder
-from cifar_exp.studies.statistics import Estimate, estimate
 from cifar_exp.studies.writing import writing
+
+if TYPE_CHECKING:  # SciPy takes half a second, and a list of runs does without
+    from cifar_exp.studies.statistics import Estimate
 
 _METRICS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 _RUN = ("best_test_accuracy", "seconds", "peak_memory_bytes", "reason")
@@ -43,8 +45,10 @@ class Group:
     records: list[Record] = field(default_factory=list)
 
     @property
-    def accuracy(self) -> Estimate | None:
+    def accuracy(self) -> "Estimate | None":
         """Final test accuracy of the complete runs; None if there are none."""
+        from cifar_exp.studies.statistics import estimate
+
         complete = [r.state["test_accuracy"] for r in self.records if r.status == "complete"]
         return estimate(complete) if complete else None
 
@@ -161,7 +165,9 @@ def as_text(groups: Sequence[Group], kind: str = "text") -> str:
         ]
         for number, group in enumerate(groups, 1)
     ]
-    header = ["", *short_names(keys), "test accuracy", "95 % interval", "n", "status", "seconds"]
+    evaluated_on = {r.config.data.evaluated_on for group in groups for r in group.records}
+    accuracy = f"{'/'.join(sorted(evaluated_on))} accuracy"
+    header = ["", *short_names(keys), accuracy, "95 % interval", "n", "status", "seconds"]
     form = {"text": "simple", "markdown": "github", "latex": "latex_booktabs"}[kind]
     return tabulate(rows, header, tablefmt=form, disable_numparse=True)
 

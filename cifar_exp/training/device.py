@@ -18,17 +18,20 @@ _SMALLEST_BF16_BATCH_ON_CPU = 16
 
 @dataclass(frozen=True)
 class Compute:
-    """The device and precision a run took. `threads` counts the CPU's; 0 on a GPU."""
+    """What a run took: `threads` of the CPU, 0 on a GPU, in each of its `processes`."""
 
     device: torch.device
     precision: str
     threads: int
+    processes: int = 1
 
     def __str__(self) -> str:
         """Return for example "cpu, fp32, 2 threads"."""
+        together = f", {self.processes} processes" * (self.processes > 1)
         if self.device.type == "cuda":
-            return f"cuda, {self.precision}"
-        return f"cpu, {self.precision}, {self.threads} thread{'s' * (self.threads > 1)}"
+            return f"cuda, {self.precision}{together}"
+        threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
+        return f"cpu, {self.precision}, {threads}{together}"
 
     @property
     def on_gpu(self) -> bool:

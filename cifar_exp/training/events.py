@@ -25,7 +25,8 @@ class EpochMetrics:
         epoch: counted from 1.
         train_loss: cross-entropy, mean over the images as they were trained on.
         train_accuracy: fraction in [0, 1], likewise.
-        test_loss: mean over the whole test set after the epoch; NaN if the run diverged.
+        test_loss: mean over the whole test set after the epoch, or with `data.val_fraction` over
+            the validation images; NaN if the run diverged.
         test_accuracy: fraction in [0, 1]; NaN if the run diverged.
         lr: learning rate of the epoch's last step.
         train_seconds: wall time of training in the epoch.

@@ -8,10 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cifar_exp.config.schema import RunConfig
+from cifar_exp.config.schema import OwnModel, RunConfig
 from cifar_exp.data.batches import Batches, DeviceImages
-from cifar_exp.models.vgg import build_model
+from cifar_exp.models.build import build_model
+from cifar_exp.models.dropout import Dropout
+from cifar_exp.training.batch_norm import synchronised
 from cifar_exp.training.device import Clock, Compute, new_stream, on_stream
+from cifar_exp.training.distributed import ALONE, Processes
 from cifar_exp.training.events import EpochMetrics, Progress, has_diverged
 from cifar_exp.training.graphs import Graphs, Launch, Work
 from cifar_exp.training.memory import PeakMemory
@@ -36,6 +39,7 @@ class Training:
         classes: names of the classes.
         compute: the device and precision to use.
         graphs: whether a GPU replays captured steps; without, the same kernels one by one.
+        processes: that train the run together.
     """
 
     def __init__(
@@ -45,23 +49,31 @@ class Training:
         classes: tuple[str, ...],
         compute: Compute,
         graphs: bool = True,
+        processes: Processes = ALONE,
     ) -> None:
         self._peak_memory = PeakMemory(compute.device)
         self.config = config
         self.compute = compute
         self.classes = classes
         self.batches = Batches(images, config.data)
-        model = build_model(config.model, len(classes), derived_seed(config.seed, "weights"))
-        self.model = model.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.step = Step(config, self.model, self.batches, compute)
+        # what is trained has been composed, and its code checked then
+        weights, trusted = derived_seed(config.seed, "weights"), config.own_code
+        model = build_model(config.model, len(classes), weights, trusted)
+        synchronised(model, processes)
+        self.model = model.to(compute.device)
+        self.step = Step(config, self.model, self.batches, compute, processes)
         self.history: list[EpochMetrics] = []
         self._steps = 0  # done in the epoch that has begun
         self._seconds = 0.0  # that they took before the run was resumed
-        self._captures = graphs and compute.on_gpu
+        self._processes = processes
+        self._own = isinstance(config.model, OwnModel)
+        # what a network of the user's own does between its layers may not bear being replayed, and
+        # what the processes say to each other cannot be captured with a step everywhere
+        self._captures = graphs and compute.on_gpu and processes.alone and not self._own
         self._stream = new_stream(compute.device)
         self._clock = Clock(compute.device)
         self._started = self._clock.mark()
-        self._pace = Pace(self._clock)
+        self._pace = Pace(self._clock, by_time=processes.alone)
 
     @property
     def diverged(self) -> bool:
@@ -115,8 +127,7 @@ class Training:
             yield from self._test(epoch, launch)
             tested = self._clock.mark()
             while not self._clock.passed(tested):
-                yield self._progress(epoch)
-                time.sleep(_POLL_SECONDS)
+                yield from self._wait(epoch)
             train_seconds = self._seconds + self._clock.seconds(self._started, trained)
             metrics = self._metrics(epoch, train_seconds, self._clock.seconds(trained, tested))
             self.history.append(metrics)
@@ -137,7 +148,10 @@ class Training:
 
     def _begin_epoch(self, epoch: int) -> None:
         seed = self.config.seed
-        self.model.dropout.start_epoch(derived_seed(seed, "dropout", epoch), self._steps)
+        layers = [layer for layer in self.model.modules() if isinstance(layer, Dropout)]
+        for number, layer in enumerate(layers):
+            purpose = f"dropout {number}" if number else "dropout"
+            layer.start_epoch(derived_seed(seed, purpose, epoch), self._steps)
         order, augmentation = (
             generator(seed, "order", epoch),
             generator(seed, "augmentation", epoch),
@@ -152,6 +166,7 @@ class Training:
         for step in range(self._steps, self.batches.steps_per_epoch):
             start = step * batch_size
             self.step.update.set_lr(self._lr(epoch, step))
+            self._seed_layers("layers", epoch, step)
             launch(self.step.train, "train", start, min(batch_size, size - start))
             self._steps = step + 1
             yield from self._pause(epoch)
@@ -162,17 +177,31 @@ class Training:
         self.step.test_sums.reset()
         size, batch_size = self.batches.test_size, self.batches.test_batch_size
         for start in range(0, size, batch_size):
+            self._seed_layers("layers in testing", epoch, start)
             launch(self.step.test, "test", start, min(batch_size, size - start))
             yield from self._pause(epoch)
         self.step.test_sums.fetch()
+
+    def _seed_layers(self, purpose: str, epoch: int, step: int) -> None:
+        """Let what layers of the user's own draw depend on the run and the step alone.
+
+        They use PyTorch's global generators, which runs that take turns share, and of which no
+        checkpoint has the state.
+        """
+        if self._own:
+            torch.manual_seed(derived_seed(self.config.seed, f"{purpose} {step}", epoch))
 
     def _pause(self, epoch: int) -> Iterator[Progress]:
         if not self._pace.is_due():
             return
         yield self._progress(epoch)
         while self._pace.is_ahead():
+            yield from self._wait(epoch)
+
+    def _wait(self, epoch: int) -> Iterator[Progress]:
+        if self._processes.alone:  # else all must come to the same yields, however fast they are
             yield self._progress(epoch)
-            time.sleep(_POLL_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
     def _metrics(self, epoch: int, train_seconds: float, test_seconds: float) -> EpochMetrics:
         train_loss, train_accuracy = self.step.train_sums.means(self.batches.train_size)

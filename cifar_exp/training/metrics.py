@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from cifar_exp.training.distributed import ALONE, Processes
+
 
 class MetricSums:
     """Loss and correct answers, added up on the device so that adding a batch waits for nothing.
@@ -11,9 +13,11 @@ class MetricSums:
 
     Args:
         device: where the batches are.
+        processes: that have a part of each batch; each has the sums of all.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, processes: Processes = ALONE) -> None:
+        self._processes = processes
         self.sums = torch.zeros(2, dtype=torch.float64, device=device)
         self._fetched = torch.zeros(2, dtype=torch.float64, pin_memory=device.type == "cuda")
 
@@ -21,10 +25,14 @@ class MetricSums:
         """Begin anew."""
         self.sums.zero_()
 
-    def add(self, mean_loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add a batch. Shape: mean_loss `()`, logits `(B, classes)`, labels `(B,)`."""
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor, count: int) -> None:
+        """Add a batch of `count` images, of which this process has B.
+
+        Shape: loss `()`, the process's share of their mean; logits `(B, classes)`, labels `(B,)`.
+        """
         correct = (logits.argmax(1) == labels).sum()
-        self.sums += torch.stack([mean_loss.double() * len(labels), correct.double()])
+        own = torch.stack([loss.double() * count, correct.double()])
+        self.sums += self._processes.add_up(own)
 
     def fetch(self) -> None:
         """Start to copy the sums to the host; `means` is right once the device has done that."""

@@ -17,9 +17,11 @@ class Pace:
 
     Args:
         clock: of the run's device.
+        by_time: whether a block of long steps may have fewer of them.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, by_time: bool = True) -> None:
+        self._by_time = by_time
         self._clock = clock
         self._ahead: deque[Mark] = deque()
         self._steps = 0
@@ -29,7 +31,8 @@ class Pace:
         """Take note of a step; tell whether a pause is due after it."""
         self._steps += 1
         now = time.monotonic()
-        if self._steps < _STEPS_BETWEEN_PAUSES and now - self._paused < _SECONDS_BETWEEN_PAUSES:
+        takes_long = self._by_time and now - self._paused >= _SECONDS_BETWEEN_PAUSES
+        if self._steps < _STEPS_BETWEEN_PAUSES and not takes_long:
             return False
         self._steps, self._paused = 0, now
         self._ahead.append(self._clock.mark())

@@ -12,7 +12,7 @@ def derived_seed(seed: int, purpose: str, epoch: int = 0) -> int:
 
     Args:
         seed: of the run.
-        purpose: "weights", "order", "augmentation" or "dropout".
+        purpose: "weights", "order", "augmentation", "dropout" and others.
         epoch: counted from 1; 0 for what happens once.
     """
     digest = hashlib.sha256(f"cifar-exp {seed} {purpose} {epoch}".encode()).digest()

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import Batches
-from cifar_exp.models.vgg import Vgg
+from cifar_exp.models.dropout import Dropout
 from cifar_exp.training.device import Compute
+from cifar_exp.training.distributed import ALONE, Processes
 from cifar_exp.training.metrics import MetricSums
 from cifar_exp.training.optimizers import Update
 
@@ -22,34 +23,67 @@ class Step:
         model: the network, on the device.
         batches: the epoch's images; which of them make a batch is said with every call.
         compute: device and precision.
+        processes: that have a part of each batch, and come to the same weights.
     """
 
-    def __init__(self, config: RunConfig, model: Vgg, batches: Batches, compute: Compute) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        model: nn.Module,
+        batches: Batches,
+        compute: Compute,
+        processes: Processes = ALONE,
+    ) -> None:
         self._model = model
+        self._dropouts = [layer for layer in model.modules() if isinstance(layer, Dropout)]
         self._batches = batches
         self._compute = compute
+        self._processes = processes
         self._label_smoothing = config.training.label_smoothing
         self._flips_tests = config.data.test_flip
         self.update = Update(config.optimizer, model.parameters())
-        self.train_sums = MetricSums(compute.device)
-        self.test_sums = MetricSums(compute.device)
+        self.train_sums = MetricSums(compute.device, processes)
+        self.test_sums = MetricSums(compute.device, processes)
 
     def train(self, places: slice | Tensor) -> None:
         """Take one optimizer step. Args: places: of the batch in the epoch's order, below N."""
-        images, labels = self._batches.train_batch(places)
+        own, count = self._own(places)
+        images, labels = self._batches.train_batch(own)
         self.update.clear_gradients()
         with self._compute.autocast():
             logits = self._model(images).float()
-        loss = functional.cross_entropy(logits, labels, label_smoothing=self._label_smoothing)
+        loss = self._loss(logits, labels, count, self._label_smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
+        self._processes.add_up_gradients(self._model.parameters())
         self.update.step()
-        self.train_sums.add(loss.detach(), logits.detach(), labels)
+        self.train_sums.add(loss.detach(), logits.detach(), labels, count)
 
     def test(self, places: slice | Tensor) -> None:
         """Add the metrics of a batch of test images. Args: places: of the images, below N."""
-        images, labels = self._batches.test_batch(places)
+        own, count = self._own(places)
+        images, labels = self._batches.test_batch(own)
         logits = self.logits(images)
-        self.test_sums.add(functional.cross_entropy(logits, labels), logits, labels)
+        self.test_sums.add(self._loss(logits, labels, count), logits, labels, count)
+
+    def _own(self, places: slice | Tensor) -> tuple[slice | Tensor, int]:
+        """Return this process's part of a batch, and how many images the whole batch has."""
+        if isinstance(places, Tensor):
+            return places, len(places)
+        own = self._processes.part(places)
+        for layer in self._dropouts:
+            layer.first_image = own.start - places.start
+        return own, places.stop - places.start
+
+    def _loss(
+        self, logits: Tensor, labels: Tensor, count: int, label_smoothing: float = 0.0
+    ) -> Tensor:
+        """Return this process's share of the mean loss of a batch of `count` images."""
+        if self._processes.alone:
+            return functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        total = functional.cross_entropy(
+            logits, labels, label_smoothing=label_smoothing, reduction="sum"
+        )
+        return total / count
 
     @torch.no_grad()  # not inference_mode: its tensors could not be captured together with others
     def logits(self, images: Tensor) -> Tensor:
@@ -58,11 +92,7 @@ class Step:
         Shape:
             images `(N, 3, H, W)`, result `(N, classes)`, float32.
         """
-        with self._compute.autocast():
-            logits: Tensor = self._model(images).float()
-            if self._flips_tests:
-                logits = (logits + self._model(images.flip(3)).float()) / 2
-        return logits
+        return tested(self._model, images, self._compute, self._flips_tests)
 
     def tensors(self) -> Iterator[Tensor]:
         """Yield everything that a step changes."""
@@ -71,3 +101,22 @@ class Step:
         yield from self.update.tensors()
         yield self.train_sums.sums
         yield self.test_sums.sums
+
+
+def tested(model: nn.Module, images: Tensor, compute: Compute, flips: bool) -> Tensor:
+    """Return what a network makes of images, in the mode that it is in.
+
+    Args:
+        model: the network.
+        images: normalised.
+        compute: device and precision.
+        flips: whether an image counts together with its mirror image.
+
+    Shape:
+        images `(N, 3, H, W)`, result `(N, classes)`, float32.
+    """
+    with compute.autocast():
+        logits: Tensor = model(images).float()
+        if flips:
+            logits = (logits + model(images.flip(3)).float()) / 2
+    return logits

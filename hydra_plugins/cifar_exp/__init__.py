@@ -1,1 +1,1 @@
-"""What Hydra finds by itself: the launcher of sweeps."""
+"""What Hydra finds by itself: the launchers of sweeps and their sweeper."""

@@ -1,21 +1,16 @@
-"""The launcher of `-m`: composes and checks every run, then hands all of them over as one sweep."""
+"""The launcher of `-m`: trains the runs of a sweep side by side on this machine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.config_store import ConfigStore
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn, JobStatus, setup_globals
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from hydra.core.utils import setup_globals
 
-from cifar_exp.config.load import load_config
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.config.study import Study
 from cifar_exp.errors import UserError
 from cifar_exp.runs.workers import prepare
+from hydra_plugins.cifar_exp.sweep_launcher import SweepLauncher
 
 
 @dataclass
@@ -34,12 +29,8 @@ ConfigStore.instance().store(
 )
 
 
-class PackedLauncher(BasicLauncher):
+class PackedLauncher(SweepLauncher):
     """Trains the runs of a sweep side by side, several on each device.
-
-    Hydra's basic launcher composes each run when it starts; a mistake in the last one would be
-    found after the first was trained, and YAML edited meanwhile would change what is studied.
-    What is not a training run, the task of another application, is left to the basic launcher.
 
     Args:
         runs_per_device: how many runs at once on each GPU, or on the CPU; "auto" for as many as
@@ -49,57 +40,24 @@ class PackedLauncher(BasicLauncher):
     def __init__(self, runs_per_device: Any = "auto") -> None:
         super().__init__()
         self._runs_per_device = runs_per_device
-        # set by the sweeper of studies: each with the numbers of its runs
-        self.study_name: str | None = None
-        self.studies: Sequence[tuple[Study, Sequence[int]]] = ()
 
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
-        """Keep what `launch` needs; called by Hydra."""
-        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
-        self._composes = hydra_context.config_loader.load_sweep_config
-        self._sweep_config = config
-        self._trains = getattr(task_function, "trains_a_run", False)
-
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-    ) -> Sequence[JobReturn]:
-        """Compose, check and train all runs.
-
-        Args:
-            job_overrides: the overrides of each run.
-            initial_job_idx: number of the first run, if there was a batch before.
-
-        Returns:
-            For each run its final test accuracy, a fraction (None if it diverged).
-
-        Raises:
-            UserError: a run has wrong settings (none is trained), or some runs failed.
-        """
-        if not self._trains:
-            return super().launch(job_overrides, initial_job_idx)
-        runs_per_device = _checked(self._runs_per_device)
-        prepare()
-        setup_globals()
-        configs = [self._composed(overrides) for overrides in job_overrides]
+    def train(self, configs: Sequence[RunConfig]) -> list[float | None]:
+        """Train all runs here; called by `launch`."""
         from cifar_exp.studies.sweep import run_sweep
 
-        accuracies = run_sweep(configs, runs_per_device, self.studies, self.study_name)
-        return [
-            JobReturn(overrides=overrides, _return_value=accuracy, status=JobStatus.COMPLETED)
-            for overrides, accuracy in zip(job_overrides, accuracies, strict=True)
-        ]
+        runs_per_device = _checked(self._runs_per_device)
+        return run_sweep(configs, runs_per_device, self.studies, self.study_name)
 
-    def _composed(self, overrides: Sequence[str]) -> RunConfig:
-        composed = self._composes(self._sweep_config, list(overrides))
-        HydraConfig.instance().set_config(composed)  # for ${hydra:...} in the settings
-        with open_dict(composed):
-            del composed["hydra"]
-        try:
-            return load_config(composed)
-        except UserError as error:
-            raise UserError(f"{error}\nin the run {' '.join(overrides)}") from error
+    def prepare(self) -> None:
+        """Let PyTorch be imported elsewhere, while the runs are composed here."""
+        _checked(self._runs_per_device)
+        prepare()
+
+    def begin(self) -> int | None:
+        """Prepare for runs. Returns: how many at once on a device; None for as many as pay."""
+        self.prepare()
+        setup_globals()
+        return _checked(self._runs_per_device)
 
 
 def _checked(runs_per_device: Any) -> int | None:

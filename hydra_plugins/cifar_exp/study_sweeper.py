@@ -8,11 +8,19 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
 
-from cifar_exp.config.command_line import SHORT_NAMES
+from cifar_exp.config.command_line import (
+    SHORT_NAMES,
+    for_own_code,
+    key_of,
+    refuse_too_many_runs,
+)
 from cifar_exp.config.study import Study, Value, load_studies
 from cifar_exp.errors import UserError
-from hydra_plugins.cifar_exp.packed_launcher import PackedLauncher
+from hydra_plugins.cifar_exp.jobs_launcher import JobsLauncher
+from hydra_plugins.cifar_exp.sweep_launcher import SweepLauncher, trains_runs
 
 
 @dataclass
@@ -37,7 +45,23 @@ class StudySweeper(BasicSweeper):
 
     What is typed on the command line wins over what the study says, its levels and seeds as well.
     A study made of parts becomes one sweep, in which runs that parts share stand once.
+
+    Args:
+        max_batch_size: how many runs are handed to the launcher at once; null for all.
+        params: what is swept without being typed, as `{seed: "0,1,2"}`.
     """
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Make the launcher; called by Hydra. Every one gives a table and a report."""
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        assert self.launcher is not None
+        if trains_runs(task_function) and not isinstance(self.launcher, SweepLauncher):
+            self.launcher = JobsLauncher(self.launcher)
+            self.launcher.setup(
+                hydra_context=hydra_context, task_function=task_function, config=config
+            )
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch all runs.
@@ -47,7 +71,11 @@ class StudySweeper(BasicSweeper):
 
         Returns:
             What the launcher returns, in a list of one.
+
+        Raises:
+            UserError: there are none, or too many.
         """
+        refuse_too_many_runs(arguments)
         assert self.config is not None
         assert self.launcher is not None
         chosen = self.config.get("study")
@@ -64,8 +92,7 @@ class StudySweeper(BasicSweeper):
         for study in load_studies(chosen):
             numbers = [jobs.setdefault(job, len(jobs)) for job in self._jobs(study, typed)]
             studies.append((study, numbers))
-        if not isinstance(self.launcher, PackedLauncher):
-            raise UserError("study: expected hydra/launcher=packed, which writes the report")
+        assert isinstance(self.launcher, SweepLauncher)
         self.launcher.study_name = self.config.hydra.runtime.choices.study
         self.launcher.studies = studies
         return [self.launcher.launch([list(job) for job in jobs], initial_job_idx=0)]
@@ -88,13 +115,13 @@ class StudySweeper(BasicSweeper):
         chosen = [_override(key, levels) for key, levels in own.items() if _key(key) not in keys]
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*chosen, *typed])
+        overrides = parser.parse_overrides(for_own_code([*chosen, *typed]))
         (jobs,) = self.split_arguments(overrides, max_batch_size=None)
         return map(tuple, jobs)
 
 
 def _key(argument: str) -> str:
-    name = argument.partition("=")[0]
+    name = key_of(argument)
     return SHORT_NAMES.get(name, name)
 
 

@@ -103,6 +103,33 @@ def test_numbers_reach_their_dotted_key_and_words_their_group(typed: str, unders
     assert with_dotted_keys([typed]) == [understood]
 
 
+@pytest.mark.parametrize(
+    ("typed", "understood"),
+    [
+        (
+            ["model._target_=a.B", "model.depth=3", "dropout=0.5"],
+            ["++model._target_=a.B", "++model.depth=3", "++model.dropout=0.5", "model=own"],
+        ),
+        (["+model._target_=a.B", "model=mine"], ["++model._target_=a.B", "model=mine"]),
+        (
+            ["data._target_=a.b,a.c", "batch_size=32", "~data.x", "model.width=0.5"],
+            [
+                "++data._target_=a.b,a.c",
+                "++data.batch_size=32",
+                "~data.x",
+                "model.width=0.5",
+                "data=own",
+            ],
+        ),
+        (["optimizer._target_=a.B", "model.depth=3"], ["optimizer._target_=a.B", "model.depth=3"]),
+    ],
+)
+def test_code_of_ones_own_takes_settings_that_nobody_else_knows(
+    typed: list[str], understood: list[str]
+) -> None:
+    assert with_dotted_keys(typed) == understood
+
+
 def test_values_of_options_are_left_alone() -> None:
     assert with_dotted_keys(["--config-name", "lr=0.1"]) == ["--config-name", "lr=0.1"]
 

@@ -55,6 +55,7 @@ def test_without_overrides_it_is_the_article() -> None:
         ("scheduler=onecycle", OneCycle()),
         ("data=cifar10", Cifar10()),
         ("data=synthetic", Synthetic()),
+        ("model=resnet18", Model(name="resnet18")),
         *((f"model=vgg{depth}", Model(name=f"vgg{depth}")) for depth in (11, 13, 16, 19)),
     ],
 )

@@ -1,6 +1,8 @@
 """Run ids. If a golden id changes, every run on every disk is orphaned: raise identity.VERSION
 only when the same settings really come to mean another computation."""
 
+from typing import Any
+
 import pytest
 
 from cifar_exp.config.identity import config_id, differences, run_id, run_name
@@ -10,6 +12,8 @@ from cifar_exp.config.schema import (
     Logger,
     Model,
     MultiStep,
+    OwnData,
+    OwnModel,
     Paths,
     RunConfig,
     Sgd,
@@ -17,10 +21,14 @@ from cifar_exp.config.schema import (
     Training,
 )
 
+OWN_MODEL = OwnModel.model_validate({"_target_": "my_package.MyNet", "depth": 3})
+OWN_DATA = OwnData.model_validate({"_target_": "my_package.my_data", "root": "/scans/mine"})
 GOLDEN = {
     "the article": (RunConfig(), "bcde3c0931"),
     "another seed": (RunConfig(seed=1), "badb7a1813"),
     "another optimizer": (RunConfig(optimizer=Sgd()), "15664eea86"),
+    "another network": (RunConfig(model=Model(name="resnet18")), "1445794cd3"),
+    "code of one's own": (RunConfig(model=OWN_MODEL, data=OWN_DATA), "9b145289f2"),
 }
 
 
@@ -55,6 +63,22 @@ def test_every_setting_that_changes_the_result_makes_another_run(config: RunConf
     assert run_id(config) != run_id(RunConfig())
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"model": {"_target_": "my_package.MyNet", "depth": 4}},
+        {"model": {"_target_": "my_package.MyNet"}},
+        {"model": {"_target_": "my_package.Other", "depth": 3}},
+        {"data": {"_target_": "my_package.my_data", "root": "/scans/others"}},
+        {"data": {"_target_": "my_package.my_data", "root": "/scans/mine", "batch_size": 8}},
+    ],
+)
+def test_every_setting_of_ones_own_code_makes_another_run(other: dict[str, Any]) -> None:
+    own = {"model": OWN_MODEL, "data": OWN_DATA}
+    changed = {name: type(own[name]).model_validate(content) for name, content in other.items()}
+    assert run_id(RunConfig(**(own | changed))) != run_id(RunConfig(**own))
+
+
 def test_only_the_seed_tells_replicates_apart() -> None:
     assert config_id(RunConfig(seed=1)) == config_id(RunConfig(seed=2))
     assert config_id(RunConfig(training=Training(epochs=1))) != config_id(RunConfig())
@@ -80,6 +104,11 @@ def test_a_relative_image_folder_is_the_same_run_as_the_absolute_one(
         (
             RunConfig(data=ImageFolder(root="/home/me/my photos")),
             "data=image_folder,root=my-photos",
+        ),
+        (RunConfig(model=Model(name="resnet18", width=0.5)), "model=resnet18,width=0.5"),
+        (
+            RunConfig(model=OWN_MODEL, data=OWN_DATA),
+            "model=my_package.MyNet,depth=3,data=my_package.my_data,root=mine",
         ),
     ],
 )

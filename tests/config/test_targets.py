@@ -8,7 +8,10 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
 
+from cifar_exp.config.load import load_config
 from cifar_exp.config.targets import only_allowed, refuse_targets, split_allowed
 from cifar_exp.errors import UserError
 from tests.conftest import TINY, CommandLine
@@ -29,10 +32,10 @@ class Stranger:
         text = "# @package _global_\n" + yaml.safe_dump(content)
         (self.folder / f"{name}.yaml").write_text(text)
 
-    def compose(self, *allowed: str, typed: Sequence[str] = ()) -> None:
+    def compose(self, *allowed: str, typed: Sequence[str] = ()) -> DictConfig:
         overrides = ["experiment=theirs", f"hydra.searchpath=[file://{self.folder}]", *typed]
         with initialize_config_dir(str(CONF), version_base="1.3"), only_allowed(allowed):
-            compose("config", overrides)
+            return compose("config", overrides)
 
 
 @pytest.fixture
@@ -100,6 +103,29 @@ def test_code_that_a_file_names_is_refused_unless_the_user_allows_it(
     stranger.compose(name)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"model": f"${{oc.create:'_target_: {LOAD}'}}"},
+        {"model": "${other}", "other": {"_target_": LOAD}},
+        {"model": {"_target_": "${name_of_it}"}, "name_of_it": LOAD},
+        {"data": {"_target_": "${oc.select:names.${hydra:job.num}}"}, "names": [LOAD, "x.y"]},
+    ],
+)
+def test_an_expression_cannot_name_the_code_of_a_network_or_of_data(
+    stranger: Stranger, content: dict[str, Any]
+) -> None:
+    # allowed, as far as could be seen when it was composed
+    defaults = [{f"override /{section}": None} for section in ("model", "data")]
+    stranger.write({"defaults": defaults} | content)
+    composed = stranger.compose(LOAD)
+    section = "data" if "data" in content else "model"
+    for number in (0, 1):
+        HydraConfig.instance().cfg = OmegaConf.create({"hydra": {"job": {"num": number}}})
+        with pytest.raises(UserError, match=rf"^{section}\._target_: expected the name itself"):
+            load_config(composed)
+
+
 def test_a_package_in_the_search_path_of_a_file_is_not_imported(stranger: Stranger) -> None:
     stranger.write({"hydra": {"searchpath": ["pkg://antigravity"]}}, "theirs")
     (stranger.folder / "config.yaml").symlink_to(stranger.folder / "theirs.yaml")
@@ -158,6 +184,19 @@ def test_names_are_allowed_by_an_option_or_by_typing_them(
     assert names == allowed
     rest = [word for word in typed if "--allow" not in word and word not in allowed]
     assert others == rest  # what is left for Hydra, in its order
+
+
+@pytest.mark.parametrize("extra", ["slurm", "ray"])
+def test_a_launcher_without_its_plugin_says_what_brings_it(
+    extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ConfigStore.instance().repo["hydra"], "launcher", {})  # nothing registered
+    with (
+        initialize_config_dir(str(CONF), version_base="1.3"),
+        only_allowed(()),
+        pytest.raises(UserError, match=rf"pip install -e '\.\[{extra}\]' brings it"),
+    ):
+        compose("config", [f"hydra/launcher={extra}"])
 
 
 def test_a_container_can_be_checked_by_itself() -> None:

@@ -168,11 +168,6 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
     ),
     "a name that is nearly right": (MINE, ("study=mien",), "did you mean mine?"),
     "several at once": (MINE, ("study=mine,lr",), "study=mine,lr: expected one study"),
-    "a launcher that knows no studies": (
-        MINE,
-        ("hydra/launcher=basic",),
-        "study: expected hydra/launcher=packed",
-    ),
 }
 
 

@@ -34,10 +34,11 @@ def test_narrow_layers_normalise_as_pytorch_does_and_so_do_their_gradients() -> 
 
 # of what VGG16 has: 512 channels of 4x4 pixels, 2x2 after the next pooling; and no square
 @pytest.mark.parametrize("size", [(4, 4), (2, 2), (1, 3)])
+@pytest.mark.parametrize("bias", [True, False])
 def test_wide_layers_convolve_small_images_as_pytorch_does_and_so_do_their_gradients(
-    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    size: tuple[int, int], bias: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours, plain = Convolution(256, 24), nn.Conv2d(256, 24, 3, padding=1)
+    ours, plain = Convolution(256, 24, bias=bias), nn.Conv2d(256, 24, 3, padding=1, bias=bias)
     plain.load_state_dict(ours.state_dict())
     images = torch.randn(5, 256, *size).contiguous(memory_format=torch.channels_last)
     results = []
@@ -46,9 +47,17 @@ def test_wide_layers_convolve_small_images_as_pytorch_does_and_so_do_their_gradi
         layer.to(memory_format=torch.channels_last)
         convolved = layer(pixels)
         (convolved**2).mean().backward()
-        results.append([convolved, pixels.grad, layer.weight.grad, layer.bias.grad])
+        gradients = [weight.grad for weight in layer.parameters()]
+        results.append([convolved, pixels.grad, *gradients])
         # from here on PyTorch's convolution is out of reach: ours is a product of its own
         monkeypatch.setattr(nn.Conv2d, "forward", None)
     for expected, mine in zip(*results, strict=True):
         torch.testing.assert_close(mine, expected, atol=1e-5, rtol=1e-4)
     assert convolved.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_wide_layers_with_a_stride_are_those_of_pytorch() -> None:
+    ours, plain = Convolution(256, 24, stride=2), nn.Conv2d(256, 24, 3, stride=2, padding=1)
+    plain.load_state_dict(ours.state_dict())
+    images = torch.randn(2, 256, 4, 4)
+    torch.testing.assert_close(ours(images), plain(images))

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cifar_exp.config.schema import Model
-from cifar_exp.models.vgg import build_model
+from cifar_exp.models.build import build_model
 
 
 def parameters(model: nn.Module) -> int:

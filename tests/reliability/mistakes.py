@@ -34,7 +34,7 @@ GROUPS = {
     "model": ["vgg11", "vgg13", "vgg16"],
     "optimizer": ["adam", "adamw", "sgd", "rmsprop"],
     "scheduler": ["multistep", "constant", "cosine", "onecycle"],
-    "logger": ["none", "tensorboard"],
+    "logger": ["none", "tensorboard", "[tensorboard]"],
     "experiment": ["demo", "small", "best", "speedrun"],
     "lr": ["low", "article", "high", "too_high"],
     "batch_size": ["small", "large"],

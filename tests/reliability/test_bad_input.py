@@ -11,7 +11,6 @@ from hypothesis import settings as options
 from tests.forked import Done, Forks
 from tests.reliability.mistakes import BASE, BASIC, commands
 
-pytestmark = pytest.mark.xdist_group("forks")  # one process that has imported PyTorch
 INFORMS = {
     "--cf",
     "--cfg",
@@ -105,7 +104,7 @@ MISTAKES = {
     "-m lr=interval(0,1)": "does not support sweep type : INTERVAL_SWEEP",
     "-m hydra.sweeper.max_batch_size=0 seed=0,1": "max_batch_size > 0",
     # Hydra's own
-    "hydra/launcher=nope": "hydra/launcher=nope: expected one of basic, packed",
+    "hydra/launcher=nope": "hydra/launcher=nope: expected one of basic, packed, ray",
     "hydra.launcher.foo=1": "hydra.launcher.foo: there is no such setting",
     "-m hydra.launcher.runs_per_device=0": "expected auto or 1 and above, got 0",
     "--config-name nope": "nope.yaml: there is no such file in the folders of configurations",
@@ -160,6 +159,11 @@ COMMANDS = (
     ["compare"],
     ["check-data", "--image-size", "64"],
     ["selftest", "--only", "1"],
+    ["ls", "--sort", "size", "--results"],
+    ["gc", "--yes", "--results"],
+    ["predict", "--grid", "4"],
+    ["evaluate"],
+    ["export"],
 )
 ARGUMENTS = {
     "none": [],
@@ -183,8 +187,8 @@ def test_a_command_tells_what_is_wrong_with_its_arguments(
     forks: Forks, place: Path, command: list[str], given: str
 ) -> None:
     works = ("none", "here", "an empty word", "an empty folder", "a folder that cannot be read")
-    if command[0] == "selftest" and given in works:
-        pytest.skip("takes longer, and has tests of its own")
+    if command[0] in ("ls", "gc", "selftest") and given in works:
+        pytest.skip("is right, and has tests of its own")
     done = call(forks, place, [*command, *ARGUMENTS[given]], "cifar_exp")
     assert done.status
     assert "\x1b" not in done.out + done.err
@@ -206,6 +210,10 @@ def test_a_command_tells_what_is_wrong_with_its_arguments(
         ["selftest", "--only", "-1"],
         ["selftest", "--only", "9" * 5000],
         ["selftest", "--device", "tpu"],
+        ["predict", "."],
+        ["predict", ".", "--grid", "0"],
+        ["evaluate", ".", "seed=1"],
+        ["export", ".", "--format", "pickle"],
     ],
     ids=lambda wrong: " ".join(wrong)[:40],
 )

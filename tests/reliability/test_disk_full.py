@@ -21,10 +21,7 @@ from tests.reliability.faults import (
     small_disk,
 )
 
-pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="mounts file systems"),
-    pytest.mark.xdist_group("disk"),  # which compares with the same whole sweep
-]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mounts file systems")
 # A checkpoint of this run is 480 kB.
 RUN = (*SHORT, "epochs=12")
 SWEEP = ("-m", *RUN, "seed=0,1", TWO_AT_ONCE)
@@ -90,7 +87,7 @@ def test_while_a_line_of_metrics_is_written(
 def test_while_an_event_file_is_written(
     train: CommandLine, whole: CommandLine, run_name: str
 ) -> None:
-    with small_disk(train.folder / "logs", 200_000):
+    with small_disk(train.folder / "logs", 500_000):
         process = train.start(*RUN)
         log = train.runs / run_name / "train.log"
         wait_for(lambda: log.exists() and " on synthetic: " in log.read_text(), process)
@@ -153,6 +150,7 @@ def test_a_sweep_that_will_not_fit_is_refused_before_anything_is_begun(train: Co
         train(*SWEEP, "epochs=1")
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files_is_told_as_well(train: CommandLine, run_name: str) -> None:
     import resource
 

@@ -78,6 +78,9 @@ class Results:
         yield ["report", str(self.sweep)]
         yield ["report", str(self.sweep), "--check"]
         yield ["compare", *map(str, self.runs)]
+        yield ["ls", "--results", str(self.folder)]
+        yield ["gc", "--replaced", "--results", str(self.folder)]
+        yield ["evaluate", str(self.runs[0])]
 
 
 @pytest.fixture
@@ -108,7 +111,8 @@ def places(content: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def refused_or_done(
-    results: Results, kinds: tuple[str, ...] = ("table", "report", "compare")
+    results: Results,
+    kinds: tuple[str, ...] = ("table", "report", "compare", "ls", "gc", "evaluate"),
 ) -> None:
     """Call all commands; each tells a mistake in two lines, or works."""
     for arguments in results.commands():
@@ -252,7 +256,7 @@ def check_change(made: Path, change: tuple[str, int, str, Any]) -> None:
         refused_or_done(results)
 
 
-@options(max_examples=12, derandomize=True, deadline=None, database=None)
+@options(max_examples=8, derandomize=True, deadline=None, database=None)
 @given(changes())
 def test_any_value_at_any_place_is_told_or_shown(
     made: Path, change: tuple[str, int, str, Any]

@@ -105,6 +105,7 @@ def test_a_run_whose_worker_is_killed_twice_has_failed_and_the_others_are_comple
     assert_same_run(of_seed_0(train), of_seed_0(whole_sweep))
 
 
+@pytest.mark.slow
 def test_a_worker_that_ends_itself_is_told_with_its_exit_status(train: CommandLine) -> None:
     # a real os._exit in the worker, from a thread that every Python process here starts
     (train.folder / "sitecustomize.py").write_text(ENDS_ITSELF)

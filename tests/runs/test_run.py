@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.conftest import TINY, CommandLine, read_rows, read_state
+from tests.conftest import TINY, CommandLine, event_folder, read_rows, read_state
 
 
 @pytest.fixture(scope="session")
@@ -30,10 +30,11 @@ def test_a_run_leaves_all_that_one_looks_for(uninterrupted: CommandLine) -> None
         "train.log",
         "curves.png",
         "predictions.png",
+        "confusion.png",
         "model.safetensors",
         "model.json",
     }
-    for picture in ("curves.png", "predictions.png"):
+    for picture in ("curves.png", "predictions.png", "confusion.png"):
         with Image.open(run / picture) as image:
             assert min(image.size) > 300  # pixels
     state = read_state(run)
@@ -63,7 +64,9 @@ def test_every_epoch_is_a_line_of_metrics(uninterrupted: CommandLine) -> None:
 
 def test_tensorboard_shows_what_metrics_jsonl_holds(uninterrupted: CommandLine) -> None:
     rows = read_rows(uninterrupted.only_run)
-    events = EventAccumulator(str(uninterrupted.folder / "logs" / uninterrupted.only_run.name))
+    events = EventAccumulator(
+        str(event_folder(uninterrupted.folder / "logs", uninterrupted.only_run))
+    )
     events.Reload()
     for tag, field in {
         "loss/train": "train_loss",

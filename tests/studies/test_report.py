@@ -1,6 +1,5 @@
 """Studies from the command line to the report, and what one does with both afterwards."""
 
-import json
 import re
 import shutil
 import signal
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import ROOT, TINY, CommandLine, computed, read_state
+from tests.conftest import TINY, CommandLine, computed, read_state
 
 STUDY = {
     "name": "mine",
@@ -89,6 +88,7 @@ def test_a_killed_study_is_finished_by_the_same_command_with_the_same_report(
     assert len(told(folder_of(whole))) == 4  # the claim, its sentence, and a line a level
 
 
+@pytest.mark.slow
 def test_a_run_that_was_deleted_is_trained_alone_and_as_before(train: CommandLine) -> None:
     train.environment["OMP_NUM_THREADS"] = "2"  # one run alone could take both
     study(train)
@@ -121,15 +121,3 @@ def test_runs_are_compared_and_tables_printed_for_papers(train: CommandLine) -> 
 )
 def test_a_mistake_is_told_in_a_line(train: CommandLine, words: tuple[str, ...]) -> None:
     assert len(command(train, *words, status=1).splitlines()) == 1
-
-
-def test_the_study_of_the_guide_works_as_it_is_written(train: CommandLine) -> None:
-    guide = (ROOT / "docs" / "studies.md").read_text()
-    (text,) = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
-    (train.folder / "study").mkdir()
-    (train.folder / "study" / "width.yaml").write_text(text)
-    tiny = [word for word in TINY if "width" not in word]
-    train("--config-dir", str(train.folder), *tiny, "study=width", "epochs=1", "seed=0,1")
-    sweep = json.loads((folder_of(train) / "sweep.json").read_text())
-    assert len(sweep["runs"]) == 6  # three widths, two seeds
-    assert "A wider network is more accurate" in (folder_of(train) / "report.md").read_text()

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.conftest import ROOT, TINY, CommandLine, computed, read_state
+from tests.conftest import ROOT, TINY, CommandLine, computed, event_folder, read_state
 
 
 def sweep_folder(train: CommandLine) -> Path:
@@ -151,7 +151,7 @@ def test_a_shorter_run_takes_its_epochs_from_a_longer_one(new_folder) -> None:
     (long,) = (run for run in together.runs.iterdir() if run != short)
     assert read_state(short)["began_as"] == read_state(long)["run_id"]
     assert "goes on after epoch 2" in (short / "train.log").read_text()
-    events = EventAccumulator(str(together.folder / "logs" / short.name))
+    events = EventAccumulator(str(event_folder(together.folder / "logs", short)))
     events.Reload()
     assert [scalar.step for scalar in events.Scalars("loss/train")] == [1, 2]
 

@@ -14,7 +14,8 @@ from cifar_exp.config.schema import Adam, Model, RunConfig, Sgd, Synthetic
 from cifar_exp.config.schema import Training as Length
 from cifar_exp.data.batches import DeviceImages
 from cifar_exp.data.dataset import Dataset, load
-from cifar_exp.models.vgg import Vgg, build_model
+from cifar_exp.models.build import build_model
+from cifar_exp.models.vgg import Vgg
 from cifar_exp.training import pace
 from cifar_exp.training.device import Compute
 from cifar_exp.training.events import EpochMetrics, Progress

@@ -13,8 +13,8 @@ from cifar_exp.training.metrics import MetricSums
 def test_a_short_batch_counts_by_its_images() -> None:
     sums = MetricSums(torch.device("cpu"))
     right, wrong = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-    sums.add(torch.tensor(2.0), right.repeat(3, 1), torch.zeros(3, dtype=torch.int64))
-    sums.add(torch.tensor(6.0), wrong, torch.zeros(1, dtype=torch.int64))
+    sums.add(torch.tensor(2.0), right.repeat(3, 1), torch.zeros(3, dtype=torch.int64), 3)
+    sums.add(torch.tensor(6.0), wrong, torch.zeros(1, dtype=torch.int64), 1)
     # (3 * 2 + 1 * 6) / 4 and 3 of 4; a mean of the batches' means would give 4 and 1/2
     sums.fetch()
     assert sums.means(count=4) == (3.0, 0.75)

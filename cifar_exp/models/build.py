@@ -1,0 +1,119 @@
+"""From a run's settings to its network."""
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor, nn
+
+from cifar_exp.config.schema import Model, Network, OwnModel
+from cifar_exp.errors import UserError, told
+from cifar_exp.models.resnet import ResNet18
+from cifar_exp.models.vgg import PLANS, SMALLEST_IMAGE, Vgg
+
+_CHECKED_IMAGES = 2
+
+
+def build_model(
+    config: Network, classes: int, seed: int, trusted: Collection[str] = ()
+) -> nn.Module:
+    """Build a network on the CPU, its weights drawn from a seed of their own.
+
+    The same seed gives the same weights for every device, and PyTorch's global generator is as
+    before afterwards.
+
+    Args:
+        config: which network, and its settings.
+        classes: how many classes there are.
+        seed: of the initial weights, in [0, 2**63).
+        trusted: names of the user's own code that may be called. The settings of a run that is to
+            be trained were checked when they were composed; those that are read from a file may be
+            a stranger's, and name any code.
+
+    Returns:
+        The network, in training mode.
+
+    Raises:
+        UserError: the settings name other code, or the user's own does not work.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        match config:
+            case OwnModel():
+                from cifar_exp.models.own import build_own
+
+                return build_own(config, classes, trusted)
+            case Model(name="resnet18"):
+                model: nn.Module = ResNet18(classes, config.width, config.dropout)
+            case Model():
+                model = Vgg(PLANS[config.name], classes, config.width, config.dropout)
+    return model.to(memory_format=torch.channels_last)
+
+
+def check_model(config: Network, classes: int, image_size: int, trusted: Collection[str]) -> int:
+    """Find before a sweep what would end every run; a network of the user's own is used once.
+
+    Args:
+        config: which network, and its settings.
+        classes: how many classes there are.
+        image_size: pixels a side.
+        trusted: as in `build_model`.
+
+    Returns:
+        How many numbers its parameters and buffers hold.
+
+    Raises:
+        UserError: it cannot be built, cannot take such images, or gives no logit a class.
+    """
+    if isinstance(config, OwnModel):
+        network = _used_once(config, classes, image_size, trusted)
+    else:
+        if config.name in PLANS and image_size < SMALLEST_IMAGE:
+            raise UserError(
+                f"model: {config.name} takes images of {SMALLEST_IMAGE} pixels a side or more, "
+                f"got {image_size}; choose model=resnet18 or another"
+            )
+        with torch.device("meta"):  # where tensors have a shape and no memory
+            network = build_model(config, classes, 0)
+    return sum(tensor.numel() for tensor in network.state_dict().values())
+
+
+def _used_once(
+    config: OwnModel, classes: int, image_size: int, trusted: Collection[str]
+) -> nn.Module:
+    """Train and test a network of the user's own with two images. Returns: the network."""
+    with torch.random.fork_rng(devices=[]):
+        network = build_model(config, classes, 0, trusted)
+        images = torch.rand(_CHECKED_IMAGES, 3, image_size, image_size)
+        try:
+            problem = _problem(network, images, classes)
+        except Exception as error:
+            raise UserError(
+                f"model: {config.target} raises {told(error)} for images of {tuple(images.shape)}"
+            ) from error
+        problem = problem or _difference(network, build_model(config, classes, 0, trusted))
+    if problem:
+        raise UserError(f"model: {config.target} {problem}")
+    return network
+
+
+def _problem(network: nn.Module, images: Tensor, classes: int) -> str | None:
+    """Use a network as training and testing do. Returns: what is wrong with what it gives."""
+    expected = (len(images), classes)
+    for training in (True, False):
+        logits = network.train(training)(images)
+        if not isinstance(logits, Tensor):
+            return f"gives a {type(logits).__name__}: expected a tensor of logits"
+        if logits.shape != expected or not logits.is_floating_point():
+            return (
+                f"gives {logits.dtype} of shape {tuple(logits.shape)} for {len(images)} images: "
+                f"expected logits of shape {expected}"
+            )
+        if training:
+            logits.float().logsumexp(1).sum().backward()  # type: ignore[no-untyped-call]
+    return None
+
+
+def _difference(network: nn.Module, again: nn.Module) -> str | None:
+    if all(map(torch.equal, network.parameters(), again.parameters())):
+        return None
+    return "begins with other weights every time: expected random numbers from PyTorch alone"

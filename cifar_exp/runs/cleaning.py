@@ -1,0 +1,70 @@
+"""What finished runs left on the disk and nobody needs any more."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cifar_exp.runs.finding import run_folders
+from cifar_exp.runs.folder import ENDED, BusyError, RunFolder
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A folder that can be removed.
+
+    Attributes:
+        run: that it belongs to.
+        path: of the folder.
+        size_bytes: of all files in it.
+    """
+
+    run: RunFolder
+    path: Path
+    size_bytes: int
+
+    def remove(self) -> bool:
+        """Remove it, unless another process has begun to train the run again.
+
+        Returns:
+            Whether it was removed.
+        """
+        with suppress(BusyError), self.run.lock():
+            # with the lock held here, nobody else is running it
+            if self.run.status in (*ENDED, "running"):
+                shutil.rmtree(self.path)
+                return True
+        return False
+
+
+def leftovers(
+    results: Path, replaced: bool = False, interrupted: bool = False
+) -> Iterator[Leftover]:
+    """Find checkpoints of runs that have ended; those of others are what they go on from.
+
+    Args:
+        results: as `paths.results`.
+        replaced: whether to find `.replaced` as well, the files from before a run was trained anew.
+        interrupted: whether to find checkpoints of interrupted runs as well, which cannot go on
+            without: trials that a search gave up, for instance.
+    """
+    statuses = [*ENDED, "interrupted"] if interrupted else ENDED
+    for run in run_folders(results):
+        names = ["checkpoints", ".replaced"] if replaced else ["checkpoints"]
+        found = [run.path / name for name in names if _is_own(run.path / name)]
+        if found and run.status in statuses:
+            yield from (Leftover(run, path, size_bytes(path)) for path in found)
+
+
+def _is_own(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()  # a link leads to what is elsewhere
+
+
+def size_bytes(folder: Path) -> int:
+    """Return the size of all files in a folder; what vanishes meanwhile does not count."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            total += path.lstat().st_size
+    return total

@@ -1,0 +1,82 @@
+"""The trackers that a run's settings ask for, as one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from cifar_exp.config.schema import Logger
+from cifar_exp.runs.stopping import Interrupted
+from cifar_exp.runs.trackers.background import Background, InBackground
+from cifar_exp.runs.trackers.tensorboard import TensorBoard
+from cifar_exp.runs.trackers.tracker import IMAGE_TAGS, TrackedRun, Tracker
+from cifar_exp.runs.trackers.trackio import Trackio
+from cifar_exp.runs.trackers.wandb import Wandb
+from cifar_exp.training.events import EpochMetrics
+
+# A process that ends waits so long for what trackers have not sent.
+SECONDS_TO_FINISH = 10.0
+
+
+class Mirror:
+    """All trackers of one run. What TensorBoard cannot write raises OSError."""
+
+    def __init__(self, trackers: list[Tracker], folder: Path) -> None:
+        self._trackers = trackers
+        self._folder = folder
+
+    def epoch(self, metrics: EpochMetrics) -> None:
+        """Add an epoch."""
+        for tracker in self._trackers:
+            tracker.epoch(metrics)
+
+    def end(self, status: str) -> None:
+        """End, with the pictures that are in the run's folder. Args: status: as in run.json."""
+        paths = {tag: self._folder / name for name, tag in IMAGE_TAGS.items()}
+        images = {tag: path for tag, path in paths.items() if path.exists()}
+        for tracker in self._trackers:
+            tracker.end(status, images)
+
+
+class Trackers:
+    """The trackers of all runs of this process; each kind but TensorBoard has a thread."""
+
+    def __init__(self) -> None:
+        self._backgrounds: dict[str, Background] = {}
+
+    @contextmanager
+    def following(self, run: TrackedRun, folder: Path) -> Iterator[Mirror]:
+        """Show a run; if the block fails, that is how it ended.
+
+        Args:
+            run: what is told at the beginning.
+            folder: of the run.
+        """
+        trackers = list(self._of(run.config.logger))
+        for tracker in trackers:
+            tracker.begin(run)
+        mirror = Mirror(trackers, folder)
+        try:
+            yield mirror
+        except BaseException as error:
+            stopped = isinstance(error, Interrupted | GeneratorExit)
+            with suppress(OSError):  # on a full disk, which has been told
+                mirror.end("interrupted" if stopped else "failed")
+            raise
+
+    def _of(self, logger: Logger) -> Iterator[Tracker]:
+        if logger.tensorboard:
+            yield TensorBoard()
+        if logger.wandb:
+            yield InBackground(Wandb(), self._background("W&B"))
+        if logger.trackio:
+            yield InBackground(Trackio(), self._background("Trackio"))
+
+    def _background(self, name: str) -> Background:
+        if name not in self._backgrounds:
+            self._backgrounds[name] = Background(name)
+        return self._backgrounds[name]
+
+    def close(self) -> None:
+        """Wait a little for what has not been sent; no run begins afterwards."""
+        for background in self._backgrounds.values():
+            background.close(SECONDS_TO_FINISH)

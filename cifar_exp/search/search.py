@@ -1,0 +1,247 @@
+"""A search: trials that Optuna chooses and workers train, and at the end their winner."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from optuna.exceptions import OptunaError
+from optuna.trial import Trial
+from sqlalchemy.exc import SQLAlchemyError
+from tqdm import tqdm
+
+from cifar_exp.config.identity import run_id
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.config.search import SearchSettings
+from cifar_exp.config.space import Domain
+from cifar_exp.errors import UserError, causes
+from cifar_exp.runs.folder import ENDED, RunFolder, in_epochs
+from cifar_exp.runs.messages import Ended
+from cifar_exp.runs.stopping import stop_request
+from cifar_exp.runs.trackers.hparams import declare
+from cifar_exp.runs.workers import Workers
+from cifar_exp.search.confirm import confirm
+from cifar_exp.search.listing import write_listing
+from cifar_exp.search.plan import Plan, in_words, make_plan
+from cifar_exp.search.trials import DIVERGED, Trials
+from cifar_exp.studies.shift import Shift
+from cifar_exp.studies.writing import writing
+from cifar_exp.training.events import EpochMetrics
+
+
+def run_search(
+    settings: SearchSettings,
+    space: Mapping[str, Domain],
+    shared: Sequence[str],
+    compose: Callable[[Sequence[str]], RunConfig],
+    runs_per_device: int | None,
+) -> None:
+    """Bring a search to its end, from wherever it stands, and write its report.
+
+    Args:
+        settings: under `hydra.sweeper`.
+        space: what is chosen, by key.
+        shared: the overrides of all trials.
+        compose: makes a run of overrides.
+        runs_per_device: how many at once; None for as many as pay.
+
+    Raises:
+        UserError: it cannot begin, cannot go on, or came to nothing.
+        Interrupted: a signal asked to stop.
+    """
+    plan = make_plan(settings, space, shared, compose)
+    folder = plan.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder), _told_by_optuna(folder):
+        trials = Trials(folder / "trials.db", folder.name, space, settings, plan.epochs)
+        search = Search(plan, trials, folder)
+        search.run(runs_per_device)
+        search.confirm(runs_per_device)
+    from cifar_exp.search.report import read_search_report  # matplotlib takes a second
+    from cifar_exp.studies.render import write_report
+
+    print(write_report(folder, read_search_report), flush=True)
+
+
+class Search:
+    """Decides which runs are trained, and which of them go on.
+
+    Args:
+        plan: of the search.
+        trials: what was tried before and is tried now.
+        folder: of the search.
+    """
+
+    def __init__(self, plan: Plan, trials: Trials, folder: Path) -> None:
+        self._plan = plan
+        self._trials = trials
+        self._folder = folder
+        self._waiting = deque(trials.open)
+        self._left = max(0, plan.settings.n_trials - len(trials.all))  # that have not begun
+        self._active: dict[str, Trial] = {}  # by run id
+        self._twins: dict[str, list[Trial]] = {}  # of an active one, with the same settings
+        self._pruned: dict[str, str] = {}  # how they were given up, by run id
+
+    def run(self, runs_per_device: int | None) -> None:
+        """Train what is left of the trials."""
+        count, half_done = self._plan.settings.n_trials, len(self._waiting)
+        left = self._left + half_done
+        counts = f"{len(self._trials.all) - half_done} finished before"
+        counts += f", {half_done} half done" * (half_done > 0)
+        print(f"search of {count} trials ({counts}): {self._folder}", flush=True)
+        self._write()
+        if not left:
+            return
+        examples = self._plan.examples
+        checked = list(islice(cycle(examples), max(left, len(examples))))
+        with (
+            stop_request() as stop,
+            Workers(checked, runs_per_device, count) as workers,
+            Shift(self, [], [], workers, more=left) as shift,
+        ):
+            shift.work(stop)
+
+    def confirm(self, runs_per_device: int | None) -> None:
+        """Name the winner, and test it.
+
+        Raises:
+            UserError: there is none.
+        """
+        best = self._trials.best
+        if best is None:
+            raise UserError(f"no trial came to its end; {self._folder / 'search.json'} says why")
+        metric = self._plan.settings.metric
+        print(f"\nbest: trial {best.number}, {in_words(best.params)}: {metric} {best.value:.4f}")
+        if self._plan.settings.confirm:
+            name = self._folder.name.replace("search-", "confirm-", 1).rpartition("-")[0]
+            confirm(self._plan, self._trials, best, name, runs_per_device)
+        self._write(self._trials.importance)
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether trials are left to begin."""
+        return bool(self._waiting) or self._left > 0
+
+    def more(self) -> RunConfig | None:
+        """Begin trials until one needs to be trained."""
+        while self.wants_more:
+            config = self._begun(self._waiting.popleft() if self._waiting else self._asked())
+            if config is not None:
+                return config
+        return None
+
+    def label(self, config: RunConfig) -> str:
+        """Return the number and the settings of a trial."""
+        return _label(self._active[run_id(config)])
+
+    def goes_on(self, config: RunConfig, metrics: EpochMetrics) -> bool:
+        """Tell Optuna of an epoch, and ask whether to go on."""
+        run = run_id(config)
+        if run in self._pruned:  # it hears of that at its next step
+            return False
+        told = self._pruned_after(self._active[run], [metrics.as_json()], config)
+        if told is not None:
+            self._pruned[run] = told
+        return told is None
+
+    def ended(self, config: RunConfig, end: Ended) -> str:
+        """Tell Optuna how a run ended; those that wait for it come next."""
+        run = run_id(config)
+        trial = self._active.pop(run)
+        told = self._pruned.pop(run, None) or self._end(trial, RunFolder.of(config), end)
+        self._waiting.extendleft(self._twins.pop(run, []))
+        self._write()
+        return told
+
+    def _asked(self) -> Trial:
+        self._left -= 1
+        return self._trials.ask()
+
+    def _begun(self, trial: Trial) -> RunConfig | None:
+        """Return the run of a trial; None if there is nothing to train now."""
+        try:
+            config = self._plan.config(trial.params)
+        except UserError as error:
+            self._trials.fail(trial, str(error))
+            tqdm.write(f"{_label(trial)}: failed: {error}")
+            return None
+        run, folder = run_id(config), RunFolder.of(config)
+        if run in self._active:
+            self._twins.setdefault(run, []).append(trial)
+            return None
+        trial.set_user_attr("run", folder.path.name)
+        told = self._pruned_after(trial, folder.read_metrics(), config)
+        if told is None and folder.status in ENDED:
+            told = self._finished(trial, folder)
+        if told is not None:
+            tqdm.write(f"{_label(trial)}: {told}, trained before")
+            return None
+        folder.claim(config)  # from now on, edited YAML changes nothing
+        with writing(self._folder):
+            declare([config])  # only now its values are known
+        self._active[run] = trial
+        return config
+
+    def _end(self, trial: Trial, folder: RunFolder, end: Ended) -> str:
+        if end.problem is None:
+            return self._finished(trial, folder)
+        if not end.disk_full:  # then it goes on once there is room
+            self._trials.fail(trial, end.problem)
+        return f"failed: {end.problem}"
+
+    def _finished(self, trial: Trial, folder: RunFolder) -> str:
+        rows = folder.read_metrics()
+        for row in rows:  # where another process has trained it meanwhile
+            self._trials.report(trial, row)
+        if folder.read_state()["status"] == "diverged":
+            self._trials.prune(trial, DIVERGED)
+        else:
+            self._trials.complete(trial, rows[-1][self._trials.metric])
+        return folder.outcome()
+
+    def _pruned_after(
+        self, trial: Trial, rows: Sequence[dict[str, Any]], config: RunConfig
+    ) -> str | None:
+        """Tell Optuna epochs, as if they had just been trained. Returns: how it was given up."""
+        for row in rows:
+            self._trials.report(trial, row)
+            if row["epoch"] < config.training.epochs and trial.should_prune():
+                told = f"pruned after {in_epochs(row['epoch'])}"
+                self._trials.prune(trial, told)
+                return told
+        return None
+
+    def _write(self, importance: Mapping[str, float] | None = None) -> None:
+        write_listing(self._folder, self._plan, self._trials, importance or {})
+
+
+def _label(trial: Trial) -> str:
+    return f"trial {trial.number} {in_words(trial.params)}"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the search for one process; the kernel frees it when the process ends, however."""
+    lock = FileLock(folder / ".search.lock")
+    try:
+        lock.acquire(timeout=1)
+    except Timeout as error:
+        raise UserError(f"{folder}: another process is at this search") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _told_by_optuna(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OptunaError, SQLAlchemyError) as error:
+        first = str(list(causes(error))[-1]).splitlines()[0]
+        raise UserError(
+            f"{folder / 'trials.db'}: {first}; what is done is kept, and the same command goes on"
+        ) from error

@@ -1,0 +1,310 @@
+"""The runs and sweeps on the disk: how they stand, in what they differ, what came out."""
+
+import difflib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from cifar_exp.config.identity import differences, settings
+from cifar_exp.errors import UserError
+from cifar_exp.runs.cleaning import size_bytes
+from cifar_exp.runs.finding import run_folders
+from cifar_exp.runs.folder import RunFolder
+from cifar_exp.studies.table import Record, read_list, read_record, short_names
+
+STATUSES = ("pending", "running", "interrupted", "complete", "diverged", "failed", "damaged")
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400  # seconds
+
+
+@dataclass(frozen=True)
+class ListedRun:
+    """A run on the disk.
+
+    Attributes:
+        record: what its folder holds.
+        settings: by dotted key.
+        accuracy: on the test set after the last epoch; None if there is none yet.
+        changed: when it ended, or else began.
+        size_bytes: of all its files.
+    """
+
+    record: Record
+    settings: Mapping[str, Any]
+    accuracy: float | None
+    changed: datetime
+    size_bytes: int
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return self.record.folder.path.name
+
+    @property
+    def epochs(self) -> str:
+        """How many it has done of how many."""
+        return f"{len(self.record.rows)}/{self.record.config.training.epochs}"
+
+
+@dataclass(frozen=True)
+class ListedSweep:
+    """A sweep or study on the disk.
+
+    Attributes:
+        name: of its folder.
+        runs: how many it has.
+        listed: those of them that are listed.
+        changed: when a run of it was last.
+        size_bytes: of its own files.
+    """
+
+    name: str
+    runs: int
+    listed: list[ListedRun]
+    changed: datetime
+    size_bytes: int
+
+    @property
+    def statuses(self) -> str:
+        """For example "5 complete, 1 diverged"."""
+        counts = Counter(run.record.status for run in self.listed)
+        return ", ".join(f"{counts[status]} {status}" for status in STATUSES if status in counts)
+
+    @property
+    def accuracy(self) -> float | None:
+        """The best of its runs."""
+        return max((r.accuracy for r in self.listed if r.accuracy is not None), default=None)
+
+
+def list_runs(results: Path) -> tuple[list[ListedRun], list[str]]:
+    """Read all runs. Args: results: as `paths.results`. Returns: them, and what cannot be read."""
+    runs, unreadable = [], []
+    for folder in run_folders(results):
+        try:
+            runs.append(_listed(folder))
+        except UserError as error:
+            unreadable.append(str(error))
+    return runs, unreadable
+
+
+def _listed(folder: RunFolder) -> ListedRun:
+    record = read_record(folder)
+    last = record.rows[-1] if record.rows else {}
+    return ListedRun(
+        record,
+        settings(record.config),
+        last.get("test_accuracy"),
+        _changed(record),
+        size_bytes(folder.path),
+    )
+
+
+def _changed(record: Record) -> datetime:
+    for key in ("ended", "started"):  # the times of files are those of a copy
+        with suppress(KeyError, TypeError, ValueError):
+            return datetime.fromisoformat(record.state[key]).astimezone(UTC)
+    return datetime.fromtimestamp(record.folder.config_file.stat().st_mtime, UTC)
+
+
+def list_sweeps(results: Path, runs: Sequence[ListedRun]) -> list[ListedSweep]:
+    """Read the sweeps that one of these runs belongs to. Args: results: as `paths.results`."""
+    by_name = {run.name: run for run in runs}
+    sweeps = []
+    for file in sorted(results.glob("*/sweep.json")):
+        with suppress(UserError):  # `table` tells what is wrong with it
+            names = [run["folder"] for run in read_list(file.parent)["runs"]]
+            listed = [by_name[name] for name in names if name in by_name]
+            if listed:
+                changed = max(run.changed for run in listed)
+                size = size_bytes(file.parent)
+                sweeps.append(ListedSweep(file.parent.name, len(names), listed, changed, size))
+    return sorted(sweeps, key=lambda sweep: sweep.changed, reverse=True)
+
+
+def chosen(
+    runs: Sequence[ListedRun], statuses: Sequence[str], where: Sequence[str]
+) -> list[ListedRun]:
+    """Return the runs with one of these statuses and all of these settings.
+
+    Args:
+        runs: to choose from.
+        statuses: of STATUSES; none for all.
+        where: settings as `lr=0.1`, with a dotted key or its last part.
+
+    Raises:
+        UserError: there is no such status, a setting has no value, or no run has it.
+    """
+    for status in statuses:
+        if status not in STATUSES:
+            raise UserError(f"--status {status}: expected one of {', '.join(STATUSES)}")
+    wanted = [_condition(text, runs) for text in where]
+    return [
+        run
+        for run in runs
+        if (not statuses or run.record.status in statuses) and all(test(run) for test in wanted)
+    ]
+
+
+def _condition(text: str, runs: Sequence[ListedRun]) -> Callable[[ListedRun], bool]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--where {text}: expected KEY=VALUE, such as lr=0.1")
+    keys = _keys(name, runs)
+    return lambda run: any(key in run.settings and _same(run.settings[key], value) for key in keys)
+
+
+def _keys(name: str, runs: Sequence[ListedRun]) -> list[str]:
+    """Return the settings that a name means: `momentum` is one of each optimizer that has it."""
+    known = {key for run in runs for key in run.settings}
+    found = [key for key in known if name in (key, key.rpartition(".")[2])]
+    if runs and not found:
+        near = difflib.get_close_matches(name[:100], {key.rpartition(".")[2] for key in known}, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"{name}: none of the runs has such a setting{hint}")
+    return found
+
+
+def _same(value: Any, given: str) -> bool:
+    if isinstance(value, bool) or value is None:
+        return given.lower() == ("null" if value is None else str(value).lower())
+    with suppress(ValueError):
+        return bool(float(given) == value)  # 1e-3 is 0.001
+    return given == str(value)
+
+
+def in_order(runs: Sequence[ListedRun], key: str) -> list[ListedRun]:
+    """Sort runs: newest, best or largest first, all else upwards; those without it come last.
+
+    Args:
+        runs: to be sorted.
+        key: "age", "accuracy", "size", "status", "name", or a setting.
+
+    Raises:
+        UserError: there is no such setting.
+    """
+    read: dict[str, Callable[[ListedRun], Any]] = {
+        "age": lambda run: -run.changed.timestamp(),
+        "accuracy": lambda run: None if run.accuracy is None else -run.accuracy,
+        "size": lambda run: -run.size_bytes,
+        "status": lambda run: STATUSES.index(run.record.status),
+        "name": lambda run: run.name,
+    }
+    if key not in read:
+        keys = _keys(key, runs)
+        read[key] = lambda run: next((run.settings[k] for k in keys if k in run.settings), None)
+    newest_first = sorted(runs, key=read["age"])  # where else they are equal
+    return sorted(newest_first, key=lambda run: _sortable(read[key](run)))
+
+
+def _sortable(value: Any) -> tuple[int, Any]:
+    if isinstance(value, int | float):
+        return 0, value
+    return (2, "") if value is None else (1, str(value))
+
+
+def as_text(runs: Sequence[ListedRun], sweeps: Sequence[ListedSweep]) -> str:
+    """Return two tables: a line a run, of which there is one at least, and a line a sweep."""
+    now = datetime.now(UTC)
+    different = [differences(run.record.config) for run in runs]
+    shared = [
+        (key, value)
+        for key, value in different[0].items()
+        if all(key in one and one[key] == value for one in different)
+    ]
+    rows = [
+        [
+            run.name.rpartition("-")[2],
+            run.record.status,
+            _words([pair for pair in one.items() if pair not in shared]),
+            _number(run.accuracy),
+            run.epochs,
+            _age(now, run.changed),
+            _size(run.size_bytes),
+        ]
+        for run, one in zip(runs, different, strict=True)
+    ]
+    header = ["run", "status", "settings", "accuracy", "epochs", "age", "size"]
+    parts = [tabulate(rows, header, disable_numparse=True)]
+    if shared:
+        parts.append(f"all of them: {_words(shared)}")
+    if sweeps:
+        parts.append(_sweep_table(sweeps, now))
+    return "\n\n".join(parts)
+
+
+def _words(pairs: Sequence[tuple[str, Any]]) -> str:
+    names = short_names([key for key, _ in pairs])
+    return " ".join(f"{name}={_word(value)}" for name, (_, value) in zip(names, pairs, strict=True))
+
+
+def _word(value: Any) -> str:
+    return Path(value).name if isinstance(value, str) and "/" in value else str(value)
+
+
+def _sweep_table(sweeps: Sequence[ListedSweep], now: datetime) -> str:
+    rows = [
+        [
+            sweep.name,
+            sweep.runs,
+            sweep.statuses,
+            _number(sweep.accuracy),
+            _age(now, sweep.changed),
+            _size(sweep.size_bytes),
+        ]
+        for sweep in sweeps
+    ]
+    header = ["sweep", "runs", "status", "best accuracy", "age", "size"]
+    return tabulate(rows, header, disable_numparse=True)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _age(now: datetime, then: datetime) -> str:
+    seconds = max(0, int((now - then).total_seconds()))
+    for unit, name in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
+        if seconds >= unit:
+            return f"{seconds // unit} {name}"
+    return f"{seconds} s"
+
+
+def _size(number: int) -> str:
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if number >= unit:
+            return f"{number / unit:.1f} {name}"
+    return f"{number} B"
+
+
+def as_json(runs: Sequence[ListedRun], sweeps: Sequence[ListedSweep]) -> dict[str, Any]:
+    """Return the same as plain values, with all settings."""
+    return {
+        "runs": [
+            {
+                "folder": run.name,
+                "status": run.record.status,
+                "settings": dict(run.settings),
+                "test_accuracy": run.accuracy,
+                "epochs": len(run.record.rows),
+                "changed": run.changed.isoformat(timespec="seconds"),
+                "size_bytes": run.size_bytes,
+            }
+            for run in runs
+        ],
+        "sweeps": [
+            {
+                "folder": sweep.name,
+                "runs": sweep.runs,
+                "listed": [run.name for run in sweep.listed],
+                "best_test_accuracy": sweep.accuracy,
+                "changed": sweep.changed.isoformat(timespec="seconds"),
+                "size_bytes": sweep.size_bytes,
+            }
+            for sweep in sweeps
+        ],
+    }

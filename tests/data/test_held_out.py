@@ -1,0 +1,77 @@
+"""Validation images: held out of the training images, and evaluated instead of the test images."""
+
+import json
+
+import pytest
+import torch
+
+from cifar_exp.config.identity import differences, run_id, run_name, settings
+from cifar_exp.config.schema import RunConfig, Synthetic
+from cifar_exp.data.dataset import Split, check, held_out, load
+from cifar_exp.errors import UserError
+from tests.conftest import TINY, CommandLine, read_state
+
+
+def numbered(labels: list[int]) -> Split:
+    """Images that can be told apart."""
+    count = len(labels)
+    return Split(torch.arange(count).view(count, 1, 1, 1), torch.tensor(labels))
+
+
+def test_each_class_gives_the_same_share_and_no_image_is_in_both() -> None:
+    split = numbered([0] * 100 + [1] * 40 + [2] * 20)
+    left, chosen = held_out(split, 0.1)
+    assert chosen.labels.bincount().tolist() == [10, 4, 2]
+    assert left.labels.bincount().tolist() == [90, 36, 18]
+    images = torch.cat([left.images, chosen.images]).flatten()
+    assert sorted(images.tolist()) == list(range(160))
+    # at random: the first images of a class would be one day's photographs
+    assert chosen.images.flatten()[:10].tolist() != list(range(10))
+
+
+def test_the_held_out_images_are_always_the_same() -> None:
+    split = numbered([0, 1] * 20)
+    first, again = (held_out(split, 0.25)[1].images.flatten().tolist() for _ in range(2))
+    # a literal: other images would make other results of the same run id
+    assert first == again == [6, 10, 11, 13, 16, 27, 30, 34, 35, 37]
+
+
+def test_they_come_from_the_training_images_and_stand_for_the_test_images(tmp_path) -> None:
+    usual = load(Synthetic(train_size=100, test_size=50), tmp_path)
+    parted = load(Synthetic(train_size=100, test_size=50, val_fraction=0.2), tmp_path)
+    assert (len(parted.train), len(parted.test)) == (80, 20)
+    training_images = {image.numpy().tobytes() for image in usual.train.images}
+    assert {image.numpy().tobytes() for image in parted.test.images} <= training_images
+
+
+def test_fewer_than_one_a_class_are_refused() -> None:
+    with pytest.raises(UserError, match=r"0\.05 of 100 training images holds out 5: expected"):
+        check(Synthetic(train_size=100, val_fraction=0.05))
+
+
+def test_a_batch_is_at_most_what_is_left_to_train_on() -> None:
+    check(Synthetic(train_size=100, val_fraction=0.2, batch_size=80))
+    with pytest.raises(UserError, match="expected at most the 80 training images"):
+        check(Synthetic(train_size=100, val_fraction=0.2, batch_size=81))
+
+
+def test_a_run_without_them_is_the_run_it_was() -> None:
+    plain, parted = RunConfig(), RunConfig(data={"name": "cifar10", "val_fraction": 0.1})
+    assert run_id(plain) == "bcde3c0931"  # of before there was the setting
+    assert "data.val_fraction" not in settings(plain)
+    assert run_id(parted) != run_id(plain)
+    assert differences(parted) == {"data.val_fraction": 0.1}
+    assert run_name(parted) == "val_fraction=0.1"
+
+
+def test_a_run_says_what_it_was_evaluated_on(train: CommandLine) -> None:
+    said = train(*TINY, "epochs=1", "data.val_fraction=0.25")
+    assert "complete: validation accuracy" in said
+    assert read_state(train.only_run)["evaluated_on"] == "validation"
+    assert "val_fraction=0.25" in train.only_run.name
+    said = train("-m", *TINY, "epochs=1", "data.val_fraction=0.25")
+    assert "validation accuracy    95 % interval" in said
+    (sweep,) = train.runs.parent.glob("*/sweep.json")
+    report = (sweep.parent / "report.md").read_text()
+    assert "has never seen a test image" in report
+    assert json.loads(sweep.read_text())["runs"][0]["status"] == "complete"

@@ -1,0 +1,155 @@
+"""The commands of README.md and docs/, and what the tests run instead of those that take too much.
+
+Commands are the lines of ```bash blocks, and code within the text that begins with `python`, unless
+it shows a form: `python train.py study=NAME`, `HYDRA_FULL_ERROR=1 python train.py ...`. A block of
+YAML, TOML or Python is a file that the reader writes: the one that the paragraph above it names.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.conftest import ROOT
+
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is done instead of the commands that match `pattern` anywhere."""
+
+    pattern: str
+    instead: str | None  # put in the place of what matches; None: not run
+    reason: str
+
+
+RULES = [
+    Rule(r"python3 -m venv|pip install|activate$", None, "takes minutes; .ci/run does it"),
+    Rule(r"python -m pytest|bash \.ci/run", None, "is what runs this test"),
+    Rule(r"cifar_exp selftest", None, "takes minutes; test_selftest.py runs it"),
+    Rule(r"benchmarks/\w+\.py", None, "takes minutes; test_benchmarks.py runs it small"),
+    Rule(r"^tensorboard ", "tensorboard --inspect ", "would serve until it is stopped"),
+    Rule(r"runs/ONE \S+/OTHER", "runs/*synthetic*", "stands for two runs of the reader's"),
+    Rule(
+        r"multirun_results/(lr|width)-[0-9a-f]{10}",
+        r"$(ls -td multirun_results/\1-* | head -1)",
+        "has another id when made small",
+    ),
+    Rule(r"n_trials=20", "n_trials=4", "goes on with the three trials of the command before"),
+    Rule(
+        r"(evaluate|predict|export) (epochs=5,model|8f6c2f)",
+        r"\1 $(ls -td multirun_results/runs/* | head -1)",
+        "has another name when made small",
+    ),
+    Rule(r"python -m cifar_exp$", None, "names the program"),
+    Rule(r"python -m docs", None, "writes the pages, which a test compares"),
+    Rule(r"device[ =]cuda", None, "there is no GPU here"),
+    Rule(r"seed=0,1,2\S*", "seed=0,1", "two seeds give an interval as well"),
+    Rule(r"(study=lr)(?=\s)(?!.* lr=)", r"\1 lr=0.001,0.1", "two levels give a verdict as well"),
+]
+
+
+class Slow(NamedTuple):
+    """Commands that are run in the slow tests only."""
+
+    pattern: str
+    reason: str
+
+
+SLOW = [
+    Slow(r"study=article", "is 34 runs"),
+    Slow(r"seed=0,1,2,3,4", "two seeds are enough elsewhere"),
+    Slow(r"-m hydra/sweeper=optuna", "test_search.py does it"),
+    Slow(r"study=lr +#", "is that of experiment=demo when made small"),
+    Slow(r"seed=[34] logger=", "a sweep before tells the same tracker"),
+    Slow(r"lr=glob\(\*\)", "is four runs"),
+    Slow(r"experiment=best", "is a large network"),
+]
+
+
+class Size(NamedTuple):
+    """What makes a training small, and which commands do without it."""
+
+    override: str
+    unless: str
+    reason: str
+
+
+NOT_SYNTHETIC = r"data=(?!synthetic)|data\._target_"
+SIZES = [
+    Size("data=synthetic", rf"experiment=\w*demo|{NOT_SYNTHETIC}", "CIFAR-10 is a download"),
+    Size("data.train_size=1024", rf"^(?!.*study=article)|{NOT_SYNTHETIC}", "its largest batch"),
+    Size("data.train_size=256", rf"study=article|{NOT_SYNTHETIC}", "a second instead of minutes"),
+    Size("data.test_size=200", NOT_SYNTHETIC, "a second instead of minutes"),
+    Size("data.limit_train=null", r"^(?!.*experiment=small)", "there are no 5,000 images"),
+    Size("data.limit_test=null", r"^(?!.*experiment=small)", "there are no 2,000 images"),
+    Size("model.width=0.0625", r"study=width|~model\.width|model\._target_|=my_net", "small"),
+    Size("epochs=1", r"epochs=[1-5]\b", "a second instead of minutes"),
+    Size("hydra.sweeper.n_trials=3", r"^(?!.*search_demo)|n_trials", "three trials have a best"),
+    Size("hydra.sweeper.confirm=2", r"^(?!.*search_demo)", "two seeds give an interval as well"),
+    Size("seed=0,1", r"seed=|^(?!.*study=)", "two seeds give an interval as well"),
+]
+TRAINS = r"python train\.py(?!.*(--cfg|--help|--hydra-help|--info))"
+
+
+@dataclass(frozen=True)
+class Command:
+    page: str
+    text: str
+
+    @property
+    def slow(self) -> bool:
+        return any(re.search(slow.pattern, self.text) for slow in SLOW)
+
+    @property
+    def run_as(self) -> str | None:
+        """What is run; None for nothing."""
+        text: str | None = self.text
+        for rule in RULES:
+            if text is not None and re.search(rule.pattern, text):
+                text = None if rule.instead is None else re.sub(rule.pattern, rule.instead, text)
+        if text is None or not re.search(TRAINS, text):
+            return text
+        small = [size.override for size in SIZES if not re.search(size.unless, text)]
+        without_comment = re.sub(r"\s+#.*", "", text)
+        return " ".join([without_comment, *small])
+
+
+class File(NamedTuple):
+    """A file that the reader writes."""
+
+    path: str
+    text: str
+
+
+def steps(page: Path) -> Iterator[Command | File]:
+    """What a reader of the page does, in order."""
+    name = str(page.relative_to(ROOT))
+    blocks = re.split(r"(?ms)^```(\w+)[^\n]*\n(.*?)^```$", page.read_text())
+    for text, kind, block in zip(
+        blocks[::3], [*blocks[1::3], ""], [*blocks[2::3], ""], strict=True
+    ):
+        if kind in ("yaml", "toml", "python"):
+            paragraph = text.rstrip().rpartition("\n\n")[2]
+            for path in re.findall(r"`([\w./-]+\.(?:yaml|toml|py))`", paragraph)[-1:]:
+                yield File(path, block)
+        yield from (Command(name, code) for code in inline_commands(text))
+        if kind == "bash":
+            lines = re.sub(r"\\\n\s*", " ", block).splitlines()
+            yield from (Command(name, line) for line in lines if re.match(r"\s*[^\s#]", line))
+
+
+def inline_commands(text: str) -> Iterator[str]:
+    for code in re.findall(r"`((?:[A-Z_]+=\S+ )?python [^`\n]*)`", text):
+        if "..." not in code and not re.search(r"\b[A-Z]{3,}\b(?!=)", code):
+            yield code
+
+
+def commands(page: Path) -> list[Command]:
+    return [step for step in steps(page) if isinstance(step, Command)]
+
+
+ALL = [command for page in PAGES for command in commands(page)]

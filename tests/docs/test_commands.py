@@ -1,0 +1,142 @@
+"""Every command of README.md and docs/ runs, in the order of its page.
+
+Each page has one fresh folder that looks like a checkout. What is made small or left out is told in
+`commands.py`, with the reason.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from tests.conftest import ROOT, CommandLine
+from tests.docs.commands import (
+    ALL,
+    PAGES,
+    README,
+    RULES,
+    SIZES,
+    SLOW,
+    TRAINS,
+    Command,
+    File,
+    commands,
+    steps,
+)
+from tests.forked import Forks
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder with what version control has, and the reader's images."""
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    for name in ("train.py", "pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("cifar_exp", "hydra_plugins", "benchmarks", "docs", "tests"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for part in ("train", "test"):
+        for label, shade in (("cat", 60), ("dog", 190)):
+            folder = tmp_path / "my_images" / part / label
+            folder.mkdir(parents=True)
+            for number in range(32):
+                colour = (shade, number, 0 if part == "train" else 255)
+                Image.new("RGB", (40, 40), colour).save(folder / f"{number}.png")
+    return tmp_path
+
+
+def run(text: str, folder: Path, forks: Forks) -> tuple[int | None, str]:
+    """Run a command as a shell would; a fork of a started Python where it is a plain one."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    plain = re.fullmatch(r"python (train\.py|-m cifar_exp)((?: (?:\$\(.*?\)|[^&|;<>`])*)?)", text)
+    if plain is None:
+        done = subprocess.run(
+            ["bash", "-c", text],
+            cwd=folder,
+            env=environment | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        return done.returncode, done.stdout + done.stderr
+    expanded = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' {plain[2]}"], cwd=folder, capture_output=True, text=True
+    ).stdout
+    program = "cifar_exp" if "cifar_exp" in plain[1] else str(folder / "train.py")
+    arguments = [word for word in expanded.split("\0") if word]
+    ended = forks(*arguments, program=program, cwd=folder, seconds=600)
+    return ended.status, ended.out + ended.err
+
+
+def run_page(page: Path, folder: Path, forks: Forks, slow: bool) -> None:
+    for step in steps(page):
+        if isinstance(step, File):
+            path = folder / step.path
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(step.text)
+        elif step.run_as is not None and step.slow <= slow:
+            status, said = run(step.run_as, folder, forks)
+            assert status == 0, f"{step.text}\nrun as: {step.run_as}\n{said}"
+
+
+WITH_COMMANDS = [page for page in PAGES if any(c.run_as for c in commands(page))]
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.stem)
+def test_the_commands_of_a_page_run(page: Path, checkout: Path, forks: Forks) -> None:
+    run_page(page, checkout, forks, slow=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if any(c.slow for c in commands(p))], ids=lambda page: page.stem
+)
+def test_all_commands_of_a_page_run(page: Path, checkout: Path, forks: Forks) -> None:
+    run_page(page, checkout, forks, slow=True)
+
+
+def test_every_rule_is_for_some_command() -> None:
+    for rule in (*RULES, *SLOW):
+        assert any(re.search(rule.pattern, command.text) for command in ALL), rule
+    trained = [c.text for c in ALL if re.search(TRAINS, c.text)]
+    for size in SIZES:
+        assert any(not re.search(size.unless, text) for text in trained), size
+
+
+def test_commands_are_found() -> None:
+    page = ROOT / "docs" / "guide" / "own-study.md"
+    first, *others = steps(page)
+    assert first.path == "conf/study/width.yaml"
+    assert (
+        Command("docs/guide/own-study.md", "python train.py study=width experiment=demo") in others
+    )
+    assert len({command.page for command in ALL}) >= 8
+
+
+def test_the_first_two_commands_set_up_and_run() -> None:
+    demo, tests = [command.text for command in commands(README)][:2]
+    for text in (demo, tests):
+        assert text.startswith("python3 -m venv .venv && .venv/bin/pip install -q -e ")
+    assert demo.endswith("train.py -m experiment=demo lr=0.1,0.01,0.001")
+    assert tests.endswith("python -m pytest")
+    assert "python -m pytest\n" in (ROOT / ".ci" / "run").read_text()  # CI runs the same
+
+
+def test_the_demo_shows_that_a_tenth_is_too_high(train: CommandLine) -> None:
+    said = train("-m", "experiment=demo", "lr=0.1,0.01,0.001", "data.train_size=2000")
+    table = said[said.rindex("95 % interval") :].splitlines()[2:5]
+    assert [line.split()[1] for line in table][2] == "0.1"
+    assert float(table[2].split()[2]) < 0.3 < float(table[0].split()[2])
+
+
+def test_files_of_the_pages_can_be_read() -> None:
+    for page in PAGES:
+        for step in steps(page):
+            if isinstance(step, File) and step.path.endswith(".yaml"):
+                assert yaml.safe_load(step.text)

@@ -1,0 +1,76 @@
+"""The site is built without a broken link, and the reference says what the code says."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from docs.reference.generate import ENVIRONMENT, pages
+from tests.conftest import ROOT
+from tests.docs.commands import PAGES, README
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    for path, text in pages().items():
+        assert path.read_text() == text, f"{path.name}: run `python -m docs.reference.generate`"
+
+
+def test_every_setting_has_a_meaning() -> None:
+    for text in pages().values():
+        rows = [line for line in text.splitlines() if line.startswith("| `")]
+        assert rows
+        assert not [row for row in rows if row.endswith("|  |")]
+
+
+def test_every_environment_variable_that_the_code_reads_is_in_the_reference() -> None:
+    files = [
+        ROOT / "train.py",
+        *ROOT.glob("cifar_exp/**/*.py"),
+        *ROOT.glob("hydra_plugins/**/*.py"),
+    ]
+    used = {
+        name
+        for file in files
+        if "selftest" not in file.parts
+        for name in re.findall(r"environ(?:\.\w+\(|\[)\"(\w+)\"", file.read_text())
+    }
+    assert "HYDRA_FULL_ERROR" in used
+    assert used <= set(ENVIRONMENT), "add them to ENVIRONMENT in docs/reference/generate.py"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr  # links and anchors that lead nowhere, among others
+    return folder
+
+
+def test_the_site_has_every_page_and_loads_nothing_from_elsewhere(site: Path) -> None:
+    for page in PAGES[1:]:
+        html = (site / page.relative_to(ROOT / "docs")).with_suffix(".html").read_text()
+        # a link to elsewhere is one that the reader follows
+        assert not re.findall(r"<(?:script|img|iframe)[^>]+src=\"?(?:https?:)?//", html)
+        assert not re.findall(r"<link[^>]+(?:stylesheet|preconnect|icon)[^>]+\"https?://", html)
+
+
+def test_pages_read_the_same_here_and_on_the_site(site: Path) -> None:
+    for page in PAGES[1:]:
+        # Markdown of the site needs an empty line before a list or a table
+        text = re.sub(r"(?s)```.*?```", "", page.read_text())
+        assert not re.findall(r"(?m)^(?![-*|>#\s]|\d+\.).+\n(?:[-*|] |\d+\. |\|).*", text), page
+
+
+def test_links_and_pictures_of_the_readme_are_there() -> None:
+    targets = re.findall(r"\]\(([^)]+)\)", README.read_text())
+    assert len(targets) >= 5
+    for target in targets:
+        assert (ROOT / target.partition("#")[0]).exists(), target
+
+
+def test_every_option_of_a_group_is_named_in_the_readme() -> None:
+    for file in (ROOT / "conf").glob("*/*.yaml"):
+        assert f"`{file.stem}`" in README.read_text(), file

@@ -1,0 +1,52 @@
+"""Sweeps on a local Ray cluster of two CPUs, which takes half a minute to come up and go."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cifar_exp.selftest.workspace import begun_anew, wait_for
+from tests.conftest import ROOT, CommandLine
+from tests.reliability.faults import LONG_EPOCHS, assert_same_runs
+
+pytestmark = pytest.mark.slow
+CLUSTER = (
+    "hydra/launcher=ray",
+    "+hydra.launcher.ray.init.num_cpus=2",
+    "hydra.launcher.ray.remote.num_gpus=0",
+)
+SWEEP = ("-m", *LONG_EPOCHS, "seed=0,1", "logger=none")
+
+
+def processes_that_train() -> list[int]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cmdline").read_text().startswith("ray::_run_job"):
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return sorted(found)
+
+
+def test_runs_are_those_of_the_usual_launcher_though_a_process_is_killed(
+    new_folder: Callable[[str], CommandLine],
+) -> None:
+    pytest.importorskip("ray")
+    ray, usual = new_folder("ray"), new_folder("usual")
+    # Ray's processes find the package where it is installed
+    ray.environment["PYTHONPATH"] = str(ROOT)
+    sweep = ray.start(*SWEEP, *CLUSTER)
+    wait_for(lambda: len(list(ray.runs.glob("*/checkpoints/*.json"))) == 2, sweep)
+    os.kill(processes_that_train()[0], signal.SIGKILL)  # Ray gives its run to another
+    out, err = sweep.communicate(timeout=600)
+    assert sweep.returncode == 0, out + err
+    assert out.count("complete: ") == 2
+    assert [begun_anew(run) for run in ray.runs.iterdir()] == [1, 1]
+    logs = [(run / "train.log").read_text() for run in ray.runs.iterdir()]
+    assert sum("goes on after epoch 1" in log for log in logs) == 1
+    usual(*SWEEP, "hydra.launcher.runs_per_device=1")
+    assert_same_runs(ray, usual)
+    assert "sweep of 2 runs (2 finished before)" in ray(*SWEEP, *CLUSTER)

@@ -1,0 +1,69 @@
+"""ResNet18 in the form for small images, against what is known of it."""
+
+import pytest
+import torch
+from torch import nn
+
+from cifar_exp.config.schema import Model, RunConfig, Sgd, Synthetic
+from cifar_exp.config.schema import Training as Length
+from cifar_exp.data.batches import DeviceImages
+from cifar_exp.data.dataset import load
+from cifar_exp.models.build import build_model
+from cifar_exp.training.device import Compute
+from cifar_exp.training.loop import Training
+
+
+def resnet18(width: float = 1.0, classes: int = 10) -> nn.Module:
+    return build_model(Model(name="resnet18", width=width), classes, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("width", "classes", "expected"),
+    [
+        (1.0, 10, 11_173_962),  # as published for the form with a stem of 3x3 and no pooling
+        (1.0, 100, 11_220_132),  # 90 more classes of 512 weights and a bias
+        (0.25, 10, 701_466),  # counted with stages of 16, 32, 64, 128
+    ],
+)
+def test_the_number_of_parameters(width: float, classes: int, expected: int) -> None:
+    assert sum(p.numel() for p in resnet18(width, classes).parameters()) == expected
+
+
+def test_images_shrink_three_times_only_and_may_have_any_size() -> None:
+    model = resnet18(width=0.125).eval()
+    # 32 pixels end as 4x4, not as 1x1 as with the stem for large images
+    assert model.features(torch.rand(2, 3, 32, 32)).shape[2:] == (4, 4)
+    for size in (8, 28, 47):
+        assert model(torch.rand(2, 3, size, size)).shape == (2, 10)
+
+
+def test_a_block_that_adds_nothing_passes_its_input_on() -> None:
+    block = resnet18(width=0.125).features[3].eval()
+    nn.init.zeros_(block.residual[-1].weight)  # of the last BatchNorm
+    images = torch.rand(2, 8, 32, 32)
+    assert torch.equal(block(images), images)
+
+
+def test_it_learns_the_synthetic_images(tmp_path) -> None:
+    data = Synthetic(train_size=500, test_size=100, augment="none", batch_size=16)
+    config = RunConfig(
+        data=data,
+        model=Model(name="resnet18", width=0.0625),
+        optimizer=Sgd(lr=0.1),
+        training=Length(epochs=3),
+    )
+    dataset = load(data, tmp_path)
+    compute = Compute(torch.device("cpu"), "fp32", threads=1)
+    run = Training(config, DeviceImages(dataset, compute.device), dataset.classes, compute)
+    list(run.run())
+    assert run.history[-1].train_loss < 1.9  # that of guessing among ten classes is 2.3
+    assert run.history[-1].test_accuracy > 0.2
+
+
+def test_a_shortcut_leaves_out_every_second_pixel_as_a_stride_does() -> None:
+    block = resnet18(width=0.25).features[5].eval()
+    nn.init.zeros_(block.residual[-1].weight)
+    convolution, norm = block.shortcut
+    images = torch.rand(2, 16, 9, 9)  # an odd size has its last pixel kept
+    strided = nn.functional.conv2d(images, convolution.weight, stride=2)
+    torch.testing.assert_close(block(images), norm(strided).relu())

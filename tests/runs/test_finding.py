@@ -1,0 +1,61 @@
+"""Which run is meant, and what is said when none or several are."""
+
+from pathlib import Path
+
+import pytest
+
+from cifar_exp.errors import UserError
+from cifar_exp.runs.finding import find_run
+
+NAMES = ("lr=0.1-59868be4de", "lr=0.1,seed=1-0b54f00eab", "lr=0.01-77deadbeef")
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    for name in NAMES:
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.yaml").write_text("{}\n")
+    (tmp_path / "runs" / "lr=0.01-empty").mkdir()  # is no run
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("59868be4de", 0),  # the id
+        ("0b54", 1),  # how it begins
+        ("lr=0.1,seed=1-0b54f00eab", 1),  # the whole name
+        ("lr=0.1,s", 1),  # how it begins
+        ("lr=0.1", 0),  # the name of one, and how another begins
+        ("lr=0.01-77", 2),
+    ],
+)
+def test_a_run_is_found(results: Path, given: str, found: int) -> None:
+    assert find_run(given, results).path == results / "runs" / NAMES[found]
+
+
+def test_a_folder_is_itself_wherever_it_lies(results: Path) -> None:
+    elsewhere = results / "elsewhere"
+    (results / "runs" / NAMES[0]).rename(elsewhere)
+    assert find_run(str(elsewhere), results).path == elsewhere
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("lr=0.", "lr=0.: expected one run, there are 3: lr=0.01-77deadbeef, lr=0.1,seed=1-"),
+        ("lr=0.02", "lr=0.02: there is no such run in .*; near: lr=0.01-77deadbeef"),
+        ("", "expected the folder of a run"),
+        (".", "expected the folder of a run"),
+        ("a\0b", "there is no such run"),
+        ("x" * 200, "there is no such run"),
+    ],
+)
+def test_what_is_no_run_is_told(results: Path, given: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        find_run(given, results)
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere: there is no such folder"):
+        find_run("lr=0.1", tmp_path / "nowhere")

@@ -1,0 +1,340 @@
+"""Searches through the command line: what is tried, given up, gone on with and confirmed."""
+
+import csv
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from wsgiref.util import setup_testing_defaults
+
+import pytest
+import yaml
+
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.runs.folder import RunFolder
+from tests.conftest import TINY, CommandLine, computed, read_rows, read_state
+
+pytest.importorskip("optuna")
+# A run of a tenth of a second: 20 images, half of them for validation.
+TINIEST = (
+    "data=synthetic",
+    "data.train_size=20",
+    "data.test_size=10",
+    "data.val_fraction=0.5",
+    "batch_size=10",
+    "model=vgg11",
+    "model.width=0.0625",
+    "epochs=2",
+    "device=cpu",
+    "logger=none",
+)
+LOG_LR = "lr=tag(log,interval(1e-5,1e-1))"
+# Losses have no ties, unlike the accuracies of ten images.
+BY_LOSS = "hydra.sweeper.metric=loss"
+# Gives up whatever is not the best of those that came as far.
+HARSH = (BY_LOSS, "hydra.sweeper.pruner=asha", "+hydra.sweeper.pruner_options.reduction_factor=2")
+
+
+class Search:
+    """`python train.py -m hydra/sweeper=optuna`, one run after another."""
+
+    def __init__(self, train: CommandLine) -> None:
+        self.train = train
+
+    def arguments(self, *overrides: str, trials: int, confirm: int = 0) -> list[str]:
+        return [
+            "-m",
+            "hydra/sweeper=optuna",
+            *TINIEST,
+            f"hydra.sweeper.n_trials={trials}",
+            f"hydra.sweeper.confirm={confirm}",
+            *overrides,
+        ]
+
+    def __call__(self, *overrides: str, trials: int = 3, confirm: int = 0, status: int = 0) -> str:
+        arguments = self.arguments(*overrides, trials=trials, confirm=confirm)
+        return self.train(*arguments, status=status)
+
+    @property
+    def folder(self) -> Path:
+        (found,) = self.train.runs.parent.glob("search-*")
+        return found
+
+    @property
+    def listed(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((self.folder / "search.json").read_text())
+        return content
+
+    @property
+    def trials(self) -> list[dict[str, Any]]:
+        trials: list[dict[str, Any]] = self.listed["trials"]
+        return trials
+
+    def run(self, trial: dict[str, Any]) -> Path:
+        return self.train.runs / str(trial["run"])
+
+    def configs(self, names: list[str]) -> list[RunConfig]:
+        return [RunFolder(self.train.runs / name).read_config() for name in names]
+
+
+@pytest.fixture
+def search(train: CommandLine) -> Search:
+    return Search(train)
+
+
+def statuses(search: Search) -> list[str]:
+    return [trial["status"] for trial in search.trials]
+
+
+def test_the_winner_is_tested_with_fresh_seeds_and_nothing_else_is(search: Search) -> None:
+    said = search(LOG_LR, "dropout=interval(0,0.5)", "seed=1", trials=3, confirm=2)
+    assert "search of 3 trials (0 finished before)" in said
+    assert statuses(search) == ["complete"] * 3
+    searched = search.configs([trial["run"] for trial in search.trials])
+    assert {(c.seed, c.data.evaluated_on) for c in searched} == {(1, "validation")}
+    assert {read_state(search.run(t))["evaluated_on"] for t in search.trials} == {"validation"}
+
+    (confirmation,) = search.listed["confirmations"]
+    winner = search.trials[confirmation["winner"]]
+    assert winner["value"] == max(trial["value"] for trial in search.trials)
+    found, start = (search.configs(confirmation[name]) for name in ("found", "start"))
+    # on all training images, with the seeds that are not the search's
+    assert {(c.seed, c.data.evaluated_on) for c in found} == {(0, "test"), (2, "test")}
+    assert {c.optimizer.lr for c in found} == {winner["params"]["optimizer.lr"]}
+    assert {c.model.dropout for c in found} == {winner["params"]["model.dropout"]}
+    assert {(c.seed, c.optimizer.lr, c.model.dropout) for c in start} == {
+        (0, 0.001, 0.0), (2, 0.001, 0.0),
+    }  # fmt: skip
+    tested = {c.name for c in search.train.runs.iterdir() if is_tested(c)}
+    assert tested == {*confirmation["found"], *confirmation["start"]}
+
+    report = (search.folder / "report.md").read_text()
+    assert "**inconclusive** The settings that were found" in report or "found less start" in report
+    assert (search.folder / "report.html").exists()
+    assert {path.stem for path in (search.folder / "figures").glob("*.svg")} >= {
+        "history", "trials", "parallel",
+    }  # fmt: skip
+    again = search.train.cifar_exp("report", str(search.folder), "--check")
+    assert again == ""
+
+    listed = search.folder / "search.json"
+    content = json.loads(listed.read_text())
+    content["confirmations"] *= 2
+    listed.write_text(json.dumps(content))
+    search.train.cifar_exp("report", str(search.folder))
+    report = (search.folder / "report.md").read_text()
+    assert "The test set was touched more than once" in report
+
+    # the number of trials is the total
+    said = search(LOG_LR, "dropout=interval(0,0.5)", "seed=1", trials=4)
+    assert "search of 4 trials (3 finished before)" in said
+    assert len(search.trials) == 4
+    with (search.folder / "results.csv").open(newline="") as file:
+        assert [row["number"] for row in csv.DictReader(file)] == ["0", "1", "2", "3"]
+
+
+def is_tested(run: Path) -> bool:
+    return bool(read_state(run)["evaluated_on"] == "test")
+
+
+def test_a_pruned_trial_stops_early_and_its_run_could_go_on(search: Search) -> None:
+    # long enough that the word to stop comes in time
+    said = search(LOG_LR, "epochs=80", *HARSH, trials=3)
+    pruned = [trial for trial in search.trials if trial["status"] == "pruned"]
+    assert pruned
+    for trial in pruned:
+        assert trial["epochs"] < 80
+        assert trial["reason"] == f"pruned after {trial['epochs']} epoch" + "s" * (
+            trial["epochs"] > 1
+        )
+        assert f"trial {trial['number']} " in said
+        run = search.run(trial)
+        assert len(read_rows(run)) < 80
+        assert RunFolder(run).status == "interrupted"
+        assert list((run / "checkpoints").glob("*.pt"))
+        assert "interrupted by the search" in (run / "train.log").read_text()
+    assert "pruned after" in said
+    trial = pruned[0]
+    before = computed(search.run(trial))
+    lr = trial["params"]["optimizer.lr"]
+    search.train(*TINIEST, "epochs=80", f"optimizer.lr={lr}")
+    assert computed(search.run(trial))[: len(before)] == before
+    assert len(read_rows(search.run(trial))) == 80
+
+
+def test_after_a_kill_the_search_goes_on_as_if_nothing_had_been(
+    new_folder: Callable[[str], CommandLine],
+) -> None:
+    killed, alone = Search(new_folder("killed")), Search(new_folder("alone"))
+    overrides = (LOG_LR, "dropout=interval(0,0.5)", *HARSH, "epochs=6")
+    alone(*overrides, trials=5)
+    for done in (1, 3):
+        process = killed.train.start(*killed.arguments(*overrides, trials=5))
+        wait_until(lambda: ended(killed) >= done, process)  # noqa: B023
+        process.end_all()
+        process.wait()
+    begun = [trial["params"] for trial in killed.trials]
+    said = killed(*overrides, trials=5)
+    assert "search of 5 trials (" in said
+    told = [
+        [(t["number"], t["params"], t["status"], t["value"], t["run"]) for t in search.trials]
+        for search in (killed, alone)
+    ]
+    assert told[0] == told[1]
+    assert [trial["params"] for trial in killed.trials][: len(begun)] == begun
+    assert len(list(killed.train.runs.iterdir())) == 5
+
+
+def ended(search: Search) -> int:
+    try:
+        return sum(status != "running" for status in statuses(search))
+    except (OSError, ValueError):
+        return 0
+
+
+def wait_until(condition: Callable[[], bool], process: Any) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_two_trials_train_at_the_same_time(train: CommandLine) -> None:
+    settings = (*TINY, "data.train_size=640", "epochs=4", "hydra.sweeper.pruner=none")
+    two = (
+        "hydra.launcher.runs_per_device=2",
+        "hydra.sweeper.n_trials=2",
+        "hydra.sweeper.confirm=0",
+    )
+    train("-m", "hydra/sweeper=optuna", *settings, *two, LOG_LR)
+    spans = []
+    for run in train.runs.iterdir():
+        assert read_state(run)["evaluated_on"] == "validation"  # without being asked for it
+        lines = (run / "train.log").read_text().splitlines()
+        times = [line[:23] for line in lines if "epoch " in line]
+        spans.append((times[0], times[-1]))
+    first, second = spans
+    assert max(first[0], second[0]) < min(first[1], second[1])
+
+
+def test_trials_with_the_same_settings_share_a_run_and_one_that_diverges_never_wins(
+    search: Search,
+) -> None:
+    search("lr=choice(0.001,1e30)", BY_LOSS, "hydra.sweeper.sampler=random", trials=6)
+    by_lr: dict[float, set[tuple[str, str]]] = {}
+    for trial in search.trials:
+        lr = trial["params"]["optimizer.lr"]
+        by_lr.setdefault(lr, set()).add((trial["status"], trial["run"]))
+    assert {lr: {status for status, _ in found} for lr, found in by_lr.items()} == {
+        0.001: {"complete"},
+        1e30: {"diverged"},
+    }
+    assert len(list(search.train.runs.iterdir())) == 2
+    best = search.trials[search.listed["best"]]
+    assert best["params"]["optimizer.lr"] == 0.001
+
+
+def test_the_space_may_stand_in_an_experiment(search: Search) -> None:
+    folder = search.train.folder
+    (folder / "experiment").mkdir()
+    content = {
+        "defaults": [{"override /hydra/sweeper": "optuna"}],
+        "hydra": {
+            "mode": "MULTIRUN",
+            "sweeper": {
+                "n_trials": 2,
+                "confirm": 0,
+                "params": {"lr": "tag(log, interval(1e-4, 1e-2))", "model.dropout": "choice(0.25)"},
+            },
+        },
+    }
+    text = "# @package _global_\n" + yaml.safe_dump(content)
+    (folder / "experiment" / "mine.yaml").write_text(text)
+    search.train("--config-dir", str(folder), "experiment=mine", *TINIEST)
+    params = [trial["params"] for trial in search.trials]
+    assert [p["model.dropout"] for p in params] == [0.25, 0.25]
+    assert all(1e-4 <= p["optimizer.lr"] <= 1e-2 for p in params)
+    assert search.listed["space"] == {
+        "optimizer.lr": "0.0001 to 0.01, log scale",
+        "model.dropout": "one of 0.25",
+    }
+
+
+MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
+    "no space": (("lr=0.1",), "the search has nothing to choose"),
+    "an unknown key": (("lrr=interval(0,1)",), "lrr: there is no such setting; did you mean lr?"),
+    "an end out of range": (
+        (LOG_LR, "dropout=interval(0,2)"),
+        "model.dropout: expected a number less than 1, got 2.0",
+    ),
+    "an option that is not there": (("optimizer=choice(adam,sdg)",), "did you mean sgd?"),
+    "batches that are too large": (
+        ("batch_size=choice(5,16)",),
+        "data.batch_size: expected at most the 10 training images, got 16",
+    ),
+    "several seeds": ((LOG_LR, "seed=0,1"), "seed: expected one value in a search"),
+    "several sets of images": (
+        (LOG_LR, "data.limit_train=null,15"),
+        "data.limit_train: expected one value in a search",
+    ),
+    "no validation": (
+        (LOG_LR, "data.val_fraction=0"),
+        "data.val_fraction: expected more than 0 in a search",
+    ),
+    "a study": ((LOG_LR, "study=lr"), "study: expected none in a search"),
+    "another launcher": ((LOG_LR, "hydra/launcher=basic"), "expected hydra/launcher=packed"),
+    "runs that are to be trained again": ((LOG_LR, "rerun=true"), "rerun: expected false"),
+    "no trials": ((LOG_LR, "hydra.sweeper.n_trials=0"), "hydra.sweeper.n_trials: expected"),
+    "an unknown sampler": (
+        (LOG_LR, "hydra.sweeper.sampler=tpee"),
+        "hydra.sweeper.sampler: expected 'tpe', 'random',",
+    ),
+    "an option that the pruner does not have": (
+        (LOG_LR, "+hydra.sweeper.pruner_options.eta=3"),
+        "hydra.sweeper.pruner_options: ",
+    ),
+    "a storage that is not there": (
+        (LOG_LR, 'hydra.sweeper.storage="sqlite:////nowhere/trials.db"'),
+        "unable to open database file",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_in_two_lines_and_nothing_is_trained(
+    search: Search, mistake: str
+) -> None:
+    overrides, told = MISTAKES[mistake]
+    said = search(*overrides, status=1)
+    assert told in said
+    lines = [line for line in said.strip().splitlines() if not line.startswith("search of")]
+    assert len(lines) <= 2
+    assert not search.train.runs.exists()
+
+
+def test_optuna_and_its_dashboard_open_the_storage(search: Search) -> None:
+    import optuna
+
+    search(LOG_LR, trials=2)
+    url = f"sqlite:///{search.folder / 'trials.db'}"
+    study = optuna.load_study(study_name=search.folder.name, storage=url)
+    assert [trial.user_attrs["run"] for trial in study.trials] == [t["run"] for t in search.trials]
+    assert sorted(study.trials[0].intermediate_values) == [1, 2]
+
+    dashboard = pytest.importorskip("optuna_dashboard")
+    environment: dict[str, Any] = {"PATH_INFO": "/api/studies"}
+    setup_testing_defaults(environment)
+    answers: list[str] = []
+    application = dashboard.wsgi(optuna.storages.RDBStorage(url))
+    body = b"".join(application(environment, lambda status, *_: answers.append(status)))
+    assert answers == ["200 OK"]
+    assert search.folder.name in body.decode()
+
+
+def test_without_optuna_it_says_what_to_install(search: Search) -> None:
+    missing = "raise ModuleNotFoundError(\"No module named 'optuna'\", name='optuna')"
+    (search.train.folder / "optuna.py").write_text(missing)
+    search.train.environment["PYTHONPATH"] = str(search.train.folder)
+    assert "pip install -e '.[optuna]'" in search(LOG_LR, status=1)

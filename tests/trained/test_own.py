@@ -1,0 +1,36 @@
+"""A run whose network is the user's own: its code is called only where the user says so."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cifar_exp import load_run
+from cifar_exp.errors import UserError
+from tests.conftest import ROOT, TINY, CommandLine
+
+WIDE = [word for word in TINY if not word.startswith("model")]
+
+
+@pytest.fixture
+def run(train: CommandLine) -> Path:
+    shutil.copy(ROOT / "docs" / "guide" / "examples" / "my_net.py", train.folder)
+    train(*WIDE, "epochs=1", "model._target_=my_net.MyNet", "model.width=0.1")
+    return train.only_run
+
+
+def test_code_of_ones_own_is_called_only_when_it_is_allowed(train: CommandLine, run: Path) -> None:
+    # would show that it was imported
+    (train.folder / "my_net.py").write_text(
+        (train.folder / "my_net.py").read_text() + "print('!')\n"
+    )
+    said = train.cifar_exp("evaluate", str(run), status=1)
+    assert said == (
+        "model._target_: my_net.MyNet can run any code; if you trust it, add --allow my_net.MyNet\n"
+    )
+    said = train.cifar_exp("evaluate", str(run), "--allow", "my_net.MyNet")
+    assert "These are the numbers of the run's last epoch." in said
+    said = train.cifar_exp("export", str(run), "--allow", "my_net.MyNet", "--format", "torch")
+    assert "model.pt2: logits differ by at most" in said
+    with pytest.raises(UserError, match="can run any code"):
+        load_run(run)
