@@ -36,7 +36,7 @@ _ONE_SEED = ("qmc",)
 # The importance of a setting is for coming among the best trials: a tenth of them, but at least
 # five, or half of few. With fewer trials than this nothing can be said.
 _FEWEST_FOR_IMPORTANCE = 8
-_FIXED = "fixed_params"
+_FIXED = "fixed_params"  # where Optuna keeps the values of a trial that are not to be chosen
 DIVERGED = "diverged"  # why a trial was given up, which for Optuna is one that was pruned
 
 
@@ -144,8 +144,7 @@ class Trials:
     def _chosen(self, trial: Trial) -> Trial:
         """Let a trial choose what it has not chosen yet: a kill can come in between.
 
-        What a sampler chooses together is kept before anything of it is used, where Optuna keeps
-        the values of trials that a user has fixed.
+        What a sampler chooses together is kept before anything of it is used.
         """
         storage, trial_id = self._study._storage, trial._trial_id
         if _FIXED not in storage.get_trial_system_attrs(trial_id):

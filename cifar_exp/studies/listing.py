@@ -29,7 +29,7 @@ class ListedRun:
     Attributes:
         record: what its folder holds.
         settings: by dotted key.
-        accuracy: on the test set after the last epoch; None if there is none yet.
+        accuracy: after the last epoch, on the images it was evaluated on; None before that.
         changed: when it ended, or else began.
         size_bytes: of all its files.
     """
