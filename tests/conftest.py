@@ -1,19 +1,19 @@
 """What the tests share: the command line, as a user calls it, in a folder of its own.
 
-A command that is run to its end comes from a fork, which saves the seconds of its imports.
+A command usually runs in a process forked from one that has imported PyTorch (tests/processes.py).
 """
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.forked import Forks
+from tests.processes import Command, run_command
 
 # Before PyTorch is imported: tests run side by side, a thread each.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -38,8 +38,7 @@ READ_AT_THE_START = ("PYTHON", "OMP_", "LD_", "HOME", "CUDA_")
 class CommandLine:
     """`python train.py` in one folder; what it writes is found in `runs`."""
 
-    def __init__(self, folder: Path, forks: Forks) -> None:
-        self._forks = forks
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.runs = folder / "multirun_results" / "runs"
         self.environment = os.environ | {"COLUMNS": "100"}
@@ -58,7 +57,7 @@ class CommandLine:
                 text=True,
                 **(streams | how),
             )
-        return self._forks.start(*overrides, cwd=self.folder, environment=self.environment)
+        return Command(*overrides, cwd=self.folder, environment=self.environment)
 
     def __call__(self, *overrides: str, status: int = 0) -> str:
         """Run to the end and return what was printed; the exit status must be `status`."""
@@ -67,16 +66,14 @@ class CommandLine:
             out, err = process.communicate(timeout=300)
             assert process.returncode == status, out + err
             return out + err
-        return self._fork("train.py", overrides, status)
+        return self._run("train.py", overrides, status)
 
     def cifar_exp(self, *words: str, status: int = 0) -> str:
-        """Run `python -m cifar_exp`, likewise."""
-        return self._fork("cifar_exp", words, status)
+        """Run `python -m cifar_exp` to the end and return what was printed."""
+        return self._run("cifar_exp", words, status)
 
-    def _fork(self, program: str, words: tuple[str, ...], status: int) -> str:
-        done = self._forks(
-            *words, program=program, cwd=self.folder, environment=self.environment, seconds=300
-        )
+    def _run(self, program: str, words: tuple[str, ...], status: int) -> str:
+        done = run_command(*words, program=program, cwd=self.folder, environment=self.environment)
         assert done.status == status, done.out + done.err
         return done.out + done.err
 
@@ -91,25 +88,17 @@ class CommandLine:
 
 
 @pytest.fixture(scope="session")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    with Forks(tmp_path_factory.mktemp("forks")) as forks:
-        yield forks
-
-
-@pytest.fixture(scope="session")
-def command_line(forks: Forks) -> Callable[[Path], CommandLine]:
-    return lambda folder: CommandLine(folder, forks)
+def command_line() -> type[CommandLine]:
+    return CommandLine
 
 
 @pytest.fixture
-def train(tmp_path: Path, command_line: Callable[[Path], CommandLine]) -> CommandLine:
+def train(tmp_path: Path, command_line: type[CommandLine]) -> CommandLine:
     return command_line(tmp_path)
 
 
 @pytest.fixture
-def new_folder(
-    tmp_path: Path, command_line: Callable[[Path], CommandLine]
-) -> Callable[[str], CommandLine]:
+def new_folder(tmp_path: Path, command_line: type[CommandLine]) -> Callable[[str], CommandLine]:
     def make(name: str) -> CommandLine:
         (tmp_path / name).mkdir()
         return command_line(tmp_path / name)

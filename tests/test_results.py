@@ -13,6 +13,7 @@ INDEX = (RESULTS / "README.md").read_text()
 COMMITTED = [RESULTS / name for name in re.findall(r"\]\(([^)/]+)/report.md\)", INDEX)]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("sweep", COMMITTED, ids=lambda path: path.name)
 def test_a_committed_report_is_what_its_runs_give(sweep: Path) -> None:
     # figures change with the version of Matplotlib, and the page holds them

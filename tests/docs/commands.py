@@ -15,6 +15,8 @@ from tests.conftest import ROOT
 
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+# Their commands are run; together they use every part of the program. The slow tests run them all.
+PAGES_RUN = [README, ROOT / "docs" / "tutorial.md"]
 
 
 @dataclass(frozen=True)
@@ -153,3 +155,19 @@ def commands(page: Path) -> list[Command]:
 
 
 ALL = [command for page in PAGES for command in commands(page)]
+
+
+def _composed() -> dict[Path, list[str]]:
+    """The commands of each page whose settings are checked, without those of pages before it."""
+    seen: set[str] = set()
+    composed: dict[Path, list[str]] = {}
+    for page in PAGES:
+        for command in commands(page):
+            text = re.sub(r"\s+#.*", "", command.text)
+            if re.match(r"python (train\.py|-m cifar_exp \S)", text) and text not in seen:
+                seen.add(text)
+                composed.setdefault(page, []).append(text)
+    return composed
+
+
+COMPOSED = _composed()

@@ -1,7 +1,7 @@
-"""Every command of README.md and docs/ runs, in the order of its page.
+"""Every command of README.md and docs/ is composed and checked, and those of some pages run.
 
-Each page has one fresh folder that looks like a checkout. What is made small or left out is told in
-`commands.py`, with the reason.
+Each page has one fresh folder that looks like a checkout. What is made small or left out, and the
+reason, is in `commands.py`. The slow tests run every command of every page.
 """
 
 import os
@@ -18,7 +18,9 @@ from PIL import Image
 from tests.conftest import ROOT, CommandLine
 from tests.docs.commands import (
     ALL,
+    COMPOSED,
     PAGES,
+    PAGES_RUN,
     README,
     RULES,
     SIZES,
@@ -29,7 +31,8 @@ from tests.docs.commands import (
     commands,
     steps,
 )
-from tests.forked import Forks
+from tests.docs.composing import compose
+from tests.processes import run_command, start_process
 
 
 @pytest.fixture
@@ -50,8 +53,8 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(text: str, folder: Path, forks: Forks) -> tuple[int | None, str]:
-    """Run a command as a shell would; a fork of a started Python where it is a plain one."""
+def run(text: str, folder: Path) -> tuple[int | None, str]:
+    """Run a command as a shell would, or in a started Python where it is a plain one."""
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     plain = re.fullmatch(r"python (train\.py|-m cifar_exp)((?: (?:\$\(.*?\)|[^&|;<>`])*)?)", text)
     if plain is None:
@@ -69,36 +72,49 @@ def run(text: str, folder: Path, forks: Forks) -> tuple[int | None, str]:
     ).stdout
     program = "cifar_exp" if "cifar_exp" in plain[1] else str(folder / "train.py")
     arguments = [word for word in expanded.split("\0") if word]
-    ended = forks(*arguments, program=program, cwd=folder, seconds=600)
+    ended = run_command(*arguments, program=program, cwd=folder, timeout_seconds=600)
     return ended.status, ended.out + ended.err
 
 
-def run_page(page: Path, folder: Path, forks: Forks, slow: bool) -> None:
+def write(file: File, folder: Path) -> None:
+    path = folder / file.path
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(file.text)
+
+
+def run_page(page: Path, folder: Path, slow: bool) -> None:
     for step in steps(page):
         if isinstance(step, File):
-            path = folder / step.path
-            if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(step.text)
+            write(step, folder)
         elif step.run_as is not None and step.slow <= slow:
-            status, said = run(step.run_as, folder, forks)
+            status, said = run(step.run_as, folder)
             assert status == 0, f"{step.text}\nrun as: {step.run_as}\n{said}"
 
 
-WITH_COMMANDS = [page for page in PAGES if any(c.run_as for c in commands(page))]
+@pytest.mark.parametrize("page", COMPOSED, ids=lambda page: page.stem)
+def test_the_settings_of_every_command_are_right(page: Path, checkout: Path) -> None:
+    for step in steps(page):
+        if isinstance(step, File):
+            write(step, checkout)
+    problems = checkout / "problems"
+    process = start_process(compose, COMPOSED[page], checkout, problems)
+    process.join()
+    assert problems.read_text() == ""
 
 
-@pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.stem)
-def test_the_commands_of_a_page_run(page: Path, checkout: Path, forks: Forks) -> None:
-    run_page(page, checkout, forks, slow=False)
+@pytest.mark.integration
+@pytest.mark.parametrize("page", PAGES_RUN, ids=lambda page: page.stem)
+def test_the_commands_of_a_page_run(page: Path, checkout: Path) -> None:
+    run_page(page, checkout, slow=False)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "page", [p for p in PAGES if any(c.slow for c in commands(p))], ids=lambda page: page.stem
+    "page", [page for page in PAGES if any(c.run_as for c in commands(page))], ids=lambda p: p.stem
 )
-def test_all_commands_of_a_page_run(page: Path, checkout: Path, forks: Forks) -> None:
-    run_page(page, checkout, forks, slow=True)
+def test_all_commands_of_a_page_run(page: Path, checkout: Path) -> None:
+    run_page(page, checkout, slow=True)
 
 
 def test_every_rule_is_for_some_command() -> None:
@@ -128,6 +144,7 @@ def test_the_first_two_commands_set_up_and_run() -> None:
     assert "python -m pytest\n" in (ROOT / ".ci" / "run").read_text()  # CI runs the same
 
 
+@pytest.mark.integration
 def test_the_demo_shows_that_a_tenth_is_too_high(train: CommandLine) -> None:
     said = train("-m", "experiment=demo", "lr=0.1,0.01,0.001", "data.train_size=2000")
     table = said[said.rindex("95 % interval") :].splitlines()[2:5]

@@ -49,6 +49,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.integration
 def test_the_site_has_every_page_and_loads_nothing_from_elsewhere(site: Path) -> None:
     for page in PAGES[1:]:
         html = (site / page.relative_to(ROOT / "docs")).with_suffix(".html").read_text()
@@ -57,6 +58,7 @@ def test_the_site_has_every_page_and_loads_nothing_from_elsewhere(site: Path) ->
         assert not re.findall(r"<link[^>]+(?:stylesheet|preconnect|icon)[^>]+\"https?://", html)
 
 
+@pytest.mark.integration
 def test_pages_read_the_same_here_and_on_the_site(site: Path) -> None:
     for page in PAGES[1:]:
         # Markdown of the site needs an empty line before a list or a table

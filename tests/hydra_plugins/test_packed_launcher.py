@@ -34,11 +34,13 @@ def test_hydra_finds_the_launcher() -> None:
     assert PackedLauncher.__name__ in names
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("launcher_name", "overrides"), [("packed", [])])
 class TestLauncher(LauncherTestSuite):
     pass
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("launcher_name", "overrides"),
     [("packed", ["hydra/sweeper=basic", "hydra.sweeper.max_batch_size=2"])],
@@ -47,6 +49,7 @@ class TestLauncherInBatches(BatchedSweeperTestSuite):
     pass
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("task_launcher_cfg", "extra_flags"),
     [({}, ["-m", "hydra/launcher=packed"])],

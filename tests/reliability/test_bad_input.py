@@ -1,14 +1,18 @@
 """Whatever is typed ends in a run, or in a few lines that say what is wrong: no traceback."""
 
+import io
 import json
 import shutil
+import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as options
 
-from tests.forked import Done, Forks
+from cifar_exp.__main__ import main
+from tests.processes import Finished, run_command
 from tests.reliability.mistakes import BASE, BASIC, commands
 
 INFORMS = {
@@ -30,16 +34,21 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("outside") / "inside"
 
 
-def call(forks: Forks, place: Path, arguments: list[str], program: str = "train.py") -> Done:
-    """Run a command in an empty folder; what must hold for every command is checked."""
+def make(place: Path) -> None:
+    """Make a folder with little in it."""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     (place / "file").write_text("no folder")
     (place / "empty").mkdir()
     (place / "closed").mkdir(mode=0)  # to all but the administrator
-    done = forks(*arguments, program=program, cwd=place)
+
+
+def call(place: Path, arguments: list[str]) -> Finished:
+    """Run train.py in such a folder; what must hold for every command is checked."""
+    make(place)
+    done = run_command(*arguments, cwd=place)
     said = done.out + done.err
-    assert done.status is not None, f"still running after {done.seconds:.0f} s"
+    assert done.status is not None, "still running"
     assert "Traceback" not in said, said[-3000:]
     assert list(place.parent.iterdir()) == [place]
     if done.status:
@@ -50,8 +59,8 @@ def call(forks: Forks, place: Path, arguments: list[str], program: str = "train.
     return done
 
 
-def check(forks: Forks, place: Path, arguments: list[str]) -> None:
-    done = call(forks, place, arguments)
+def check(place: Path, arguments: list[str]) -> None:
+    done = call(place, arguments)
     if done.status:
         return
     if INFORMS & set(arguments):
@@ -62,21 +71,20 @@ def check(forks: Forks, place: Path, arguments: list[str]) -> None:
     assert set(states) <= {"complete", "diverged"}
 
 
+@pytest.mark.integration
 @options(max_examples=15, derandomize=True, deadline=None, database=None)
 @given(commands([BASIC]))
-def test_any_command_runs_or_tells_what_is_wrong(
-    forks: Forks, place: Path, arguments: list[str]
-) -> None:
-    check(forks, place, arguments)
+def test_any_command_runs_or_tells_what_is_wrong(place: Path, arguments: list[str]) -> None:
+    check(place, arguments)
 
 
 @pytest.mark.slow
 @options(max_examples=2000, deadline=None, database=None)
 @given(commands([BASIC, BASIC, ["-m"], ["--multirun"]]))
 def test_any_command_runs_or_tells_what_is_wrong_at_length(
-    forks: Forks, place: Path, arguments: list[str]
+    place: Path, arguments: list[str]
 ) -> None:
-    check(forks, place, arguments)
+    check(place, arguments)
 
 
 MISTAKES = {
@@ -124,13 +132,14 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake[:40])
-def test_a_mistake_is_told(forks: Forks, place: Path, mistake: str) -> None:
-    done = call(forks, place, [*BASE, *mistake.split(" ")])
+def test_a_mistake_is_told(place: Path, mistake: str) -> None:
+    done = call(place, [*BASE, *mistake.split(" ")])
     assert done.status
     assert MISTAKES[mistake] in done.out + done.err
     assert not list(place.rglob("run.json"))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "right",
     [
@@ -145,9 +154,9 @@ def test_a_mistake_is_told(forks: Forks, place: Path, mistake: str) -> None:
         "seed=9223372036854775807",
     ],
 )
-def test_what_is_odd_and_right_runs(forks: Forks, place: Path, right: str) -> None:
+def test_what_is_odd_and_right_runs(place: Path, right: str) -> None:
     arguments = [*BASE, *right.split(" ")]
-    check(forks, place, arguments)
+    check(place, arguments)
     assert list(place.rglob("run.json")) or "--info" in arguments
 
 
@@ -165,6 +174,25 @@ COMMANDS = (
     ["evaluate"],
     ["export"],
 )
+WRONG_OPTIONS = (
+    [],
+    [""],
+    ["nonsense"],
+    ["--nonsense"],
+    ["table", "--markdown", "--latex", "."],
+    ["check-data", "--image-size", "31"],
+    ["check-data", "--image-size", "1e3"],
+    ["check-data", "--image-size"],
+    ["selftest", "--only"],
+    ["selftest", "--only", "x"],
+    ["selftest", "--only", "-1"],
+    ["selftest", "--only", "9" * 5000],
+    ["selftest", "--device", "tpu"],
+    ["predict", "."],
+    ["predict", ".", "--grid", "0"],
+    ["evaluate", ".", "seed=1"],
+    ["export", ".", "--format", "pickle"],
+)
 ARGUMENTS = {
     "none": [],
     "nothing there": ["nowhere"],
@@ -181,43 +209,42 @@ ARGUMENTS = {
 }
 
 
+def command_status(place: Path, arguments: list[str]) -> int:
+    """Call `python -m cifar_exp` in this process, which fails with a few lines at most.
+
+    Returns:
+        The exit status.
+    """
+    make(place)
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(printed):
+        patch.chdir(place)
+        patch.setattr(sys, "argv", ["cifar_exp", *arguments])
+        patch.setattr(sys, "stdout", printed)  # the command replaces both
+        patch.setattr(sys, "stderr", printed)
+        try:
+            status = main()
+        except SystemExit as end:  # of argparse
+            status = int(end.code or 0)
+    text = printed.getvalue()
+    assert list(place.parent.iterdir()) == [place]
+    assert "Traceback" not in text
+    assert "\x1b" not in text
+    assert status == 0 or 1 <= len(text.strip().splitlines()) <= 5, text[-3000:]
+    return status
+
+
 @pytest.mark.parametrize("given", ARGUMENTS)
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_a_command_tells_what_is_wrong_with_its_arguments(
-    forks: Forks, place: Path, command: list[str], given: str
+def test_a_command_reports_what_is_wrong_with_its_arguments(
+    place: Path, command: list[str], given: str
 ) -> None:
     works = ("none", "here", "an empty word", "an empty folder", "a folder that cannot be read")
     if command[0] in ("ls", "gc", "selftest") and given in works:
         pytest.skip("is right, and has tests of its own")
-    done = call(forks, place, [*command, *ARGUMENTS[given]], "cifar_exp")
-    assert done.status
-    assert "\x1b" not in done.out + done.err
+    assert command_status(place, [*command, *ARGUMENTS[given]]) in (1, 2)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        [],
-        [""],
-        ["nonsense"],
-        ["--nonsense"],
-        ["table", "--markdown", "--latex", "."],
-        ["check-data", "--image-size", "31"],
-        ["check-data", "--image-size", "1e3"],
-        ["check-data", "--image-size"],
-        ["selftest", "--only"],
-        ["selftest", "--only", "x"],
-        ["selftest", "--only", "-1"],
-        ["selftest", "--only", "9" * 5000],
-        ["selftest", "--device", "tpu"],
-        ["predict", "."],
-        ["predict", ".", "--grid", "0"],
-        ["evaluate", ".", "seed=1"],
-        ["export", ".", "--format", "pickle"],
-    ],
-    ids=lambda wrong: " ".join(wrong)[:40],
-)
-def test_a_command_that_is_none_or_has_a_wrong_option_is_told(
-    forks: Forks, place: Path, wrong: list[str]
-) -> None:
-    assert call(forks, place, wrong, "cifar_exp").status
+@pytest.mark.parametrize("wrong", WRONG_OPTIONS, ids=lambda wrong: " ".join(wrong)[:40])
+def test_an_unknown_command_or_a_wrong_option_is_refused(place: Path, wrong: list[str]) -> None:
+    assert command_status(place, wrong) in (1, 2)

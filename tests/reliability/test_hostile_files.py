@@ -256,6 +256,7 @@ def check_change(made: Path, change: tuple[str, int, str, Any]) -> None:
         refused_or_done(results)
 
 
+@pytest.mark.integration
 @options(max_examples=8, derandomize=True, deadline=None, database=None)
 @given(changes())
 def test_any_value_at_any_place_is_told_or_shown(

@@ -15,6 +15,8 @@ from cifar_exp.errors import UserError
 from cifar_exp.trained.export import FORMATS, Format, export
 from tests.trained.conftest import Trained
 
+pytestmark = pytest.mark.integration
+
 
 def test_both_files_answer_as_the_run_does(trained: Trained, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")

@@ -9,6 +9,8 @@ from cifar_exp import load_run
 from cifar_exp.errors import UserError
 from tests.conftest import ROOT, TINY, CommandLine
 
+pytestmark = pytest.mark.integration
+
 WIDE = [word for word in TINY if not word.startswith("model")]
 
 

@@ -16,6 +16,8 @@ from cifar_exp.selftest.workspace import wait_for
 from tests.conftest import TINY, CommandLine, read_rows, read_state
 from tests.runs.trackers.offline import OfflineRun
 
+pytestmark = pytest.mark.integration
+
 pytest.importorskip("wandb")
 pytest.importorskip("trackio")
 TAGS = {"loss/train": "train_loss", "accuracy/test": "test_accuracy", "lr": "lr"}

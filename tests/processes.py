@@ -1,0 +1,198 @@
+"""Commands without the seconds that importing PyTorch takes.
+
+Each command runs in a process that multiprocessing's fork server starts: the server has imported
+PyTorch once. What runs there is what `python train.py ARGUMENTS` and `python -m cifar_exp
+ARGUMENTS` run, and the processes that a command starts are started as they are for users.
+"""
+
+import multiprocessing
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import warnings
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+_context = multiprocessing.get_context("forkserver")
+# What commands import, most of it when they need it; a library that is not installed is left out.
+_context.set_forkserver_preload(
+    [
+        "hydra",
+        "torch.utils.tensorboard",
+        "cifar_exp.figures.curves",
+        "cifar_exp.figures.images",
+        "cifar_exp.figures.reliability",
+        "cifar_exp.figures.probabilities",
+        "cifar_exp.runs.single",
+        "cifar_exp.search.report",
+        "cifar_exp.search.search",
+        "cifar_exp.studies.compare",
+        "cifar_exp.studies.listing",
+        "cifar_exp.studies.render",
+        "cifar_exp.studies.sweep",
+        "cifar_exp.trained.data",
+        "cifar_exp.trained.writing",
+        "scipy.stats",
+    ]
+)
+
+
+class Command:
+    """A running command, with the part of `subprocess.Popen` that tests use.
+
+    It leads a session of its own, so that it can be killed together with everything it started.
+
+    Args:
+        arguments: for the program.
+        program: "train.py", the path of another train.py, or "cifar_exp".
+        cwd: working directory.
+        environment: variables; None for those of the tests.
+    """
+
+    def __init__(
+        self,
+        *arguments: str,
+        program: str = "train.py",
+        cwd: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._output = Path(tempfile.mkdtemp(prefix="command-"))
+        weakref.finalize(self, shutil.rmtree, self._output, ignore_errors=True)
+        self._process = _context.Process(
+            target=_run,
+            args=(
+                arguments,
+                program,
+                str(cwd),
+                dict(os.environ if environment is None else environment),
+                str(self._output),
+            ),
+        )
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, or None while the command runs."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """Return the exit status, or None while the command runs."""
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit status when the command has ended."""
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(f"command {self.pid}", timeout or 0)
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Return what the command has printed to stdout and stderr when it has ended."""
+        self.wait(timeout)
+        out, err = (
+            (self._output / name).read_bytes().decode(errors="replace") for name in ("out", "err")
+        )
+        return out, err
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the command alone."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill the command alone."""
+        self.send_signal(signal.SIGKILL)
+
+    def kill_session(self) -> None:
+        """Kill what is left of its session: a server of workers may still be starting."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+def start_process(target: Callable[..., None], *arguments: object) -> BaseProcess:
+    """Start a function of a test in a process that has imported PyTorch."""
+    process = _context.Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a command ended: `status` is None if it had to be killed."""
+
+    status: int | None
+    out: str
+    err: str
+
+
+def run_command(*arguments: str, timeout_seconds: float = 300, **how: Any) -> Finished:
+    """Run a command to its end; `how` is passed to `Command`."""
+    command = Command(*arguments, **how)
+    try:
+        status: int | None = command.wait(timeout_seconds)
+    except subprocess.TimeoutExpired:
+        status = None
+    command.kill_session()
+    return Finished(status, *command.communicate(timeout=60))
+
+
+def _run(
+    arguments: tuple[str, ...],
+    program: str,
+    cwd: str,
+    environment: dict[str, str],
+    output_folder: str,
+) -> None:
+    """Become the command; never returns."""
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(cwd)
+    out, err = (Path(output_folder) / name for name in ("out", "err"))
+    for number, path, flags in (
+        (0, os.devnull, os.O_RDONLY),
+        (1, out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+        (2, err, os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+    ):
+        opened = os.open(path, flags)
+        os.dup2(opened, number)
+        os.close(opened)
+    sys.stdin = os.fdopen(0, closefd=False)
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", closefd=False)
+    sys.warnoptions[:] = ["error::UserWarning"]  # for the processes that it starts, too
+    warnings.resetwarnings()
+    warnings.simplefilter("error", UserWarning)
+    status: object = 0
+    try:
+        if program.endswith("train.py"):
+            sys.argv = [str(ROOT / program), *arguments]
+            sys.path[0] = str(Path(sys.argv[0]).parent)
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        else:
+            sys.argv = ["cifar_exp", *arguments]
+            sys.path[0] = cwd
+            runpy.run_module("cifar_exp", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        status = end.code
+    except BaseException:
+        sys.excepthook(*sys.exc_info())  # as Python does at its end
+        status = 1
+    if isinstance(status, str):
+        print(status, file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status if isinstance(status, int) else int(status is not None))
