@@ -14,6 +14,7 @@ from hydra.test_utils.launcher_common_tests import (
 from hydra.version import VersionBase
 from packaging.version import Version
 
+from cifar_exp.errors import UserError
 from hydra_plugins.cifar_exp.packed_launcher import PackedLauncher
 
 # Hydra's suite runs its tasks as its own older versions did
@@ -34,11 +35,21 @@ def test_hydra_finds_the_launcher() -> None:
     assert PackedLauncher.__name__ in names
 
 
+@pytest.mark.parametrize("number", [0, "two", 1.5])
+def test_a_wrong_number_of_runs_at_once_is_refused(number: object) -> None:
+    with pytest.raises(UserError) as refused:
+        PackedLauncher(number).begin()
+    expected = "hydra.launcher.runs_per_device: expected auto or 1 and above"
+    assert str(refused.value) == f"{expected}, got {number}"
+
+
+@pytest.mark.integration
 @pytest.mark.parametrize(("launcher_name", "overrides"), [("packed", [])])
 class TestLauncher(LauncherTestSuite):
     pass
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("launcher_name", "overrides"),
     [("packed", ["hydra/sweeper=basic", "hydra.sweeper.max_batch_size=2"])],
@@ -47,6 +58,7 @@ class TestLauncherInBatches(BatchedSweeperTestSuite):
     pass
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("task_launcher_cfg", "extra_flags"),
     [({}, ["-m", "hydra/launcher=packed"])],
