@@ -30,7 +30,7 @@ ONLY_IN = {
     "sqlalchemy": {"search"},
     "pydantic": {"config"},
     "tensorboard": {"runs"},
-    "torch": {"trained", "runs", "training", "models", "data"},
+    "torch": {"selftest", "trained", "runs", "training", "models", "data"},
     "trackio": {"runs"},
     "wandb": {"runs"},
 }

@@ -6,16 +6,15 @@ has seen, in a few words, or raises `BrokenPromiseError`.
 
 import os
 import pickle
-import random
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_exp.selftest.workspace import (
+    STEPS_PER_EPOCH,
+    Hold,
     Workspace,
     begun_anew,
     checkpoints,
@@ -24,10 +23,7 @@ from cifar_exp.selftest.workspace import (
     finish,
     flip_a_bit,
     result,
-    starts,
     state,
-    wait_for,
-    workers_of,
 )
 
 TWO_AT_ONCE = "hydra.launcher.runs_per_device=2"
@@ -58,25 +54,26 @@ class Fault:
 
 
 def _kills(place: Workspace, whole: Workspace) -> str:
-    chance = random.Random(0)
-    kills = 0
-    for _ in range(3):
-        process = _started(place)
-        time.sleep(chance.uniform(0, 1))
-        if process.poll() is None:
-            kills += 1
-        end(process)
+    steps = (STEPS_PER_EPOCH // 2, STEPS_PER_EPOCH + 1, 5 * STEPS_PER_EPOCH)
+    for step in steps:
+        _killed_at(place, step)
     place.train()
     _expect_same(place, whole)
     left = [path.name for path in place.folder.rglob("*.tmp")]
     expect(not left, f"temporary files are left: {left}")
-    return f"{kills} kills, the same bits"
+    return f"{len(steps)} kills, the same bits"
 
 
 def _signals(place: Workspace, whole: Workspace) -> str:
-    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        process = _started(place)
-        process.send_signal(number)
+    # the second step is in an epoch after the one in which the first signal stops the run
+    for number, status, step in (
+        (signal.SIGINT, 130, STEPS_PER_EPOCH // 2),
+        (signal.SIGTERM, 143, 3 * STEPS_PER_EPOCH),
+    ):
+        with Hold(place.folder, step) as hold:
+            process = place.start()
+            hold.wait(process)
+            process.send_signal(number)
         said = finish(process, status)
         expect("the same command goes on" in said, "it does not say how to go on")
     place.train()
@@ -86,9 +83,10 @@ def _signals(place: Workspace, whole: Workspace) -> str:
 
 
 def _worker_dies(place: Workspace, whole: Workspace) -> str:
-    process = place.start("-m", "seed=0,1", TWO_AT_ONCE)
-    wait_for(lambda: len(list(place.folder.rglob("metrics.jsonl"))) == 2, process)
-    os.kill(workers_of(process)[0], signal.SIGKILL)
+    with Hold(place.folder, STEPS_PER_EPOCH + 1) as hold:
+        process = place.start("-m", "seed=0,1", TWO_AT_ONCE)
+        worker = min(hold.wait(process, processes=2))
+        os.kill(worker, signal.SIGKILL)
     said = finish(process)
     expect("its process was killed by SIGKILL" in said, "the death is not told")
     expect("it is repeated alone" in said, "the run is not repeated")
@@ -228,18 +226,18 @@ def _expect_same(place: Workspace, whole: Workspace) -> None:
     expect(same, "metrics or weights differ from those of a run that was not disturbed")
 
 
-def _started(place: Workspace) -> subprocess.Popen[str]:
-    """Start the run, or let it go on, and wait until it trains."""
-    before = starts(place.runs)
-    process = place.start()
-    wait_for(lambda: starts(place.runs) > before, process)
-    return process
+def _killed_at(place: Workspace, step: int) -> None:
+    """Start the run, or let it continue, and kill it at a step."""
+    with Hold(place.folder, step) as hold:
+        process = place.start()
+        hold.wait(process)
+        end(process)
 
 
 def _killed_with_two_checkpoints(place: Workspace) -> list[Path]:
-    process = place.start()
-    wait_for(lambda: len(list(place.folder.rglob("checkpoints/*.json"))) == 2, process)
-    end(process)
+    # a process saves after its first epoch, however fast it trains; after others it may not
+    for epochs in (1, 2):
+        _killed_at(place, epochs * STEPS_PER_EPOCH + 1)
     return checkpoints(place.run)
 
 

@@ -60,11 +60,10 @@ def _provoke(faults: Sequence[Fault], place: Path, device: str) -> list[list[str
     """Return a line for each fault; several are provoked at once, as far as there are cores."""
     whole = Workspace(place / "undisturbed", device)
     with (
-        tqdm(total=len(faults) + 1, desc="selftest", disable=None, leave=False) as bar,
+        tqdm(total=len(faults), desc="selftest", disable=None, leave=False) as bar,
         ThreadPoolExecutor(min(_MOST_AT_ONCE, os.cpu_count() or 1)) as pool,
     ):
         whole.train()
-        bar.update()
         lines = [
             pool.submit(_line, fault, place / str(number), whole, device)
             for number, fault in enumerate(faults)

@@ -6,14 +6,18 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from cifar_exp.errors import UserError
+from cifar_exp.files import write_atomically
 
 ROOT = Path(__file__).parents[2]
-_LONGEST_WAIT_SECONDS = 300
+LONGEST_WAIT_SECONDS = 300
+# In the folder of a command: the step to wait at, and a file for each process that waits there.
+HOLD_AT = Path("hold-at")
+HELD = Path("held")
 # These depend on the clock and the machine, not on what is computed.
 MEASURED = {"train_seconds", "test_seconds", "images_per_second", "peak_memory_bytes"}
 # A run of a second or two; dropout and crops, so that every kind of chance takes part.
@@ -22,11 +26,12 @@ SMALL = (
     "data.train_size=640",
     "data.test_size=80",
     "data.augment=crop_flip",
-    "model=vgg11",
+    "model._target_=cifar_exp.selftest.holding.Holding",
     "model.width=0.0625",
     "dropout=0.5",
     "epochs=6",
 )
+STEPS_PER_EPOCH = 10  # 640 images, 64 a batch
 
 
 class BrokenPromiseError(Exception):
@@ -105,7 +110,7 @@ def finish(process: subprocess.Popen[str], status: int = 0) -> str:
         BrokenPromiseError: it ended with another exit status, a traceback, or not at all.
     """
     try:
-        said, _ = process.communicate(timeout=_LONGEST_WAIT_SECONDS)
+        said, _ = process.communicate(timeout=LONGEST_WAIT_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
@@ -122,7 +127,7 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) ->
     Raises:
         BrokenPromiseError: it never came to that.
     """
-    until = time.monotonic() + _LONGEST_WAIT_SECONDS
+    until = time.monotonic() + LONGEST_WAIT_SECONDS
     while not condition():
         ended = process.poll() is not None
         if (ended and not condition()) or time.monotonic() > until:
@@ -130,6 +135,55 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) ->
             said, _ = process.communicate()
             raise BrokenPromiseError(f"the moment for the fault never came: {(said or '')[-300:]}")
         time.sleep(0.005)
+
+
+class Hold:
+    """Lets runs with `Holding` wait at a training step while the block runs; the end releases them.
+
+    Args:
+        folder: where the command is started.
+        step: of the run, from 2 on.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self._folder = folder
+        self._step = step
+
+    def __enter__(self) -> Self:
+        """Let every run wait that comes to the step from now on."""
+        (self._folder / HELD).mkdir(exist_ok=True)
+        write_atomically(
+            self._folder / HOLD_AT, lambda path: path.write_text(str(self._step), "utf-8")
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let all continue."""
+        (self._folder / HOLD_AT).unlink()
+        self.release()
+
+    @property
+    def held(self) -> set[int]:
+        """The processes that wait."""
+        return {int(file.name) for file in (self._folder / HELD).iterdir()}
+
+    def wait(self, process: subprocess.Popen[str], processes: int = 1) -> set[int]:
+        """Wait until so many processes wait at the step, and return them.
+
+        Args:
+            process: the command.
+            processes: how many.
+
+        Raises:
+            BrokenPromiseError: they never came there.
+        """
+        wait_for(lambda: len(self.held) >= processes, process)
+        return self.held
+
+    def release(self, *processes: int) -> None:
+        """Let processes continue, or forget those that were killed; none for all that wait."""
+        for process in processes or self.held:
+            (self._folder / HELD / str(process)).unlink(missing_ok=True)
 
 
 def end(process: subprocess.Popen[str]) -> None:
@@ -161,11 +215,6 @@ def begun_anew(run: Path) -> int:
     # one that goes on says so just before, perhaps at this moment
     begun = re.findall(r"(?s)goes on after.*? on synthetic: | on synthetic: ", _log(run))
     return begun.count(" on synthetic: ")
-
-
-def starts(runs: Sequence[Path]) -> int:
-    """Return how often runs have begun or gone on to train."""
-    return sum(_log(run).count(" on synthetic: ") for run in runs)
 
 
 def _log(run: Path) -> str:

@@ -8,18 +8,18 @@ import os
 import signal
 import stat
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import yaml
 
-from cifar_exp.selftest.workspace import begun_anew, wait_for
+from cifar_exp.selftest.workspace import begun_anew
 from tests.conftest import ROOT, TINY, CommandLine, computed, read_state
-from tests.reliability.faults import LONG_EPOCHS, SHORT, assert_same_run, assert_same_runs
+from tests.reliability.faults import SHORT, assert_same_run, assert_same_runs, held
 
 BASIC = "hydra/launcher=basic"
 LOCAL = "hydra/launcher=submitit_local"
 SWEEP = ("-m", *TINY, "epochs=1", "seed=0,1", "logger=none")
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
@@ -28,26 +28,6 @@ def train(train: CommandLine) -> CommandLine:
     train.environment["PYTHONPATH"] = str(ROOT)
     train._usual["PYTHONPATH"] = str(ROOT)
     return train
-
-
-def job_of(sweep: int) -> int:
-    """The process that trains; beside it are what watches it and, for a moment, git."""
-    command = "submitit.core._submit"
-    (job,) = (
-        pid
-        for pid in descendants(sweep)
-        if command in Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-    )
-    return job
-
-
-def descendants(pid: int) -> list[int]:
-    children = [
-        int(child)
-        for task in Path(f"/proc/{pid}/task").glob("*/children")
-        for child in task.read_text().split()
-    ]
-    return children + [one for child in children for one in descendants(child)]
 
 
 def test_the_runs_are_those_of_the_usual_launcher(
@@ -145,7 +125,7 @@ def test_sweeps_of_jobs_that_share_runs_train_each_once(train: CommandLine, laun
     sweeps = [("-m", *SHORT, launcher, "logger=none", seed) for seed in ("seed=0,1", "seed=1,0,2")]
     processes = [train.start(*sweep) for sweep in sweeps]
     for process in processes:
-        out, err = process.communicate(timeout=200)
+        out, err = process.communicate(timeout=300)
         assert process.returncode == 0, out + err
     assert len(list(train.runs.iterdir())) == 3
     assert [begun_anew(run) for run in train.runs.iterdir()] == [1, 1, 1]
@@ -155,17 +135,16 @@ def test_a_job_that_is_preempted_is_queued_again_and_goes_on_at_that_step(
     train: CommandLine, new_folder: Callable[[str], CommandLine]
 ) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
-    short = (*LONG_EPOCHS, "logger=none")
-    sweep = train.start("-m", *short, LOCAL)
-    wait_for(lambda: list(train.runs.glob("*/metrics.jsonl")), sweep)  # it is there and trains
-    job = job_of(sweep.pid)
-    log = train.only_run / "train.log"
-    # Slurm sends both when it takes a machine away; submitit queues the job again for the second
-    os.kill(job, signal.SIGTERM)
-    wait_for(lambda: "interrupted by SIGTERM" in log.read_text(), sweep)
-    os.kill(job, signal.SIGUSR2)
-    out, err = sweep.communicate(timeout=200)
-    assert sweep.returncode == 0, out + err
+    short = (*SHORT, "epochs=2", "logger=none")
+    with held(train, "-m", *short, LOCAL, step=3) as it:
+        (job,) = it.hold.held
+        log = train.only_run / "train.log"
+        # Slurm sends both when it takes a machine away; submitit requeues for the second
+        os.kill(job, signal.SIGTERM)
+        os.kill(job, signal.SIGUSR2)
+    out, err = it.process.communicate(timeout=300)
+    assert it.process.returncode == 0, out + err
+    assert "interrupted by SIGTERM" in log.read_text()
     assert begun_anew(train.only_run) == 1
     assert "goes on after epoch 0, step " in log.read_text()
     (output,) = train.folder.glob("multirun_results/.hydra/.submitit/*/*.out")

@@ -14,6 +14,7 @@ from hydra.test_utils.launcher_common_tests import (
 from hydra.version import VersionBase
 from packaging.version import Version
 
+from cifar_exp.errors import UserError
 from hydra_plugins.cifar_exp.packed_launcher import PackedLauncher
 
 # Hydra's suite runs its tasks as its own older versions did
@@ -32,6 +33,14 @@ def version_base_of_hydras_suite() -> Iterator[None]:
 def test_hydra_finds_the_launcher() -> None:
     names = [plugin.__name__ for plugin in Plugins.instance().discover(Launcher)]
     assert PackedLauncher.__name__ in names
+
+
+@pytest.mark.parametrize("number", [0, "two", 1.5])
+def test_a_wrong_number_of_runs_at_once_is_refused(number: object) -> None:
+    with pytest.raises(UserError) as refused:
+        PackedLauncher(number).begin()
+    expected = "hydra.launcher.runs_per_device: expected auto or 1 and above"
+    assert str(refused.value) == f"{expected}, got {number}"
 
 
 @pytest.mark.integration

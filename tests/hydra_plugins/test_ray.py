@@ -3,32 +3,20 @@
 import os
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from cifar_exp.selftest.workspace import begun_anew, wait_for
+from cifar_exp.selftest.workspace import begun_anew
 from tests.conftest import ROOT, CommandLine
-from tests.reliability.faults import LONG_EPOCHS, assert_same_runs
+from tests.reliability.faults import SHORT, STEPS_PER_EPOCH, assert_same_runs, held
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 CLUSTER = (
     "hydra/launcher=ray",
     "+hydra.launcher.ray.init.num_cpus=2",
     "hydra.launcher.ray.remote.num_gpus=0",
 )
-SWEEP = ("-m", *LONG_EPOCHS, "seed=0,1", "logger=none")
-
-
-def processes_that_train() -> list[int]:
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if (process / "cmdline").read_text().startswith("ray::_run_job"):
-                found.append(int(process.name))
-        except OSError:
-            continue
-    return sorted(found)
+SWEEP = ("-m", *SHORT, "seed=0,1", "logger=none")
 
 
 def test_runs_are_those_of_the_usual_launcher_though_a_process_is_killed(
@@ -38,11 +26,10 @@ def test_runs_are_those_of_the_usual_launcher_though_a_process_is_killed(
     ray, usual = new_folder("ray"), new_folder("usual")
     # Ray's processes find the package where it is installed
     ray.environment["PYTHONPATH"] = str(ROOT)
-    sweep = ray.start(*SWEEP, *CLUSTER)
-    wait_for(lambda: len(list(ray.runs.glob("*/checkpoints/*.json"))) == 2, sweep)
-    os.kill(processes_that_train()[0], signal.SIGKILL)  # Ray gives its run to another
-    out, err = sweep.communicate(timeout=600)
-    assert sweep.returncode == 0, out + err
+    with held(ray, *SWEEP, *CLUSTER, step=STEPS_PER_EPOCH + 1, processes=2) as it:
+        os.kill(min(it.hold.held), signal.SIGKILL)  # Ray gives its run to another
+    out, err = it.process.communicate(timeout=600)
+    assert it.process.returncode == 0, out + err
     assert out.count("complete: ") == 2
     assert [begun_anew(run) for run in ray.runs.iterdir()] == [1, 1]
     logs = [(run / "train.log").read_text() for run in ray.runs.iterdir()]

@@ -80,6 +80,7 @@ def studies(train: CommandLine) -> Studies:
     return Studies(train)
 
 
+@pytest.mark.integration
 def test_levels_and_seeds_make_the_runs_unless_others_are_typed(studies: Studies) -> None:
     studies.write("mine", MINE)
     said = studies("study=mine")  # a study is a sweep without -m
@@ -109,6 +110,7 @@ def test_levels_and_seeds_make_the_runs_unless_others_are_typed(studies: Studies
     assert studies.points(said) == [(0.01, 7, 1, "none"), (0.1, 7, 1, "none")]
 
 
+@pytest.mark.integration
 def test_runs_that_parts_share_are_trained_once(studies: Studies) -> None:
     base = {"title": "T", "question": "Q?", "settings": {"training.epochs": 1}, "seeds": [0]}
     studies.write("rate", base | {"name": "rate", "vary": {"lr": [0.001, 0.01]}})

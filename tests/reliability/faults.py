@@ -4,27 +4,142 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS, Hold
 from tests.conftest import TINY, CommandLine, computed
 
-# A run of some two seconds; dropout and crops so that every random stream takes part.
-SHORT = (*TINY, "epochs=6", "data.train_size=640", "dropout=0.5", "data.augment=crop_flip")
-# A run whose epochs take seconds: 400 steps each.
-LONG_EPOCHS = (*TINY, "epochs=2", "data.train_size=400", "batch_size=1", "dropout=0.5")
+# A run of some two seconds; dropout and crops so that every random stream takes part. Its network
+# waits where `Hold` says, so that a fault comes at that step on any machine.
+SHORT = (
+    *(word for word in TINY if not word.startswith("model")),
+    "model._target_=cifar_exp.selftest.holding.Holding",
+    "model.width=0.0625",
+    "epochs=6",
+    "data.train_size=640",
+    "batch_size=32",
+    "dropout=0.5",
+    "data.augment=crop_flip",
+)
+STEPS_PER_EPOCH = 20  # 640 images, 32 a batch
+# The loop lets a signal stop it after so many steps at the latest.
+STEPS_BETWEEN_PAUSES = 10
 TWO_AT_ONCE = "hydra.launcher.runs_per_device=2"
 SWEEP = ("-m", *SHORT, "seed=0,1,2", TWO_AT_ONCE)
+
+
+class Held(NamedTuple):
+    """A command whose runs wait at a step."""
+
+    process: Any  # a `subprocess.Popen` or a fork
+    hold: Hold
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait for what must happen soon; the deadline is for a test that would never end."""
+    deadline = time.monotonic() + LONGEST_WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def epochs_done(run: Path) -> int:
     metrics = run / "metrics.jsonl"
     return metrics.read_text().count("\n") if metrics.exists() else 0
+
+
+@contextmanager
+def held(
+    train: CommandLine, *command: str, step: int, processes: int = 1, **how: Any
+) -> Iterator[Held]:
+    """Start a command, and hold it at a training step of its runs while the block runs.
+
+    Args:
+        train: the folder.
+        command: with the settings of `SHORT`.
+        step: from 2 on; the first of an epoch comes after the checkpoint of the one before.
+        processes: how many must have come to the step before the block begins.
+        how: for `subprocess.Popen`.
+    """
+    with Hold(train.folder, step) as hold:
+        process = train.start(*command, **how)
+        hold.wait(process, processes)
+        yield Held(process, hold)
+
+
+def kill_at(train: CommandLine, *command: str, step: int) -> None:
+    """Start a command, and kill it when its run has come to a step. Args: as of `held`."""
+    with held(train, *command, step=step) as it:
+        end(it.process)
+
+
+# Imported by Python before anything else in a process that is started.
+REPLACED = """
+import importlib.util, os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name != {module!r}:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+        def exec_module(module):
+            execute(module)
+            *owners, function = {function!r}.split(".")
+            owner = module
+            for part in owners:
+                owner = getattr(owner, part)
+            setattr(owner, function, lambda *_, **__: {instead})
+        spec.loader.exec_module = exec_module
+        return spec
+
+sys.meta_path.insert(0, Finder())
+"""
+KILLS_ITSELF = "os.kill(os.getpid(), signal.SIGKILL)"
+KILLS_ALL = "os.killpg(os.getpgid(0), signal.SIGKILL)"  # the command and all that it has started
+
+
+def killed_in(
+    train: CommandLine, module: str, function: str, *command: str, kills: str = KILLS_ALL
+) -> tuple[int, str, str]:
+    """Run a command in which a process is killed where it first calls a function.
+
+    Args:
+        train: the folder.
+        module: of the function.
+        function: its name, `Class.method` for a method.
+        command: as users type it.
+        kills: which processes.
+
+    Returns:
+        The exit status, and what was printed.
+    """
+    first = train.folder / "sitecustomize.py"
+    first.write_text(REPLACED.format(module=module, function=function, instead=kills))
+    usual = dict(train.environment)
+    train.environment["PYTHONPATH"] = str(train.folder)
+    process = train.start(*command, start_new_session=True)
+    out, err = process.communicate(timeout=LONGEST_WAIT_SECONDS)
+    first.unlink()
+    train.environment.clear()
+    train.environment |= usual
+    return process.returncode, out, err
+
+
+def kill_with_two_checkpoints(train: CommandLine, *command: str) -> None:
+    """Kill a run in its second epoch, and once more in its third."""
+    # a process saves after its first epoch, however fast it trains; after others it may not
+    for epochs in (1, 2):
+        kill_at(train, *command, step=epochs * STEPS_PER_EPOCH + 1)
 
 
 def end(process: subprocess.Popen[str], *, group: bool = False) -> None:

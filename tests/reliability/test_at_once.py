@@ -1,19 +1,27 @@
 """Several processes at once, and settings that are edited meanwhile."""
 
 import csv
-import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from cifar_exp.selftest.workspace import begun_anew, checkpoints, wait_for
+from cifar_exp.selftest.workspace import begun_anew, checkpoints
 from tests.conftest import CommandLine, computed, read_state
-from tests.reliability.faults import SHORT, assert_nothing_is_left_over, assert_same_run, end
+from tests.reliability.faults import (
+    SHORT,
+    STEPS_PER_EPOCH,
+    assert_nothing_is_left_over,
+    assert_same_run,
+    held,
+    kill_at,
+)
+
+pytestmark = pytest.mark.integration
 
 
 def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
-    said = [process.communicate(timeout=120) for process in processes]
+    said = [process.communicate(timeout=300) for process in processes]
     return [(p.returncode, out + err) for p, (out, err) in zip(processes, said, strict=True)]
 
 
@@ -35,20 +43,15 @@ def test_of_two_processes_with_the_same_run_one_trains_and_the_other_is_told(
 
 
 def test_a_process_that_comes_while_the_run_trains_is_told_to_wait(train: CommandLine) -> None:
-    first = train.start(*SHORT)
-    wait_for(lambda: list(train.runs.glob("*/metrics.jsonl")), first)
-    first.send_signal(signal.SIGSTOP)  # so that it does not end meanwhile
-    said = train(*SHORT, status=1)
-    assert "another process is training this run; wait for it, or stop it" in said
-    first.send_signal(signal.SIGCONT)
-    first.communicate(timeout=60)
-    assert first.returncode == 0
+    with held(train, *SHORT, step=3) as it:
+        said = train(*SHORT, status=1)
+        assert "another process is training this run; wait for it, or stop it" in said
+    it.process.communicate(timeout=300)
+    assert it.process.returncode == 0
 
 
 def test_the_lock_of_a_dead_process_does_not_block(train: CommandLine) -> None:
-    process = train.start(*SHORT)
-    wait_for(lambda: list(train.runs.glob("*/checkpoints/*.json")), process)
-    end(process)
+    kill_at(train, *SHORT, step=STEPS_PER_EPOCH + 1)
     assert (train.only_run / ".lock").exists()
     train(*SHORT)
     assert read_state(train.only_run)["status"] == "complete"
@@ -82,11 +85,10 @@ def test_a_sweep_keeps_the_settings_that_it_started_with(train: CommandLine) -> 
     text = "# @package _global_\noptimizer:\n  lr: {}\n"
     experiment.write_text(text.format(0.01))
     sweep = ("-m", "--config-dir", str(train.folder), "experiment=mine", *SHORT, "seed=0,1")
-    process = train.start(*sweep)
-    wait_for(lambda: len(list(train.runs.glob("*/config.yaml"))) == 2, process)
-    experiment.write_text(text.format(0.5))
-    (train.folder / "experiment" / "mine.yaml.swp").write_text("an editor's")
-    ((status, said),) = finish([process])
+    with held(train, *sweep, step=3) as it:  # the first run; the other has not begun
+        experiment.write_text(text.format(0.5))
+        (train.folder / "experiment" / "mine.yaml.swp").write_text("an editor's")
+    ((status, said),) = finish([it.process])
     assert status == 0, said
     assert len(list(train.runs.iterdir())) == 2
     for run in train.runs.iterdir():

@@ -1,27 +1,30 @@
 """A disk is full: the last good checkpoint survives, and the run goes on once there is room."""
 
-import os
 import shutil
-import signal
 import sys
 
 import pytest
 
-from cifar_exp.selftest.workspace import begun_anew, checkpoints, wait_for
+from cifar_exp.selftest.workspace import begun_anew, checkpoints
 from tests.conftest import TINY, CommandLine, read_state
 from tests.reliability.faults import (
     SHORT,
+    STEPS_PER_EPOCH,
     TWO_AT_ONCE,
     assert_same_run,
     assert_same_runs,
     enlarge,
     epochs_done,
     fill,
+    held,
     in_place_of,
     small_disk,
 )
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mounts file systems")
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(sys.platform != "linux", reason="mounts file systems"),
+]
 # A checkpoint of this run is 480 kB.
 RUN = (*SHORT, "epochs=12")
 SWEEP = ("-m", *RUN, "seed=0,1", TWO_AT_ONCE)
@@ -73,12 +76,14 @@ def test_while_a_checkpoint_is_written(
 def test_while_a_line_of_metrics_is_written(
     train: CommandLine, whole: CommandLine, run_name: str
 ) -> None:
-    process = train.start(*RUN)
     run = train.runs / run_name
-    wait_for(lambda: checkpoints(run), process)
-    with in_place_of("/dev/full", run / "metrics.jsonl"):
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 1
+    with (
+        held(train, *RUN, step=STEPS_PER_EPOCH + 1) as it,
+        in_place_of("/dev/full", run / "metrics.jsonl"),
+    ):
+        it.hold.release()
+        _, err = it.process.communicate(timeout=300)
+    assert it.process.returncode == 1
     assert_told(err)
     assert read_state(run)["reason"].startswith("disk full")
     assert_goes_on(train, whole, run_name)
@@ -88,14 +93,10 @@ def test_while_an_event_file_is_written(
     train: CommandLine, whole: CommandLine, run_name: str
 ) -> None:
     with small_disk(train.folder / "logs", 500_000):
-        process = train.start(*RUN)
-        log = train.runs / run_name / "train.log"
-        wait_for(lambda: log.exists() and " on synthetic: " in log.read_text(), process)
-        os.kill(process.pid, signal.SIGSTOP)  # before its first epoch has ended
-        fill(train.folder / "logs")
-        os.kill(process.pid, signal.SIGCONT)
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == 1
+        with held(train, *RUN, step=3) as it:  # before its first epoch has ended
+            fill(train.folder / "logs")
+        _, err = it.process.communicate(timeout=300)
+        assert it.process.returncode == 1
         assert_told(err)
         assert read_state(train.only_run)["reason"].startswith("disk full")
     train(*RUN)
@@ -106,11 +107,10 @@ def test_while_an_event_file_is_written(
 def test_while_anything_of_a_sweep_is_written(train: CommandLine, whole: CommandLine) -> None:
     results = train.folder / "multirun_results"
     with small_disk(results, 20_000_000):
-        process = train.start(*SWEEP)
-        wait_for(lambda: len(list(results.glob("runs/*/checkpoints/*.json"))) >= 2, process)
-        ballast = fill(results)
-        out, err = process.communicate(timeout=60)
-        assert process.returncode == 1, out + err
+        with held(train, *SWEEP, step=STEPS_PER_EPOCH + 1, processes=2) as it:
+            ballast = fill(results)
+        out, err = it.process.communicate(timeout=300)
+        assert it.process.returncode == 1, out + err
         assert "disk full" in err
         assert "the other runs have stopped as well" in err or "the runs are kept" in err
         assert "Traceback" not in out + err
@@ -158,7 +158,7 @@ def test_a_limit_on_the_size_of_files_is_told_as_well(train: CommandLine, run_na
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
 
     process = train.start(*RUN, preexec_fn=limit)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "disk full (a limit on the size of files)" in err
     assert_told(err)

@@ -1,6 +1,7 @@
-"""SIGKILL at any moment: the same command goes on, and ends with the same bits."""
+"""SIGKILL at any moment: the same command resumes, and ends with the same bits."""
 
 import random
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -10,11 +11,16 @@ import pytest
 from cifar_exp.selftest.workspace import begun_anew, checkpoints
 from tests.conftest import CommandLine, read_state
 from tests.reliability.faults import (
+    STEPS_PER_EPOCH,
     SWEEP,
     assert_nothing_is_left_over,
     assert_same_runs,
     end,
+    held,
+    killed_in,
 )
+
+pytestmark = pytest.mark.integration
 
 
 def is_saving(folder: Path) -> bool:
@@ -70,10 +76,36 @@ def survive_many(new_folder, whole_sweep: CommandLine, kills: int) -> None:
     print(f"{done} kills survived in {sweeps} sweeps")
 
 
-def test_a_sweep_killed_at_random_moments_ends_with_the_same_bits(
-    new_folder, whole_sweep: CommandLine
+def test_a_sweep_killed_while_it_trains_saves_and_reports_ends_with_the_same_bits(
+    train: CommandLine, whole_sweep: CommandLine
 ) -> None:
-    survive_many(new_folder, whole_sweep, kills=4)
+    begun: dict[Path, int] = {}
+
+    def note_what_has_begun() -> None:
+        for run, times in begun.items():
+            assert begun_anew(run) == times, f"{run} was trained from the start again"
+        begun.update({run: begun_anew(run) for run in train.runs.glob("*") if checkpoints(run)})
+
+    # both runs in their second epoch
+    with held(train, *SWEEP, step=STEPS_PER_EPOCH + 3, processes=2) as it:
+        end(it.process, group=True)
+    note_what_has_begun()
+    assert len(begun) == 2
+    for module, function in (
+        ("runs.checkpoint", "write_json"),  # a checkpoint without its manifest
+        ("studies.sweep", "Sweep.ended"),  # between two runs
+        ("studies.render", "write_report"),
+    ):
+        status, out, err = killed_in(train, f"cifar_exp.{module}", function, *SWEEP)
+        assert status == -signal.SIGKILL, out + err
+        if function == "write_json":
+            files = list(train.runs.glob("*/checkpoints/*.pt"))
+            assert any(not file.with_suffix(".json").exists() for file in files)
+        note_what_has_begun()
+    assert {read_state(run)["status"] for run in train.runs.iterdir()} == {"complete"}
+    assert "sweep of 3 runs (3 finished before)" in train(*SWEEP)
+    assert_same_runs(train, whole_sweep)
+    assert_nothing_is_left_over(train)
 
 
 @pytest.mark.slow

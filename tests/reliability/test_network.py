@@ -12,7 +12,10 @@ import pytest
 
 from tests.conftest import TINY, CommandLine
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc"),
+]
 # Of the lines of these tables; a bound UDP socket is in state 7.
 LISTENING = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}
 

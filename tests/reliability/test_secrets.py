@@ -10,6 +10,7 @@ from PIL import Image
 from cifar_exp.config.schema import RunConfig
 from tests.conftest import CommandLine, read_state
 
+pytestmark = pytest.mark.integration
 TOKEN = "s3cr3t-place"
 SETTINGS = (
     "data=image_folder",

@@ -43,6 +43,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "row", [14, pytest.param(6, marks=pytest.mark.slow), pytest.param(10, marks=pytest.mark.slow)]
 )

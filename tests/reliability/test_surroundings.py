@@ -16,10 +16,17 @@ import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cifar_exp.selftest.workspace import wait_for
 from tests.conftest import ROOT, TINY, CommandLine, event_folder, read_state
-from tests.reliability.faults import SHORT, assert_same_run, read_only, small_disk
+from tests.reliability.faults import (
+    SHORT,
+    STEPS_PER_EPOCH,
+    assert_same_run,
+    kill_at,
+    read_only,
+    small_disk,
+)
 
+pytestmark = pytest.mark.integration
 # A calendar clock that is set back by an hour at every hundredth look, and from the start by more.
 CLOCK = """
 #define _GNU_SOURCE
@@ -44,10 +51,7 @@ def test_a_clock_that_jumps_backwards_changes_nothing(train: CommandLine, new_fo
     source.write_text(CLOCK)
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
     train.environment |= {"LD_PRELOAD": str(library), "HOURS": "0"}
-    process = train.start(*SHORT)
-    wait_for(lambda: len(list(train.runs.glob("*/checkpoints/*.json"))) == 2, process)
-    process.kill()
-    process.communicate()
+    kill_at(train, *SHORT, step=STEPS_PER_EPOCH + 1)
     train.environment["HOURS"] = "48"
     said = train(*SHORT)
     assert "Traceback" not in said

@@ -1,11 +1,9 @@
-"""A worker process dies: the others go on, its run is repeated alone, then it has failed."""
+"""A worker process dies: the others continue, its run is repeated alone, then it has failed."""
 
 import json
 import os
 import signal
-import subprocess
 import sys
-import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -14,9 +12,23 @@ import pytest
 
 from cifar_exp.selftest.workspace import begun_anew, wait_for, workers_of
 from tests.conftest import CommandLine, read_state
-from tests.reliability.faults import SHORT, SWEEP, TWO_AT_ONCE, assert_same_run
+from tests.reliability.faults import (
+    KILLS_ITSELF,
+    SHORT,
+    STEPS_PER_EPOCH,
+    SWEEP,
+    Held,
+    assert_same_run,
+    end,
+    held,
+    killed_in,
+    wait_until,
+)
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc"),
+]
 # Every forked process watches which log it has open, and ends itself once seed 0 has an epoch.
 ENDS_ITSELF = """
 import os, threading, time
@@ -47,37 +59,38 @@ def of_seed_0(train: CommandLine) -> Path:
     return run
 
 
-def holder_of(run: Path, process: subprocess.Popen) -> int | None:
-    """The worker that has the run's log open."""
-    for worker in workers_of(process):
-        with suppress(OSError):
-            for link in Path(f"/proc/{worker}/fd").iterdir():
-                if link.resolve() == (run / "train.log").resolve():
-                    return worker
-    return None
+def has_log_open(worker: int, run: Path) -> bool:
+    with suppress(OSError):
+        links = Path(f"/proc/{worker}/fd").iterdir()
+        return any(link.resolve() == (run / "train.log").resolve() for link in links)
+    return False
 
 
-def kill_holder(train: CommandLine, process: subprocess.Popen, epochs: int) -> None:
-    """Kill the worker that trains seed 0, once it has come so far."""
+def kill_worker_of_seed_0(train: CommandLine, it: Held) -> None:
+    """Wait until the run of seed 0 is held, the only one of the sweep that stays so, and kill."""
 
-    def is_there() -> bool:
-        logs = [log for log in train.runs.glob("*/metrics.jsonl") if "seed=" not in str(log)]
-        return bool(logs) and logs[0].read_text().count("\n") >= epochs
+    def is_held() -> int | None:
+        for worker in it.hold.held:
+            if has_log_open(worker, of_seed_0(train)):
+                return worker
+            it.hold.release(worker)
+        return None
 
-    wait_for(is_there, process)
-    worker = holder_of(of_seed_0(train), process)
+    wait_for(is_held, it.process)
+    worker = is_held()
     assert worker is not None
     os.kill(worker, signal.SIGKILL)
-    wait_for(lambda: worker not in workers_of(process), process)
+    it.hold.release(worker)
+    wait_for(lambda: worker not in workers_of(it.process), it.process)
 
 
 def test_a_run_whose_worker_is_killed_goes_on_alone_and_ends_with_the_same_bits(
     train: CommandLine, whole_sweep: CommandLine
 ) -> None:
-    process = train.start(*SWEEP)
-    kill_holder(train, process, epochs=2)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, out + err
+    with held(train, *SWEEP, step=2 * STEPS_PER_EPOCH + 3) as it:
+        kill_worker_of_seed_0(train, it)
+    out, err = it.process.communicate(timeout=300)
+    assert it.process.returncode == 0, out + err
     assert "seed=0: its process was killed by SIGKILL" in out
     assert "repeated alone after the others" in out
     assert begun_anew(of_seed_0(train)) == 1
@@ -89,11 +102,11 @@ def test_a_run_whose_worker_is_killed_goes_on_alone_and_ends_with_the_same_bits(
 def test_a_run_whose_worker_is_killed_twice_has_failed_and_the_others_are_complete(
     train: CommandLine, whole_sweep: CommandLine
 ) -> None:
-    process = train.start(*SWEEP)
-    kill_holder(train, process, epochs=1)
-    kill_holder(train, process, epochs=2)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 1, out + err
+    with held(train, *SWEEP, step=STEPS_PER_EPOCH + 3) as it:
+        kill_worker_of_seed_0(train, it)
+        kill_worker_of_seed_0(train, it)  # repeated from the checkpoint before that step
+    out, err = it.process.communicate(timeout=300)
+    assert it.process.returncode == 1, out + err
     assert "[3/3] seed=0: failed: its process was killed by SIGKILL" in out
     assert "1 of 3 runs failed; the same command tries again" in err
     state = read_state(of_seed_0(train))
@@ -117,41 +130,34 @@ def test_a_worker_that_ends_itself_is_told_with_its_exit_status(train: CommandLi
     assert statuses == ["complete", "complete", "failed"]
 
 
-def test_workers_that_end_before_they_train_end_the_sweep_in_a_line(train: CommandLine) -> None:
-    process = train.start(*SWEEP)
-    stop = threading.Event()
-
-    def kill_all() -> None:
-        while not stop.is_set():
-            for worker in workers_of(process):
-                with suppress(OSError):
-                    os.kill(worker, signal.SIGKILL)
-            time.sleep(0.01)
-
-    thread = threading.Thread(target=kill_all)
-    thread.start()
-    try:
-        out, err = process.communicate(timeout=60)
-    finally:
-        stop.set()
-        thread.join()
-    assert process.returncode == 1
-    assert "a worker process ended at its start" in err or "end before they train" in err
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        ("_check", "a worker process ended at its start"),
+        pytest.param("_Worker._begin", "end before they train", marks=pytest.mark.slow),
+    ],
+)
+def test_workers_that_end_before_they_train_end_the_sweep_in_a_line(
+    train: CommandLine, function: str, told: str
+) -> None:
+    status, out, err = killed_in(
+        train, "cifar_exp.runs.worker", function, *SWEEP, kills=KILLS_ITSELF
+    )
+    assert status == 1
+    assert told in err
+    assert "killed by SIGKILL" in err
     assert len(err.strip().splitlines()) == 1, err
-    assert "Traceback" not in out + err
+    assert "Traceback" not in out
 
 
 def test_workers_do_not_outlive_a_sweep_that_is_killed(train: CommandLine) -> None:
-    process = train.start("-m", *SHORT, "epochs=50", "seed=0,1", TWO_AT_ONCE)
-    wait_for(lambda: len(list(train.runs.glob("*/metrics.jsonl"))) == 2, process)
-    workers = workers_of(process)
-    assert len(workers) == 2
-    process.kill()
-    process.communicate()
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and any(Path(f"/proc/{pid}").exists() for pid in workers):
-        time.sleep(0.05)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    with held(train, *SWEEP, step=STEPS_PER_EPOCH + 3, processes=2) as it:
+        workers = it.hold.held
+        end(it.process)
+    # released, they find at their next pause that the sweep is gone, long before their last step
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    states = [json.loads(path.read_text()) for path in train.runs.glob("*/run.json")]
+    assert {state["status"] for state in states} == {"running"}
 
 
 CONTROL_GROUPS = Path("/sys/fs/cgroup")

@@ -43,6 +43,7 @@ def swept(tmp_path_factory, command_line) -> CommandLine:
     return train
 
 
+@pytest.mark.integration
 def test_the_examples_of_the_guide_are_swept(swept: CommandLine) -> None:
     assert "2 runs (0 finished before)" in swept.said
     assert "depth=2: complete" in swept.said
@@ -80,6 +81,7 @@ def test_what_cannot_work_is_told_before_anything_is_begun(
     assert not own.runs.exists()
 
 
+@pytest.mark.integration
 def test_a_study_varies_a_setting_of_ones_own_network(own: CommandLine) -> None:
     (own.folder / "study").mkdir()
     study = {"name": "depth", "title": "Depth", "question": "Does depth help?", "seeds": [0]}
@@ -106,6 +108,7 @@ def test_a_file_that_names_code_needs_the_name_from_the_user(own: CommandLine) -
     assert "model=my_net.MyNet,depth=2,width=0.0625" in own.only_run.name
 
 
+@pytest.mark.integration
 def test_the_code_of_a_strangers_run_is_not_called(
     swept: CommandLine, tmp_path: Path, command_line, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,19 +87,3 @@ def test_a_complete_run_is_not_trained_again_unless_asked_to(train: CommandLine)
     train(*TINY, "rerun=true")
     assert read_rows(train.only_run) != first  # other times
     assert read_rows(train.only_run / ".replaced") == first
-
-
-def test_a_run_that_diverges_keeps_its_metrics_and_is_no_failure(train: CommandLine) -> None:
-    said = train(*TINY, "optimizer=sgd", "lr=1e9")
-    assert "diverged in epoch 1" in said
-    run = train.only_run
-    assert read_state(run)["status"] == "diverged"
-    assert len(read_rows(run)) == 1
-    assert (run / "curves.png").exists()
-    assert not (run / "model.safetensors").exists()
-
-
-def test_a_batch_larger_than_the_data_is_refused_before_anything_is_begun(train) -> None:
-    said = train(*TINY, "batch_size=161", status=1)
-    assert said.strip() == "data.batch_size: expected at most the 160 training images, got 161"
-    assert not train.runs.exists()

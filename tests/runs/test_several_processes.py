@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,10 +12,11 @@ import torch
 from safetensors.torch import load_file
 from torch.distributed import TCPStore
 
-from cifar_exp.selftest.workspace import begun_anew, wait_for
+from cifar_exp.selftest.workspace import Hold, begun_anew
 from tests.conftest import ROOT, TINY, CommandLine, computed, read_rows, read_state
-from tests.reliability.faults import LONG_EPOCHS
+from tests.reliability.faults import SHORT
 
+pytestmark = pytest.mark.integration
 # Odd sizes: parts of a batch differ, and the last batch is short. A low rate keeps rounding small.
 COMPARED = (
     *TINY,
@@ -31,7 +31,8 @@ COMPARED = (
     "precision=fp32",
     "logger=none",
 )
-LONG = (*LONG_EPOCHS, "data.train_size=200", "batch_size=2", "logger=none")
+# Held in its first epoch, which has more steps than the processes train between two pauses.
+LONG = (*SHORT, "epochs=2", "logger=none")
 
 
 @contextmanager
@@ -64,7 +65,7 @@ def together(train: CommandLine, size: int, *overrides: str) -> Iterator[list[An
 def in_forks(train: CommandLine, *overrides: str) -> str:
     """Run two processes to their ends, and return what they say."""
     with together(train, 2, *overrides) as processes:
-        said = [process.communicate(timeout=120) for process in processes]
+        said = [process.communicate(timeout=300) for process in processes]
         assert [process.returncode for process in processes] == [0, 0], said
         assert said[1] == ("", "")
     return str(said[0][0])
@@ -114,11 +115,11 @@ def test_two_processes_train_the_run_of_one(
 def test_one_is_asked_and_all_stop_at_a_step_where_another_number_goes_on(
     train: CommandLine,
 ) -> None:
-    with together(train, 2, *LONG) as processes:
-        wait_for(lambda: list(train.runs.glob("*/metrics.jsonl")), processes[0])
-        time.sleep(0.2)  # so that there are steps
+    with Hold(train.folder, 3) as hold, together(train, 2, *LONG) as processes:
+        hold.wait(processes[0], processes=2)
         processes[1].send_signal(signal.SIGTERM)
-        said = [process.communicate(timeout=60) for process in processes]
+        hold.release()
+        said = [process.communicate(timeout=300) for process in processes]
         assert [process.returncode for process in processes] == [143, 143]
     assert "interrupted: the same command goes on" in said[0][1]
     assert said[1] == ("", "")
@@ -131,10 +132,11 @@ def test_one_is_asked_and_all_stop_at_a_step_where_another_number_goes_on(
 
 
 def test_a_process_that_dies_ends_the_run_with_a_reason(train: CommandLine) -> None:
-    with together(train, 2, *LONG) as processes:
-        wait_for(lambda: list(train.runs.glob("*/metrics.jsonl")), processes[0])
+    with Hold(train.folder, 3) as hold, together(train, 2, *LONG) as processes:
+        hold.wait(processes[0], processes=2)
         processes[1].kill()
-        _, err = processes[0].communicate(timeout=60)
+        hold.release()
+        _, err = processes[0].communicate(timeout=300)
         assert processes[0].returncode == 1
     assert "another process of this run has ended" in err
     state = read_state(train.only_run)
@@ -152,10 +154,10 @@ def test_a_process_that_dies_ends_the_run_with_a_reason(train: CommandLine) -> N
 )
 def test_a_mistake_is_told_once(train: CommandLine, typed: tuple[str, ...], told: str) -> None:
     with together(train, 2, *TINY, *typed) as processes:
-        _, err = processes[0].communicate(timeout=60)
+        _, err = processes[0].communicate(timeout=300)
         assert processes[0].returncode == 1
         assert told in err
         assert len(err.splitlines()) == 1
         processes[1].send_signal(signal.SIGTERM)  # as torchrun does then
-        assert processes[1].communicate(timeout=60) == ("", "")
+        assert processes[1].communicate(timeout=300) == ("", "")
     assert not train.runs.exists()

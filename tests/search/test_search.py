@@ -2,7 +2,7 @@
 
 import csv
 import json
-import time
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ import yaml
 
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.runs.folder import RunFolder
-from tests.conftest import TINY, CommandLine, computed, read_rows, read_state
+from tests.conftest import CommandLine, computed, read_rows, read_state
+from tests.reliability.faults import SHORT, TWO_AT_ONCE, end, held, killed_in
 
 pytest.importorskip("optuna")
+pytestmark = pytest.mark.integration
 # A run of a tenth of a second: 20 images, half of them for validation.
 TINIEST = (
     "data=synthetic",
@@ -169,11 +171,11 @@ def test_after_a_kill_the_search_goes_on_as_if_nothing_had_been(
     killed, alone = Search(new_folder("killed")), Search(new_folder("alone"))
     overrides = (LOG_LR, "dropout=interval(0,0.5)", *HARSH, "epochs=6")
     alone(*overrides, trials=5)
-    for done in (1, 3):
-        process = killed.train.start(*killed.arguments(*overrides, trials=5))
-        wait_until(lambda: ended(killed) >= done, process)  # noqa: B023
-        process.end_all()
-        process.wait()
+    # before a trial that has ended is noted, one more time, and when all are
+    for function in ("Search.ended", "Search.ended", "Search.confirm"):
+        arguments = killed.arguments(*overrides, trials=5)
+        status, out, err = killed_in(killed.train, "cifar_exp.search.search", function, *arguments)
+        assert status == -signal.SIGKILL, out + err
     begun = [trial["params"] for trial in killed.trials]
     said = killed(*overrides, trials=5)
     assert "search of 5 trials (" in said
@@ -186,37 +188,13 @@ def test_after_a_kill_the_search_goes_on_as_if_nothing_had_been(
     assert len(list(killed.train.runs.iterdir())) == 5
 
 
-def ended(search: Search) -> int:
-    try:
-        return sum(status != "running" for status in statuses(search))
-    except (OSError, ValueError):
-        return 0
-
-
-def wait_until(condition: Callable[[], bool], process: Any) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_two_trials_train_at_the_same_time(train: CommandLine) -> None:
-    settings = (*TINY, "data.train_size=640", "epochs=4", "hydra.sweeper.pruner=none")
-    two = (
-        "hydra.launcher.runs_per_device=2",
-        "hydra.sweeper.n_trials=2",
-        "hydra.sweeper.confirm=0",
-    )
-    train("-m", "hydra/sweeper=optuna", *settings, *two, LOG_LR)
-    spans = []
-    for run in train.runs.iterdir():
-        assert read_state(run)["evaluated_on"] == "validation"  # without being asked for it
-        lines = (run / "train.log").read_text().splitlines()
-        times = [line[:23] for line in lines if "epoch " in line]
-        spans.append((times[0], times[-1]))
-    first, second = spans
-    assert max(first[0], second[0]) < min(first[1], second[1])
+    search = ("-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", LOG_LR)
+    with held(train, *search, *SHORT, TWO_AT_ONCE, step=3, processes=2) as it:
+        states = [read_state(run) for run in train.runs.iterdir()]
+        end(it.process, group=True)
+    assert len(states) == 2
+    assert {state["evaluated_on"] for state in states} == {"validation"}  # without being asked
 
 
 def test_trials_with_the_same_settings_share_a_run_and_one_that_diverges_never_wins(

@@ -3,13 +3,15 @@
 import re
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.conftest import TINY, CommandLine, computed, read_state
+from tests.reliability.faults import killed_in
+
+pytestmark = pytest.mark.integration
 
 STUDY = {
     "name": "mine",
@@ -52,10 +54,21 @@ def told(report: Path) -> list[str]:
     return [line for line in lines if re.search(r"hardly learns|p [=<]|\(n = 3\)", line)]
 
 
-def test_a_study_ends_with_a_verdict_and_its_report_can_be_made_anew(train: CommandLine) -> None:
-    said = study(train)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, command_line) -> CommandLine:
+    """The study after it has run to its end."""
+    train = command_line(tmp_path_factory.mktemp("whole"))
+    train.said = study(train)
+    return train
+
+
+def test_a_study_ends_with_a_verdict_and_its_report_can_be_made_anew(
+    whole: CommandLine, tmp_path: Path, command_line
+) -> None:
+    shutil.copytree(whole.folder, tmp_path / "copy")
+    train = command_line(tmp_path / "copy")
     folder = folder_of(train)
-    assert str(folder.relative_to(train.folder) / "report.html") in said
+    assert str(folder.relative_to(train.folder) / "report.html") in whole.said
     text = (folder / "report.md").read_text()
     assert "A tiny rate hardly learns" in text
     assert "supported" in text
@@ -71,17 +84,14 @@ def test_a_study_ends_with_a_verdict_and_its_report_can_be_made_anew(train: Comm
 
 
 def test_a_killed_study_is_finished_by_the_same_command_with_the_same_report(
-    new_folder,
+    whole: CommandLine, new_folder
 ) -> None:
-    whole, killed = new_folder("whole"), new_folder("killed")
-    study(whole)
+    killed = new_folder("killed")
     (killed.folder / "study").mkdir()
     (killed.folder / "study" / "mine.yaml").write_text(yaml.safe_dump(STUDY))
-    process = killed.start("--config-dir", str(killed.folder), *TINY, "study=mine")
-    while not any("complete" in f.read_text() for f in killed.runs.glob("*/run.json")):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    command = ("--config-dir", str(killed.folder), *TINY, "study=mine")
+    status, out, err = killed_in(killed, "cifar_exp.studies.sweep", "Sweep.ended", *command)
+    assert status == -signal.SIGKILL, out + err
     assert not (folder_of(killed) / "report.md").exists()
     study(killed)
     assert told(folder_of(killed)) == told(folder_of(whole))

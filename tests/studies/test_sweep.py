@@ -2,10 +2,8 @@
 
 import csv
 import json
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,9 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.conftest import ROOT, TINY, CommandLine, computed, event_folder, read_state
+from tests.reliability.faults import SHORT, TWO_AT_ONCE, end, held
+
+pytestmark = pytest.mark.integration
 
 
 def sweep_folder(train: CommandLine) -> Path:
@@ -77,43 +78,11 @@ def test_a_run_that_fails_is_told_at_once_and_the_others_go_on(train: CommandLin
     assert [row["status"] for row in results(train)] == ["complete", "failed"]
 
 
-def test_an_interrupted_sweep_is_finished_by_the_same_command(train: CommandLine) -> None:
-    command = ("-m", *TINY, "data.train_size=640", "seed=0,1,2")
-    process = train.start(*command)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not list(train.runs.glob("*/model.json")):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 143, out + err
-    assert "the same command goes on where this one stopped" in err
-    assert "pending" in out or "interrupted" in out  # the table shows what is left
-    before = {run: computed(run) for run in train.runs.glob("*") if (run / "model.json").exists()}
-
-    said = train(*command)
-    assert f"{len(before)} finished before" in said
-    assert {read_state(run)["status"] for run in train.runs.iterdir()} == {"complete"}
-    assert all(computed(run) == metrics for run, metrics in before.items())
-
-
-def test_a_diverged_run_is_a_result_and_no_failure(train: CommandLine) -> None:
-    train("-m", *TINY, "optimizer=sgd", "lr=0.01,1e9")
-    rows = results(train)
-    assert [row["status"] for row in rows] == ["complete", "diverged"]
-
-
 def test_the_settings_of_all_runs_are_kept_before_the_first_is_trained(train: CommandLine) -> None:
-    process = train.start("-m", *TINY, "seed=0,1,2")
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not list(train.runs.glob("*/run.json")):
-        time.sleep(0.01)
-    assert len(list(train.runs.glob("*/config.yaml"))) == 3
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-
-
-# Tests run with a thread each, so a sweep takes one worker unless it is told otherwise.
-TWO_AT_ONCE = "hydra.launcher.runs_per_device=2"
+    with held(train, "-m", *SHORT, "epochs=1", "seed=0,1,2", step=3) as it:
+        assert len(list(train.runs.glob("*/config.yaml"))) == 3
+        assert len(list(train.runs.glob("*/train.log"))) == 1
+        end(it.process, group=True)
 
 
 def test_packed_runs_equal_runs_alone_bit_for_bit(new_folder) -> None:
@@ -129,14 +98,9 @@ def test_packed_runs_equal_runs_alone_bit_for_bit(new_folder) -> None:
 
 
 def test_two_runs_train_at_the_same_time(train: CommandLine) -> None:
-    train("-m", *TINY, "data.train_size=640", "epochs=4", "seed=0,1", TWO_AT_ONCE)
-    spans = []
-    for run in train.runs.iterdir():
-        lines = (run / "train.log").read_text().splitlines()
-        times = [line[:23] for line in lines if "epoch " in line]
-        spans.append((times[0], times[-1]))
-    (first, second) = spans
-    assert max(first[0], second[0]) < min(first[1], second[1])
+    with held(train, "-m", *SHORT, "epochs=1", "seed=0,1", TWO_AT_ONCE, step=3, processes=2) as it:
+        assert len(list(train.runs.glob("*/train.log"))) == 2
+        end(it.process, group=True)
 
 
 def test_a_shorter_run_takes_its_epochs_from_a_longer_one(new_folder) -> None:
@@ -154,13 +118,6 @@ def test_a_shorter_run_takes_its_epochs_from_a_longer_one(new_folder) -> None:
     events = EventAccumulator(str(event_folder(together.folder / "logs", short)))
     events.Reload()
     assert [scalar.step for scalar in events.Scalars("loss/train")] == [1, 2]
-
-
-@pytest.mark.parametrize("number", ["0", "two", "1.5"])
-def test_a_wrong_number_of_runs_at_once_is_refused(train: CommandLine, number: str) -> None:
-    said = train("-m", *TINY, "seed=0,1", f"hydra.launcher.runs_per_device={number}", status=1)
-    assert "hydra.launcher.runs_per_device: expected auto or 1 and above" in said
-    assert len(said.strip().splitlines()) == 1
 
 
 def test_hydras_own_launcher_trains_the_same_runs(train: CommandLine) -> None:

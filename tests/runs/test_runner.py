@@ -1,0 +1,74 @@
+"""A run in this process: its lock, and where it resumes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cifar_exp.config.schema import Logger, Model, Paths, RunConfig, Sgd, Synthetic, Training
+from cifar_exp.runs.folder import BusyError, RunFolder
+from cifar_exp.runs.runner import Runner
+from cifar_exp.runs.stopping import Interrupted
+from cifar_exp.training.events import EpochMetrics
+from tests.conftest import computed
+
+
+def config(folder: Path, **changes: object) -> RunConfig:
+    # 16 steps an epoch, more than between two yields
+    return RunConfig(
+        data=Synthetic(train_size=256, test_size=40, batch_size=16, augment="crop_flip"),
+        model=Model(name="vgg11", width=1 / 16, dropout=0.5),
+        device="cpu",
+        logger=Logger(tensorboard=False),
+        paths=Paths(results=str(folder), logs=str(folder / "logs")),
+        **({"training": Training(epochs=3)} | changes),
+    )
+
+
+def finish(config: RunConfig) -> Path:
+    for _ in Runner(threads=1).run(config):
+        pass
+    return RunFolder.of(config).path
+
+
+def test_a_run_that_trains_is_refused_to_others(tmp_path: Path) -> None:
+    first = Runner(threads=1).run(config(tmp_path))
+    next(first)
+    with pytest.raises(BusyError, match="another process is training this run"):
+        next(Runner(threads=1).run(config(tmp_path)))
+    first.close()
+    finish(config(tmp_path))
+    assert RunFolder.of(config(tmp_path)).status == "complete"
+
+
+def test_an_interrupted_run_resumes_within_its_epoch_and_ends_with_the_same_bits(
+    tmp_path: Path,
+) -> None:
+    interrupted, whole = config(tmp_path / "interrupted"), config(tmp_path / "whole")
+    run = Runner(threads=1).run(interrupted)
+    while not isinstance(next(run), EpochMetrics):  # to the end of the first epoch
+        pass
+    steps = next(run).steps
+    assert 16 < steps < 32
+    with pytest.raises(Interrupted):
+        run.throw(Interrupted(15))
+    assert (RunFolder.of(interrupted).path / "checkpoints" / f"step-{steps:012d}.pt").exists()
+    events = list(Runner(threads=1).run(interrupted))
+    assert events[0].steps > steps  # type: ignore[union-attr]
+    resumed, expected = RunFolder.of(interrupted).path, finish(whole)
+    assert computed(resumed) == computed(expected)
+    first, second = (load_file(path / "model.safetensors") for path in (resumed, expected))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_that_diverges_keeps_its_metrics_and_is_no_failure(tmp_path: Path) -> None:
+    diverging = config(tmp_path, optimizer=Sgd(lr=1e9))
+    path = finish(diverging)
+    folder = RunFolder.of(diverging)
+    assert "diverged in epoch 1" in folder.outcome()
+    assert folder.status == "diverged"
+    assert len(folder.read_metrics()) == 1
+    assert (path / "curves.png").exists()
+    assert not (path / "model.safetensors").exists()
