@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from cifar_exp.config.schema import CAN_BE_OWN, RunConfig
 from cifar_exp.config.targets import in_words, only_allowed, split_allowed
 from cifar_exp.errors import UserError
+from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY, is_out_of_memory
 from cifar_exp.terminal import printable
 
 # Each is a group of levels with names, and the short name of the number they set.
@@ -184,7 +185,8 @@ def _values(override: Override) -> Iterable[Any]:
 def is_mistake(error: Exception) -> bool:
     """Tell whether a command is wrong and not the program."""
     # an OSError is a circumstance: a disk that is full or gone, a folder that is not the user's
-    if isinstance(error, UserError | HydraException | OmegaConfBaseException | OSError):
+    known = UserError | HydraException | OmegaConfBaseException | OSError
+    if isinstance(error, known) or is_out_of_memory(error):
         return True
     # Hydra raises ValueError, OSError and others as well for what it cannot compose; then no line
     # of this package is among those that were running
@@ -202,6 +204,8 @@ def explain(error: Exception) -> str:
 def _explained(error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error)
+    if is_out_of_memory(error):
+        return TOO_LITTLE_MEMORY
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}; what is done is kept, and the same command goes on"
