@@ -8,7 +8,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cifar_exp.config.command_line import explain, is_mistake, understood
+from cifar_exp.config.command_line import explain, understood
 from cifar_exp.config.load import load_config, trains_a_run
 from cifar_exp.runs.stopping import TOLD, Interrupted, leave_at_once_when_asked
 from cifar_exp.terminal import keep_output, tell
@@ -39,9 +39,10 @@ def exit_status(action: Callable[[], object]) -> int:
         print(TOLD, file=sys.stderr)
         return getattr(stop, "exit_status", 130)
     except Exception as error:
-        if shows_tracebacks or not is_mistake(error):
+        message = explain(error)
+        if message is None or shows_tracebacks:
             raise
-        tell(explain(error))
+        tell(message)
         return 1
     return 0
 

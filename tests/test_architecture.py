@@ -20,7 +20,7 @@ ROOMS = [
     "data",
     "config",
 ]
-FOR_ALL = ("errors", "files", "terminal")
+FOR_ALL = ("errors", "files", "out_of_memory", "terminal")
 # Libraries that only these rooms may import.
 ONLY_IN = {
     "hydra": {"config"},

@@ -21,6 +21,12 @@ from pydantic import BaseModel
 from cifar_exp.config.schema import CAN_BE_OWN, RunConfig
 from cifar_exp.config.targets import in_words, only_allowed, split_allowed
 from cifar_exp.errors import UserError
+from cifar_exp.out_of_memory import (
+    TOO_LITTLE_MEMORY,
+    free_memory,
+    is_out_of_memory,
+    keep_reserve,
+)
 from cifar_exp.terminal import printable
 
 # Each is a group of levels with names, and the short name of the number they set.
@@ -50,6 +56,7 @@ def understood(arguments: Sequence[str]) -> Iterator[list[str]]:
     Raises:
         UserError: an option is unknown or incomplete, or words and numbers are mixed.
     """
+    keep_reserve()
     arguments, trusted = split_allowed(arguments)
     with only_allowed(trusted), warnings.catch_warnings():
         # conf/hydra/launcher/ray.yaml stands for the one of that name in Ray's plugin
@@ -181,10 +188,28 @@ def _values(override: Override) -> Iterable[Any]:
     return [] if override.is_sweep_override() else [override.value()]
 
 
-def is_mistake(error: Exception) -> bool:
-    """Tell whether a command is wrong and not the program."""
+def explain(error: Exception) -> str | None:
+    """Return one or two lines on what is wrong with a command that was refused.
+
+    What the error keeps alive is freed first, since there may be too little memory for a message.
+
+    Args:
+        error: its traceback stays readable.
+
+    Returns:
+        The message, or None if not the command but the program is wrong.
+    """
+    free_memory(error)
+    if not _is_mistake(error):
+        return None
+    lines = printable(_explained(error)).splitlines()
+    return "\n".join(line[:_LONGEST_LINE] + "..." * (len(line) > _LONGEST_LINE) for line in lines)
+
+
+def _is_mistake(error: Exception) -> bool:
     # an OSError is a circumstance: a disk that is full or gone, a folder that is not the user's
-    if isinstance(error, UserError | HydraException | OmegaConfBaseException | OSError):
+    known = UserError | HydraException | OmegaConfBaseException | OSError
+    if isinstance(error, known) or is_out_of_memory(error):
         return True
     # Hydra raises ValueError, OSError and others as well for what it cannot compose; then no line
     # of this package is among those that were running
@@ -193,15 +218,11 @@ def is_mistake(error: Exception) -> bool:
     return not any(package in Path(frame.filename).parents for frame in frames)
 
 
-def explain(error: Exception) -> str:
-    """Say in one or two lines what is wrong with a command that was refused."""
-    lines = printable(_explained(error)).splitlines()
-    return "\n".join(line[:_LONGEST_LINE] + "..." * (len(line) > _LONGEST_LINE) for line in lines)
-
-
 def _explained(error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error)
+    if is_out_of_memory(error):
+        return TOO_LITTLE_MEMORY
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}; what is done is kept, and the same command goes on"

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from cifar_exp.files import write_atomically, write_json
-from cifar_exp.training.memory import is_out_of_memory
+from cifar_exp.out_of_memory import is_out_of_memory
 
 KEPT = 2  # of a run at a time
 # At most about a twentieth of a run's time goes into checkpoints.

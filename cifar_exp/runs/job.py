@@ -8,6 +8,7 @@ from typing import Any
 from cifar_exp.config.paths import hide
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
+from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY, free_memory, is_out_of_memory
 from cifar_exp.runs.folder import BusyError
 from cifar_exp.runs.single import train_one
 from cifar_exp.runs.stopping import Interrupted
@@ -31,6 +32,9 @@ def train_job(job: Any) -> str | None:
     except UserError as error:
         return _failed(str(error), job.run)
     except Exception as error:
+        free_memory(error)
+        if is_out_of_memory(error):
+            return _failed(TOO_LITTLE_MEMORY, job.run)
         return _failed(f"{type(error).__name__}: {error}", job.run, traceback.format_exc())
     return None
 

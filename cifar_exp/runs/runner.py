@@ -17,6 +17,7 @@ from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import DeviceImages
 from cifar_exp.data.dataset import Dataset, load
 from cifar_exp.errors import UserError
+from cifar_exp.out_of_memory import free_memory, keep_reserve
 from cifar_exp.runs.checkpoint import Checkpoints, State
 from cifar_exp.runs.failures import CannotResumeError, run_error
 from cifar_exp.runs.folder import ENDED, BusyError, RunFolder
@@ -85,9 +86,11 @@ class Runner:
         """
         folder = RunFolder.of(config)
         try:
+            keep_reserve()
             with folder.lock():
                 return (yield from self._claimed(config, folder, beginnings))
-        except OSError as error:  # before it could be recorded
+        except (OSError, MemoryError) as error:  # before it could be recorded
+            free_memory(error)
             raise run_error(error, config, folder) from error
 
     def _claimed(
@@ -125,11 +128,11 @@ class Runner:
                 log.info("interrupted by %s; the same command goes on", interruption)
                 raise
             except Exception as error:
+                free_memory(error)
                 log.exception("the run failed")
                 failure = run_error(error, config, folder)
             with suppress(OSError):  # on a full disk
                 folder.fail(run.ids, hide(str(failure), config))
-            # not from within `except`: the error's traceback would keep the tensors of the run
             raise failure
 
     def _train(self, run: "_Run") -> Iterator[Progress | EpochMetrics]:
@@ -155,8 +158,12 @@ class Runner:
         run.log.info("%s: %s", model_and_data(run.config), compute)
         tracked = TrackedRun(run.config, state["provenance"], tuple(training.history))
         with self._trackers.following(tracked, run.folder.path) as mirror:
-            yield from _epochs(training, run, checkpoints, state, mirror)
-            write_outputs(run.folder.path, training, loaded.dataset)
+            try:
+                yield from _epochs(training, run, checkpoints, state, mirror)
+                write_outputs(run.folder.path, training, loaded.dataset)
+            except Exception as error:
+                free_memory(error)  # the trackers need some
+                raise
             status = "diverged" if training.diverged else "complete"
             mirror.end(status)
         run.folder.write_state(

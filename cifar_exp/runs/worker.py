@@ -139,8 +139,6 @@ class _Worker:
             return
         del self._runs[run]
         self._packing.ended(run)
-        if end.problem:
-            _free_memory()
         self._tell_end(end)
 
     def _report(self, run: int, event: Progress | EpochMetrics) -> None:
@@ -163,17 +161,6 @@ def _end_of(run: int, error: UserError) -> Ended:
         disk_full=getattr(error, "disk_full", False),
         out_of_memory=getattr(error, "out_of_memory", False),
     )
-
-
-def _free_memory() -> None:
-    """Give the memory of a run that has failed to those that go on, and to other processes."""
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.empty_cache()
 
 
 def _check(asked: Check) -> Checked:

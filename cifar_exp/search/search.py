@@ -26,7 +26,7 @@ from cifar_exp.runs.workers import Workers
 from cifar_exp.search.confirm import confirm
 from cifar_exp.search.listing import write_listing
 from cifar_exp.search.plan import Plan, in_words, make_plan
-from cifar_exp.search.trials import DIVERGED, Trials
+from cifar_exp.search.trials import DIVERGED, Trials, open_storage
 from cifar_exp.studies.shift import Shift
 from cifar_exp.studies.writing import writing
 from cifar_exp.training.events import EpochMetrics
@@ -55,8 +55,12 @@ def run_search(
     plan = make_plan(settings, space, shared, compose)
     folder = plan.folder
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder), _told_by_optuna(folder):
-        trials = Trials(folder / "trials.db", folder.name, space, settings, plan.epochs)
+    with (
+        _alone(folder),
+        _told_by_optuna(folder),
+        open_storage(settings.storage, folder / "trials.db") as storage,
+    ):
+        trials = Trials(storage, folder.name, space, settings, plan.epochs)
         search = Search(plan, trials, folder)
         search.run(runs_per_device)
         search.confirm(runs_per_device)

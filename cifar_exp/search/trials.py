@@ -1,7 +1,8 @@
 """The trials of a search, in Optuna's storage: all that must outlast a kill."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import URL
 
@@ -48,19 +50,19 @@ class Trials:
     chooses what it would have chosen, and does not begin its random numbers anew.
 
     Args:
-        file: SQLite's, made if it is not there; unused where the settings name another storage.
+        storage: Optuna's, as `open_storage` yields it.
         name: of Optuna's study.
         space: what is chosen.
         settings: of the search.
         epochs: of its longest run.
 
     Raises:
-        UserError: the storage cannot be opened, or Optuna refuses the options.
+        UserError: Optuna refuses the options, or the sampler needs a package.
     """
 
     def __init__(
         self,
-        file: Path,
+        storage: RDBStorage,
         name: str,
         space: Mapping[str, Domain],
         settings: SearchSettings,
@@ -76,7 +78,7 @@ class Trials:
         options = {"max_resource": epochs} if settings.pruner == "hyperband" else {}
         pruner = _made(_PRUNERS, settings.pruner, options | settings.pruner_options, "pruner")
         self._study = optuna.create_study(
-            storage=_storage(settings.storage, file),
+            storage=storage,
             study_name=name,
             direction="maximize" if settings.metric == "accuracy" else "minimize",
             sampler=self._sampler(0),
@@ -196,18 +198,37 @@ def _made(
         raise UserError(f"hydra.sweeper.{what}_options: {str(error).splitlines()[0]}") from error
 
 
-def _storage(url: str | None, file: Path) -> str | optuna.storages.RDBStorage:
-    if url is not None:
-        return url
-    if not file.exists():  # the tables come all at once, or a kill could leave some of them
-        write_atomically(file, lambda temporary: _sqlite(temporary).engine.dispose())
-    return _sqlite(file)
+@contextmanager
+def open_storage(url: str | None, file: Path) -> Iterator[RDBStorage]:
+    """Open the storage of a search, and close its connections after the block.
+
+    Args:
+        url: of a database; None for the file.
+        file: SQLite's, made if it is not there.
+
+    Raises:
+        StorageInternalError: it cannot be opened.
+        SQLAlchemyError: likewise.
+    """
+    if url is None and not file.exists():
+        # the tables come all at once, or a kill could leave some of them
+        write_atomically(file, lambda temporary: _close(_sqlite(temporary)))
+    storage = _sqlite(file) if url is None else RDBStorage(url)
+    try:
+        yield storage
+    finally:
+        _close(storage)
 
 
-def _sqlite(file: Path) -> optuna.storages.RDBStorage:
+def _sqlite(file: Path) -> RDBStorage:
     url = URL.create("sqlite", database=str(file)).render_as_string()
     timeout = {"connect_args": {"timeout": _SECONDS_FOR_A_LOCK}}
-    return optuna.storages.RDBStorage(url, engine_kwargs=timeout)
+    return RDBStorage(url, engine_kwargs=timeout)
+
+
+def _close(storage: RDBStorage) -> None:
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def _choose(trial: Trial, key: str, domain: Domain) -> None:

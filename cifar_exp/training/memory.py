@@ -1,29 +1,10 @@
-"""Memory: the peak of a run, and errors that say there is not enough."""
+"""The peak memory of a run."""
 
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 import torch
-
-from cifar_exp.errors import causes
-
-# What PyTorch and oneDNN say on a CPU, in errors that have no class of their own.
-_OUT_OF_MEMORY = (
-    "DefaultCPUAllocator",
-    "out of memory",
-    "std::bad_alloc",
-    "Cannot allocate memory",
-)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error, or one that it came of, says that memory was used up."""
-    return any(
-        isinstance(one, MemoryError | torch.OutOfMemoryError)
-        or (isinstance(one, RuntimeError) and any(words in str(one) for words in _OUT_OF_MEMORY))
-        for one in causes(error)
-    )
 
 
 class PeakMemory:

@@ -1,4 +1,4 @@
-"""Out of memory: told with what to do, repeated alone, and freed before the next run."""
+"""Out of memory: reported with what to do, repeated alone, and freed before the next run."""
 
 import resource
 import subprocess
@@ -12,19 +12,54 @@ from tests.conftest import ROOT, CommandLine, read_state
 from tests.reliability.faults import SHORT, TWO_AT_ONCE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits address space")
-# PyTorch takes 3.3 GB of addresses; a step of 6000 images of this network 1.4 GB more.
-LIMIT_BYTES = int(4.15e9)
+# Above what the imports take; a step of 6000 images of this network takes 1.4 GB.
+ROOM_BYTES = 850_000_000
+STEPS = 20
 BIG = (*SHORT, "data.train_size=6000", "epochs=1", "model.width=0.125", "optimizer=sgd")
 REASON = "out of memory with data.batch_size=6000 and vgg11 of width 0.125; choose a smaller"
 
 
-def limited(number: int = LIMIT_BYTES) -> Callable[[], None]:
+AFTER_IMPORTS = "import cifar_exp.runs.single; print(open('/proc/self/status').read())"
+AFTER_A_RUN = """
+import runpy, sys
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    print(open("/proc/self/status").read())
+"""
+
+
+def limited(number: int) -> Callable[[], None]:
     return lambda: resource.setrlimit(resource.RLIMIT_AS, (number, resource.RLIM_INFINITY))
 
 
+def measured(train: CommandLine, code: str, field: str, *words: str) -> int:
+    """Run code and return a field of its /proc/self/status, in bytes."""
+    code = code.replace("sys.argv[0]", repr(str(ROOT / "train.py")))
+    environment = train.environment | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=train.folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith(f"{field}:"))
+    return int(line.split()[1]) * 1024
+
+
+@pytest.fixture
+def limit(train: CommandLine) -> int:
+    """A limit on addresses, in bytes, in which 64 images fit and 6000 do not."""
+    return measured(train, AFTER_IMPORTS, "VmSize") + ROOM_BYTES
+
+
 @pytest.mark.slow
-def test_a_run_that_does_not_fit_says_so_with_its_batch_size(train: CommandLine) -> None:
-    process = train.start(*BIG, "batch_size=6000", preexec_fn=limited())
+def test_a_run_that_does_not_fit_says_so_with_its_batch_size(
+    train: CommandLine, limit: int
+) -> None:
+    process = train.start(*BIG, "batch_size=6000", preexec_fn=limited(limit))
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1
     assert REASON in err
@@ -37,10 +72,10 @@ def test_a_run_that_does_not_fit_says_so_with_its_batch_size(train: CommandLine)
 
 
 def test_a_run_that_did_not_fit_beside_others_is_repeated_alone_and_then_has_failed(
-    train: CommandLine,
+    train: CommandLine, limit: int
 ) -> None:
     sweep = ("-m", *BIG, "data.batch_size=64,6000", TWO_AT_ONCE)
-    process = train.start(*sweep, preexec_fn=limited())
+    process = train.start(*sweep, preexec_fn=limited(limit))
     out, err = process.communicate(timeout=300)
     assert process.returncode == 1, out + err
     assert f"batch_size=6000: {REASON}" in out
@@ -52,10 +87,10 @@ def test_a_run_that_did_not_fit_beside_others_is_repeated_alone_and_then_has_fai
 
 
 @pytest.mark.slow
-def test_a_run_that_fits_when_it_is_alone_is_complete(train: CommandLine) -> None:
+def test_a_run_that_fits_when_it_is_alone_is_complete(train: CommandLine, limit: int) -> None:
     sweep = ("-m", *BIG, "data.batch_size=64,6000", TWO_AT_ONCE)
     said = []
-    with train.start(*sweep, stderr=subprocess.STDOUT, preexec_fn=limited()) as process:
+    with train.start(*sweep, stderr=subprocess.STDOUT, preexec_fn=limited(limit)) as process:
         assert process.stdout
         for line in process.stdout:
             said.append(line)
@@ -75,7 +110,7 @@ from cifar_exp.config.schema import Model, Paths, RunConfig, Sgd, Synthetic, Tra
 from cifar_exp.runs.runner import Runner
 from cifar_exp.errors import UserError
 
-gc.disable()  # so that nothing is freed late
+gc.disable()  # so that nothing is freed by chance
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]), resource.RLIM_INFINITY))
 runner = Runner(threads=1)
 config = RunConfig(
@@ -95,9 +130,9 @@ print("parameters left:", len(parameters))
 """
 
 
-def test_the_tensors_of_a_run_that_failed_are_freed_at_once(train: CommandLine) -> None:
+def test_the_tensors_of_a_run_that_failed_are_freed_at_once(train: CommandLine, limit: int) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", FAIL_AND_COUNT, str(LIMIT_BYTES)],
+        [sys.executable, "-c", FAIL_AND_COUNT, str(limit)],
         cwd=train.folder,
         env=train.environment | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -105,3 +140,32 @@ def test_the_tensors_of_a_run_that_failed_are_freed_at_once(train: CommandLine) 
     )
     assert REASON in done.stdout, done.stderr
     assert "parameters left: 0" in done.stdout
+
+
+@pytest.mark.slow
+def test_at_every_limit_a_run_is_complete_or_has_failed_in_two_lines(
+    train: CommandLine, new_folder: Callable[[str], CommandLine]
+) -> None:
+    words = (*BIG, "data.train_size=2000", "batch_size=2000")
+    lowest = measured(train, AFTER_IMPORTS, "VmSize")
+    highest = measured(train, AFTER_A_RUN, "VmPeak", *words)
+    statuses = []
+    for step in range(STEPS + 1):
+        limited_run = new_folder(str(step))
+        number = lowest + (highest - lowest) * step // STEPS
+        process = limited_run.start(*words, preexec_fn=limited(number))
+        out, err = process.communicate(timeout=300)
+        told = f"{number - lowest} bytes above the imports: {process.returncode}\n{out}{err}"
+        assert "Traceback" not in out + err, told
+        runs = list(limited_run.runs.glob("*/run.json"))
+        if process.returncode == 0:
+            assert read_state(runs[0].parent)["status"] == "complete", told
+        else:
+            assert process.returncode == 1, told
+            # OpenBLAS ends the process itself where it finds no memory for its buffers
+            assert "out of memory" in err or "OpenBLAS" in err, told
+            if "OpenBLAS" not in err:
+                assert len(err.strip().splitlines()) <= 2, told
+                assert {read_state(run.parent)["status"] for run in runs} <= {"failed"}, told
+        statuses.append(process.returncode)
+    assert set(statuses) == {0, 1}

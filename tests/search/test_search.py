@@ -297,7 +297,8 @@ def test_optuna_and_its_dashboard_open_the_storage(search: Search) -> None:
 
     search(LOG_LR, trials=2)
     url = f"sqlite:///{search.folder / 'trials.db'}"
-    study = optuna.load_study(study_name=search.folder.name, storage=url)
+    storage = optuna.storages.RDBStorage(url)
+    study = optuna.load_study(study_name=search.folder.name, storage=storage)
     assert [trial.user_attrs["run"] for trial in study.trials] == [t["run"] for t in search.trials]
     assert sorted(study.trials[0].intermediate_values) == [1, 2]
 
@@ -305,10 +306,12 @@ def test_optuna_and_its_dashboard_open_the_storage(search: Search) -> None:
     environment: dict[str, Any] = {"PATH_INFO": "/api/studies"}
     setup_testing_defaults(environment)
     answers: list[str] = []
-    application = dashboard.wsgi(optuna.storages.RDBStorage(url))
+    application = dashboard.wsgi(storage)
     body = b"".join(application(environment, lambda status, *_: answers.append(status)))
     assert answers == ["200 OK"]
     assert search.folder.name in body.decode()
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def test_without_optuna_it_says_what_to_install(search: Search) -> None:

@@ -1,5 +1,7 @@
 """What is asked of Optuna and told to it, without training."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from optuna.trial import Trial
 from cifar_exp.config.search import SearchSettings
 from cifar_exp.config.space import Choice, Domain, Interval
 from cifar_exp.errors import UserError
-from cifar_exp.search.trials import Trials, _choose
+from cifar_exp.search.trials import Trials, _choose, open_storage
 
 SPACE: dict[str, Domain] = {
     "lr": Interval(1e-5, 0.1, log=True),
@@ -23,25 +25,27 @@ SPACE: dict[str, Domain] = {
 }
 
 
-def new_trials(folder: Path, **settings: Any) -> Trials:
+@contextmanager
+def new_trials(folder: Path, **settings: Any) -> Iterator[Trials]:
     checked = SearchSettings.model_validate(settings)
-    return Trials(folder / "trials.db", "mine", SPACE, checked, epochs=9)
+    with open_storage(None, folder / "trials.db") as storage:
+        yield Trials(storage, "mine", SPACE, checked, epochs=9)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "gp"])
 def test_every_sampler_chooses_within_the_space(tmp_path: Path, sampler: str) -> None:
-    trials = new_trials(tmp_path, sampler=sampler)
-    for _ in range(3):
-        trial = trials.ask()
-        chosen = trial.params
-        assert 1e-5 <= chosen["lr"] <= 0.1
-        assert 16 <= chosen["size"] <= 256
-        assert chosen["depth"] in (1, 3, 5, 7, 9)
-        assert chosen["share"] in (0, 0.25, 0.5, 0.75)
-        assert chosen["kind"] in ("adam", "sgd")
-        trials.complete(trial, chosen["lr"])
-    values = [trial.params["lr"] for trial in trials.all]
-    assert len(set(values)) == 3
+    with new_trials(tmp_path, sampler=sampler) as trials:
+        for _ in range(3):
+            trial = trials.ask()
+            chosen = trial.params
+            assert 1e-5 <= chosen["lr"] <= 0.1
+            assert 16 <= chosen["size"] <= 256
+            assert chosen["depth"] in (1, 3, 5, 7, 9)
+            assert chosen["share"] in (0, 0.25, 0.5, 0.75)
+            assert chosen["kind"] in ("adam", "sgd")
+            trials.complete(trial, chosen["lr"])
+        values = [trial.params["lr"] for trial in trials.all]
+        assert len(set(values)) == 3
 
 
 @pytest.mark.parametrize(
@@ -57,63 +61,72 @@ def test_opened_again_it_chooses_what_it_would_have_chosen(
             raise KeyboardInterrupt
         choose(trial, key, domain)
 
-    (tmp_path / "again").mkdir()
-    once = new_trials(tmp_path, sampler=sampler)
-    for number in range(14):  # the tenth is the first that TPE does not draw at random
-        trial = once.ask()
-        once.complete(trial, trial.params["lr"])
-        again = new_trials(tmp_path / "again", sampler=sampler)
-        trial = again.open[0] if number % 3 == 1 else again.ask()
-        again.complete(trial, trial.params["lr"])
-        if number % 3 == 0:
-            with monkeypatch.context() as patch:
-                patch.setattr("cifar_exp.search.trials._choose", choose_one_and_be_killed)
-                with pytest.raises(KeyboardInterrupt):
-                    again.ask()
-    chosen = [[trial.params for trial in trials.all][:14] for trials in (once, again)]
-    assert chosen[0] == chosen[1]
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    with new_trials(tmp_path, sampler=sampler) as once:
+        for _ in range(14):  # the tenth is the first that TPE does not draw at random
+            trial = once.ask()
+            once.complete(trial, trial.params["lr"])
+        expected = [trial.params for trial in once.all]
+    for number in range(14):
+        with new_trials(killed, sampler=sampler) as again:
+            trial = again.open[0] if number % 3 == 1 else again.ask()
+            again.complete(trial, trial.params["lr"])
+            if number % 3 == 0:
+                with monkeypatch.context() as patch:
+                    patch.setattr("cifar_exp.search.trials._choose", choose_one_and_be_killed)
+                    with pytest.raises(KeyboardInterrupt):
+                        again.ask()
+            chosen = [trial.params for trial in again.all][:14]
+    assert chosen == expected
 
 
 @pytest.mark.parametrize("pruner", ["median", "asha", "hyperband"])
 def test_every_pruner_gives_up_what_is_far_behind(tmp_path: Path, pruner: str) -> None:
-    trials = new_trials(tmp_path, pruner=pruner)
-    pruned = []
-    for number in range(12):
-        trial = trials.ask()
-        for epoch in range(1, 10):
-            trials.report(trial, {"epoch": epoch, "test_accuracy": 0.9 - 0.05 * number})
-            if trial.should_prune():
-                pruned.append(number)
-                trials.prune(trial, "pruned")
-                break
-        else:
-            trials.complete(trial, 0.9 - 0.05 * number)
-    assert pruned
-    assert 0 not in pruned
-    assert trials.best is not None
-    assert trials.best.number == 0
+    with new_trials(tmp_path, pruner=pruner) as trials:
+        pruned = []
+        for number in range(12):
+            trial = trials.ask()
+            for epoch in range(1, 10):
+                trials.report(trial, {"epoch": epoch, "test_accuracy": 0.9 - 0.05 * number})
+                if trial.should_prune():
+                    pruned.append(number)
+                    trials.prune(trial, "pruned")
+                    break
+            else:
+                trials.complete(trial, 0.9 - 0.05 * number)
+        assert pruned
+        assert 0 not in pruned
+        assert trials.best is not None
+        assert trials.best.number == 0
 
 
 def test_an_option_is_given_to_optuna_and_refused_as_optuna_does(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"hydra\.sweeper\.sampler_options: .*'n_startups'"):
-        new_trials(tmp_path, sampler_options={"n_startups": 3})
-    with pytest.raises(UserError, match=r"hydra\.sweeper\.pruner_options: .*reduction_factor"):
-        new_trials(tmp_path, pruner="asha", pruner_options={"reduction_factor": 0})
+    with (
+        pytest.raises(UserError, match=r"hydra\.sweeper\.sampler_options: .*'n_startups'"),
+        new_trials(tmp_path, sampler_options={"n_startups": 3}),
+    ):
+        pass
+    with (
+        pytest.raises(UserError, match=r"hydra\.sweeper\.pruner_options: .*reduction_factor"),
+        new_trials(tmp_path, pruner="asha", pruner_options={"reduction_factor": 0}),
+    ):
+        pass
 
 
 def test_importance_finds_the_setting_that_matters(tmp_path: Path) -> None:
-    trials = new_trials(tmp_path, sampler="random")
-    assert trials.importance == {}
-    for _ in range(30):
-        trial = trials.ask()
-        trials.complete(trial, -abs(trial.params["size"] - 100))
-    assert next(iter(trials.importance)) == "size"
-    assert sum(trials.importance.values()) == pytest.approx(1)
+    with new_trials(tmp_path, sampler="random") as trials:
+        assert trials.importance == {}
+        for _ in range(30):
+            trial = trials.ask()
+            trials.complete(trial, -abs(trial.params["size"] - 100))
+        assert next(iter(trials.importance)) == "size"
+        assert sum(trials.importance.values()) == pytest.approx(1)
 
 
 def test_a_sampler_without_its_package_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cifar_exp.search.trials.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install cmaes"):
-        new_trials(tmp_path, sampler="cmaes")
+    with pytest.raises(UserError, match="pip install cmaes"), new_trials(tmp_path, sampler="cmaes"):
+        pass

@@ -1,6 +1,7 @@
 """One event file of TensorBoard's, written without a thread."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,12 @@ class EventFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._records = RecordWriter(path.open("wb"))
-        self._write(file_version="brain.Event:2")
+        try:
+            self._write(file_version="brain.Event:2")
+        except OSError:
+            with suppress(OSError):  # of what is still in the buffer
+                self._records.close()
+            raise
 
     def __enter__(self) -> "EventFile":
         """Write in a block."""

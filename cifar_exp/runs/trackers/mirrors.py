@@ -59,7 +59,8 @@ class Trackers:
             yield mirror
         except BaseException as error:
             stopped = isinstance(error, Interrupted | GeneratorExit)
-            with suppress(OSError):  # on a full disk, which has been told
+            # on a full disk or out of memory, which the error that is raised says already
+            with suppress(OSError, MemoryError, ImportError):
                 mirror.end("interrupted" if stopped else "failed")
             raise
 
