@@ -39,8 +39,7 @@ def exit_status(action: Callable[[], object]) -> int:
         print(TOLD, file=sys.stderr)
         return getattr(stop, "exit_status", 130)
     except Exception as error:
-        message = explain(error)
-        if message is None or shows_tracebacks:
+        if (message := explain(error)) is None or shows_tracebacks:
             raise
         tell(message)
         return 1

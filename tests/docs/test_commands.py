@@ -35,6 +35,10 @@ from tests.docs.composing import compose
 from tests.processes import run_command, start_process
 
 
+# Pages whose commands need plugins of Hydra, which the extra test-all brings.
+NEED_PLUGINS = ("ray", "slurm")
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A folder with what version control has, and the reader's images."""
@@ -92,7 +96,14 @@ def run_page(page: Path, folder: Path, slow: bool) -> None:
             assert status == 0, f"{step.text}\nrun as: {step.run_as}\n{said}"
 
 
-@pytest.mark.parametrize("page", COMPOSED, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.integration] * (page.stem in NEED_PLUGINS))
+        for page in COMPOSED
+    ],
+    ids=lambda page: page.stem,
+)
 def test_the_settings_of_every_command_are_right(page: Path, checkout: Path) -> None:
     for step in steps(page):
         if isinstance(step, File):
@@ -141,7 +152,8 @@ def test_the_first_two_commands_set_up_and_run() -> None:
         assert text.startswith("python3 -m venv .venv && .venv/bin/pip install -q -e ")
     assert demo.endswith("train.py -m experiment=demo lr=0.1,0.01,0.001")
     assert tests.endswith("python -m pytest")
-    assert "python -m pytest\n" in (ROOT / ".ci" / "run").read_text()  # CI runs the same
+    in_ci = (ROOT / ".ci" / "run").read_text()
+    assert re.search(r"(?m)^python -m pytest( --durations=\d+)?$", in_ci)  # runs the same tests
 
 
 @pytest.mark.integration
