@@ -103,8 +103,8 @@ def _on_gpu(bench: Bench) -> Table:
 
 _EXPLANATION = (
     "An epoch of VGG16 and the test on a fifth as many images, wall time, after a warm-up epoch "
-    "each, in turn. The article's loop computes in fp32; ours in bf16 where the device is fast at "
-    "it, and in fp32 elsewhere (`precision=auto`): the goal is for what it takes here."
+    "each, in turn. The article's loop computes in fp32, on a GPU without TF32; ours in bf16 where "
+    "the device is fast at it, and in fp32 elsewhere (`precision=auto`): the goal is for that."
 )
 
 

@@ -1,5 +1,6 @@
 """A worker process: keeps runs going on one device, in turns, until it is told to stop."""
 
+import os
 import signal
 import time
 from collections.abc import Generator
@@ -32,6 +33,10 @@ if TYPE_CHECKING:  # PyTorch is imported in the worker's process only
     from cifar_exp.runs.runner import Runner
 
 _SECONDS_BETWEEN_REPORTS = 0.1
+_BROKEN = (
+    "the GPU does not compute any more after this error. The worker process is replaced, and its "
+    "other runs are repeated"
+)
 
 Run = Generator[Progress | EpochMetrics, None, bool]
 
@@ -138,10 +143,21 @@ class _Worker:
             self._report(run, event)
             return
         del self._runs[run]
+        broken = end.problem is not None and not _device_works()
+        if not broken:
+            _free_memory(collect=end.problem is not None)
         self._packing.ended(run)
-        if end.problem:
-            _free_memory()
         self._tell_end(end)
+        if broken:
+            self._end_process()
+
+    def _end_process(self) -> None:
+        """End, since nothing can be computed here any more; the sweep replaces the process."""
+        with suppress(OSError):
+            self._connection.send(Warned(_BROKEN))
+        if self._runner:
+            self._runner.close()
+        os._exit(1)  # Python's end would wait for a device that does not answer
 
     def _report(self, run: int, event: Progress | EpochMetrics) -> None:
         now = time.monotonic()
@@ -165,13 +181,33 @@ def _end_of(run: int, error: UserError) -> Ended:
     )
 
 
-def _free_memory() -> None:
-    """Give the memory of a run that has failed to those that go on, and to other processes."""
-    import gc
-
+def _device_works() -> bool:
+    """Return whether the GPU still computes; after some CUDA errors no call succeeds."""
     import torch
 
-    gc.collect()
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return True
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _free_memory(collect: bool) -> None:
+    """Give the memory of a run that has ended to the others, and to other processes.
+
+    Without this, it would count as taken when memory decides whether another run fits.
+
+    Args:
+        collect: whether to free what an error has left in cycles of references.
+    """
+    import torch
+
+    if collect:
+        import gc
+
+        gc.collect()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
 

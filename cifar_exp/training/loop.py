@@ -26,6 +26,7 @@ from cifar_exp.training.schedules import lr_factor
 from cifar_exp.training.step import Step
 
 _POLL_SECONDS = 1e-4
+_SECONDS_BETWEEN_CHECKS = 1.0  # whether the other processes of a run are still there
 
 
 class Training:
@@ -70,6 +71,7 @@ class Training:
         self._steps = 0  # done in the epoch that has begun
         self._seconds = 0.0  # that they took before the run was resumed
         self._processes = processes
+        self._checked = time.monotonic()
         self._own = isinstance(config.model, OwnModel)
         # what the processes send each other cannot be captured with a step everywhere
         self._replays = graphs and compute.on_gpu and processes.alone
@@ -123,7 +125,8 @@ class Training:
                     return
                 yield event
         finally:
-            if self._stream is not None:
+            # one of several processes has the GPU alone, and what it waits for may never come
+            if self._stream is not None and self._processes.alone:
                 self._stream.synchronize()  # other runs may get its memory from now on
 
     def _run(self) -> Iterator[Progress | EpochMetrics]:
@@ -234,8 +237,12 @@ class Training:
             yield from self._wait(epoch)
 
     def _wait(self, epoch: int) -> Iterator[Progress]:
-        if self._processes.alone:  # else all must come to the same yields, however fast they are
+        if self._processes.alone:
             yield self._progress(epoch)
+        elif time.monotonic() - self._checked >= _SECONDS_BETWEEN_CHECKS:
+            # no yield: all processes must come to the same ones, however fast they are
+            self._checked = time.monotonic()
+            self._processes.check()
         time.sleep(_POLL_SECONDS)
 
     def _metrics(self, epoch: int, train_seconds: float, test_seconds: float) -> EpochMetrics:

@@ -35,7 +35,7 @@ def test_the_peak_of_a_custom_network_is_that_of_its_turns_alone(
 ) -> None:
     monkeypatch.setattr(pace, "_STEPS_BETWEEN_PAUSES", 1)
     own = OwnModel(**TIED)
-    settings = config(model=own, own_code=(TIED["_target_"],), training=Length(epochs=1))
+    settings = config(model=own, training=Length(epochs=1))
     images = runs.images(settings)
     alone = runs.done(settings, images=images).history[0].peak_memory_bytes
     run = runs(settings, images=images)
@@ -181,6 +181,6 @@ def test_a_custom_network_trains_eagerly_and_that_is_reported(
 ) -> None:
     own = OwnModel(**TIED)
     with caplog.at_level("WARNING", "cifar_exp"):
-        runs.done(config(model=own, own_code=(TIED["_target_"],), training=Length(epochs=1)))
+        runs.done(config(model=own, training=Length(epochs=1)))
     (warning,) = (r.getMessage() for r in caplog.records if r.name.startswith("cifar_exp"))
     assert "without CUDA graphs" in warning
