@@ -25,14 +25,14 @@ _SLEEP_CYCLES = 100_000_000
 def tables(bench: Bench) -> Iterator[Table]:
     """Measure the parts of a step at batch 64, for two widths."""
     for width in (1.0, 0.125):
-        yield _table(bench, width)
+        yield _table(bench, bench.width(width))
 
 
 def _table(bench: Bench, width: float) -> Table:
-    config = bench.config(bench.data(640, 250), width)
+    config = bench.config(bench.data(bench.times(640, 64), bench.times(250, 20)), width)
     training = bench.training(config)
     batches, precision = training.batches, training.compute.precision
-    rates = measured_rates(bench.device, precision, bench.times(9))
+    rates = measured_rates(bench, precision)
     batches.begin_epoch(generator(0, "order", 1), generator(0, "augmentation", 1))
     actions: dict[str, Callable[[], Any]] = {
         "article": partial(_article_step_seconds, bench, _endless(bench.article(config))),

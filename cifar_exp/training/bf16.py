@@ -46,7 +46,7 @@ class Bf16Weights:
     @torch.no_grad()
     def pass_on_gradients(self) -> None:
         """Give the weights the gradients of their copies, in float32."""
-        gradients = [copy.grad for copy in self._copies.values()]
+        gradients = [copy.grad for copy in self._copies.values() if copy.grad is not None]
         torch._foreach_copy_(self._gradients, gradients)
         for weight, gradient in zip(self._weights.values(), self._gradients, strict=True):
             weight.grad = gradient

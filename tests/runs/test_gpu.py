@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cifar_exp.config.schema import Paths
 from cifar_exp.config.schema import Training as Length
 from cifar_exp.errors import UserError
 from cifar_exp.runs import outputs, worker
@@ -144,18 +145,17 @@ def test_three_packed_runs_equal_a_run_alone_and_a_resumed_one(
     tmp_path: Path, gpu_environment: dict[str, str]
 ) -> None:
     packed, alone = tmp_path / "packed", tmp_path / "alone"
-    for folder in (packed, alone):
-        folder.mkdir()
-    said = train_py(
-        packed, gpu_environment, "-m", "seed=0,1,2", "hydra.launcher.runs_per_device=3"
-    )
+    packed.mkdir()
+    said = train_py(packed, gpu_environment, "-m", "seed=0,1,2", "hydra.launcher.runs_per_device=3")
     runs = {read_state(run)["name"]: run for run in packed.glob("*/runs/*")}
     assert len(runs) == 3, said
     assert {read_state(run)["compute"]["device"] for run in runs.values()} == {"cuda"}
-    for seed in (0, 1):
-        train_py(alone, gpu_environment, f"seed={seed}")
-    # a third, stopped after each step and resumed by another runner
-    stopped = read_config(next(run for name, run in runs.items() if "seed=2" in name), alone)
+    here = Paths(**{name: str(alone / name) for name in ("results", "logs", "cache")})
+    first, second, stopped = (
+        RunFolder(run).read_config().model_copy(update={"paths": here}) for run in runs.values()
+    )
+    for run in (first, second):
+        list(Runner().run(run))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pace, "_STEPS_BETWEEN_PAUSES", 1)
         events = Runner().run(stopped)
@@ -165,7 +165,7 @@ def test_three_packed_runs_equal_a_run_alone_and_a_resumed_one(
             events.throw(Interrupted(15))
         del events
     list(Runner().run(stopped))
-    solo = {read_state(run)["name"]: run for run in alone.glob("*/runs/*")}
+    solo = {read_state(run)["name"]: run for run in alone.glob("results/runs/*")}
     assert solo.keys() == runs.keys()
     for name, run in runs.items():
         assert computed(run) == computed(solo[name]), name
