@@ -58,9 +58,10 @@ def _on_cpu(bench: Bench) -> Table:
 
 def _on_gpu(bench: Bench) -> Table:
     rows, raw = [], []
-    for planned, batch_size in ((1.0, 64), (1.0, 256), (1.0, 1024), (0.125, 64)):
+    settings = ((1.0, 64), (1.0, 256), (1.0, 1024), (0.125, 64))
+    for planned, batch_size in settings[: bench.times(4)]:
         width = bench.width(planned)
-        size = bench.times(50_000, 1024)  # at least one batch
+        size = bench.times(50_000, 128)
         data = bench.data(size, size // 5, batch_size)
         measured, images = _measure(bench, data, width, ["auto"], bench.times(5))
         article, ours = ([seconds for seconds, _ in measured[key]] for key in ("article", "auto"))

@@ -62,7 +62,9 @@ class Runs:
 
     def done(self, *args: Any, **how: Any) -> Training:
         run = self(*args, **how)
+        replays = run.replays
         list(run.run())
+        assert run.replays == replays, "the steps could not be captured"
         return run
 
 

@@ -43,6 +43,9 @@ class Training:
         compute: the device and precision to use.
         graphs: whether a GPU replays captured steps; without, the same kernels one by one.
         processes: that train the run together.
+
+    Attributes:
+        replays: whether steps are replayed as CUDA graphs, as far as is known before `run`.
     """
 
     def __init__(
@@ -74,7 +77,7 @@ class Training:
         self._checked = time.monotonic()
         self._own = isinstance(config.model, OwnModel)
         # what the processes send each other cannot be captured with a step everywhere
-        self._replays = graphs and compute.on_gpu and processes.alone
+        self.replays = graphs and compute.on_gpu and processes.alone
         self._stream = new_stream(compute.device)
         self._clock = Clock(compute.device)
         self._started = self._clock.mark()
@@ -153,11 +156,12 @@ class Training:
 
     def _launch(self) -> Launch:
         """Return what takes the steps of this run: replayed graphs, or kernels one by one."""
-        if not self._replays:
+        if not self.replays:
             return _at_once
         log = logging.getLogger(f"cifar_exp.{run_id(self.config)}")
         if self._own:  # what it does between its layers may not bear being replayed
             log.warning("model: a custom network trains on a GPU without CUDA graphs")
+            self.replays = False
             return _at_once
         try:
             return self._captured()
@@ -169,6 +173,7 @@ class Training:
             log.warning(
                 "the steps cannot be captured as CUDA graphs, so it trains without: %s", reason
             )
+            self.replays = False
             return _at_once
 
     def _captured(self) -> Graphs:

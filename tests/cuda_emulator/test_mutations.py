@@ -54,7 +54,6 @@ MUTATIONS = {
         "torch.tensor(config.lr)",
         f"{EQUAL}[adam]",
     ),
-    "rate never written": (OPTIMIZERS, "if lr == self._lr:", "if True:", f"{EQUAL}[adam]"),
     "not capturable": (OPTIMIZERS, "capturable=on_gpu", "capturable=False", f"{EQUAL}[adam]"),
     "metrics read too early": (
         DEVICE,

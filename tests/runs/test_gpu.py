@@ -149,6 +149,7 @@ def test_three_packed_runs_equal_a_run_alone_and_a_resumed_one(
     said = train_py(packed, gpu_environment, "-m", "seed=0,1,2", "hydra.launcher.runs_per_device=3")
     runs = {read_state(run)["name"]: run for run in packed.glob("*/runs/*")}
     assert len(runs) == 3, said
+    assert "cannot be captured" not in said
     assert {read_state(run)["compute"]["device"] for run in runs.values()} == {"cuda"}
     here = Paths(**{name: str(alone / name) for name in ("results", "logs", "cache")})
     first, second, stopped = (

@@ -37,12 +37,13 @@ def test_the_peak_of_a_custom_network_is_that_of_its_turns_alone(
     own = OwnModel(**TIED)
     settings = config(model=own, training=Length(epochs=1))
     images = runs.images(settings)
-    alone = runs.done(settings, images=images).history[0].peak_memory_bytes
+    alone = runs(settings, images=images)
+    list(alone.run())
     run = runs(settings, images=images)
     held = []
     for _ in run.run():  # another run allocates and frees between its turns
         held = [torch.zeros(1_000_000, device=GPU) for _ in range(2 - len(held))]
-    assert run.history[0].peak_memory_bytes == alone
+    assert run.history[0].peak_memory_bytes == alone.history[0].peak_memory_bytes
 
 
 def test_warming_up_does_not_raise_the_peak(runs: Runs) -> None:
@@ -169,7 +170,9 @@ def test_steps_that_cannot_be_captured_are_taken_eagerly_and_reported(
     run = config()
     monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
     with caplog.at_level("WARNING", "cifar_exp"):
-        fallen_back = runs.done(run)
+        fallen_back = runs(run)
+        list(fallen_back.run())
+    assert not fallen_back.replays
     (warning,) = (r.getMessage() for r in caplog.records if r.name.startswith("cifar_exp"))
     assert "cannot be captured as CUDA graphs" in warning
     assert "\n" not in warning
@@ -181,6 +184,6 @@ def test_a_custom_network_trains_eagerly_and_that_is_reported(
 ) -> None:
     own = OwnModel(**TIED)
     with caplog.at_level("WARNING", "cifar_exp"):
-        runs.done(config(model=own, training=Length(epochs=1)))
+        list(runs(config(model=own, training=Length(epochs=1))).run())
     (warning,) = (r.getMessage() for r in caplog.records if r.name.startswith("cifar_exp"))
     assert "without CUDA graphs" in warning
