@@ -2,10 +2,11 @@
 
 Images in memory go through PIL one by one, a DataLoader without workers makes the batches, the
 network computes in fp32 in PyTorch's usual memory format, and every step waits for its loss and
-its predictions.
+its predictions. On a GPU fp32 means fp32: PyTorch's default for convolutions there is TF32.
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -52,6 +53,12 @@ def vgg16(width: float = 1.0, classes: int = 10) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels, classes))
 
 
+def _in_fp32() -> AbstractContextManager[None]:
+    return torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=False, allow_tf32=False
+    )
+
+
 class ArticleLoop:
     """A run of the article.
 
@@ -86,9 +93,10 @@ class ArticleLoop:
         for images, labels in self.train_loader:
             images, labels = images.to(self.device), labels.to(self.device)
             self.optimizer.zero_grad()
-            logits = self.model(images)
-            loss = self.loss(logits, labels)
-            loss.backward()
+            with _in_fp32():
+                logits = self.model(images)
+                loss = self.loss(logits, labels)
+                loss.backward()
             self.optimizer.step()
             self.losses.append(loss.item())
             predicted = logits.argmax(1).cpu().numpy()
@@ -99,7 +107,7 @@ class ArticleLoop:
         """Return loss and accuracy on the test images."""
         self.model.eval()
         losses, correct = [], 0
-        with torch.no_grad():
+        with torch.no_grad(), _in_fp32():
             for images, labels in self.test_loader:
                 images, labels = images.to(self.device), labels.to(self.device)
                 logits = self.model(images)

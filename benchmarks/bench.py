@@ -45,6 +45,10 @@ class Bench:
         """Return how much to measure: `count`, or `quick` when it is to be quick."""
         return quick if self.quick else count
 
+    def width(self, width: float) -> float:
+        """Return a factor on the channels: `width`, or a small one when it is to be quick."""
+        return min(width, 1 / 16) if self.quick else width
+
     @property
     def cache(self) -> Path:
         """Folder of the decoded images, for this call only."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 
 import torch
+from bench import Bench
 from measure import seconds_of
 
 # VGG16: channels of each convolution and the pixels of its output, for images of 32x32.
@@ -86,16 +87,18 @@ class Work:
     moved_bytes: float
 
 
-def measured_rates(device: torch.device, precision: str, repetitions: int) -> Rates:
+def measured_rates(bench: Bench, precision: str) -> Rates:
     """Measure a matrix product of 4096x4096, on a CPU 2048x2048, and a copy of 256 MB."""
-    side = 4096 if device.type == "cuda" else 2048
+    device, repetitions = bench.device, bench.times(9)
+    side = bench.times(4096 if device.type == "cuda" else 2048, 128)
+    copied_bytes = bench.times(_COPIED_BYTES, 100_000)
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
     left, right = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
-    source = torch.ones(_COPIED_BYTES, dtype=torch.uint8, device=device)
+    source = torch.ones(copied_bytes, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     product = _median_seconds(lambda: left @ right, device, repetitions)
     copy = _median_seconds(lambda: target.copy_(source), device, repetitions)
-    return Rates(2 * side**3 / product, 2 * _COPIED_BYTES / copy)  # read and written
+    return Rates(2 * side**3 / product, 2 * copied_bytes / copy)  # read and written
 
 
 def _median_seconds(action: Callable[[], object], device: torch.device, repetitions: int) -> float:

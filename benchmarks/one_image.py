@@ -15,7 +15,8 @@ _STEPS_A_TURN = 400  # five turns are 2,000 steps
 def steps_of_one_image(bench: Bench) -> Table:
     """Measure steps of both loops, ours replayed as a CUDA graph and not."""
     steps, turns = bench.times(_STEPS_A_TURN, 20), bench.times(5)
-    config = bench.config(bench.data(2 * steps * (turns + 1), 100, batch_size=1))
+    data = bench.data(2 * steps * (turns + 1), bench.times(100, 10), batch_size=1)
+    config = bench.config(data, bench.width(1.0))
     article = bench.article(config)
     ours = {
         "eager": bench.training(config, graphs=False),

@@ -10,7 +10,6 @@ from article_loop import ArticleLoop
 from bench import Bench
 from floors import HOW_COUNTED, Rates, Work, measured_rates, work_of_parts
 from measure import Table, in_turn, number, ratios, seconds_of, spread, wait
-from torch.nn import functional
 
 from cifar_exp.training.device import Clock, new_stream, on_stream
 from cifar_exp.training.loop import Training
@@ -26,14 +25,14 @@ _SLEEP_CYCLES = 100_000_000
 def tables(bench: Bench) -> Iterator[Table]:
     """Measure the parts of a step at batch 64, for two widths."""
     for width in (1.0, 0.125):
-        yield _table(bench, width)
+        yield _table(bench, bench.width(width))
 
 
 def _table(bench: Bench, width: float) -> Table:
-    config = bench.config(bench.data(640, 250), width)
+    config = bench.config(bench.data(bench.times(640, 64), bench.times(250, 20)), width)
     training = bench.training(config)
     batches, precision = training.batches, training.compute.precision
-    rates = measured_rates(bench.device, precision, bench.times(9))
+    rates = measured_rates(bench, precision)
     batches.begin_epoch(generator(0, "order", 1), generator(0, "augmentation", 1))
     actions: dict[str, Callable[[], Any]] = {
         "article": partial(_article_step_seconds, bench, _endless(bench.article(config))),
@@ -111,16 +110,13 @@ def _parts_seconds(training: Training, stream: torch.cuda.Stream | None) -> dict
         images, labels = training.batches.train_batch(slice(0, training.batches.batch_size))
         marks.append(clock.mark())
         training.model.train()
-        step.update.clear_gradients()
-        with training.compute.autocast():
-            logits = training.model(images).float()
-        loss = functional.cross_entropy(logits, labels)
+        loss, logits = step.forward(images, labels, len(labels))
         marks.append(clock.mark())
-        loss.backward()
+        step.backward(loss)
         marks.append(clock.mark())
-        step.update.step()
+        step.change_weights()
         marks.append(clock.mark())
-        step.train_sums.add(loss.detach(), logits.detach(), labels)
+        step.train_sums.add(loss.detach(), logits.detach(), labels, len(labels))
         marks.append(clock.mark())
         training.model.eval()
         step.test(slice(0, training.batches.test_batch_size))

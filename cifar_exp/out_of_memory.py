@@ -5,11 +5,12 @@ import gc
 import mmap
 import sys
 import traceback
+from contextlib import suppress
 
 from cifar_exp.errors import causes
 
-# In messages of PyTorch, oneDNN, the thread library and the dynamic linker, whose errors have no
-# class of their own.
+# In messages of PyTorch, oneDNN, cuBLAS, cuDNN, the thread library and the dynamic linker, whose
+# errors have no class of their own.
 _MESSAGES = (
     "DefaultCPUAllocator",
     "out of memory",
@@ -17,6 +18,9 @@ _MESSAGES = (
     "annot allocate memory",
     "can't start new thread",
     "failed to map segment from shared object",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",  # no memory was left for its handle
+    "CUDNN_STATUS_ALLOC_FAILED",
     "could not create a memory",
     "could not create a primitive",
 )
@@ -70,4 +74,5 @@ def free_memory(error: BaseException) -> None:
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+        with suppress(RuntimeError):  # of a device that no longer works
+            torch.cuda.empty_cache()

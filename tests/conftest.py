@@ -15,6 +15,8 @@ import pytest
 
 from tests.processes import Command, run_command
 
+pytest_plugins = ["tests.cuda_emulator.plugin"]
+
 # Before PyTorch is imported: tests run side by side, a thread each.
 os.environ["OMP_NUM_THREADS"] = "1"
 

@@ -1,13 +1,14 @@
 """The benchmarks run from beginning to end; what they measure is not tested."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-
-pytestmark = pytest.mark.integration
+import torch
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -21,18 +22,18 @@ TITLES = {
 }
 
 
-@pytest.mark.parametrize(
-    "sections", [["epochs", "input"], pytest.param(list(TITLES), marks=pytest.mark.slow)], ids=len
-)
-def test_a_section_is_measured_and_written_down(tmp_path: Path, sections: list[str]) -> None:
-    only = ["--only", *sections] if len(sections) < len(TITLES) else []
-    said = subprocess.run(
-        [sys.executable, BENCHMARKS / "run.py", "--quick", "--results", tmp_path, *only],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=tmp_path,
-    ).stdout
+def measure(folder: Path, environment: dict[str, str], *options: str) -> str:
+    command = [sys.executable, BENCHMARKS / "run.py", "--quick", "--results", folder, *options]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.integration
+def test_every_section_is_measured_on_the_cpu_and_written_down(tmp_path: Path) -> None:
+    said = measure(tmp_path, dict(os.environ))
     (numbers,) = tmp_path.glob("*.json")
     (text,) = tmp_path.glob("*.md")
     assert numbers.stem == text.stem
@@ -40,9 +41,38 @@ def test_a_section_is_measured_and_written_down(tmp_path: Path, sections: list[s
     assert text.stem.endswith("-quick")  # so that it never replaces what was measured for real
     tables = json.loads(numbers.read_text())["tables"]
     titles = [table["title"].split(":")[0] for table in tables]
-    assert titles == [title for section in sections for title in TITLES[section]]
+    assert titles == [title for section in TITLES.values() for title in section]
     assert all(table["rows"] for table in tables)
     for table in tables:
         assert table["title"] in said
         assert table["title"] in text.read_text()
     assert "the numbers mean nothing" in text.read_text()
+
+
+@pytest.mark.gpu
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    "sections",
+    [["epochs", "parts", "input"], pytest.param(["start", "packed"], marks=pytest.mark.slow)],
+    ids=" ".join,
+)
+def test_every_section_is_measured_on_a_gpu(
+    tmp_path: Path, gpu_environment: dict[str, str], sections: list[str]
+) -> None:
+    measure(tmp_path, gpu_environment, "--device", "cuda", "--only", *sections)
+    (numbers,) = tmp_path.glob("*.json")
+    assert all(table["rows"] for table in json.loads(numbers.read_text())["tables"])
+
+
+def test_the_loop_of_the_article_computes_in_fp32_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from article_loop import ArticleLoop
+
+    images, labels = np.zeros((2, 32, 32, 3), np.uint8), [0, 1]
+    loop = ArticleLoop((images, labels), (images, labels), torch.device("cpu"), width=1 / 16)
+    seen = []
+    loop.model.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    before = torch.backends.cudnn.allow_tf32
+    loop.epoch()
+    assert seen == [False, False]  # a batch of training and one of testing
+    assert torch.backends.cudnn.allow_tf32 == before

@@ -24,7 +24,7 @@ class DeviceImages:
 
     def __init__(self, dataset: Dataset, device: torch.device) -> None:
         self.device = device
-        self.train_labels = dataset.train.labels.to(device)
+        self.train_labels = dataset.train.labels  # on the host, where an epoch is drawn
         self.test = dataset.test.images.to(device)
         self.test_labels = dataset.test.labels.to(device)
         self._dataset = dataset
@@ -43,6 +43,12 @@ class DeviceImages:
         images = self._dataset.train.images.to(self.device)
         return torch.cat([images, images.flip(2)])
 
+    def load(self, config: Data) -> None:
+        """Make what the batches of a run need. Args: config: flips and normalisation."""
+        _ = self.train_and_mirrored if _flips(config) else self.train
+        if config.normalize == "channels":
+            _ = self.mean_std
+
     @cached_property
     def mean_std(self) -> tuple[Tensor, Tensor]:
         """Mean and deviation of the channels, of values in [0, 1]. Shape: `(1, 3, 1, 1)` each."""
@@ -56,8 +62,8 @@ class DeviceImages:
 class Batches:
     """The batches of one run.
 
-    Random choices are drawn for a whole epoch and apart from their application. They lie in
-    tensors that keep their addresses from epoch to epoch, which a captured GPU step needs.
+    Random choices are drawn for a whole epoch and apart from their application. They lie in a
+    tensor that keeps its address from epoch to epoch, which a captured GPU step needs.
 
     Args:
         images: where they are is where the batches are made.
@@ -69,16 +75,22 @@ class Batches:
         self.test_batch_size = TEST_BATCH_SIZE
         self.train_size = len(images.train_labels)
         self.test_size = len(images.test_labels)
-        self._flips = config.augment in ("flip", "crop_flip")
+        self._flips = _flips(config)
         self._crops = config.augment in ("crop", "crop_flip")
         self._cutout = config.cutout
         self._images = images
         self._train = images.train_and_mirrored if self._flips else images.train
         self._mean_std = images.mean_std if config.normalize == "channels" else None
-        empty = torch.zeros(self.train_size, dtype=torch.int64, device=images.device)
-        self._rows, self._labels = empty, empty.clone()
-        self._shifts = torch.zeros(self.train_size, 2, dtype=torch.int64, device=images.device)
-        self._holes = self._shifts.clone()
+        side = max(self._train.shape[1:3])
+        self._counted = torch.arange(max(side, self.batch_size), device=images.device)
+        # of each place in the epoch's order: row and label of its image, then its window and hole
+        kinds = 2 + 2 * self._crops + 2 * bool(self._cutout)
+        shape = kinds, self.train_size
+        self._choices = torch.zeros(shape, dtype=torch.int64, device=images.device)
+        # from pinned memory a copy to the GPU is not waited for
+        self._drawn = self._choices
+        if images.device.type == "cuda":
+            self._drawn = torch.zeros(shape, dtype=torch.int64, pin_memory=True)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -90,6 +102,8 @@ class Batches:
     ) -> None:
         """Draw the order of the images and what happens to each of them.
 
+        On a GPU this waits for nothing, so what the last epoch has asked of it must be done.
+
         Args:
             order_generator: a CPU generator for the order, so that all devices agree on it.
             augment_generator: a CPU generator for flips, crops and holes.
@@ -98,12 +112,15 @@ class Batches:
         order = torch.randperm(size, generator=order_generator)
         flips = torch.randint(2, (size,), generator=augment_generator)
         shifts = torch.randint(2 * _CROP_PADDING + 1, (size, 2), generator=augment_generator)
-        self._rows.copy_(order + size * flips if self._flips else order)
-        self._labels.copy_(self._images.train_labels[order.to(self._images.device)])
-        self._shifts.copy_(shifts)
+        self._drawn[0] = order + size * flips if self._flips else order
+        self._drawn[1] = self._images.train_labels[order]
+        if self._crops:
+            self._drawn[2:4] = shifts.T
         if self._cutout:
             side = self._train.shape[1]
-            self._holes.copy_(torch.randint(side, (size, 2), generator=augment_generator))
+            self._drawn[-2:] = torch.randint(side, (size, 2), generator=augment_generator).T
+        if self._drawn is not self._choices:
+            self._choices.copy_(self._drawn, non_blocking=True)
 
     def train_batch(self, places: slice | Tensor) -> tuple[Tensor, Tensor]:
         """Return images of this epoch, augmented and normalised, and their labels.
@@ -114,12 +131,16 @@ class Batches:
         Shape:
             images `(B, 3, H, W)`, float32 in channels-last format; labels `(B,)`.
         """
-        images = self._train.index_select(0, self._rows[places])
+        if isinstance(places, slice):
+            chosen = self._choices[:, places]
+        else:
+            chosen = self._choices.index_select(1, places)
+        images = self._train.index_select(0, chosen[0])
         if self._crops:
-            images = random_crop(images, self._shifts[places])
+            images = random_crop(images, chosen[2:4].T, self._counted)
         if self._cutout:
-            images = cutout(images, self._holes[places], self._cutout)
-        return self._normalized(images), self._labels[places]
+            images = cutout(images, chosen[-2:].T, self._cutout, self._counted)
+        return self._normalized(images), chosen[1]
 
     def test_batch(self, places: slice | Tensor) -> tuple[Tensor, Tensor]:
         """Return test images, normalised and otherwise unchanged, and their labels.
@@ -149,38 +170,43 @@ def normalized(images: Tensor, mean_std: tuple[Tensor, Tensor] | None) -> Tensor
         format.
     """
     # the memory is already channels-last; permuting only renames the dimensions
-    values = images.permute(0, 3, 1, 2).float().div_(255)
+    values = images.permute(0, 3, 1, 2) / 255  # float32
     if mean_std is not None:
         mean, std = mean_std
         values.sub_(mean).div_(std)
     return values
 
 
-def random_crop(images: Tensor, shifts: Tensor) -> Tensor:
+def _flips(config: Data) -> bool:
+    return config.augment in ("flip", "crop_flip")
+
+
+def random_crop(images: Tensor, shifts: Tensor, counted: Tensor) -> Tensor:
     """Pad images with black and cut a window of the old size out of each.
 
     Args:
         images: uint8.
         shifts: first row and column of each window, in [0, 8].
+        counted: 0, 1, 2, ... on the device, at least B, H and W of them.
 
     Shape:
         images `(B, H, W, 3)`, shifts `(B, 2)`, result `(B, H, W, 3)`.
     """
     count, height, width, _ = images.shape
     padded = functional.pad(images, (0, 0, *(4 * (_CROP_PADDING,))))
-    rows = shifts[:, :1] + torch.arange(height, device=images.device)
-    columns = shifts[:, 1:] + torch.arange(width, device=images.device)
-    index = torch.arange(count, device=images.device)
-    return padded[index[:, None, None], rows[:, :, None], columns[:, None, :]]
+    rows = shifts[:, :1] + counted[:height]
+    columns = shifts[:, 1:] + counted[:width]
+    return padded[counted[:count, None, None], rows[:, :, None], columns[:, None, :]]
 
 
-def cutout(images: Tensor, centres: Tensor, side: int) -> Tensor:
+def cutout(images: Tensor, centres: Tensor, side: int, counted: Tensor) -> Tensor:
     """Blacken a square of each image; what reaches over the border is cut off.
 
     Args:
         images: uint8.
         centres: row and column of each square's centre.
         side: pixels.
+        counted: 0, 1, 2, ... on the device, at least H and W of them.
 
     Shape:
         images `(B, H, W, 3)`, centres `(B, 2)`, result `(B, H, W, 3)`.
@@ -189,8 +215,8 @@ def cutout(images: Tensor, centres: Tensor, side: int) -> Tensor:
     """
     _, height, width, _ = images.shape
     first = centres - side // 2
-    row = torch.arange(height, device=images.device) - first[:, :1]
-    column = torch.arange(width, device=images.device) - first[:, 1:]
+    row = counted[:height] - first[:, :1]
+    column = counted[:width] - first[:, 1:]
     in_rows, in_columns = ((place >= 0) & (place < side) for place in (row, column))
     hole = in_rows[:, :, None] & in_columns[:, None, :]
     return images * ~hole[..., None]

@@ -36,37 +36,53 @@ class Dropout(nn.Module):
     Source: Srivastava et al., 2014.
     """
 
-    key: Tensor
+    streams: Tensor
     step: Tensor
 
     def __init__(self, probability: float) -> None:
         super().__init__()
         self.probability = probability
         self.first_image = 0  # its place in the batch, of which others may have the beginning
-        self.register_buffer("key", torch.zeros((), dtype=torch.int64), persistent=False)
-        self.register_buffer("step", torch.zeros((), dtype=torch.int64), persistent=False)
+        self.register_buffer("streams", torch.zeros(0, dtype=torch.int64), persistent=False)
+        self.register_buffer("step", torch.zeros(1, dtype=torch.int64), persistent=False)
+        self._places: dict[tuple[int, torch.Size], Tensor] = {}
 
-    def start_epoch(self, key: int, steps: int = 0) -> None:
+    def start_epoch(self, key: int, steps: int = 0, of: int = 1000) -> None:
         """Begin the masks of an epoch.
 
         Args:
             key: a seed derived from (seed, epoch).
-            steps: of the epoch that have been done before.
+            steps: of the epoch that have been done before, at least 0.
+            of: steps of the epoch, at least 1. While it stays the same, so do the addresses that
+                `forward` reads.
         """
-        self.key.fill_(key & _LOW_32_BITS)
-        self.step.fill_(steps)
+        numbers = torch.arange(1, of + 1, device=self.step.device)
+        streams = hash32(hash32(numbers) ^ (key & _LOW_32_BITS))
+        if len(self.streams) == of:
+            self.streams.copy_(streams)
+        else:
+            self.streams = streams
+        self.step.fill_(steps % of)
 
     def forward(self, features: Tensor) -> Tensor:
         """Apply the mask of the next step. Shape: `(N, F)` to `(N, F)`."""
         if not self.training or self.probability == 0:
             return features
-        self.step.add_(1)
-        stream = hash32(self.key ^ hash32(self.step))
-        first = self.first_image * features.shape[1:].numel()
-        places = torch.arange(first, first + features.numel(), device=features.device)
-        positions = places.view_as(features)
-        kept = hash32(positions + stream) >= int(self.probability * 2**32)
+        stream = self.streams.index_select(0, self.step)
+        # round again after the last, since a warm-up may take more steps than an epoch has
+        self.step.add_(1).remainder_(len(self.streams))
+        kept = hash32(self._places_of(features) + stream) >= int(self.probability * 2**32)
         return features * kept / (1 - self.probability)
+
+    def _places_of(self, features: Tensor) -> Tensor:
+        """Return the place of each feature in the batch, made once for each shape."""
+        key = self.first_image, features.shape
+        places = self._places.get(key)
+        if places is None or places.device != features.device:
+            first = self.first_image * features.shape[1:].numel()
+            places = torch.arange(first, first + features.numel(), device=features.device)
+            self._places[key] = places = places.view(features.shape)
+        return places
 
     def extra_repr(self) -> str:
         """Show the probability in `print(model)`."""

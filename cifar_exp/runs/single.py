@@ -39,10 +39,16 @@ def train_one(config: RunConfig, in_job: bool = False) -> None:
     """
     show_warnings(tqdm.write if is_first() else lambda _: None)
     with all_processes(config) as processes:
-        if processes.rank == 0:
-            _train_and_tell(config, processes, in_job)
-        else:
-            _compute_beside_first(config, processes)
+        try:
+            if processes.rank == 0:
+                _train_and_tell(config, processes, in_job)
+            else:
+                _compute_beside_first(config, processes)
+        except (Interrupted, OthersEndedError):
+            raise
+        except Exception as error:
+            processes.fail(str(error) if isinstance(error, UserError) else repr(error))
+            raise
 
 
 def _train_and_tell(config: RunConfig, processes: Processes, in_job: bool) -> None:
@@ -78,11 +84,6 @@ def _compute_beside_first(config: RunConfig, processes: Processes) -> None:
             _drive(Runner(processes=processes).take_part(config), stop, processes, lambda _: None)
     except Interrupted as interruption:
         sys.exit(interruption.exit_status)
-    except OthersEndedError:
-        raise
-    except Exception as error:
-        processes.fail(str(error) if isinstance(error, UserError) else repr(error))
-        raise
 
 
 def _drive(

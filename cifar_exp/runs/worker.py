@@ -1,5 +1,6 @@
 """A worker process: keeps runs going on one device, in turns, until it is told to stop."""
 
+import os
 import signal
 import time
 from collections.abc import Generator
@@ -32,6 +33,10 @@ if TYPE_CHECKING:  # PyTorch is imported in the worker's process only
     from cifar_exp.runs.runner import Runner
 
 _SECONDS_BETWEEN_REPORTS = 0.1
+_BROKEN = (
+    "the GPU does not compute any more after this error. The worker process is replaced, and its "
+    "other runs are repeated"
+)
 
 Run = Generator[Progress | EpochMetrics, None, bool]
 
@@ -138,8 +143,21 @@ class _Worker:
             self._report(run, event)
             return
         del self._runs[run]
+        broken = end.problem is not None and not _device_works()
+        if not broken:
+            _free_cached_memory()
         self._packing.ended(run)
         self._tell_end(end)
+        if broken:
+            self._end_process()
+
+    def _end_process(self) -> None:
+        """End, since nothing can be computed here any more; the sweep replaces the process."""
+        with suppress(OSError):
+            self._connection.send(Warned(_BROKEN))
+        if self._runner:
+            self._runner.close()
+        os._exit(1)  # Python's end would wait for a device that does not answer
 
     def _report(self, run: int, event: Progress | EpochMetrics) -> None:
         now = time.monotonic()
@@ -161,6 +179,30 @@ def _end_of(run: int, error: UserError) -> Ended:
         disk_full=getattr(error, "disk_full", False),
         out_of_memory=getattr(error, "out_of_memory", False),
     )
+
+
+def _device_works() -> bool:
+    """Return whether the GPU still computes; after some CUDA errors no call succeeds."""
+    import torch
+
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return True
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _free_cached_memory() -> None:
+    """Return the memory of a run that has ended to the device, for other runs and processes.
+
+    Without this, it would count as taken when memory decides whether another run fits.
+    """
+    import torch
+
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
 
 
 def _check(asked: Check) -> Checked:

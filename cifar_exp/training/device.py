@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import torch
 
@@ -80,11 +81,34 @@ class Clock:
         return float(start.elapsed_time(end) / 1000 if self._on_gpu else end - start)
 
 
+_STREAMS = 32  # PyTorch has this many for each GPU, and returns them in turn
+_in_use: WeakSet[torch.cuda.Stream] = WeakSet()
+
+
 def new_stream(device: torch.device) -> torch.cuda.Stream | None:
-    """Return a stream of a GPU, or None for the CPU."""
+    """Return a stream of a GPU that no other run uses, or None for the CPU.
+
+    Two runs on one stream would wait for each other. And when graphs are freed, PyTorch frees
+    cuBLAS's workspace of their stream, which the graphs of the other run still use.
+
+    Args:
+        device: of the run.
+
+    Source: PyTorch's issue 193402.
+    """
     if device.type != "cuda":
         return None
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    for _ in range(_STREAMS):
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        if stream not in _in_use:
+            break
+    _in_use.add(stream)
+    return stream
+
+
+def current_stream(device: torch.device) -> torch.cuda.Stream | None:
+    """Return the current stream of a GPU, or None for the CPU."""
+    return torch.cuda.current_stream(device) if device.type == "cuda" else None
 
 
 @contextmanager
@@ -95,7 +119,7 @@ def on_stream(stream: torch.cuda.Stream | None, deterministic: bool) -> Iterator
     once: several runs may take turns.
 
     Args:
-        stream: of the run; None on the CPU.
+        stream: where the block's kernels run; None on the CPU.
         deterministic: only kernels that give the same bits every time.
     """
     if stream is None:
@@ -113,6 +137,11 @@ def on_stream(stream: torch.cuda.Stream | None, deterministic: bool) -> Iterator
         yield
 
 
+def uses_gpu(config: RunConfig) -> bool:
+    """Return whether `auto` or `cuda` finds a GPU here. Does not initialise CUDA."""
+    return config.device != "cpu" and torch.cuda.is_available()
+
+
 def choose_compute(config: RunConfig, threads: int | None = None) -> Compute:
     """Decide what `auto` means on this machine.
 
@@ -123,13 +152,12 @@ def choose_compute(config: RunConfig, threads: int | None = None) -> Compute:
     Raises:
         UserError: `device=cuda` is asked for where PyTorch finds no GPU.
     """
-    has_gpu = torch.cuda.is_available()
-    if config.device == "cuda" and not has_gpu:
+    on_gpu = uses_gpu(config)
+    if config.device == "cuda" and not on_gpu:
         raise UserError(
             "device=cuda: PyTorch finds no CUDA device here; "
             "use device=auto or device=cpu, or check `nvidia-smi` and the installed torch"
         )
-    on_gpu = has_gpu and config.device != "cpu"
     precision = config.precision
     if precision == "auto":
         fast = _bf16_is_fast_on_gpu() if on_gpu else _bf16_is_fast_on_cpu(config.data.batch_size)

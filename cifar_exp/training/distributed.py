@@ -4,9 +4,11 @@ Source: the PyTorch documentation on torch.distributed and torchrun.
 """
 
 import os
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,10 +18,12 @@ from torch.distributed.rendezvous import rendezvous
 
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
-from cifar_exp.training.device import choose_compute
+from cifar_exp.terminal import tell
+from cifar_exp.training.device import uses_gpu
 
 _TIMEOUT = timedelta(minutes=10)
-_REASON = "reason"  # under which the process that fails first says why
+_REASON = "reason"  # the key under which the process that fails first stores why
+_PROCESS = "process"  # the key of each process's machine and id
 
 
 class OthersEndedError(UserError):
@@ -90,9 +94,27 @@ class Processes:
 
     def fail(self, reason: str) -> None:
         """Let the other processes know why this one ends."""
+        if self.alone:
+            return
         with suppress(RuntimeError):
             if not self._store.check([_REASON]):
                 self._store.set(_REASON, f"process {self.rank}: {reason}")
+
+    def check(self) -> None:
+        """Look whether the others are still there, while a GPU waits for what they compute.
+
+        Raises:
+            OthersEndedError: one has failed, or its process on this machine has ended. Its part of
+                a sum will never come, and the GPU would wait for ever.
+        """
+        if self.alone:
+            return
+        with self._told():
+            if self._store.check([_REASON]):
+                raise OthersEndedError(self._reason())
+            for rank in range(self.size):
+                if _has_ended(self._store.get(f"{_PROCESS} {rank}").decode()):
+                    raise OthersEndedError(f"process {rank} has ended")
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -125,16 +147,34 @@ def all_processes(config: RunConfig) -> Iterator[Processes]:
     if size == 1:
         yield ALONE
         return
-    on_gpu = choose_compute(config).on_gpu
+    on_gpu = uses_gpu(config)  # choosing a precision would initialise CUDA on the first GPU
     if on_gpu:
         torch.cuda.set_device(_own_gpu())
     store, rank, _ = next(rendezvous("env://", timeout=_TIMEOUT))
     backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
+    store.set(f"{_PROCESS} {rank}", f"{socket.gethostname()} {os.getpid()}")
     try:
         yield Processes(rank, size, store)
+    except OthersEndedError as error:
+        if on_gpu:  # an orderly end would wait for NCCL's kernel, which waits for the others
+            tell(str(error))
+            os._exit(1)
+        raise
     finally:
         dist.destroy_process_group()
+
+
+def _has_ended(process: str) -> bool:
+    """Return whether a process of this machine has ended. Args: process: its machine and id."""
+    machine, _, number = process.rpartition(" ")
+    if machine != socket.gethostname():
+        return False
+    try:
+        state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return Path("/proc/self/stat").exists()  # else the system does not show processes there
+    return state in "ZX"  # its parent has not yet asked for its status
 
 
 def _own_gpu() -> int:

@@ -5,6 +5,7 @@ Graphs", 2021.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -29,24 +30,22 @@ class Graphs:
         self._tensors = tensors
         self._device = device
         self._pool = torch.cuda.graph_pool_handle()
-        self._graphs: dict[tuple[str, int], torch.cuda.CUDAGraph] = {}
-        # counts on the device, so that a replay finds the next batch without being told
-        self._position = torch.zeros((), dtype=torch.int64, device=device)
-        self._next = 0  # the same number, known here
+        self._captured: dict[tuple[str, int], _Captured] = {}
 
     def __call__(self, work: Work, name: str, start: int, size: int) -> None:
         """Replay the captured `work` for the places `start` to `start + size`.
 
         Args:
             work: what `capture` was given.
-            name: likewise.
-            start: mostly where the last call ended, which then need not be told.
+            name: what `capture` was given.
+            start: mostly where the last call for this size ended; otherwise costs a kernel.
             size: of the batch; each size has been captured.
         """
-        if start != self._next:
-            self._position.fill_(start)
-        self._graphs[name, size].replay()
-        self._next = start + size
+        captured = self._captured[name, size]
+        if start != captured.next_start:
+            torch.arange(start, start + size, out=captured.places)
+        captured.graph.replay()
+        captured.next_start = start + size
 
     def capture(self, work: Work, name: str, size: int) -> None:
         """Record `work` for batches of one size; nothing has changed afterwards.
@@ -56,9 +55,8 @@ class Graphs:
             name: of the work.
             size: of the batch.
         """
-        offsets = torch.arange(size, device=self._device)
-        self._position.zero_()
-        self._warm_up(lambda: work(self._position + offsets))
+        places = torch.arange(size, device=self._device)
+        self._warm_up(lambda: work(places))
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(
             graph,
@@ -66,16 +64,28 @@ class Graphs:
             stream=torch.cuda.current_stream(self._device),
             capture_error_mode="thread_local",  # other runs may be busy on their streams
         ):
-            work(self._position + offsets)
-            self._position.add_(size)
-        self._graphs[name, size] = graph
+            work(places)
+            places.add_(size)  # so that a replay finds the next batch on the device
+        self._captured[name, size] = _Captured(graph, places)
 
     def _warm_up(self, work: Callable[[], None]) -> None:
         """Do the work a few times, and undo it: a captured run takes no step more than another."""
-        before = {tensor: tensor.detach().clone() for tensor in self._tensors()}
-        for _ in range(_WARM_UP_STEPS):
-            work()
-        with torch.no_grad():
-            for tensor in self._tensors():
-                # what the first step has made began as zeros: moments and step counts
-                tensor.copy_(before[tensor]) if tensor in before else tensor.zero_()
+        # on the host, so that these copies do not raise the peak of the device's memory
+        before = {tensor: tensor.detach().cpu() for tensor in self._tensors()}
+        try:
+            for _ in range(_WARM_UP_STEPS):
+                work()
+        finally:
+            with torch.no_grad():
+                for tensor in self._tensors():
+                    # what the first step has made began as zeros: moments and step counts
+                    tensor.copy_(before[tensor]) if tensor in before else tensor.zero_()
+
+
+@dataclass
+class _Captured:
+    """A graph with what it reads that was made outside of it, and must live as long."""
+
+    graph: torch.cuda.CUDAGraph
+    places: Tensor  # of the next batch
+    next_start: int = 0  # the first of them, known on the host

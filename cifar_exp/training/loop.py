@@ -1,5 +1,6 @@
 """The training loop, a generator: a driver runs one to its end, or takes turns among several."""
 
+import logging
 import math
 import time
 from collections.abc import Iterator
@@ -8,12 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cifar_exp.config.identity import run_id
 from cifar_exp.config.schema import OwnModel, RunConfig
 from cifar_exp.data.batches import Batches, DeviceImages
 from cifar_exp.models.build import build_model
 from cifar_exp.models.dropout import Dropout
+from cifar_exp.out_of_memory import is_out_of_memory
 from cifar_exp.training.batch_norm import synchronised
-from cifar_exp.training.device import Clock, Compute, new_stream, on_stream
+from cifar_exp.training.device import Clock, Compute, current_stream, new_stream, on_stream
 from cifar_exp.training.distributed import ALONE, Processes
 from cifar_exp.training.events import EpochMetrics, Progress, has_diverged
 from cifar_exp.training.graphs import Graphs, Launch, Work
@@ -24,6 +27,7 @@ from cifar_exp.training.schedules import lr_factor
 from cifar_exp.training.step import Step
 
 _POLL_SECONDS = 1e-4
+_SECONDS_BETWEEN_CHECKS = 1.0  # whether the other processes of a run are still there
 
 
 class Training:
@@ -40,6 +44,9 @@ class Training:
         compute: the device and precision to use.
         graphs: whether a GPU replays captured steps; without, the same kernels one by one.
         processes: that train the run together.
+
+    Attributes:
+        replays: whether steps are replayed as CUDA graphs, as far as is known before `run`.
     """
 
     def __init__(
@@ -51,25 +58,27 @@ class Training:
         graphs: bool = True,
         processes: Processes = ALONE,
     ) -> None:
-        self._peak_memory = PeakMemory(compute.device)
         self.config = config
         self.compute = compute
         self.classes = classes
-        self.batches = Batches(images, config.data)
-        # what is trained has been composed, and its code checked then
-        weights, trusted = derived_seed(config.seed, "weights"), config.own_code
-        model = build_model(config.model, len(classes), weights, trusted)
-        synchronised(model, processes)
-        self.model = model.to(compute.device)
-        self.step = Step(config, self.model, self.batches, compute, processes)
+        images.load(config.data)  # which all runs share, so it is not counted as this run's
+        self._peak_memory = PeakMemory(compute.device)
+        with self._peak_memory.turn():
+            self.batches = Batches(images, config.data)
+            # what is trained has been composed, and its code checked then
+            weights, trusted = derived_seed(config.seed, "weights"), config.own_code
+            model = build_model(config.model, len(classes), weights, trusted)
+            synchronised(model, processes)
+            self.model = model.to(compute.device)
+            self.step = Step(config, self.model, self.batches, compute, processes)
         self.history: list[EpochMetrics] = []
         self._steps = 0  # done in the epoch that has begun
         self._seconds = 0.0  # that they took before the run was resumed
         self._processes = processes
+        self._checked = time.monotonic()
         self._own = isinstance(config.model, OwnModel)
-        # what a network of the user's own does between its layers may not bear being replayed, and
-        # what the processes say to each other cannot be captured with a step everywhere
-        self._captures = graphs and compute.on_gpu and processes.alone and not self._own
+        # what the processes send each other cannot be captured with a step everywhere
+        self.replays = graphs and compute.on_gpu and processes.alone
         self._stream = new_stream(compute.device)
         self._clock = Clock(compute.device)
         self._started = self._clock.mark()
@@ -102,26 +111,38 @@ class Training:
         """Train what is left, epoch by epoch, and test after each.
 
         Yields:
-            Progress every few steps, and the metrics at the end of each epoch. The loop can be
-            left, and a checkpoint be taken, at any yield.
+            Progress every few steps, with the steps that the device has done, and the metrics at
+            the end of each epoch. The loop can be left, and a checkpoint be taken, at any yield.
         """
         if self._stream is not None:
             torch.cuda.synchronize(self.compute.device)  # what was loaded is there for all streams
         events = self._run()
-        while True:
-            # at a yield nothing of this run's settings is left behind for the next one's turn
-            with on_stream(self._stream, self.config.deterministic):
-                event = next(events, None)
-            if event is None:
-                return
-            yield event
+        try:
+            while True:
+                # at a yield no setting of this run is left for the next one's turn
+                with (
+                    on_stream(self._stream, self.config.deterministic),
+                    self._peak_memory.turn(),
+                ):
+                    event = next(events, None)
+                if event is None:
+                    return
+                yield event
+        finally:
+            # one of several processes has the GPU alone, and what it waits for may never come
+            if self._stream is not None and self._processes.alone:
+                self._stream.synchronize()  # other runs may get its memory from now on
 
     def _run(self) -> Iterator[Progress | EpochMetrics]:
-        launch: Launch = self._captured() if self._captures else _at_once
+        launch: Launch | None = None
+        self._pace.begin(self.steps)
         while not self.finished:
             epoch = len(self.history) + 1
             self._started = self._clock.mark()
             self._begin_epoch(epoch)
+            if launch is None:
+                launch = self._launch()
+                self._started = self._clock.mark()
             yield from self._train(epoch, launch)
             trained = self._clock.mark()
             yield from self._test(epoch, launch)
@@ -133,6 +154,28 @@ class Training:
             self.history.append(metrics)
             self._steps, self._seconds = 0, 0.0
             yield metrics
+
+    def _launch(self) -> Launch:
+        """Return what takes the steps of this run: replayed graphs, or kernels one by one."""
+        if not self.replays:
+            return _at_once
+        log = logging.getLogger(f"cifar_exp.{run_id(self.config)}")
+        if self._own:  # what it does between its layers may not bear being replayed
+            log.warning("model: a custom network trains on a GPU without CUDA graphs")
+            self.replays = False
+            return _at_once
+        try:
+            return self._captured()
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            torch.cuda.synchronize(self.compute.device)  # raises where no kernel can run any more
+            reason = str(error).strip().partition("\n")[0]
+            log.warning(
+                "the steps cannot be captured as CUDA graphs, so it trains without: %s", reason
+            )
+            self.replays = False
+            return _at_once
 
     def _captured(self) -> Graphs:
         """Capture every step that the run will take; after this it takes no more memory."""
@@ -151,7 +194,8 @@ class Training:
         layers = [layer for layer in self.model.modules() if isinstance(layer, Dropout)]
         for number, layer in enumerate(layers):
             purpose = f"dropout {number}" if number else "dropout"
-            layer.start_epoch(derived_seed(seed, purpose, epoch), self._steps)
+            key, steps = derived_seed(seed, purpose, epoch), self.batches.steps_per_epoch
+            layer.start_epoch(key, self._steps, of=steps)
         order, augmentation = (
             generator(seed, "order", epoch),
             generator(seed, "augmentation", epoch),
@@ -192,15 +236,19 @@ class Training:
             torch.manual_seed(derived_seed(self.config.seed, f"{purpose} {step}", epoch))
 
     def _pause(self, epoch: int) -> Iterator[Progress]:
-        if not self._pace.is_due():
+        if not self._pace.is_due(self.steps):
             return
         yield self._progress(epoch)
         while self._pace.is_ahead():
             yield from self._wait(epoch)
 
     def _wait(self, epoch: int) -> Iterator[Progress]:
-        if self._processes.alone:  # else all must come to the same yields, however fast they are
+        if self._processes.alone:
             yield self._progress(epoch)
+        elif time.monotonic() - self._checked >= _SECONDS_BETWEEN_CHECKS:
+            # no yield: all processes must come to the same ones, however fast they are
+            self._checked = time.monotonic()
+            self._processes.check()
         time.sleep(_POLL_SECONDS)
 
     def _metrics(self, epoch: int, train_seconds: float, test_seconds: float) -> EpochMetrics:
@@ -222,7 +270,8 @@ class Training:
         )
 
     def _progress(self, epoch: int) -> Progress:
-        return Progress(epoch, self.steps, self.total_steps)
+        # by the steps that are done, not only handed over, it is measured how many runs pay
+        return Progress(epoch, self._pace.done(), self.total_steps)
 
     def _lr(self, epoch: int, step: int) -> float:
         steps = self.batches.steps_per_epoch
@@ -253,6 +302,7 @@ class Training:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to where `state_dict` was taken; before `run` is called."""
         self.model.load_state_dict(state["model"])
+        self.step.weights_have_changed()
         self.step.update.load_state_dict(state["optimizer"])
         self.history = [EpochMetrics.from_json(row) for row in state["history"]]
         epoch = state["epoch"]
@@ -266,7 +316,8 @@ class Training:
             images `(N, 3, H, W)`, result `(N, classes)`.
         """
         self.model.eval()
-        return self.step.logits(images)
+        with on_stream(current_stream(self.compute.device), self.config.deterministic):
+            return self.step.logits(images)
 
 
 def _batch_sizes(images: int, batch_size: int) -> set[int]:

@@ -1,14 +1,15 @@
 """The peak memory of a run."""
 
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 
 
 class PeakMemory:
-    """Measures from its making on.
+    """The peak of one run's memory, whatever other runs take between its turns.
 
     Args:
         device: of the run.
@@ -16,27 +17,43 @@ class PeakMemory:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._settled: int | None = None
-        if device.type == "cuda":
-            # other runs on this GPU only replay by now, and take nothing more
-            self._taken_by_others = torch.cuda.memory_allocated(device)
-            torch.cuda.reset_peak_memory_stats(device)
+        self._on_gpu = device.type == "cuda"
+        self._settled = False
+        self._peak = 0  # bytes, in the turns so far
+        self._taken = 0  # bytes, at the end of the last turn
+        self._others = 0  # bytes that other runs hold in this turn
+        if not self._on_gpu:
+            # not Linux, or not allowed: the peak since the process started is what there is
+            with suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5")  # see proc(5): resets VmHWM
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Count what the block allocates on a GPU as memory of the run."""
+        if not self._on_gpu or self._settled:
+            yield
             return
-        # not Linux, or not allowed: the peak since the process started is what there is
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")  # see proc(5): resets VmHWM
+        self._others = torch.cuda.memory_allocated(self._device) - self._taken
+        torch.cuda.reset_peak_memory_stats(self._device)
+        try:
+            yield
+        finally:
+            if not self._settled:
+                self._peak = self.bytes()
+                self._taken = torch.cuda.memory_allocated(self._device) - self._others
 
     def settle(self) -> None:
-        """Keep what was measured so far: the run takes no more, and others may begin."""
-        self._settled = self.bytes()
+        """Keep what was measured so far: after this the run allocates no more."""
+        self._peak = self.bytes()
+        self._settled = True
 
     def bytes(self) -> int:
-        """Return the peak: of a run's own GPU tensors, or of the whole process."""
-        if self._settled is not None:
-            return self._settled
-        if self._device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self._device) - self._taken_by_others
-        return _peak_of_process()
+        """Return the peak in bytes: of the run's GPU tensors, or of the whole process."""
+        if not self._on_gpu:
+            return _peak_of_process()
+        if self._settled:
+            return self._peak
+        return max(self._peak, torch.cuda.max_memory_allocated(self._device) - self._others)
 
 
 def _peak_of_process() -> int:

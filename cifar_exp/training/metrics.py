@@ -30,9 +30,12 @@ class MetricSums:
 
         Shape: loss `()`, the process's share of their mean; logits `(B, classes)`, labels `(B,)`.
         """
-        correct = (logits.argmax(1) == labels).sum()
-        own = torch.stack([loss.double() * count, correct.double()])
-        self.sums += self._processes.add_up(own)
+        sums = self.sums if self._processes.alone else torch.zeros_like(self.sums)
+        # exact: the product of a float32 and a count fits float64
+        sums[0].add_(loss, alpha=count)
+        sums[1].add_((logits.argmax(1) == labels).sum())
+        if not self._processes.alone:
+            self.sums += self._processes.add_up(sums)
 
     def fetch(self) -> None:
         """Start to copy the sums to the host; `means` is right once the device has done that."""

@@ -42,6 +42,7 @@ class Update:
     def __init__(self, config: Optimizer, parameters: Iterable[nn.Parameter]) -> None:
         self._weights = [(weight, _as_stored(weight.detach())) for weight in parameters]
         self._optimizer = _build(config, [stored for _, stored in self._weights])
+        self._lr = config.lr
         # without the wrappers around it, which keep hooks and profiles and import the compiler
         self._step = inspect.unwrap(type(self._optimizer).step)
 
@@ -59,6 +60,9 @@ class Update:
 
     def set_lr(self, lr: float) -> None:
         """Set the learning rate of the next steps; waits for nothing."""
+        if lr == self._lr:
+            return
+        self._lr = lr
         for group in self._optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(lr)

@@ -1,14 +1,15 @@
 """What happens to a batch, as functions of tensors that stay where they are, for GPUs to replay."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cifar_exp.config.schema import RunConfig
+from cifar_exp.config.schema import OwnModel, RunConfig
 from cifar_exp.data.batches import Batches
 from cifar_exp.models.dropout import Dropout
+from cifar_exp.training.bf16 import Bf16Weights
 from cifar_exp.training.device import Compute
 from cifar_exp.training.distributed import ALONE, Processes
 from cifar_exp.training.metrics import MetricSums
@@ -42,6 +43,12 @@ class Step:
         self._label_smoothing = config.training.label_smoothing
         self._flips_tests = config.data.test_flip
         self.update = Update(config.optimizer, model.parameters())
+        self._one = torch.ones((), device=compute.device)  # the gradient of the loss
+        # a custom network may use a weight twice, and sums of bf16 gradients are less exact
+        on_gpu_in_bf16 = compute.on_gpu and compute.precision == "bf16"
+        copied = on_gpu_in_bf16 and not isinstance(config.model, OwnModel)
+        self._bf16 = Bf16Weights(model) if copied else None
+        self._network: Callable[[Tensor], Tensor] = self._bf16 or model
         self.train_sums = MetricSums(compute.device, processes)
         self.test_sums = MetricSums(compute.device, processes)
 
@@ -49,14 +56,45 @@ class Step:
         """Take one optimizer step. Args: places: of the batch in the epoch's order, below N."""
         own, count = self._own(places)
         images, labels = self._batches.train_batch(own)
-        self.update.clear_gradients()
-        with self._compute.autocast():
-            logits = self._model(images).float()
-        loss = self._loss(logits, labels, count, self._label_smoothing)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._processes.add_up_gradients(self._model.parameters())
-        self.update.step()
+        loss, logits = self.forward(images, labels, count)
+        self.backward(loss)
+        self.change_weights()
         self.train_sums.add(loss.detach(), logits.detach(), labels, count)
+
+    def forward(self, images: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Return this process's share of the loss of a batch, and the logits.
+
+        Args:
+            images: normalised.
+            labels: their classes.
+            count: images of the whole batch, at least 1.
+
+        Shape:
+            images `(B, 3, H, W)`, labels `(B,)`, loss `()`, logits `(B, classes)`, both float32.
+        """
+        with self._compute.autocast():
+            logits = self._network(images).float()
+        return self._loss(logits, labels, count, self._label_smoothing), logits
+
+    def backward(self, loss: Tensor) -> None:
+        """Compute the gradients of a loss. Shape: `()`."""
+        self.update.clear_gradients()
+        if self._bf16:
+            self._bf16.clear_gradients()
+        loss.backward(self._one)  # type: ignore[no-untyped-call]
+        if self._bf16:
+            self._bf16.pass_on_gradients()
+        self._processes.add_up_gradients(self._model.parameters())
+
+    def change_weights(self) -> None:
+        """Let the optimizer change the weights by their gradients."""
+        self.update.step()
+        self.weights_have_changed()
+
+    def weights_have_changed(self) -> None:
+        """Renew what depends on the weights, after they were changed or loaded."""
+        if self._bf16:
+            self._bf16.renew()
 
     def test(self, places: slice | Tensor) -> None:
         """Add the metrics of a batch of test images. Args: places: of the images, below N."""
@@ -92,18 +130,22 @@ class Step:
         Shape:
             images `(N, 3, H, W)`, result `(N, classes)`, float32.
         """
-        return tested(self._model, images, self._compute, self._flips_tests)
+        return tested(self._network, images, self._compute, self._flips_tests)
 
     def tensors(self) -> Iterator[Tensor]:
         """Yield everything that a step changes."""
         yield from self._model.parameters()
         yield from self._model.buffers()
         yield from self.update.tensors()
+        if self._bf16:
+            yield from self._bf16.tensors()
         yield self.train_sums.sums
         yield self.test_sums.sums
 
 
-def tested(model: nn.Module, images: Tensor, compute: Compute, flips: bool) -> Tensor:
+def tested(
+    model: Callable[[Tensor], Tensor], images: Tensor, compute: Compute, flips: bool
+) -> Tensor:
     """Return what a network makes of images, in the mode that it is in.
 
     Args:
@@ -116,7 +158,7 @@ def tested(model: nn.Module, images: Tensor, compute: Compute, flips: bool) -> T
         images `(N, 3, H, W)`, result `(N, classes)`, float32.
     """
     with compute.autocast():
-        logits: Tensor = model(images).float()
+        logits = model(images).float()
         if flips:
             logits = (logits + model(images.flip(3)).float()) / 2
     return logits

@@ -63,7 +63,7 @@ def test_about_half_of_the_images_are_mirrored_and_none_otherwise_changed() -> N
 def test_a_crop_is_a_window_of_the_image_padded_with_black() -> None:
     images = DATASET.train.images[:3]
     shifts = torch.tensor([[4, 4], [0, 8], [8, 0]])
-    cropped = random_crop(images, shifts)
+    cropped = random_crop(images, shifts, torch.arange(32))
     padded = torch.zeros(3, 40, 40, 3, dtype=torch.uint8)
     padded[:, 4:36, 4:36] = images
     for i, (top, left) in enumerate(shifts.tolist()):
@@ -113,7 +113,7 @@ def test_places_on_the_device_choose_the_same_images_as_a_slice() -> None:
 
 def test_a_hole_is_a_black_square_cut_off_at_the_border() -> None:
     images = torch.full((2, 32, 32, 3), 9, dtype=torch.uint8)
-    cut = cutout(images, torch.tensor([[16, 16], [0, 31]]), side=8)
+    cut = cutout(images, torch.tensor([[16, 16], [0, 31]]), side=8, counted=torch.arange(32))
     expected = images.clone()
     expected[0, 12:20, 12:20] = 0
     expected[1, 0:4, 27:32] = 0  # rows -4 to 3, columns 27 to 34

@@ -34,7 +34,6 @@ from tests.docs.commands import (
 from tests.docs.composing import compose
 from tests.processes import run_command, start_process
 
-
 # Pages whose commands need plugins of Hydra, which the extra test-all brings.
 NEED_PLUGINS = ("ray", "slurm")
 

@@ -1,0 +1,11 @@
+"""On PYTHONPATH and with EMULATE_CUDA=1, every Python process has the emulated GPU, workers too."""
+
+import os
+import sys
+from pathlib import Path
+
+if os.environ.get("EMULATE_CUDA"):
+    sys.path.insert(0, str(Path(__file__).parents[3]))
+    from tests.cuda_emulator.install import install
+
+    install()

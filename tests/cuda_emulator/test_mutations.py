@@ -1,0 +1,156 @@
+"""Defects that a GPU would show are found by the gpu tests: each is planted once, in a copy."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+LOOP, GRAPHS, STEP = (f"cifar_exp/training/{name}.py" for name in ("loop", "graphs", "step"))
+OPTIMIZERS, BATCHES = "cifar_exp/training/optimizers.py", "cifar_exp/data/batches.py"
+DEVICE, MEMORY = "cifar_exp/training/device.py", "cifar_exp/training/memory.py"
+WORKER = "cifar_exp/runs/worker.py"
+EQUAL = (
+    "tests/training/test_gpu.py::test_replayed_steps_equal_eager_ones_and_nearly_those_on_the_cpu"
+)
+RESUMED = "tests/training/test_gpu.py::test_a_run_resumes_from_any_step_bit_for_bit"
+IN_MEMORY, IN_STEPS = "tests/training/test_gpu_memory.py", "tests/training/test_gpu_steps.py"
+# name: (file, before, after, tests of which one must fail)
+MUTATIONS = {
+    "no synchronisation at the start": (
+        LOOP,
+        "torch.cuda.synchronize(self.compute.device)  # what was",
+        "pass  # what was",
+        f"{EQUAL}[adam]",
+    ),
+    "places not counted": (GRAPHS, "places.add_(size)", "pass", f"{EQUAL}[adam]"),
+    "places not kept": (
+        GRAPHS,
+        "_Captured(graph, places)",
+        "_Captured(graph, places.clone())",
+        f"{EQUAL}[adam]",
+    ),
+    "warm-up not undone": (
+        GRAPHS,
+        "tensor.copy_(before[tensor]) if tensor in before else tensor.zero_()",
+        "pass",
+        f"{EQUAL}[adam]",
+    ),
+    "new state not zeroed": (GRAPHS, "else tensor.zero_()", "else None", f"{EQUAL}[sgd]"),
+    "warm-up kept on the device": (GRAPHS, "detach().cpu()", "detach().clone()", IN_MEMORY),
+    "rate as a number": (
+        OPTIMIZERS,
+        'settings["lr"] = torch.tensor(config.lr, device=device)',
+        "pass",
+        f"{EQUAL}[adam]",
+    ),
+    "rate as a tensor on the CPU": (
+        OPTIMIZERS,
+        "torch.tensor(config.lr, device=device)",
+        "torch.tensor(config.lr)",
+        f"{EQUAL}[adam]",
+    ),
+    "not capturable": (OPTIMIZERS, "capturable=on_gpu", "capturable=False", f"{EQUAL}[adam]"),
+    "metrics read too early": (
+        DEVICE,
+        "return not self._on_gpu or bool(mark.query())",
+        "return True",
+        f"{EQUAL}[adam]",
+    ),
+    "one stream for two runs": (DEVICE, "_in_use.add(stream)", "pass", IN_MEMORY),
+    "TF32": (DEVICE, "allow_tf32=False", "allow_tf32=True", "tests/runs/test_gpu.py"),
+    "a number is looked at": (
+        "cifar_exp/training/metrics.py",
+        "sums[0].add_(loss, alpha=count)",
+        "sums[0].add_(float(loss), alpha=count)",
+        "tests/training/test_gpu_steps.py",
+    ),
+    "a mask chooses images": (
+        BATCHES,
+        "images = self._train.index_select(0, chosen[0])",
+        "images = self._train.index_select(0, chosen[0])\n        images[images > 300] = 0",
+        IN_STEPS,
+    ),
+    "a generator on the GPU": (
+        "cifar_exp/models/dropout.py",
+        "return features * kept / (1 - self.probability)",
+        "return nn.functional.dropout(features, self.probability)",
+        f"{EQUAL}[adam]",
+    ),
+    "an index on the CPU": (
+        BATCHES,
+        "self._counted = torch.arange(max(side, self.batch_size), device=images.device)",
+        "self._counted = torch.arange(max(side, self.batch_size))",
+        f"{EQUAL}[adam]",
+    ),
+    "staging from pageable memory": (BATCHES, ", pin_memory=True", "", IN_STEPS),
+    "the same masks in each epoch": (
+        "cifar_exp/models/dropout.py",
+        "self.streams.copy_(streams)",
+        "self.streams = streams",
+        f"{EQUAL}[adam]",
+    ),
+    "a checkpoint does not wait": (
+        LOOP,
+        "self._stream.synchronize()  # until",
+        "pass  # until",
+        RESUMED,
+    ),
+    "memory is freed while in use": (
+        LOOP,
+        "self._stream.synchronize()  # other",
+        "pass  # other",
+        IN_MEMORY,
+    ),
+    "steps handed over are counted": (LOOP, "self._pace.done()", "self.steps", IN_STEPS),
+    "copies not renewed in a step": (
+        STEP,
+        "        self.weights_have_changed()\n",
+        "",
+        "tests/training/test_gpu.py::test_runs_that_take_turns_equal_runs_alone " + RESUMED,
+    ),
+    "copies not renewed on resuming": (
+        LOOP,
+        "self.step.weights_have_changed()",
+        "pass",
+        RESUMED,
+    ),
+    "metrics of a graph's memory": (
+        "cifar_exp/training/metrics.py",
+        "sums[1].add_((logits.argmax(1) == labels).sum())",
+        "self.sums = sums + torch.stack([loss * 0, (logits.argmax(1) == labels).sum()])",
+        f"{EQUAL}[adam]",
+    ),
+    "memory of ended runs kept": (
+        WORKER,
+        "torch.cuda.empty_cache()",
+        "pass",
+        "tests/runs/test_gpu.py",
+    ),
+    "memory of other runs counted": (MEMORY, " - self._others)", ")", IN_MEMORY),
+}
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_planted_defect_is_found(tmp_path: Path, name: str) -> None:
+    file, before, after, tests = MUTATIONS[name]
+    copy = tmp_path / "project"
+    ignored = shutil.ignore_patterns(".git", "docs", "__pycache__", ".*_cache", "multirun_results")
+    shutil.copytree(ROOT, copy, ignore=ignored)
+    text = (copy / file).read_text()
+    assert before in text
+    (copy / file).write_text(text.replace(before, after))
+    command = [sys.executable, "-m", "pytest", "-m", "gpu and not integration", "-x", "-n", "0"]
+    done = subprocess.run(
+        [*command, "-p", "no:cacheprovider", *tests.split()],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stdout[-2000:]
+    assert "no tests ran" not in done.stdout
+    assert "cuda" in done.stdout.lower()

@@ -1,0 +1,69 @@
+"""A worker whose device no longer computes after an error ends, so that it is replaced."""
+
+import os
+import sys
+from collections import deque
+from typing import Any
+
+import pytest
+
+from cifar_exp.errors import UserError
+from cifar_exp.runs import worker
+from cifar_exp.runs.messages import Begin, Ended, Warned
+
+
+class Connection:
+    """What a worker receives and sends."""
+
+    def __init__(self, *received: object) -> None:
+        self.received = deque(received)
+        self.sent: list[Any] = []
+
+    def poll(self) -> bool:
+        return bool(self.received)
+
+    def recv(self) -> object:
+        if not self.received:
+            raise EOFError
+        return self.received.popleft()
+
+    def send(self, message: object) -> None:
+        self.sent.append(message)
+
+
+def failing() -> Any:
+    raise UserError("an illegal memory access")
+    yield
+
+
+@pytest.fixture
+def with_failing_run() -> worker._Worker:
+    connection = Connection(Begin(gpu=None, threads=1, runs=2))
+    made = worker._Worker(connection)  # type: ignore[arg-type]
+    made._receive()
+    made._runs[7] = failing()
+    assert made._packing is not None
+    made._packing.admit(7)
+    return made
+
+
+def test_it_reports_the_failure_and_ends(
+    with_failing_run: worker._Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_device_works", lambda: False)
+    monkeypatch.setattr(worker, "_free_cached_memory", lambda: pytest.fail("a call of CUDA"))
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    with pytest.raises(SystemExit, match="1"):
+        with_failing_run._go_on(7)
+    sent = with_failing_run._connection.sent  # type: ignore[attr-defined]
+    assert Ended(7, problem="an illegal memory access") in sent
+    assert isinstance(sent[-1], Warned)
+
+
+def test_it_continues_with_its_other_runs_where_the_device_works(
+    with_failing_run: worker._Worker,
+) -> None:
+    with_failing_run._go_on(7)
+    assert with_failing_run._runs == {}
+    sent = with_failing_run._connection.sent  # type: ignore[attr-defined]
+    assert sent[-1] == Ended(7, problem="an illegal memory access")

@@ -1,0 +1,189 @@
+"""Memory and streams of runs on a GPU: how much, for how long, and shared by whom."""
+
+import gc
+
+import pytest
+import torch
+from torch import nn
+
+from cifar_exp.config.schema import Model, OwnModel
+from cifar_exp.config.schema import Training as Length
+from cifar_exp.out_of_memory import is_out_of_memory
+from cifar_exp.training import loop, pace
+from cifar_exp.training.device import new_stream
+from tests.on_gpu import GPU, Runs, assert_same, config, data
+
+pytestmark = pytest.mark.gpu
+TIED = {"_target_": "tests.nets.Tied"}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Runs:
+    return Runs(tmp_path_factory.mktemp("images"))
+
+
+def test_the_peak_of_a_run_does_not_depend_on_its_place(runs: Runs) -> None:
+    large = data(train_size=200, batch_size=64, normalize="channels")
+    settings = [config(seed=seed, data=large, training=Length(epochs=1)) for seed in range(2)]
+    images = runs.images(settings[0])
+    first, second = (runs.done(run, images=images).history[0].peak_memory_bytes for run in settings)
+    assert first == second > 0
+
+
+def test_the_peak_of_a_custom_network_is_that_of_its_turns_alone(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "_STEPS_BETWEEN_PAUSES", 1)
+    own = OwnModel(**TIED)
+    settings = config(model=own, training=Length(epochs=1))
+    images = runs.images(settings)
+    alone = runs(settings, images=images)
+    list(alone.run())
+    run = runs(settings, images=images)
+    held = []
+    for _ in run.run():  # another run allocates and frees between its turns
+        held = [torch.zeros(1_000_000, device=GPU) for _ in range(2 - len(held))]
+    assert run.history[0].peak_memory_bytes == alone.history[0].peak_memory_bytes
+
+
+def test_warming_up_does_not_raise_the_peak(runs: Runs) -> None:
+    run = config(training=Length(epochs=1), data=data(train_size=1, batch_size=1, test_size=1))
+    wide = runs.done(run.model_copy(update={"model": Model(name="vgg11", width=0.25)}))
+    weights = sum(weight.nbytes for weight in wide.model.parameters())
+    # weights, gradients, Adam's two moments, and one more in the backward pass of a layer
+    assert wide.history[0].peak_memory_bytes < 5.5 * weights
+
+
+def test_a_run_takes_no_more_memory_after_its_capture(runs: Runs) -> None:
+    run = runs(config())
+    events = run.run()
+    next(events)
+    taken = torch.cuda.memory_reserved()
+    list(events)
+    assert torch.cuda.memory_reserved() <= taken
+
+
+def test_a_run_that_has_ended_frees_its_memory_without_garbage_collection(runs: Runs) -> None:
+    run = config()
+    images = runs.images(run)
+    images.load(run.data)
+    runs.done(run, images=images)  # what is made once for all runs
+    gc.collect()
+    before = torch.cuda.memory_allocated()
+    gc.disable()
+    try:
+        runs.done(run, images=images)
+        assert torch.cuda.memory_allocated() == before
+    finally:
+        gc.enable()
+
+
+def test_two_live_streams_are_never_the_same() -> None:
+    kept = new_stream(GPU)
+    for _ in range(40):  # more than PyTorch has
+        assert new_stream(GPU) != kept
+
+
+def test_a_long_run_survives_many_short_ones(runs: Runs) -> None:
+    long = runs(config(training=Length(epochs=3)))
+    events = long.run()
+    next(events)
+    tiny = data(train_size=1, test_size=1, batch_size=1, augment="none", cutout=0)
+    short = config(data=tiny, model=Model(name="vgg11", width=0.0625))
+    images = runs.images(short)
+    for _ in range(33):
+        graphs_of_short = runs(short, images=images).run()
+        next(graphs_of_short)
+        graphs_of_short.close()
+    list(events)
+    assert_same(long, runs.done(long.config))
+
+
+@pytest.mark.parametrize("place", [0, 2, 3, 5])
+def test_a_run_can_be_left_at_any_yield(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    monkeypatch.setattr(pace, "_STEPS_BETWEEN_PAUSES", 1)
+    run = runs(config(training=Length(epochs=1)))
+    events = run.run()
+    for _ in range(place + 1):
+        next(events, None)
+    # the emulator reports memory that is freed while it may be in use
+    events.close()
+    torch.cuda.set_sync_debug_mode("default")
+    del events, run
+
+
+def test_a_run_that_fails_frees_nothing_that_is_in_use(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runs(config())
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(run, "_metrics", fail)
+    with pytest.raises(OSError, match="disk full"):
+        list(run.run())
+    assert run._stream is not None
+    assert run._stream.query()
+
+
+def test_any_allocation_that_fails_is_out_of_memory_and_the_next_run_trains(runs: Runs) -> None:
+    run = config(training=Length(epochs=1))
+    expected = runs.done(run)
+    gc.collect()
+    first, total = torch.cuda.memory_allocated(), torch.cuda.mem_get_info()[1]
+    failed, limits = 0, (200, 500, 900, 1100, 1300)  # from the first weights to the last batch
+    for kilobytes in limits:
+        fraction = (first + 1000 * kilobytes) / total
+        torch.cuda.set_per_process_memory_fraction(fraction)
+        try:
+            runs.done(run)
+        except RuntimeError as error:
+            failed += is_out_of_memory(error)
+            del error
+        torch.cuda.set_per_process_memory_fraction(1.0)
+        gc.collect()
+        assert torch.cuda.memory_allocated() <= first
+        assert not torch.cuda.is_current_stream_capturing()
+    assert 2 <= failed <= len(limits)
+    assert_same(runs.done(run), expected)
+
+
+class Looks(nn.Module):
+    """Waits for a value of the GPU in each step, which cannot be captured."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.network(images) * (images.sum().isfinite().item() or 1)
+
+
+def test_steps_that_cannot_be_captured_are_taken_eagerly_and_reported(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    build = loop.build_model
+    monkeypatch.setattr(loop, "build_model", lambda *args: Looks(build(*args)))
+    run = config()
+    monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
+    with caplog.at_level("WARNING", "cifar_exp"):
+        fallen_back = runs(run)
+        list(fallen_back.run())
+    assert not fallen_back.replays
+    (warning,) = (r.getMessage() for r in caplog.records if r.name.startswith("cifar_exp"))
+    assert "cannot be captured as CUDA graphs" in warning
+    assert "\n" not in warning
+    assert_same(fallen_back, runs.done(run, graphs=False))
+
+
+def test_a_custom_network_trains_eagerly_and_that_is_reported(
+    runs: Runs, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = OwnModel(**TIED)
+    with caplog.at_level("WARNING", "cifar_exp"):
+        list(runs(config(model=own, training=Length(epochs=1))).run())
+    (warning,) = (r.getMessage() for r in caplog.records if r.name.startswith("cifar_exp"))
+    assert "without CUDA graphs" in warning

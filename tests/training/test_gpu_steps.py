@@ -1,0 +1,133 @@
+"""What a captured step consists of, and when the host waits; the counts are the emulator's."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+
+from cifar_exp.config.schema import Model, RunConfig
+from cifar_exp.config.schema import Training as Length
+from cifar_exp.training import pace
+from cifar_exp.training.graphs import Graphs
+from tests.on_gpu import GPU, Runs, config, data
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Runs:
+    return Runs(tmp_path_factory.mktemp("images"))
+
+
+def operations(gpu: Any, runs: Runs, run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> Counter:
+    """Return the operations of a captured training step by name."""
+    counted: dict[str, Counter] = {}
+    capture = Graphs.capture
+
+    def capture_and_count(self: Graphs, work: Any, name: str, size: int) -> None:
+        gpu.op_log = []
+        capture(self, work, name, size)
+        counted[name] = Counter(op for op, _, captured, _ in gpu.op_log if captured)
+
+    monkeypatch.setattr(Graphs, "capture", capture_and_count)
+    gpu.log_ops = True
+    try:
+        next(runs(run).run())
+    finally:
+        gpu.log_ops, gpu.op_log = False, []
+    return counted["train"]
+
+
+# of VGG16 alone are 93: 13 x (convolution, BatchNorm, ReLU), 5 pools and the linear layer, forward
+# and backward
+@pytest.mark.parametrize(("precision", "most"), [("fp32", 107), ("bf16", 112)])
+def test_a_step_of_the_baseline_has_few_operations(
+    emulated_gpu: Any, runs: Runs, monkeypatch: pytest.MonkeyPatch, precision: str, most: int
+) -> None:
+    run = config(
+        model=Model(width=0.0625),
+        data=data(train_size=16, augment="flip", cutout=0),
+        training=Length(epochs=1),
+        precision=precision,
+    )
+    found = operations(emulated_gpu, runs, run, monkeypatch)
+    assert found.total() <= most, found
+    assert found["aten::_to_copy"] <= (3 if precision == "bf16" else 0)
+
+
+def test_a_step_with_all_settings_on_makes_no_numbers_of_its_own(
+    emulated_gpu: Any, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = operations(emulated_gpu, runs, config(data=data(train_size=16)), monkeypatch)
+    made = {"aten::arange", "aten::ones_like", "aten::zeros_like", "aten::stack", "aten::fill_"}
+    assert not made & set(found)
+    assert found["aten::__rshift__"] == 3  # of a hash of each feature, for dropout
+
+
+def test_no_step_and_no_beginning_of_an_epoch_waits(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "_STEPS_BETWEEN_PAUSES", 1)
+    run = runs(config(training=Length(epochs=3)))
+    events = run.run()
+    next(events)  # all is captured
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        while len(run.history) < 2:
+            next(events)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    list(events)
+
+
+def test_an_epoch_begins_with_one_copy_of_what_its_augmentation_needs(
+    emulated_gpu: Any, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bytes_copied = []
+    copy = torch.Tensor.copy_
+
+    def count(self: torch.Tensor, source: torch.Tensor, **how: Any) -> torch.Tensor:
+        if self.device.type == "cuda" and source.device.type == "cpu":
+            assert source.is_pinned() or getattr(source, "_emulated_pin", False)
+            bytes_copied.append(source.nbytes)
+        return copy(self, source, **how)
+
+    for augment, hole, numbers in (("flip", 0, 2), ("none", 8, 4), ("crop_flip", 8, 6)):
+        run = runs(config(data=data(augment=augment, cutout=hole)), graphs=False)
+        monkeypatch.setattr(torch.Tensor, "copy_", count)
+        bytes_copied.clear()
+        run._begin_epoch(1)
+        monkeypatch.undo()
+        assert bytes_copied == [numbers * 40 * 8]
+
+
+def test_the_rate_is_written_only_when_it_changes(
+    emulated_gpu: Any, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runs(config())
+    events = run.run()
+    next(events)
+    before = emulated_gpu.ops["aten::fill_"]
+    with torch.cuda.stream(run._stream):
+        for _ in range(5):
+            run.step.update.set_lr(run.config.optimizer.lr)
+        assert emulated_gpu.ops["aten::fill_"] == before
+        run.step.update.set_lr(0.5)
+        assert emulated_gpu.ops["aten::fill_"] == before + 1
+    list(events)
+
+
+def test_progress_counts_the_steps_that_the_gpu_has_done(
+    emulated_gpu: Any, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "_STEPS_BETWEEN_PAUSES", 1)
+    monkeypatch.setattr(emulated_gpu, "poll_lag", 10**9)  # no event passes by being polled
+    run = runs(config())
+    events = run.run()
+    assert [next(events).steps for _ in range(2)] == [0, 0]
+    assert run.steps == 2
+    torch.cuda.synchronize(GPU)
+    assert next(events).steps >= 2
+    monkeypatch.undo()
+    list(events)

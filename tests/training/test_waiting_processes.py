@@ -1,0 +1,110 @@
+"""A GPU that waits for another process's part of a sum is not waited for when that has ended."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.distributed import TCPStore
+
+from cifar_exp.config.schema import Data, Model, RunConfig, Synthetic
+from cifar_exp.data.batches import DeviceImages
+from cifar_exp.data.dataset import load
+from cifar_exp.training import distributed, loop
+from cifar_exp.training.device import Compute
+from cifar_exp.training.distributed import OthersEndedError, Processes, all_processes
+
+DATA: Data = Synthetic(train_size=10, test_size=10, batch_size=10)
+
+
+def store_with(*process_ids: int) -> TCPStore:
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    for rank, number in enumerate(process_ids):
+        store.set(f"process {rank}", f"{socket.gethostname()} {number}")
+    return store
+
+
+def ended_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_processes_that_live_are_waited_for() -> None:
+    Processes(0, 2, store_with(os.getpid(), os.getppid())).check()
+    Processes().check()
+
+
+def test_one_that_failed_is_named_with_its_reason() -> None:
+    store = store_with(os.getpid(), os.getpid())
+    Processes(1, 2, store).fail("no memory")
+    with pytest.raises(OthersEndedError, match="process 1: no memory"):
+        Processes(0, 2, store).check()
+
+
+def test_one_that_was_killed_is_named() -> None:
+    with pytest.raises(OthersEndedError, match="process 1 has ended"):
+        Processes(0, 2, store_with(os.getpid(), ended_process())).check()
+
+
+def test_a_loop_that_waits_for_the_device_looks_for_the_other_processes(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_SECONDS_BETWEEN_CHECKS", 0)
+    processes = Processes(0, 2, store_with(os.getpid(), ended_process()))
+    monkeypatch.setattr(processes, "add_up", lambda values: values)
+    run = RunConfig(data=DATA, model=Model(name="vgg11", width=0.0625))
+    cpu = Compute(torch.device("cpu"), "fp32", threads=1, processes=2)
+    dataset = load(DATA, tmp_path)
+    training = loop.Training(
+        run, DeviceImages(dataset, cpu.device), dataset.classes, cpu, processes=processes
+    )
+    monkeypatch.setattr(training._clock, "passed", lambda _: False)  # a kernel that never ends
+    with pytest.raises(OthersEndedError, match="process 1 has ended"):
+        list(training.run())
+
+
+@pytest.fixture
+def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is called, in order, as torchrun's second process with two GPUs."""
+    called: list[str] = []
+
+    def note(name: str, result: object = None) -> Callable[..., object]:
+        def call(*args: object, **_: object) -> object:
+            called.append(f"{name} {args[0]}" if name == "set_device" else name)
+            return result
+
+        return call
+
+    variables = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", note("set_device"))
+    for name in ("get_device_capability", "current_device", "_lazy_init"):
+        monkeypatch.setattr(torch.cuda, name, note(name, (9, 0)))
+    monkeypatch.setattr(distributed, "rendezvous", lambda *_, **__: iter([(store_with(), 1, 2)]))
+    for name in ("init_process_group", "destroy_process_group"):
+        monkeypatch.setattr(distributed.dist, name, note(name))
+    return called
+
+
+def test_a_process_takes_its_gpu_before_cuda_is_initialised(order: list[str]) -> None:
+    with all_processes(RunConfig(data=DATA)):
+        pass
+    assert order == ["set_device 1", "init_process_group", "destroy_process_group"]
+
+
+def test_on_gpus_a_process_whose_others_have_ended_ends_at_once_with_the_reason(
+    order: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(distributed, "tell", told.append)
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    with pytest.raises(SystemExit, match="1"), all_processes(RunConfig(data=DATA)):
+        raise OthersEndedError("process 0 has ended")
+    assert told == ["process 0 has ended"]
