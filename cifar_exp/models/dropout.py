@@ -23,6 +23,11 @@ def hash32(value: Tensor) -> Tensor:
     return value ^ (value >> 16)
 
 
+def _streams(key: int, steps: int) -> Tensor:
+    """Return a number for each step of an epoch. Shape: `(steps,)`."""
+    return hash32(hash32(torch.arange(1, steps + 1)) ^ (key & _LOW_32_BITS))
+
+
 class Dropout(nn.Module):
     """Zero each feature with probability p while training, and scale the others by 1 / (1 - p).
 
@@ -43,7 +48,8 @@ class Dropout(nn.Module):
         super().__init__()
         self.probability = probability
         self.first_image = 0  # its place in the batch, of which others may have the beginning
-        self.register_buffer("streams", torch.zeros(0, dtype=torch.int64), persistent=False)
+        # enough for who never begins an epoch
+        self.register_buffer("streams", _streams(0, 1000), persistent=False)
         self.register_buffer("step", torch.zeros(1, dtype=torch.int64), persistent=False)
         self._places: dict[tuple[int, torch.Size], Tensor] = {}
 
@@ -56,8 +62,7 @@ class Dropout(nn.Module):
             of: steps of the epoch, at least 1. While it stays the same, so do the addresses that
                 `forward` reads.
         """
-        numbers = torch.arange(1, of + 1, device=self.step.device)
-        streams = hash32(hash32(numbers) ^ (key & _LOW_32_BITS))
+        streams = _streams(key, of).to(self.step.device)
         if len(self.streams) == of:
             self.streams.copy_(streams)
         else:

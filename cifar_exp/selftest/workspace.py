@@ -132,8 +132,8 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) ->
         ended = process.poll() is not None
         if (ended and not condition()) or time.monotonic() > until:
             process.kill()
-            said, _ = process.communicate()
-            raise BrokenPromiseError(f"the moment for the fault never came: {(said or '')[-300:]}")
+            printed = "".join(filter(None, process.communicate()))
+            raise BrokenPromiseError(f"the moment for the fault never came: {printed[-500:]}")
         time.sleep(0.005)
 
 

@@ -55,3 +55,10 @@ def test_nothing_is_dropped_in_testing_or_with_probability_0() -> None:
     ones = torch.ones(8, 64)
     assert torch.equal(Dropout(0.5).eval()(ones), ones)
     assert torch.equal(Dropout(0.0)(ones), ones)
+
+
+def test_steps_draw_different_masks_though_no_epoch_has_begun() -> None:
+    # a network is checked so before a run, and users may train it in a loop of their own
+    layer = Dropout(0.5)
+    first, second = layer(torch.ones(2, 64)), layer(torch.ones(2, 64))
+    assert not torch.equal(first, second)

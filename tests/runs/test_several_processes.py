@@ -59,7 +59,7 @@ def together(train: CommandLine, size: int, *overrides: str) -> Iterator[list[An
         yield processes
     finally:
         for process in processes:
-            process.end_all()
+            process.kill_session()
 
 
 def in_forks(train: CommandLine, *overrides: str) -> str:
