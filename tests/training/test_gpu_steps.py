@@ -39,8 +39,8 @@ def operations(gpu: Any, runs: Runs, run: RunConfig, monkeypatch: pytest.MonkeyP
     return counted["train"]
 
 
-# of VGG16 alone are 92, and 4 of the loss: 13 x (convolution, BatchNorm, ReLU), 5 pools and the linear layer, forward
-# and backward
+# The network alone has 92: 13 x (convolution, BatchNorm, ReLU), 5 pools and the linear layer,
+# forward and backward. The loss has 4.
 @pytest.mark.parametrize(("precision", "most"), [("fp32", 107), ("bf16", 112)])
 def test_a_step_of_the_baseline_has_few_operations(
     emulated_gpu: Any, runs: Runs, monkeypatch: pytest.MonkeyPatch, precision: str, most: int
