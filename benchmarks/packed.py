@@ -22,7 +22,7 @@ def tables(bench: Bench) -> Iterator[Table]:
 
 def _on_cpu(bench: Bench) -> Table:
     runs, epochs, sweeps = bench.times(8, 2), bench.times(2, 1), bench.times(2)
-    size = bench.times(6400, 64)
+    size = bench.times(6400, 128)
     data = bench.data(size, size // 10)
     article = bench.article(bench.config(data, _WIDTH))
     _article_speed(bench, article)

@@ -164,7 +164,7 @@ class CUDAGraph:
                 GPU.find(
                     "workspace",
                     f"a graph captured on stream {self._stream} ends; cuBLAS's workspace is freed, "
-                    "and another graph that was captured on that stream goes on using it",
+                    "and another graph that was captured on that stream still uses it",
                 )
                 return
 

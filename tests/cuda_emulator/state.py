@@ -1,7 +1,7 @@
 """The state of the emulated GPU: streams and their order, memory, and what went wrong.
 
 Order is kept with vector clocks. A stream's clock counts the operations that it was given; `seen`
-says up to which operation of each stream its next operation comes later. The host has one as well.
+has, for each stream, the operation after which its next operation comes. The host has one as well.
 """
 
 import sys
@@ -104,7 +104,7 @@ class Gpu:
         self.capture = None  # the CUDAGraph that is being captured
         self.sync_mode = "default"
         self.traces = False
-        self.poll_lag = 1  # how often an event says "not yet" before it has passed
+        self.poll_lag = 1  # how often an event returns False before it has passed
         self.quiet = threading.local()
         self.by_storage: weakref.WeakValueDictionary[int, Block] = weakref.WeakValueDictionary()
 

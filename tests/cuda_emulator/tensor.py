@@ -24,7 +24,7 @@ _WAITS = {
     "aten::bincount",
     "aten::_assert_async",
 }
-# Kernels that change running statistics, which their schema does not say.
+# Kernels that change running statistics, which their schema does not show.
 _HIDDEN_WRITES = {
     "aten::native_batch_norm": (3, 4),
     "aten::cudnn_batch_norm": (3, 4),

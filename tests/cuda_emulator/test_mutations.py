@@ -152,5 +152,4 @@ def test_a_planted_defect_is_found(tmp_path: Path, name: str) -> None:
         text=True,
     )
     assert done.returncode == 1, done.stdout[-2000:]
-    assert "no tests ran" not in done.stdout
-    assert "cuda" in done.stdout.lower()
+    assert " failed" in done.stdout  # and not an error in the plant

@@ -99,7 +99,7 @@ def test_a_long_run_survives_many_short_ones(runs: Runs) -> None:
     assert_same(long, runs.done(long.config))
 
 
-@pytest.mark.parametrize("place", [0, 2, 3, 5])
+@pytest.mark.parametrize("place", [0, 3, 5])
 def test_a_run_can_be_left_at_any_yield(
     runs: Runs, monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
