@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 import yaml
 
-from cifar_exp.selftest.workspace import begun_anew
+from cifar_exp.selftest.workspace import begun_anew, wait_for
 from tests.conftest import ROOT, TINY, CommandLine, computed, read_state
 from tests.reliability.faults import SHORT, assert_same_run, assert_same_runs, held
 
@@ -131,6 +131,12 @@ def test_sweeps_of_jobs_that_share_runs_train_each_once(train: CommandLine, laun
     assert [begun_anew(run) for run in train.runs.iterdir()] == [1, 1, 1]
 
 
+def printed(train: CommandLine) -> str:
+    """What the jobs have written so far to their standard errors."""
+    files = train.folder.glob("multirun_results/.hydra/.submitit/*/*.err")
+    return "".join(file.read_text() for file in files)
+
+
 def test_a_job_that_is_preempted_is_queued_again_and_goes_on_at_that_step(
     train: CommandLine, new_folder: Callable[[str], CommandLine]
 ) -> None:
@@ -141,6 +147,7 @@ def test_a_job_that_is_preempted_is_queued_again_and_goes_on_at_that_step(
         log = train.only_run / "train.log"
         # Slurm sends both when it takes a machine away; submitit requeues for the second
         os.kill(job, signal.SIGTERM)
+        wait_for(lambda: "stopping at the next step" in printed(train), it.process)
         os.kill(job, signal.SIGUSR2)
     out, err = it.process.communicate(timeout=300)
     assert it.process.returncode == 0, out + err
