@@ -57,6 +57,9 @@ def _status(program: str, words: Sequence[str]) -> object:
 
 
 def _do_not_train() -> None:
+    from hydra.core.plugins import Plugins
+
+    Plugins.instance()  # loads each plugin's module again, so what is changed is imported below
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     import cifar_exp.runs.single

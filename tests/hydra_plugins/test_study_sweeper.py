@@ -135,6 +135,7 @@ def test_runs_that_parts_share_are_trained_once(studies: Studies) -> None:
     }
 
 
+@pytest.mark.integration
 def test_settings_of_a_study_may_have_short_names(studies: Studies) -> None:
     settings = {"epochs": 1, "weight_decay": 0.5, "dropout": "half"}  # a number, or a level's name
     studies.write("mine", MINE | {"settings": settings, "seeds": [0]})

@@ -31,6 +31,7 @@ def test_the_numbers_are_those_of_the_last_epoch(trained: Trained) -> None:
     assert (trained.run / "evaluation" / "test" / "evaluation.txt").read_text() in said
 
 
+@pytest.mark.integration
 def test_a_run_in_bf16_is_evaluated_in_bf16(train: CommandLine) -> None:
     train(*TINY, "epochs=1", "precision=bf16")
     train.cifar_exp("evaluate", str(train.only_run))
@@ -59,6 +60,7 @@ def write_images(root: Path, classes: list[str]) -> None:
             Image.fromarray(image.numpy()).save(folder / f"{number}.png")
 
 
+@pytest.mark.integration
 def test_the_same_images_from_a_folder_give_the_same_numbers(trained: Trained) -> None:
     # whose classes are sorted by name, and the network's are not
     write_images(trained.folder / "photos", trained.read_json("model.json")["classes"])

@@ -69,6 +69,7 @@ def swept(tmp_path_factory, command_line) -> CommandLine:
     return train
 
 
+@pytest.mark.integration
 def test_a_sweep_is_one_row_a_configuration_and_the_seeds_are_averaged(swept: CommandLine) -> None:
     groups = [group for group in Page(swept.folder / "logs").groups() if len(group.sessions) > 1]
     assert len(groups) == 2  # two rates, with two seeds each
@@ -82,6 +83,7 @@ def test_a_sweep_is_one_row_a_configuration_and_the_seeds_are_averaged(swept: Co
         assert "seed" not in group.hparams
 
 
+@pytest.mark.integration
 def test_the_page_offers_levels_as_check_boxes_and_only_what_differs(swept: CommandLine) -> None:
     page = Page(swept.folder / "logs")
     assert page.levels["optimizer.lr"] == [0.001, 0.01, 1e9]
@@ -94,6 +96,7 @@ def test_the_page_offers_levels_as_check_boxes_and_only_what_differs(swept: Comm
     assert row.hparams["optimizer.lr"].number_value == 0.01
 
 
+@pytest.mark.integration
 def test_the_page_shows_how_each_run_ended(swept: CommandLine) -> None:
     page = Page(swept.folder / "logs")
     statuses = {s.name: s.status for group in page.groups() for s in group.sessions}
@@ -103,6 +106,7 @@ def test_the_page_shows_how_each_run_ended(swept: CommandLine) -> None:
         assert shown == (api_pb2.STATUS_FAILURE if diverged else api_pb2.STATUS_SUCCESS)
 
 
+@pytest.mark.integration
 def test_each_run_stands_once_in_the_sidebar_under_a_short_name(swept: CommandLine) -> None:
     page = Page(swept.folder / "logs")
     (extra,) = (name for name in page.runs if name.startswith("hparams-"))
