@@ -8,14 +8,14 @@ from collections.abc import Callable
 import pytest
 
 from cifar_exp.selftest.workspace import workers_of
-from tests.conftest import ROOT, CommandLine, read_state
-from tests.reliability.faults import SHORT, TWO_AT_ONCE
+from tests.conftest import ROOT, TINY, CommandLine, read_state
+from tests.reliability.faults import TWO_AT_ONCE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits address space")
 # Above what the imports take; a step of 6000 images of this network takes 1.4 GB.
 ROOM_BYTES = 850_000_000
 STEPS = 20
-BIG = (*SHORT, "data.train_size=6000", "epochs=1", "model.width=0.125", "optimizer=sgd")
+BIG = (*TINY, "data.train_size=6000", "epochs=1", "model.width=0.125", "optimizer=sgd")
 REASON = "out of memory with data.batch_size=6000 and vgg11 of width 0.125; choose a smaller"
 
 
