@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import yaml
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Study
 from cifar_exp.runs.folder import RunFolder
+from hydra_plugins.cifar_exp.study_sweeper import StudySweeper
 from tests.conftest import TINY, CommandLine
 
 # A run of a tenth of a second. The number of epochs is left to the studies.
@@ -38,6 +40,20 @@ MINE = {
         },
     ],
 }
+
+
+def test_a_study_trains_every_level_with_every_seed() -> None:
+    sweeper = StudySweeper(max_batch_size=None)
+    sweeper.hydra_context = SimpleNamespace(config_loader=None)
+    vary = {"lr": (0.001, 0.01)}
+    study = Study(
+        name="mine", title="t", question="q", vary=vary, settings={"epochs": 2}, seeds=(3, 5)
+    )
+    expected = [("epochs=2", f"lr={lr}", f"seed={seed}") for lr in (0.001, 0.01) for seed in (3, 5)]
+    assert list(sweeper._jobs(study, [])) == expected
+    assert list(sweeper._jobs(study, ["seed=7"])) == [
+        ("epochs=2", f"lr={lr}", "seed=7") for lr in (0.001, 0.01)
+    ]
 
 
 class Studies:
