@@ -23,9 +23,10 @@ def hash32(value: Tensor) -> Tensor:
     return value ^ (value >> 16)
 
 
-def _streams(key: int, steps: int) -> Tensor:
+def _streams(key: int, steps: int, device: torch.device | None = None) -> Tensor:
     """Return a number for each step of an epoch. Shape: `(steps,)`."""
-    return hash32(hash32(torch.arange(1, steps + 1)) ^ (key & _LOW_32_BITS))
+    numbers = torch.arange(1, steps + 1, device=device)  # a copy to a GPU would wait
+    return hash32(hash32(numbers) ^ (key & _LOW_32_BITS))
 
 
 class Dropout(nn.Module):
@@ -62,7 +63,7 @@ class Dropout(nn.Module):
             of: steps of the epoch, at least 1. While it stays the same, so do the addresses that
                 `forward` reads.
         """
-        streams = _streams(key, of).to(self.step.device)
+        streams = _streams(key, of, self.step.device)
         if len(self.streams) == of:
             self.streams.copy_(streams)
         else:
