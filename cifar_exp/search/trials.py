@@ -208,7 +208,7 @@ def open_storage(url: str | None, file: Path) -> Iterator[RDBStorage]:
 
     Raises:
         StorageInternalError: it cannot be opened.
-        SQLAlchemyError: likewise.
+        SQLAlchemyError: the database cannot be used.
     """
     if url is None and not file.exists():
         # the tables come all at once, or a kill could leave some of them
