@@ -11,8 +11,8 @@ import yaml
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Study
 from cifar_exp.runs.folder import RunFolder
-from hydra_plugins.cifar_exp.study_sweeper import StudySweeper
 from tests.conftest import TINY, CommandLine
+from tests.processes import start_process
 
 # A run of a tenth of a second. The number of epochs is left to the studies.
 TINIEST = (
@@ -42,18 +42,27 @@ MINE = {
 }
 
 
-def test_a_study_trains_every_level_with_every_seed() -> None:
+def write_jobs(path: Path, typed: list[str]) -> None:
+    """Write the runs of a study as JSON; in a process of its own, since Hydra reloads plugins."""
+    from hydra_plugins.cifar_exp.study_sweeper import StudySweeper
+
     sweeper = StudySweeper(max_batch_size=None)
     sweeper.hydra_context = SimpleNamespace(config_loader=None)
     vary = {"lr": (0.001, 0.01)}
     study = Study(
         name="mine", title="t", question="q", vary=vary, settings={"epochs": 2}, seeds=(3, 5)
     )
-    expected = [("epochs=2", f"lr={lr}", f"seed={seed}") for lr in (0.001, 0.01) for seed in (3, 5)]
-    assert list(sweeper._jobs(study, [])) == expected
-    assert list(sweeper._jobs(study, ["seed=7"])) == [
-        ("epochs=2", f"lr={lr}", "seed=7") for lr in (0.001, 0.01)
-    ]
+    path.write_text(json.dumps(list(sweeper._jobs(study, typed))))
+
+
+@pytest.mark.parametrize(("typed", "seeds"), [([], [3, 5]), (["seed=7"], [7])])
+def test_a_study_trains_every_level_with_every_seed(
+    tmp_path: Path, typed: list[str], seeds: list[int]
+) -> None:
+    start_process(write_jobs, tmp_path / "jobs", typed).join()
+    jobs = json.loads((tmp_path / "jobs").read_text())
+    levels = ["lr=0.001", "lr=0.01"]
+    assert jobs == [["epochs=2", level, f"seed={seed}"] for level in levels for seed in seeds]
 
 
 class Studies:
