@@ -156,17 +156,17 @@ def test_at_every_limit_a_run_is_complete_or_has_failed_in_two_lines(
         number = lowest + (highest - lowest) * step // STEPS
         process = limited_run.start(*words, preexec_fn=limited(number))
         out, err = process.communicate(timeout=300)
-        told = f"{number - lowest} bytes above the imports: {process.returncode}\n{out}{err}"
-        assert "Traceback" not in out + err, told
+        seen = f"{number - lowest} bytes above the imports: {process.returncode}\n{out}{err}"
+        assert "Traceback" not in out + err, seen
         runs = list(limited_run.runs.glob("*/run.json"))
         if process.returncode == 0:
-            assert read_state(runs[0].parent)["status"] == "complete", told
+            assert read_state(runs[0].parent)["status"] == "complete", seen
         else:
-            assert process.returncode == 1, told
+            assert process.returncode == 1, seen
             # OpenBLAS ends the process itself where it finds no memory for its buffers
-            assert "out of memory" in err or "OpenBLAS" in err, told
+            assert "out of memory" in err or "OpenBLAS" in err, seen
             if "OpenBLAS" not in err:
-                assert len(err.strip().splitlines()) <= 2, told
-                assert {read_state(run.parent)["status"] for run in runs} <= {"failed"}, told
+                assert len(err.strip().splitlines()) <= 2, seen
+                assert {read_state(run.parent)["status"] for run in runs} <= {"failed"}, seen
         statuses.append(process.returncode)
     assert set(statuses) == {0, 1}
