@@ -49,8 +49,10 @@ class Dropout(nn.Module):
         super().__init__()
         self.probability = probability
         self.first_image = 0  # its place in the batch, of which others may have the beginning
-        # enough for who never begins an epoch
-        self.register_buffer("streams", _streams(0, 1000), persistent=False)
+        # For a module whose user never calls `start_epoch`. Made on the CPU even where the network
+        # is built on the meta device: integer operations there import PyTorch's compiler, 2 s.
+        streams = _streams(0, 1000, torch.device("cpu"))
+        self.register_buffer("streams", streams, persistent=False)
         self.register_buffer("step", torch.zeros(1, dtype=torch.int64), persistent=False)
         self._places: dict[tuple[int, torch.Size], Tensor] = {}
 

@@ -43,7 +43,9 @@ class Step:
         self._label_smoothing = config.training.label_smoothing
         self._flips_tests = config.data.test_flip
         self.update = Update(config.optimizer, model.parameters())
-        self._one = torch.ones((), device=compute.device)  # the gradient of the loss
+        # The gradient of the loss. `backward` would make it anew in each step, which a GPU notices;
+        # given to it, it imports sympy, which a CPU notices.
+        self._one = torch.ones((), device=compute.device) if compute.on_gpu else None
         # a custom network may use a weight twice, and sums of bf16 gradients are less exact
         on_gpu_in_bf16 = compute.on_gpu and compute.precision == "bf16"
         copied = on_gpu_in_bf16 and not isinstance(config.model, OwnModel)
