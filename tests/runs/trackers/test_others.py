@@ -14,6 +14,8 @@ from cifar_exp.config.schema import Logger, RunConfig, in_group
 from cifar_exp.runs.trackers.tracker import short_name
 from cifar_exp.selftest.workspace import wait_for
 from tests.conftest import TINY, CommandLine, read_rows, read_state
+from tests.processes import start_process
+from tests.runs.trackers.dropping import log_two_epochs_while_locked
 from tests.runs.trackers.offline import OfflineRun
 
 pytestmark = pytest.mark.integration
@@ -99,6 +101,15 @@ def test_trackio_has_the_same(swept: CommandLine) -> None:
         step, last = there.rows[-1]
         assert step == 2
         assert set(last) == {"images/predictions", "images/confusion"}
+
+
+def test_epochs_that_trackio_drops_are_there_in_the_end(tmp_path: Path) -> None:
+    process = start_process(log_two_epochs_while_locked, tmp_path)
+    process.join()
+    assert process.exitcode == 0
+    with closing(sqlite3.connect(tmp_path / "cifar-exp.db")) as data:
+        rows = data.execute("SELECT step FROM metrics ORDER BY id").fetchall()
+    assert rows == [(1,), (2,)]
 
 
 def test_no_secret_is_told_to_a_tracker(swept: CommandLine) -> None:
