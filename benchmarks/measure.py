@@ -47,13 +47,14 @@ def in_turn(
 
     Args:
         actions: each returns what it measured.
-        repetitions: how often each is measured.
+        repetitions: how often each is measured; 1 only shows that it works, without a warm-up.
 
     Returns:
         What each action measured, in order.
     """
-    for action in actions.values():
-        action()
+    if repetitions > 1:
+        for action in actions.values():
+            action()
     measured: dict[str, list[_Value]] = {name: [] for name in actions}
     for _ in range(repetitions):
         for name, action in actions.items():

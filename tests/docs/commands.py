@@ -64,7 +64,8 @@ class Slow(NamedTuple):
 SLOW = [
     Slow(r"study=article", "is 34 runs"),
     Slow(r"seed=0,1,2,3,4", "two seeds are enough elsewhere"),
-    Slow(r"-m hydra/sweeper=optuna", "test_search.py does it"),
+    Slow(r"-m hydra/sweeper=optuna|experiment=search_demo", "test_search.py does it"),
+    Slow(r"optimizer=adam,sgd seed=0,1,2", "is four runs like the others"),
     Slow(r"study=lr +#", "is that of experiment=demo when made small"),
     Slow(r"seed=[34] logger=", "a sweep before tells the same tracker"),
     Slow(r"lr=glob\(\*\)", "is four runs"),

@@ -114,9 +114,9 @@ def test_the_settings_of_every_command_are_right(page: Path, checkout: Path) -> 
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("page", PAGES_RUN, ids=lambda page: page.stem)
-def test_the_commands_of_a_page_run(page: Path, checkout: Path) -> None:
-    run_page(page, checkout, slow=False)
+def test_the_commands_of_readme_and_tutorial_run(checkout: Path) -> None:
+    for page in PAGES_RUN:  # one after the other, as a reader does, who trains no run twice
+        run_page(page, checkout, slow=False)
 
 
 @pytest.mark.slow
@@ -155,7 +155,7 @@ def test_the_first_two_commands_set_up_and_run() -> None:
     assert re.search(r"(?m)^python -m pytest( --durations=\d+)?$", in_ci)  # runs the same tests
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_the_demo_shows_that_a_tenth_is_too_high(train: CommandLine) -> None:
     said = train("-m", "experiment=demo", "lr=0.1,0.01,0.001", "data.train_size=2000")
     table = said[said.rindex("95 % interval") :].splitlines()[2:5]

@@ -37,7 +37,6 @@ def test_the_runs_are_those_of_the_usual_launcher(
     jobs(*SWEEP, BASIC)
     usual(*SWEEP, "hydra.launcher.runs_per_device=1")
     assert_same_runs(jobs, usual)
-    assert "sweep of 2 runs (2 finished before)" in jobs(*SWEEP, BASIC)
     assert "sweep of 2 runs (2 finished before)" in jobs(*SWEEP)
 
 
@@ -119,6 +118,7 @@ def test_slurm_is_asked_for_one_gpu_a_run_and_a_signal_before_the_end(train: Com
         assert f"#SBATCH --{wanted}" in directives
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", [BASIC, pytest.param(LOCAL, marks=pytest.mark.slow)])
 def test_sweeps_of_jobs_that_share_runs_train_each_once(train: CommandLine, launcher: str) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")

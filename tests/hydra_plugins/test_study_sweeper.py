@@ -105,6 +105,7 @@ def studies(train: CommandLine) -> Studies:
     return Studies(train)
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_levels_and_seeds_make_the_runs_unless_others_are_typed(studies: Studies) -> None:
     studies.write("mine", MINE)

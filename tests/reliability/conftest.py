@@ -1,8 +1,11 @@
 """What several files of tests compare with."""
 
+import os
 import time
+from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.conftest import CommandLine
 from tests.reliability.faults import SWEEP
@@ -10,9 +13,17 @@ from tests.reliability.faults import SWEEP
 
 @pytest.fixture(scope="session")
 def whole_sweep(tmp_path_factory, command_line) -> CommandLine:
-    """A sweep that nothing has happened to, and how long it took."""
-    train = command_line(tmp_path_factory.mktemp("whole"))
-    started = time.monotonic()
-    train(*SWEEP)
-    train.seconds = time.monotonic() - started
+    """A sweep that nothing has happened to, and how long it took; all processes share one."""
+    folder: Path = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    train = command_line(folder / "whole sweep")
+    ended = folder / "whole sweep has ended"
+    with FileLock(folder / "whole sweep.lock"):
+        if not ended.exists():
+            train.folder.mkdir()
+            started = time.monotonic()
+            train(*SWEEP)
+            ended.write_text(str(time.monotonic() - started))
+    train.seconds = float(ended.read_text())
     return train

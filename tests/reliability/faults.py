@@ -17,19 +17,19 @@ from safetensors.torch import load_file
 from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS, Hold
 from tests.conftest import TINY, CommandLine, computed
 
-# A run of some two seconds; dropout and crops so that every random stream takes part. Its network
+# A run of a second or two; dropout and crops so that every random stream takes part. Its network
 # waits where `Hold` says, so that a fault comes at that step on any machine.
 SHORT = (
     *(word for word in TINY if not word.startswith("model")),
     "model._target_=cifar_exp.selftest.holding.Holding",
     "model.width=0.0625",
-    "epochs=6",
-    "data.train_size=640",
-    "batch_size=32",
+    "epochs=4",
+    "data.train_size=320",
+    "batch_size=16",
     "dropout=0.5",
     "data.augment=crop_flip",
 )
-STEPS_PER_EPOCH = 20  # 640 images, 32 a batch
+STEPS_PER_EPOCH = 20  # 320 images, 16 a batch
 # The loop lets a signal stop it after so many steps at the latest.
 STEPS_BETWEEN_PAUSES = 10
 TWO_AT_ONCE = "hydra.launcher.runs_per_device=2"

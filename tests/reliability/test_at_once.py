@@ -67,7 +67,7 @@ def test_two_equal_sweeps_at_once_train_every_run_once(train: CommandLine) -> No
     assert len(list(train.runs.iterdir())) == 3
     for run in train.runs.iterdir():
         assert begun_anew(run) == 1
-        assert [row["epoch"] for row in computed(run)] == [1, 2, 3, 4, 5, 6]
+        assert [row["epoch"] for row in computed(run)] == [1, 2, 3, 4]
     assert_nothing_is_left_over(train)
 
 
@@ -79,6 +79,7 @@ def test_two_sweeps_that_share_runs_train_each_once(train: CommandLine) -> None:
     assert all(begun_anew(run) == 1 for run in train.runs.iterdir())
 
 
+@pytest.mark.slow
 def test_a_sweep_keeps_the_settings_that_it_started_with(train: CommandLine) -> None:
     experiment = train.folder / "experiment" / "mine.yaml"
     experiment.parent.mkdir()
@@ -96,6 +97,7 @@ def test_a_sweep_keeps_the_settings_that_it_started_with(train: CommandLine) -> 
         assert "lr: 0.01\n" in (run / "config.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_runs_that_explode_are_diverged_never_ranked_best_and_the_sweep_goes_on(
     train: CommandLine,
 ) -> None:

@@ -71,6 +71,7 @@ def test_a_run_that_does_not_fit_says_so_with_its_batch_size(
     assert "Traceback" in (train.only_run / "train.log").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_run_that_did_not_fit_beside_others_is_repeated_alone_and_then_has_failed(
     train: CommandLine, limit: int

@@ -82,6 +82,7 @@ def watch(process: subprocess.Popen[str]) -> tuple[set[str], int]:
     return found, most
 
 
+@pytest.mark.slow
 def test_a_sweep_with_two_workers_listens_nowhere(train: CommandLine) -> None:
     process = train.start("-m", *TINY, "seed=0,1", "hydra.launcher.runs_per_device=2")
     found, processes = watch(process)

@@ -79,6 +79,7 @@ def test_a_sweep_writes_no_secret(train: CommandLine, place: Path, launcher: str
     assert files_with_the_secret(train.folder) == []
 
 
+@pytest.mark.slow
 def test_a_study_writes_no_secret(train: CommandLine, place: Path) -> None:
     (train.folder / "study").mkdir()
     (train.folder / "study" / "mine.yaml").write_text(yaml.safe_dump(STUDY))

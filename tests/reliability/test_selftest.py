@@ -43,10 +43,8 @@ BROKEN = {
 }
 
 
-@pytest.mark.integration
-@pytest.mark.parametrize(
-    "row", [14, pytest.param(6, marks=pytest.mark.slow), pytest.param(10, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("row", BROKEN)
 def test_a_broken_promise_is_noticed_and_told(tmp_path: Path, row: int) -> None:
     copy = tmp_path / "copy"
     for name in ("cifar_exp", "hydra_plugins", "conf"):

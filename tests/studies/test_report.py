@@ -83,6 +83,7 @@ def test_a_study_ends_with_a_verdict_and_its_report_can_be_made_anew(
     assert "report.md: differs" in command(train, "report", folder, "--check", status=1)
 
 
+@pytest.mark.slow
 def test_a_killed_study_is_finished_by_the_same_command_with_the_same_report(
     whole: CommandLine, new_folder
 ) -> None:

@@ -49,6 +49,7 @@ def test_a_sweep_trains_every_point_once_and_ends_with_a_table(train: CommandLin
     assert len(list(train.runs.iterdir())) == 5
 
 
+@pytest.mark.slow
 def test_levels_words_and_globs_make_the_same_runs_as_numbers(train: CommandLine) -> None:
     train("-m", *TINY, "epochs=1", "lr=glob(*)")
     said = train("-m", *TINY, "epochs=1", "lr=0.1,0.01,0.001,0.0001")
@@ -88,8 +89,8 @@ def test_the_settings_of_all_runs_are_kept_before_the_first_is_trained(train: Co
 def test_packed_runs_equal_runs_alone_bit_for_bit(new_folder) -> None:
     packed, alone = new_folder("packed"), new_folder("alone")
     settings = (*TINY, "dropout=0.5", "data.augment=crop_flip")
-    packed("-m", *settings, "seed=0,1,2", TWO_AT_ONCE)
-    for seed in range(3):
+    packed("-m", *settings, "seed=0,1", TWO_AT_ONCE)
+    for seed in range(2):
         alone(*settings, f"seed={seed}")
     for run in alone.runs.iterdir():
         assert computed(packed.runs / run.name) == computed(run)
@@ -118,12 +119,6 @@ def test_a_shorter_run_takes_its_epochs_from_a_longer_one(new_folder) -> None:
     events = EventAccumulator(str(event_folder(together.folder / "logs", short)))
     events.Reload()
     assert [scalar.step for scalar in events.Scalars("loss/train")] == [1, 2]
-
-
-def test_hydras_own_launcher_trains_the_same_runs(train: CommandLine) -> None:
-    train("-m", *TINY, "epochs=1", "seed=0,1", "hydra/launcher=basic")
-    said = train("-m", *TINY, "epochs=1", "seed=0,1")
-    assert "sweep of 2 runs (2 finished before)" in said
 
 
 def test_a_sweep_does_not_import_pytorch_itself() -> None:
