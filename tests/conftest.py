@@ -5,6 +5,7 @@ A command usually runs in a process forked from one that has imported PyTorch (t
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,9 @@ pytest_plugins = ["tests.cuda_emulator.plugin"]
 
 # Before PyTorch is imported: tests run side by side, a thread each.
 os.environ["OMP_NUM_THREADS"] = "1"
+# What a shell starts in the background, or under nohup, ignores these, and so would all commands.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 ROOT = Path(__file__).parents[1]
 # A run of about a second on one core.

@@ -72,7 +72,7 @@ def check(place: Path, arguments: list[str]) -> None:
 
 
 @pytest.mark.integration
-@options(max_examples=15, derandomize=True, deadline=None, database=None)
+@options(max_examples=8, derandomize=True, deadline=None, database=None)
 @given(commands([BASIC]))
 def test_any_command_runs_or_tells_what_is_wrong(place: Path, arguments: list[str]) -> None:
     check(place, arguments)

@@ -257,7 +257,7 @@ def check_change(made: Path, change: tuple[str, int, str, Any]) -> None:
 
 
 @pytest.mark.integration
-@options(max_examples=8, derandomize=True, deadline=None, database=None)
+@options(max_examples=5, derandomize=True, deadline=None, database=None)
 @given(changes())
 def test_any_value_at_any_place_is_told_or_shown(
     made: Path, change: tuple[str, int, str, Any]

@@ -79,7 +79,12 @@ def test_ctrl_c_reaches_sweep_and_workers_and_all_runs_are_saved(
 
 
 @pytest.mark.parametrize(
-    ("sweep", "processes"), [((), 1), (("-m", "seed=0,1", TWO_AT_ONCE), 2)], ids=["run", "sweep"]
+    ("sweep", "processes"),
+    [
+        ((), 1),
+        pytest.param(("-m", "seed=0,1", TWO_AT_ONCE), 2, marks=pytest.mark.slow),
+    ],
+    ids=["run", "sweep"],
 )
 def test_asked_twice_it_stops_at_once(
     train: CommandLine, sweep: tuple[str, ...], processes: int

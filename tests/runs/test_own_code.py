@@ -81,6 +81,7 @@ def test_what_cannot_work_is_told_before_anything_is_begun(
     assert not own.runs.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_study_varies_a_setting_of_ones_own_network(own: CommandLine) -> None:
     (own.folder / "study").mkdir()

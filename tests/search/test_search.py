@@ -198,6 +198,7 @@ def test_after_a_kill_the_search_goes_on_as_if_nothing_had_been(
     assert len(list(killed.train.runs.iterdir())) == 5
 
 
+@pytest.mark.slow
 def test_two_trials_train_at_the_same_time(train: CommandLine) -> None:
     search = ("-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", LOG_LR)
     with held(train, *search, *SHORT, TWO_AT_ONCE, step=3, processes=2) as it:
@@ -207,6 +208,7 @@ def test_two_trials_train_at_the_same_time(train: CommandLine) -> None:
     assert {state["evaluated_on"] for state in states} == {"validation"}  # without being asked
 
 
+@pytest.mark.slow
 def test_trials_with_the_same_settings_share_a_run_and_one_that_diverges_never_wins(
     search: Search,
 ) -> None:
@@ -224,6 +226,7 @@ def test_trials_with_the_same_settings_share_a_run_and_one_that_diverges_never_w
     assert best["params"]["optimizer.lr"] == 0.001
 
 
+@pytest.mark.slow
 def test_the_space_may_stand_in_an_experiment(search: Search) -> None:
     folder = search.train.folder
     (folder / "experiment").mkdir()

@@ -126,9 +126,8 @@ def test_nothing_more_is_printed_than_without_them(swept: CommandLine) -> None:
     assert "trackio" not in swept.said.lower()
 
 
-@pytest.mark.parametrize(
-    "how", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_goes_on_is_one_run_there_with_every_epoch_once(
     train: CommandLine, how: signal.Signals
 ) -> None:
