@@ -2,8 +2,10 @@
 
 import difflib
 import json
+import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ from cifar_exp.files import remove_temporaries, write_atomically, write_json
 _LOCK_TIMEOUT_SECONDS = 1.0
 ENDED = ("complete", "diverged")  # such a run is not trained again
 _PENDING = {"status": "pending"}
+_ID = re.compile(r"-([0-9a-f]{10})\Z")
 
 
 class BusyError(UserError):
@@ -37,9 +40,28 @@ class RunFolder:
     @staticmethod
     def of(config: RunConfig) -> "RunFolder":
         """Return the folder of a run, found by its id, or named anew."""
-        runs = as_path(config.paths.results) / "runs"
-        found = sorted(runs.glob(f"*-{run_id(config)}")) if runs.is_dir() else []
-        return RunFolder(found[0] if found else runs / f"{run_name(config)}-{run_id(config)}")
+        runs, wanted = as_path(config.paths.results) / "runs", run_id(config)
+        return RunFolder.with_id(runs, wanted) or RunFolder(runs / f"{run_name(config)}-{wanted}")
+
+    @staticmethod
+    def with_id(runs: Path, run_id: str) -> "RunFolder | None":
+        """Return the folder of a run, whatever it has been renamed to; None if it is not there.
+
+        Args:
+            runs: folder of all runs.
+            run_id: of the run. Of copies of its folder the one that has its name is the run.
+        """
+        names = sorted(os.listdir(runs)) if runs.is_dir() else []
+        ending = [RunFolder(runs / name) for name in names if name.endswith(f"-{run_id}")]
+        others = (RunFolder(runs / name) for name in names if not _ID.search(name))
+        found = ending or [folder for folder in others if folder.run_id == run_id]
+        return original(found) if found else None
+
+    @property
+    def run_id(self) -> str:
+        """The id at the end of its name, or else in run.json; "" if there is neither."""
+        named = _ID.search(self.path.name)
+        return named[1] if named else str(self.read_state().get("run_id", ""))
 
     @property
     def config_file(self) -> Path:
@@ -210,6 +232,15 @@ class RunFolder:
             f"{in_epochs(state['epochs'])} (best {state['best_test_accuracy']:.4f}), "
             f"{state['seconds']:.0f} s"
         )
+
+
+def original(copies: Sequence[RunFolder]) -> RunFolder:
+    """Return that one of several folders of a run that has the run's name; else the first."""
+
+    def is_renamed(folder: RunFolder) -> bool:
+        return folder.path.name != f"{folder.read_state().get('name')}-{folder.run_id}"
+
+    return copies[0] if len(copies) == 1 else min(copies, key=is_renamed)
 
 
 def in_epochs(number: int) -> str:

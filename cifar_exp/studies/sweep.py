@@ -216,7 +216,7 @@ class Sweep:
             write_json(self.folder / "sweep.json", content)
 
     def _write_table(self) -> None:
-        groups = ranked(read_sweep(self.folder))
+        groups = ranked(list(read_sweep(self.folder).values()))
         print(f"\n{as_text(groups)}\n", flush=True)
         write_csv(self.folder / "results.csv", groups)
         print(self.folder / "results.csv", flush=True)
