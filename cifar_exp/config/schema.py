@@ -283,6 +283,10 @@ class RunConfig(Section):
     resume: Literal["auto", "fresh"] = Field(
         "auto", description="fresh: a run that cannot go on starts again; the old one is set aside"
     )
+    keep_checkpoint: bool = Field(
+        True,
+        description="keep the last checkpoint of a complete run, which a longer run continues",
+    )
 
     @property
     def own_code(self) -> frozenset[str]:

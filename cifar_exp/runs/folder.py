@@ -203,14 +203,25 @@ class RunFolder:
     def tidy(self) -> None:
         """Delete what a kill left behind; for the holder of the lock."""
         remove_temporaries(self.path)
-        if self.status in ENDED:
-            shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+        for path in self._spare_checkpoints():
+            path.unlink(missing_ok=True)
 
     def tidy_if_free(self) -> None:
         """Delete what a kill left behind, unless another process is at work here."""
-        if (self.path / "checkpoints").exists() or any(self.path.glob(".*.tmp")):
+        if self._spare_checkpoints() or any(self.path.glob(".*.tmp")):
             with suppress(BusyError), self.lock():
                 self.tidy()
+
+    def _spare_checkpoints(self) -> list[Path]:
+        """Return the files of checkpoints that an ended run has no use for; see `tidy`.
+
+        The last one of a complete run is what a longer run continues.
+        """
+        files = sorted((self.path / "checkpoints").glob("step-*"))
+        status = self.status if files else ""
+        if status == "complete":
+            return [path for path in files if path.stem != files[-1].stem]
+        return files if status == "diverged" else []
 
     def set_aside(self) -> None:
         """Keep what the folder holds as .replaced inside it, for a run that is trained again."""

@@ -18,6 +18,7 @@ from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.search import SearchSettings
 from cifar_exp.config.space import Domain
 from cifar_exp.errors import UserError, causes
+from cifar_exp.runs.continuing import told_of_room
 from cifar_exp.runs.folder import ENDED, RunFolder, in_epochs
 from cifar_exp.runs.messages import Ended
 from cifar_exp.runs.stopping import stop_request
@@ -106,6 +107,8 @@ class Search:
             Workers(checked, runs_per_device, count) as workers,
             Shift(self, [], [], workers, more=left) as shift,
         ):
+            if workers.kept_bytes:
+                tqdm.write(told_of_room(workers.kept_bytes))
             shift.work(stop)
 
     def confirm(self, runs_per_device: int | None) -> None:

@@ -50,7 +50,7 @@ def _add_ls(commands: Any) -> None:
 
 
 def _add_gc(commands: Any) -> None:
-    parser = commands.add_parser("gc", help="remove checkpoints that no run needs any more")
+    parser = commands.add_parser("gc", help="remove checkpoints of runs that have ended")
     parser.add_argument("--results", type=Path, default=_RESULTS, help=f"default: {_RESULTS}")
     parser.add_argument(
         "--replaced", action="store_true", help="and what was set aside by rerun=true"

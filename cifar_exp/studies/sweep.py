@@ -13,6 +13,7 @@ from cifar_exp.config.schema import RunConfig, in_group
 from cifar_exp.config.study import Study
 from cifar_exp.errors import UserError
 from cifar_exp.files import shortened, write_json
+from cifar_exp.runs.continuing import told_before, told_of_room
 from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.runs.messages import Ended
 from cifar_exp.runs.stopping import stop_request
@@ -125,7 +126,7 @@ class Sweep:
         """Hand the pending runs to workers until all have ended. Returns: failed runs."""
         configs = [self.runs[number][0] for number in pending]
         with stop_request() as stop, Workers(configs, runs_per_device, len(self.runs)) as workers:
-            self._announce(pending)
+            self._announce(pending, workers.kept_bytes)
             for number in pending:
                 config, folder = self.runs[number]
                 folder.claim(config)  # from now on, edited YAML changes nothing
@@ -141,8 +142,7 @@ class Sweep:
     def _train_elsewhere(self, pending: list[int], run_jobs: RunJobs) -> int:
         """Let jobs bring the pending runs to their ends. Returns: runs that did not come there."""
         runs = [self.runs[number] for number in pending]
-        check_before_jobs([config for config, _ in runs])
-        self._announce(pending)
+        self._announce(pending, check_before_jobs([config for config, _ in runs]))
         print(f"what is done so far: python -m cifar_exp report {self.folder}", flush=True)
         problems = train_as_jobs(runs, run_jobs)
         for number, problem in zip(pending, problems, strict=True):
@@ -152,11 +152,16 @@ class Sweep:
         self.write()
         return len(problems) - problems.count(None)
 
-    def _announce(self, pending: list[int]) -> int:
+    def _announce(self, pending: list[int], kept_bytes: int = 0) -> int:
         half_done = sum(self._statuses[number] == "interrupted" for number in pending)
         counts = f"{len(self.runs) - len(pending)} finished before"
         counts += f", {half_done} half done" * (half_done > 0)
         print(f"sweep of {len(self.runs)} runs ({counts}): {self.folder}", flush=True)
+        new = [self.runs[n][0] for n in pending if self._statuses[n] == "pending"]
+        for line in told_before(new, list(self._numbers)):
+            print(line, flush=True)
+        if kept_bytes:
+            print(told_of_room(kept_bytes), flush=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.write()
         return 0
