@@ -42,9 +42,10 @@ def identity(config: RunConfig) -> dict[str, Any]:
     """Return all settings that decide what a run computes, as plain JSON values."""
     content = config.model_dump(mode="json", exclude=NOT_IN_IDENTITY)
     if isinstance(config.data, ImageFolder):
-        if "${" not in config.data.root:  # else the same run wherever the variable leads
+        root = content["data"].pop("same_as") or config.data.root
+        if "${" not in root:  # else the same run wherever the variable leads
             # of functions that never fail, since the settings may come from another machine
-            content["data"]["root"] = os.path.realpath(os.path.expanduser(config.data.root))
+            content["data"]["root"] = os.path.realpath(os.path.expanduser(root))
     elif isinstance(config.data, Cifar10):
         del content["data"]["root"]
     for (section, name), before in _BEFORE.items():

@@ -116,6 +116,11 @@ class ImageFolder(_Data):
 
     name: Literal["image_folder"] = "image_folder"
     root: PathText = Field(description="folder that holds train/ and test/")
+    same_as: PathText | None = Field(
+        None,
+        description="folder under which runs know the same images, from before they were moved; "
+        "found by what the images hold",
+    )
     image_size: int = Field(32, ge=32, le=512, description="pixels a side after resizing")
 
 

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from cifar_exp.config.identity import identity, run_id, run_name
 from cifar_exp.config.load import from_yaml, to_yaml
 from cifar_exp.config.paths import as_path
+from cifar_exp.config.places import anchored, found_again
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.files import remove_temporaries, write_atomically, write_json
@@ -150,7 +151,7 @@ class RunFolder:
         """
         if not self.config_file.exists():
             self.path.mkdir(parents=True, exist_ok=True)
-            text = to_yaml(config)
+            text = to_yaml(anchored(config))
             write_atomically(self.config_file, lambda file: file.write_text(text, "utf-8"))
             return
         stored = identity(self.read_config())
@@ -163,13 +164,13 @@ class RunFolder:
             )
 
     def read_config(self) -> RunConfig:
-        """Return the settings of the run.
+        """Return the settings of the run, with its paths as they are now; see `found_again`.
 
         Raises:
             UserError: they are missing or cannot be read.
         """
         try:
-            return from_yaml(self.config_file.read_text("utf-8"))
+            return found_again(from_yaml(self.config_file.read_text("utf-8")), self.path)
         except (OSError, ValueError) as error:
             raise UserError(
                 f"{self.config_file}: expected the settings of a run, but they cannot be read; "

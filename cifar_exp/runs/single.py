@@ -13,6 +13,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.runs.continuing import shorter_run
 from cifar_exp.runs.folder import RunFolder, in_epochs
 from cifar_exp.runs.log import show_warnings
+from cifar_exp.runs.moved import recognised
 from cifar_exp.runs.preflight import preflight
 from cifar_exp.runs.progress import RunBar
 from cifar_exp.runs.runner import Runner
@@ -55,6 +56,7 @@ def train_one(config: RunConfig, in_job: bool = False) -> None:
 def _train_and_tell(config: RunConfig, processes: Processes, in_job: bool) -> None:
     if not in_job:  # which was checked before, and keeps in its folder what fails
         preflight([config])
+        (config,) = recognised([config])
         declare([config])
     print(f"run {run_name(config)} ({run_id(config)})", flush=True)
     if not in_job:

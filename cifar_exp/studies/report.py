@@ -194,9 +194,12 @@ def shared_settings(configs: Sequence[RunConfig]) -> dict[str, str]:
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:
-    """Return the settings with the folder of the images as it was given, the same everywhere."""
-    given = {"data.root": config.data.root} if isinstance(config.data, ImageFolder) else {}
-    return settings(config) | given
+    """Return the settings with the folder of the images as seen from that of the results."""
+    if not isinstance(config.data, ImageFolder):
+        return settings(config)
+    root, project = Path(config.data.root), Path(config.paths.results).parent
+    near = root.is_relative_to(project)
+    return settings(config) | {"data.root": str(root.relative_to(project) if near else root)}
 
 
 def changed_from_article(configs: Sequence[RunConfig], shared: dict[str, str]) -> dict[str, str]:

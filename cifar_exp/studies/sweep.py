@@ -16,6 +16,7 @@ from cifar_exp.files import shortened, write_json
 from cifar_exp.runs.continuing import told_before, told_of_room
 from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.runs.messages import Ended
+from cifar_exp.runs.moved import recognised
 from cifar_exp.runs.stopping import stop_request
 from cifar_exp.runs.workers import Workers
 from cifar_exp.studies.jobs import RunJobs, check_before_jobs, train_as_jobs
@@ -52,6 +53,7 @@ def run_sweep(
     """
     if not configs:
         raise UserError("the sweep has no runs; check its lists and globs")
+    configs = recognised(configs)
     by_id = {run_id(config): config for config in configs}
     parts = [(study, [run_id(configs[place]) for place in places]) for study, places in studies]
     sweep = Sweep(list(by_id.values()), parts, name)
