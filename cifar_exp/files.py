@@ -42,6 +42,11 @@ def shortened(name: str, longest_bytes: int) -> str:
     return name.encode()[:longest_bytes].decode(errors="ignore")
 
 
+def in_bytes(number: int) -> str:
+    """Return "120 MB" or "1.5 GB"."""
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
+
+
 def remove_temporaries(folder: Path) -> None:
     """Delete what processes left behind that were killed while they wrote.
 

@@ -7,6 +7,8 @@ import types
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from decimal import ROUND_CEILING, Decimal
 from math import inf, isfinite, prod
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -143,6 +145,40 @@ def refuse_too_many_runs(overrides: Sequence[str]) -> None:
     if runs > _MOST_RUNS:
         count = f"{runs:,.0f}" if isfinite(runs) else "endlessly many"
         raise UserError(f"the sweep has {count} runs: expected at most {_MOST_RUNS:,}")
+
+
+def range_values(sweep: RangeSweep) -> list[int | float]:
+    """Return the numbers of a range as one would type them; the end is not among them.
+
+    Hydra adds the binary fractions: 0.30000000000000004 in `range(0.1,0.5,0.1)`, which is another
+    run than 0.3, and 0.05 in `range(0.01,0.05,0.01)`, which is its end.
+
+    Args:
+        sweep: a range with a step other than 0.
+
+    Raises:
+        UserError: it has no end.
+    """
+    start, stop, step = (Decimal(repr(x)) for x in (sweep.start, sweep.stop, sweep.step))
+    if not (start.is_finite() and stop.is_finite() and step.is_finite()):
+        raise UserError(f"range({start},{stop},{step}): expected finite numbers")
+    count = ((stop - start) / step).to_integral_value(ROUND_CEILING)
+    kind = int if all(isinstance(x, int) for x in (sweep.start, sweep.stop, sweep.step)) else float
+    return [kind(start + place * step) for place in range(int(count))]
+
+
+def with_exact_ranges(overrides: Sequence[Override]) -> list[Override]:
+    """Put the numbers that `range_values` returns for each range. Args: overrides: parsed."""
+    return [
+        replace(override, _value=_listed(override._value))
+        if isinstance(override._value, RangeSweep) and override._value.step
+        else override
+        for override in overrides
+    ]
+
+
+def _listed(sweep: RangeSweep) -> ChoiceSweep:
+    return ChoiceSweep(list=list(range_values(sweep)), tags=sweep.tags, shuffle=sweep.shuffle)
 
 
 def _length(override: Override) -> float:

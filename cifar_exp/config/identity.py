@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from cifar_exp.files import shortened
 # Raise it when the same settings come to mean another computation: every id changes.
 VERSION = 2
 # These say where things go and how they are shown, not what is computed.
-NOT_IN_IDENTITY = {"logger", "paths", "rerun", "resume"}
+NOT_IN_IDENTITY = {"logger", "paths", "rerun", "resume", "keep_checkpoint"}
 # Settings that came later, with the value that means what was computed before: with it they are
 # left out, so that the ids of older runs stay.
 _BEFORE: dict[tuple[str, str], Any] = {("data", "val_fraction"): 0.0}
@@ -41,9 +42,10 @@ def identity(config: RunConfig) -> dict[str, Any]:
     """Return all settings that decide what a run computes, as plain JSON values."""
     content = config.model_dump(mode="json", exclude=NOT_IN_IDENTITY)
     if isinstance(config.data, ImageFolder):
-        if "${" not in config.data.root:  # else the same run wherever the variable leads
+        root = content["data"].pop("same_as") or config.data.root
+        if "${" not in root:  # else the same run wherever the variable leads
             # of functions that never fail, since the settings may come from another machine
-            content["data"]["root"] = os.path.realpath(os.path.expanduser(config.data.root))
+            content["data"]["root"] = os.path.realpath(os.path.expanduser(root))
     elif isinstance(config.data, Cifar10):
         del content["data"]["root"]
     for (section, name), before in _BEFORE.items():
@@ -71,11 +73,33 @@ def is_beginning(short: RunConfig, long: RunConfig) -> bool:
         return False
     same_length = short.training.model_copy(update={"epochs": long.training.epochs})
     extended = short.model_copy(update={"training": same_length})
-    return isinstance(long.scheduler, Constant | MultiStep) and identity(extended) == identity(long)
+    return can_be_continued(long) and identity(extended) == identity(long)
+
+
+def can_be_continued(config: RunConfig) -> bool:
+    """Return whether the learning rates do not depend on how many epochs are trained."""
+    return isinstance(config.scheduler, Constant | MultiStep)
+
+
+def shorter_ids(config: RunConfig) -> Iterator[tuple[int, str]]:
+    """Yield the numbers of epochs below a run's, downwards, and the ids it would have with them."""
+    content = identity(config)
+    content["training"]["epochs"] = -1
+    before, key, after = _canonical(content).rpartition('"epochs":')
+    for epochs in range(config.training.epochs - 1, 0, -1):
+        text = f"{before}{key}{epochs}{after.removeprefix('-1')}"
+        yield epochs, _short_digest(text)
 
 
 def _digest(content: dict[str, Any]) -> str:
-    canonical = json.dumps([VERSION, content], sort_keys=True, separators=(",", ":"))
+    return _short_digest(_canonical(content))
+
+
+def _canonical(content: dict[str, Any]) -> str:
+    return json.dumps([VERSION, content], sort_keys=True, separators=(",", ":"))
+
+
+def _short_digest(canonical: str) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 
 

@@ -175,7 +175,19 @@ def checked(content: Any) -> RunConfig:
         ValidationError: a key is unknown, or a value has the wrong type or is out of range.
     """
     # JSON mode is strict about types but takes a list where the schema has a tuple
-    return RunConfig.model_validate_json(json.dumps(content, default=str))
+    return RunConfig.model_validate_json(json.dumps(_with_plain_zeros(content), default=str))
+
+
+def _with_plain_zeros(content: Any) -> Any:
+    """Return the content with 0.0 for -0.0, which computes the same and would be another run."""
+    match content:
+        case dict():
+            return {key: _with_plain_zeros(value) for key, value in content.items()}
+        case list() | tuple():
+            return [_with_plain_zeros(value) for value in content]
+        case float():
+            return content + 0.0
+    return content
 
 
 def in_lines(error: ValidationError, prefix: str = "", typed: Any = None) -> str:

@@ -44,6 +44,8 @@ def with_data(
         content["data"] = {"name": options[-1]} | kept
         if options[-1] == "image_folder":
             content["data"] |= dict(defaults or {})
+    if any(key == "data.root" for key, _ in typed):
+        content["data"].pop("same_as", None)  # which was said of the old place
     content["data"] |= {key.partition(".")[2]: value for key, value in typed if key != "data"}
     try:
         return checked(content)

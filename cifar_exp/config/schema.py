@@ -116,6 +116,11 @@ class ImageFolder(_Data):
 
     name: Literal["image_folder"] = "image_folder"
     root: PathText = Field(description="folder that holds train/ and test/")
+    same_as: PathText | None = Field(
+        None,
+        description="folder under which runs know the same images, from before they were moved; "
+        "found by what the images hold",
+    )
     image_size: int = Field(32, ge=32, le=512, description="pixels a side after resizing")
 
 
@@ -282,6 +287,10 @@ class RunConfig(Section):
     rerun: bool = Field(False, description="train again what is complete; the old run is set aside")
     resume: Literal["auto", "fresh"] = Field(
         "auto", description="fresh: a run that cannot go on starts again; the old one is set aside"
+    )
+    keep_checkpoint: bool = Field(
+        True,
+        description="keep the last checkpoint of a complete run, which a longer run continues",
     )
 
     @property

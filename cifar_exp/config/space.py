@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import (
     Transformer,
 )
 
-from cifar_exp.config.command_line import SHORT_NAMES, with_dotted_key
+from cifar_exp.config.command_line import SHORT_NAMES, range_values, with_dotted_key
 from cifar_exp.errors import UserError
 
 
@@ -56,8 +56,8 @@ class Interval:
         return all(isinstance(x, int) for x in (self.low, self.high, self.step or 0))
 
     def __str__(self) -> str:
-        words = f"{self.low:g} to {self.high:g}" + ", log scale" * self.log
-        return words + (f" in steps of {self.step:g}" if self.step else "")
+        words = f"{self.low} to {self.high}" + ", log scale" * self.log
+        return words + (f" in steps of {self.step}" if self.step else "")
 
 
 Domain = Choice | Interval
@@ -110,13 +110,10 @@ def _domain(override: Override) -> Domain:
 
 def _of_range(sweep: RangeSweep, text: str | None) -> Interval:
     """Take the numbers that a sweep over the range would have: the end is not among them."""
-    start, stop, step = sweep.start, sweep.stop, sweep.step
-    assert start is not None
-    assert stop is not None
-    count = math.ceil((stop - start) / step - 1e-9) if step else 0
-    if step <= 0 or count < 1:
+    values = range_values(sweep) if sweep.step > 0 else []
+    if not values:
         raise UserError(f"{text}: expected a range that ascends, such as range(1,10)")
-    return _interval(Interval(start, start + (count - 1) * step, step=step), text)
+    return _interval(Interval(values[0], values[-1], step=sweep.step), text)
 
 
 def _interval(interval: Interval, text: str | None) -> Interval:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,17 @@ from safetensors.torch import save
 
 from cifar_exp.data.class_folders import ClassFolders
 from cifar_exp.data.dataset import Dataset, Split
-from cifar_exp.data.decoding import UnreadableImage, pixel_digest, read_image
+from cifar_exp.data.decoding import (
+    UnreadableImage,
+    alterations,
+    as_pixels,
+    opened,
+    pixel_digest,
+)
 from cifar_exp.errors import UserError
 from cifar_exp.files import write_atomically
 
-_CACHE_VERSION = 1  # raise it when decoding changes, and old caches are not read any more
+_CACHE_VERSION = 2  # raise it when decoding changes, and old caches are not read any more
 _DAY_SECONDS = 86_400
 
 _CHECK = "python -m cifar_exp check-data"
@@ -49,7 +56,10 @@ def load(root: Path, image_size: int, cache: Path) -> Dataset:
     path = cache / f"{root.name}-{key}.safetensors"
     dataset = _read_cache(path, fingerprint)
     if dataset is None:
-        train, test = (_decode(folders, split, image_size) for split in ("train", "test"))
+        altered: Counter[str] = Counter()
+        train, test = (_decode(folders, split, image_size, altered) for split in ("train", "test"))
+        for what, images in altered.items():
+            _log.warning("%d image%s: %s", images, "s" * (images > 1), what)
         dataset = Dataset(train, test, tuple(folders.classes))
         _warn_of_shared_images(dataset, root)
         _write_cache(path, dataset, fingerprint)
@@ -85,7 +95,7 @@ def _fingerprint(folders: ClassFolders, image_size: int) -> str:
     return digest.hexdigest()
 
 
-def _decode(folders: ClassFolders, split: str, image_size: int) -> Split:
+def _decode(folders: ClassFolders, split: str, image_size: int, altered: Counter[str]) -> Split:
     from tqdm import tqdm
 
     counts = torch.tensor([len(images) for images in folders.images[split].values()])
@@ -93,7 +103,9 @@ def _decode(folders: ClassFolders, split: str, image_size: int) -> Split:
     entries = tqdm(folders.entries(split), f"decoding {split} images", disable=None)
     for row, entry in enumerate(entries):
         try:
-            images[row] = read_image(entry.path, image_size)
+            with opened(entry.path) as image:
+                altered.update(alterations(image))
+                images[row] = as_pixels(image, image_size)
         except UnreadableImage as error:
             raise _unreadable(entry.path, error, folders.root) from error
     return Split(torch.from_numpy(images), torch.arange(len(counts)).repeat_interleave(counts))

@@ -12,7 +12,14 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from cifar_exp.data.class_folders import SPLITS, ClassFolders
-from cifar_exp.data.decoding import UnreadableImage, as_pixels, opened, pixel_digest
+from cifar_exp.data.decoding import (
+    UnreadableImage,
+    alterations,
+    as_pixels,
+    opened,
+    pixel_digest,
+    upright,
+)
 from cifar_exp.errors import UserError
 
 if TYPE_CHECKING:
@@ -104,7 +111,7 @@ def _inspect_images(root: Path, image_size: int) -> Inspection:
 def _look_at(file: str, path: str, image_size: int, found: Inspection) -> bytes:
     with opened(file) as image:
         pixels = as_pixels(image, image_size)
-        found.sizes.add(image.size)
+        found.sizes.add(upright(image).size)
         for kind in _oddities(image, image_size):
             found.remarks[kind].append(path)
     return pixel_digest(pixels)
@@ -116,10 +123,7 @@ def _oddities(image: "Image", image_size: int) -> Iterator[str]:
         yield f"smaller than {image_size} x {image_size} pixels: enlarged"
     if max(width, height) > _LONG * min(width, height):
         yield f"one side more than {_LONG} times the other: squeezed into a square"
-    if image.mode.startswith("I"):
-        yield "16 bits a value: reduced to 8"
-    if image.mode == "CMYK":
-        yield "CMYK: converted to RGB"
+    yield from alterations(image)
     with contextlib.suppress(Exception):  # the other frames may be damaged, and no one reads them
         if getattr(image, "is_animated", False):
             yield "several frames: the first is used"

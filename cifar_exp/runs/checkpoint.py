@@ -35,13 +35,16 @@ class Checkpoints:
         folder: where they are; made when the first is saved.
         run_id: of the run; a checkpoint of another run is not taken.
         log: of the run.
+
+    Attributes:
+        saved_steps: of the last one that was saved or loaded; 0 before that.
     """
 
     def __init__(self, folder: Path, run_id: str, log: logging.Logger) -> None:
         self.folder = folder
         self.run_id = run_id
         self._log = log
-        self._saved_steps = 0
+        self.saved_steps = 0
         self._saved_at = 0.0
         self._save_seconds = 0.0
         self._since = time.monotonic()  # this process began, or saved
@@ -62,7 +65,7 @@ class Checkpoints:
 
     def save_if_new(self, steps: int, state: Callable[[], State]) -> None:
         """Save what has been trained since the last time, if anything. Args: see `save_if_due`."""
-        if steps > self._saved_steps:
+        if steps > self.saved_steps:
             self.save(steps, state())
 
     def save(self, steps: int, state: State) -> None:
@@ -77,10 +80,8 @@ class Checkpoints:
         write_atomically(path, lambda temporary: _write(temporary, state))
         manifest = {"steps": steps, "run_id": self.run_id, "sha256": _sha256(path)}
         write_json(_manifest(path), manifest)
-        for old in self._files()[:-KEPT]:
-            _manifest(old).unlink(missing_ok=True)
-            old.unlink()
-        self._saved_steps = steps
+        self._remove(self._files()[:-KEPT])
+        self.saved_steps = steps
         self._saved_at = self._since = time.monotonic()
         self._save_seconds = self._saved_at - started
 
@@ -97,7 +98,7 @@ class Checkpoints:
         for path in reversed(files):
             state = self._read(path)
             if isinstance(state, dict):
-                self._saved_steps = int(path.stem.rpartition("-")[2])
+                self.saved_steps = int(path.stem.rpartition("-")[2])
                 return state
             self._log.warning("%s is passed over: %s", path.name, state)
         if len(files) > 1 or any(_manifest(path).exists() for path in files):
@@ -128,6 +129,15 @@ class Checkpoints:
                 raise
             return f"it cannot be read ({type(error).__name__})"
         return state if isinstance(state, dict) and "run" in state else "it holds no checkpoint"
+
+    def keep_last(self) -> None:
+        """Delete all but the last, once the run is complete and its model saved."""
+        self._remove(self._files()[:-1])
+
+    def _remove(self, files: list[Path]) -> None:
+        for path in files:
+            _manifest(path).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Delete all, once the run is complete and its model saved."""

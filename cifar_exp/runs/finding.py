@@ -6,14 +6,14 @@ from pathlib import Path
 
 from cifar_exp.config.schema import Paths
 from cifar_exp.errors import UserError
-from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.folder import RunFolder, original
 
 RESULTS = Path(Paths().results)
 _SHOWN = 3
 
 
 def run_folders(results: Path) -> list[RunFolder]:
-    """Return the folders of all runs, sorted by name.
+    """Return the folders of all runs, sorted by name; copies of a folder are left out.
 
     Args:
         results: as `paths.results`.
@@ -23,8 +23,11 @@ def run_folders(results: Path) -> list[RunFolder]:
     """
     if not results.is_dir():
         raise UserError(f"{results}: there is no such folder; expected that of paths.results")
-    configs = (results / "runs").glob("*/config.yaml")
-    return sorted((RunFolder(file.parent) for file in configs), key=lambda run: run.path.name)
+    by_id: dict[str, list[RunFolder]] = {}
+    for file in sorted((results / "runs").glob("*/config.yaml")):
+        folder = RunFolder(file.parent)
+        by_id.setdefault(folder.run_id or folder.path.name, []).append(folder)
+    return sorted(map(original, by_id.values()), key=lambda run: run.path.name)
 
 
 def find_run(given: str, results: Path = RESULTS) -> RunFolder:
@@ -51,13 +54,12 @@ def find_run(given: str, results: Path = RESULTS) -> RunFolder:
 
 
 def _by_name(folder: RunFolder, given: str) -> bool:
-    name, _, run_id = folder.path.name.rpartition("-")
-    return given in (folder.path.name, name, run_id)
+    name = folder.path.name.rpartition("-")[0]
+    return given in (folder.path.name, name, folder.run_id)
 
 
 def _begins(folder: RunFolder, given: str) -> bool:
-    run_id = folder.path.name.rpartition("-")[2]
-    return folder.path.name.startswith(given) or run_id.startswith(given)
+    return folder.path.name.startswith(given) or folder.run_id.startswith(given)
 
 
 def _not_found(given: str, results: Path, folders: Sequence[RunFolder]) -> str:

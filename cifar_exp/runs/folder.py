@@ -2,8 +2,10 @@
 
 import difflib
 import json
+import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from filelock import FileLock, Timeout
 from cifar_exp.config.identity import identity, run_id, run_name
 from cifar_exp.config.load import from_yaml, to_yaml
 from cifar_exp.config.paths import as_path
+from cifar_exp.config.places import anchored, found_again
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.files import remove_temporaries, write_atomically, write_json
@@ -22,6 +25,7 @@ from cifar_exp.files import remove_temporaries, write_atomically, write_json
 _LOCK_TIMEOUT_SECONDS = 1.0
 ENDED = ("complete", "diverged")  # such a run is not trained again
 _PENDING = {"status": "pending"}
+_ID = re.compile(r"-([0-9a-f]{10})\Z")
 
 
 class BusyError(UserError):
@@ -37,9 +41,28 @@ class RunFolder:
     @staticmethod
     def of(config: RunConfig) -> "RunFolder":
         """Return the folder of a run, found by its id, or named anew."""
-        runs = as_path(config.paths.results) / "runs"
-        found = sorted(runs.glob(f"*-{run_id(config)}")) if runs.is_dir() else []
-        return RunFolder(found[0] if found else runs / f"{run_name(config)}-{run_id(config)}")
+        runs, wanted = as_path(config.paths.results) / "runs", run_id(config)
+        return RunFolder.with_id(runs, wanted) or RunFolder(runs / f"{run_name(config)}-{wanted}")
+
+    @staticmethod
+    def with_id(runs: Path, run_id: str) -> "RunFolder | None":
+        """Return the folder of a run, whatever it has been renamed to; None if it is not there.
+
+        Args:
+            runs: folder of all runs.
+            run_id: of the run. Of copies of its folder the one that has its name is the run.
+        """
+        names = sorted(os.listdir(runs)) if runs.is_dir() else []
+        ending = [RunFolder(runs / name) for name in names if name.endswith(f"-{run_id}")]
+        others = (RunFolder(runs / name) for name in names if not _ID.search(name))
+        found = ending or [folder for folder in others if folder.run_id == run_id]
+        return original(found) if found else None
+
+    @property
+    def run_id(self) -> str:
+        """The id at the end of its name, or else in run.json; "" if there is neither."""
+        named = _ID.search(self.path.name)
+        return named[1] if named else str(self.read_state().get("run_id", ""))
 
     @property
     def config_file(self) -> Path:
@@ -128,7 +151,7 @@ class RunFolder:
         """
         if not self.config_file.exists():
             self.path.mkdir(parents=True, exist_ok=True)
-            text = to_yaml(config)
+            text = to_yaml(anchored(config))
             write_atomically(self.config_file, lambda file: file.write_text(text, "utf-8"))
             return
         stored = identity(self.read_config())
@@ -141,13 +164,13 @@ class RunFolder:
             )
 
     def read_config(self) -> RunConfig:
-        """Return the settings of the run.
+        """Return the settings of the run, with its paths as they are now; see `found_again`.
 
         Raises:
             UserError: they are missing or cannot be read.
         """
         try:
-            return from_yaml(self.config_file.read_text("utf-8"))
+            return found_again(from_yaml(self.config_file.read_text("utf-8")), self.path)
         except (OSError, ValueError) as error:
             raise UserError(
                 f"{self.config_file}: expected the settings of a run, but they cannot be read; "
@@ -181,14 +204,25 @@ class RunFolder:
     def tidy(self) -> None:
         """Delete what a kill left behind; for the holder of the lock."""
         remove_temporaries(self.path)
-        if self.status in ENDED:
-            shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+        for path in self._spare_checkpoints():
+            path.unlink(missing_ok=True)
 
     def tidy_if_free(self) -> None:
         """Delete what a kill left behind, unless another process is at work here."""
-        if (self.path / "checkpoints").exists() or any(self.path.glob(".*.tmp")):
+        if self._spare_checkpoints() or any(self.path.glob(".*.tmp")):
             with suppress(BusyError), self.lock():
                 self.tidy()
+
+    def _spare_checkpoints(self) -> list[Path]:
+        """Return the files of checkpoints that an ended run has no use for; see `tidy`.
+
+        The last one of a complete run is what a longer run continues.
+        """
+        files = sorted((self.path / "checkpoints").glob("step-*"))
+        status = self.status if files else ""
+        if status == "complete":
+            return [path for path in files if path.stem != files[-1].stem]
+        return files if status == "diverged" else []
 
     def set_aside(self) -> None:
         """Keep what the folder holds as .replaced inside it, for a run that is trained again."""
@@ -210,6 +244,15 @@ class RunFolder:
             f"{in_epochs(state['epochs'])} (best {state['best_test_accuracy']:.4f}), "
             f"{state['seconds']:.0f} s"
         )
+
+
+def original(copies: Sequence[RunFolder]) -> RunFolder:
+    """Return that one of several folders of a run that has the run's name; else the first."""
+
+    def is_renamed(folder: RunFolder) -> bool:
+        return folder.path.name != f"{folder.read_state().get('name')}-{folder.run_id}"
+
+    return copies[0] if len(copies) == 1 else min(copies, key=is_renamed)
 
 
 def in_epochs(number: int) -> str:

@@ -32,10 +32,14 @@ class Begin:
 
 @dataclass(frozen=True)
 class Checked:
-    """The answer: what is wrong, if anything, and how the machine is to be shared out."""
+    """The answer: what is wrong, if anything, and how the machine is to be shared out.
+
+    `kept_bytes` is what the last checkpoints of the runs will take on disk.
+    """
 
     problem: str | None
     parts: tuple[Begin, ...]
+    kept_bytes: int = 0
 
 
 @dataclass(frozen=True)

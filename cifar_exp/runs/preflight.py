@@ -8,10 +8,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from cifar_exp.config.identity import can_be_continued
 from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import Logger, Network, RunConfig, Sgd
 from cifar_exp.data.dataset import check
 from cifar_exp.errors import UserError
+from cifar_exp.files import in_bytes
 from cifar_exp.models.build import check_model
 from cifar_exp.runs.checkpoint import KEPT
 from cifar_exp.runs.folder import RunFolder
@@ -25,13 +27,16 @@ _PICTURES_BYTES = 300_000
 _BYTES_PER_NUMBER = 4
 
 
-def preflight(configs: Sequence[RunConfig], at_once: int = 1, trains_here: bool = True) -> None:
+def preflight(configs: Sequence[RunConfig], at_once: int = 1, trains_here: bool = True) -> int:
     """Find what would stop one of the runs.
 
     Args:
         configs: of the runs that are to be trained.
         at_once: how many of them train at the same time.
         trains_here: whether on this machine; else its devices do not matter.
+
+    Returns:
+        How many bytes their last checkpoints will take, which stay on disk.
 
     Raises:
         UserError: there is no such tracker, device or data, a network cannot be used, a folder
@@ -48,6 +53,7 @@ def preflight(configs: Sequence[RunConfig], at_once: int = 1, trains_here: bool 
             _check_writable(as_path(folder))
     if configs:
         _check_space(configs, numbers, at_once)
+    return _kept_bytes(configs, numbers)
 
 
 def _check_trackers(logger: Logger) -> None:
@@ -70,7 +76,8 @@ def _check_writable(folder: Path) -> None:
 
 def _check_space(configs: Sequence[RunConfig], numbers: Sequence[int], at_once: int) -> None:
     results, logs = as_path(configs[0].paths.results), as_path(configs[0].paths.logs)
-    needed = {results: _needed_bytes(configs, numbers, at_once)}
+    kept = _kept_bytes(configs, numbers)
+    needed = {results: _needed_bytes(configs, numbers, at_once) + kept}
     if any(config.logger.tensorboard for config in configs):
         epochs = sum(config.training.epochs for config in configs)
         events = epochs * _EVENTS_BYTES + len(configs) * _PICTURES_BYTES
@@ -79,10 +86,11 @@ def _check_space(configs: Sequence[RunConfig], numbers: Sequence[int], at_once: 
     for folder, wanted in needed.items():
         free = shutil.disk_usage(folder).free
         if wanted > free:
+            without = ", or keep no checkpoints with keep_checkpoint=false" * (folder == results)
             raise UserError(
-                f"{folder}: {len(configs)} runs need about {_in_words(wanted)} there, and "
-                f"{_in_words(free)} are free; make room, or choose another disk with "
-                "paths.results=FOLDER and paths.logs=FOLDER"
+                f"{folder}: {len(configs)} runs need about {in_bytes(wanted)} there, and "
+                f"{in_bytes(free)} are free; make room, or choose another disk with "
+                f"paths.results=FOLDER and paths.logs=FOLDER{without if kept else ''}"
             )
 
 
@@ -98,15 +106,25 @@ def _needed_bytes(configs: Sequence[RunConfig], numbers: Sequence[int], at_once:
     after = sum(numbers) * _BYTES_PER_NUMBER + len(configs) * _RUN_BYTES + epochs * _EPOCH_BYTES
     # those that are kept, and one that is being written
     during = [
-        count * (1 + _moments(config)) * _BYTES_PER_NUMBER * (KEPT + 1)
+        _checkpoint_bytes(config, count) * (KEPT + 1)
         for config, count in zip(configs, numbers, strict=True)
     ]
     there = sum(map(_checkpoints_there, configs))
     return max(0, after + sum(sorted(during, reverse=True)[:at_once]) - there)
 
 
-def _moments(config: RunConfig) -> int:
-    return 1 if isinstance(config.optimizer, Sgd) else 2
+def _kept_bytes(configs: Sequence[RunConfig], numbers: Sequence[int]) -> int:
+    """Return how much the last checkpoints of complete runs take, as far as they are kept."""
+    return sum(
+        _checkpoint_bytes(config, count)
+        for config, count in zip(configs, numbers, strict=True)
+        if config.keep_checkpoint and can_be_continued(config)
+    )
+
+
+def _checkpoint_bytes(config: RunConfig, numbers: int) -> int:
+    moments = 1 if isinstance(config.optimizer, Sgd) else 2
+    return numbers * (1 + moments) * _BYTES_PER_NUMBER
 
 
 @cache  # the runs of a sweep share networks
@@ -117,7 +135,3 @@ def _numbers(model: Network, classes: int, image_size: int, trusted: frozenset[s
 def _checkpoints_there(config: RunConfig) -> int:
     files = (RunFolder.of(config).path / "checkpoints").glob("*.pt")
     return sum(path.stat().st_size for path in files)
-
-
-def _in_words(number: int) -> str:
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"

@@ -1,13 +1,14 @@
 """How a run goes on: from which checkpoint, on what, and when it cannot."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from cifar_exp.config.identity import config_id, run_id, run_name
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.runs.checkpoint import Checkpoints, DamagedError, State
+from cifar_exp.runs.continuing import shorter_run
 from cifar_exp.runs.failures import CannotResumeError
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.training.device import Compute
@@ -34,6 +35,52 @@ def last_state(folder: RunFolder, checkpoints: Checkpoints) -> State | None:
     # a kill can come between an epoch's metrics and its checkpoint, but not twice
     if saved is None and len(folder.read_metrics()) > 1:
         raise CannotResumeError(folder, "its checkpoints are gone")
+    return saved
+
+
+def continued(
+    config: RunConfig,
+    checkpoints: Checkpoints,
+    data_sha256: str,
+    own_code: Mapping[str, str | None],
+    log: logging.Logger,
+) -> State | None:
+    """Make the last state of a shorter run the first checkpoint of one that continues it.
+
+    Args:
+        config: of the longer run, which has not begun.
+        checkpoints: of the longer run.
+        data_sha256: of the images as they are now.
+        own_code: the digest of each file with custom code, as they are now.
+        log: of the longer run.
+
+    Returns:
+        The state; None if there is no shorter run, or none that it can continue.
+    """
+    shorter = shorter_run(config)
+    if shorter is None:
+        return None
+    log.info("%s", shorter)
+    if shorter.problem:
+        return None
+    folder = shorter.folder
+    source = Checkpoints(folder.path / "checkpoints", folder.run_id, log)
+    try:
+        saved = source.load_latest()
+        problem = "" if saved else "it has no checkpoint left"
+    except DamagedError as error:
+        saved, problem = None, str(error)
+    if saved and saved["run"].get("data_sha256") != data_sha256:
+        problem = "the images have changed since"
+    if saved and saved["run"].get("own_code_sha256", {}) != own_code:
+        problem = "the custom code has changed since"
+    if saved is None or problem:
+        name = folder.path.name
+        log.warning("it begins at epoch 1 and does not continue %s: %s", name, problem)
+        return None
+    began = {"status": "pending", "began_as": folder.run_id}
+    saved["run"] = saved["run"] | ids(config) | began
+    checkpoints.save(source.saved_steps, saved)
     return saved
 
 

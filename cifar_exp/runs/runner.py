@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from cifar_exp.config.identity import model_and_data, run_id, run_name
+from cifar_exp.config.identity import can_be_continued, model_and_data, run_id, run_name
 from cifar_exp.config.paths import as_path, hide
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import DeviceImages
@@ -26,6 +26,7 @@ from cifar_exp.runs.outputs import write_outputs
 from cifar_exp.runs.provenance import provenance
 from cifar_exp.runs.resuming import (
     compute_as_before,
+    continued,
     ids,
     last_state,
     rebuild_state,
@@ -138,9 +139,14 @@ class Runner:
     def _train(self, run: "_Run") -> Iterator[Progress | EpochMetrics]:
         checkpoints = run.checkpoints()
         saved = last_state(run.folder, checkpoints)
+        chosen = self._compute(run.config)
+        loaded = self._data(run.config, chosen)
+        own_code = _digests_of_own_code(run, saved)
+        is_new = saved is None and not run.config.rerun
+        if is_new:
+            saved = continued(run.config, checkpoints, loaded.sha256, own_code, run.log)
         before = saved["run"] if saved else run.folder.read_state()
-        compute = compute_as_before(self._compute(run.config), before, run.log)
-        loaded = self._data(run.config, compute)
+        compute = compute_as_before(chosen, before, run.log)
         training = self._training(run.config, loaded, compute)
         restore(training, saved, run.folder, loaded.sha256, run.log)
         self._processes.from_first((compute.precision, compute.threads, loaded.sha256, saved))
@@ -149,7 +155,7 @@ class Runner:
             "started": before.get("started", _now()),
             "compute": dataclasses.asdict(compute) | {"device": compute.device.type},
             "data_sha256": loaded.sha256,
-            "own_code_sha256": _digests_of_own_code(run, saved),
+            "own_code_sha256": own_code,
             "provenance": provenance(),
         }
         if "began_as" in before:
@@ -159,6 +165,8 @@ class Runner:
         tracked = TrackedRun(run.config, state["provenance"], tuple(training.history))
         with self._trackers.following(tracked, run.folder.path) as mirror:
             try:
+                if is_new and self._processes.alone:  # else all processes must yield the same
+                    yield from tuple(training.history)
                 yield from _epochs(training, run, checkpoints, state, mirror)
                 write_outputs(run.folder.path, training, loaded.dataset)
             except Exception as error:
@@ -166,10 +174,16 @@ class Runner:
                 raise
             status = "diverged" if training.diverged else "complete"
             mirror.end(status)
+        kept = (
+            status == "complete"
+            and can_be_continued(run.config)
+            and run.config.keep_checkpoint
+            and _save_last(training, state, checkpoints, run.log)
+        )
         run.folder.write_state(
             state | {"status": status, "ended": _now()} | summary(training.history)
         )
-        checkpoints.remove()
+        checkpoints.keep_last() if kept else checkpoints.remove()
         run.log.info("%s after %d epochs", status, len(training.history))
 
     def take_part(self, config: RunConfig) -> Generator[Progress | EpochMetrics, None, bool]:
@@ -287,6 +301,18 @@ def _save_what_is_left(
         checkpoints.save_if_new(steps, state)
     except (OSError, RuntimeError) as error:
         log.warning("what came after the last checkpoint is lost: %s", error)
+
+
+def _save_last(
+    training: Training, state: dict[str, Any], checkpoints: Checkpoints, log: logging.Logger
+) -> bool:
+    """Save what a longer run would continue. Returns: whether there was room for it."""
+    try:
+        checkpoints.save_if_new(training.steps, lambda: training.state_dict() | {"run": state})
+    except (OSError, RuntimeError) as error:
+        log.warning("its last checkpoint is not kept, so no longer run can continue it: %s", error)
+        return False
+    return True
 
 
 def _hand_over(training: Training, run: _Run, state: dict[str, Any]) -> None:

@@ -10,8 +10,10 @@ from cifar_exp.config.identity import model_and_data, run_id, run_name
 from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
+from cifar_exp.runs.continuing import shorter_run
 from cifar_exp.runs.folder import RunFolder, in_epochs
 from cifar_exp.runs.log import show_warnings
+from cifar_exp.runs.moved import recognised
 from cifar_exp.runs.preflight import preflight
 from cifar_exp.runs.progress import RunBar
 from cifar_exp.runs.runner import Runner
@@ -54,12 +56,16 @@ def train_one(config: RunConfig, in_job: bool = False) -> None:
 def _train_and_tell(config: RunConfig, processes: Processes, in_job: bool) -> None:
     if not in_job:  # which was checked before, and keeps in its folder what fails
         preflight([config])
+        (config,) = recognised([config])
         declare([config])
     print(f"run {run_name(config)} ({run_id(config)})", flush=True)
     if not in_job:
         what = f"{model_and_data(config)}, {in_epochs(config.training.epochs)}"
         compute = replace(choose_compute(config), processes=processes.size)
         print(f"{what}, {compute}", flush=True)
+    is_new = RunFolder.of(config).status == "pending" and not config.rerun
+    if is_new and (shorter := shorter_run(config)):
+        print(shorter, flush=True)
     runner = Runner(processes=processes)
     bar = RunBar("training", position=0, evaluated_on=config.data.evaluated_on)
     try:

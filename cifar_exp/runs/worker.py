@@ -222,10 +222,10 @@ def _check(asked: Check) -> Checked:
             len(configs),
             asked.sweep_size,
         )
-        preflight(configs, at_once(parts))
+        kept_bytes = preflight(configs, at_once(parts))
         declare(configs)
     except UserError as error:
         return Checked(str(error), ())
     except OSError as error:
         return Checked(f"{error.filename}: {error.strerror}", ())
-    return Checked(None, parts)
+    return Checked(None, parts, kept_bytes)

@@ -93,6 +93,9 @@ class Workers:
         runs_per_device: how many at once on each GPU, or on the CPU; None for as many as pay.
         sweep_size: how many runs the sweep has, finished ones too.
 
+    Attributes:
+        kept_bytes: what the last checkpoints of the runs will take on disk.
+
     Raises:
         UserError: some run cannot be trained here.
     """
@@ -106,10 +109,11 @@ class Workers:
         self._idle_deaths = 0  # in a row
         first = self._start()
         try:
-            parts = _checked(first, Check(tuple(configs), runs_per_device, sweep_size))
+            checked = _checked(first, Check(tuple(configs), runs_per_device, sweep_size))
         except BaseException:
             self._end(at_once=True)
             raise
+        parts, self.kept_bytes = checked.parts, checked.kept_bytes
         self.on_gpu = parts[0].gpu is not None
         first.begin(parts[0])
         for part in parts[1:]:
@@ -189,7 +193,7 @@ def _signals_ignored() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _checked(worker: Worker, asked: Check) -> tuple[Begin, ...]:
+def _checked(worker: Worker, asked: Check) -> Checked:
     worker.send(asked)
     answer = worker.receive()
     while isinstance(answer, Warned):
@@ -200,7 +204,7 @@ def _checked(worker: Worker, asked: Check) -> tuple[Begin, ...]:
     assert isinstance(answer, Checked)
     if answer.problem:
         raise UserError(answer.problem)
-    return answer.parts
+    return answer
 
 
 def _how_it_ended(exit_code: int | None) -> str:

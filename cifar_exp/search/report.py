@@ -27,7 +27,7 @@ from cifar_exp.studies.report import (
     shared_settings,
     statuses,
 )
-from cifar_exp.studies.table import Record, read_record, short_names
+from cifar_exp.studies.table import Record, listed_folder, missing_of, read_record, short_names
 
 _SHOWN_TRIALS = 5
 _GAIN = Claim(
@@ -55,14 +55,18 @@ def read_search_report(folder: Path) -> Report:
         folder: of the search, with search.json; the run folders lie in `runs` beside it.
 
     Raises:
-        UserError: it is not the folder of a search, or a run folder is missing.
+        UserError: it is not the folder of a search.
     """
     search = read_search(folder)
-    tried = {
+    records = {
         trial.number: _record(folder, trial.run)
         for trial in search.trials
         if trial.run and trial.epochs
     }
+    tried = {number: record for number, record in records.items() if record}
+    missing = missing_of(
+        str(trial.run) for trial in search.trials if records.get(trial.number, True) is None
+    )
     confirmed: Levels = _confirmed(folder, search.confirmations[-1]) if search.confirmations else {}
     tested = [record for records in confirmed.values() for record in records]
     ended = [record for record in tried.values() if record.status in ENDED]
@@ -71,7 +75,8 @@ def read_search_report(folder: Path) -> Report:
     return Report(
         title=f"Search over {', '.join(short_names(list(search.space)))}",
         command=f"python {search.command}",
-        cautions=[*_cautions(search), *(cautions_of(tested or ended) if ended else [])],
+        cautions=[f"{missing}."] * bool(missing)
+        + [*_cautions(search), *(cautions_of(tested or ended) if ended else [])],
         sections=[*sections, _search(search, tried)],
         runs=[_row(search, trial) for trial in search.trials if trial.run],
         shared=shared,
@@ -100,15 +105,16 @@ def read_search(folder: Path) -> Search:
     return Search.model_validate_json(json.dumps(content))
 
 
-def _record(folder: Path, run: str) -> Record:
-    return read_record(RunFolder(folder.parent / "runs" / run))
+def _record(folder: Path, run: str) -> Record | None:
+    found = listed_folder(folder, run, RunFolder(Path(run)).run_id)
+    return read_record(found) if found else None
 
 
 def _confirmed(folder: Path, confirmation: Confirmation) -> Levels:
     runs = {"start": confirmation.start, "found": confirmation.found}
-    return {
-        name: [_record(folder, run) for run in folders] for name, folders in runs.items() if folders
-    }
+    records = {name: [_record(folder, run) for run in names] for name, names in runs.items()}
+    there = {name: [one for one in found if one] for name, found in records.items()}
+    return {name: found for name, found in there.items() if found}
 
 
 def _confirmation(search: Search, confirmed: Levels) -> Section:

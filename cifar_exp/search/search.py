@@ -18,8 +18,10 @@ from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.search import SearchSettings
 from cifar_exp.config.space import Domain
 from cifar_exp.errors import UserError, causes
+from cifar_exp.runs.continuing import told_of_room
 from cifar_exp.runs.folder import ENDED, RunFolder, in_epochs
 from cifar_exp.runs.messages import Ended
+from cifar_exp.runs.moved import recognised
 from cifar_exp.runs.stopping import stop_request
 from cifar_exp.runs.trackers.hparams import declare
 from cifar_exp.runs.workers import Workers
@@ -52,7 +54,12 @@ def run_search(
         UserError: it cannot begin, cannot go on, or came to nothing.
         Interrupted: a signal asked to stop.
     """
-    plan = make_plan(settings, space, shared, compose)
+    known: dict[str, str | None] = {}
+
+    def composed(overrides: Sequence[str]) -> RunConfig:
+        return recognised([compose(overrides)], known)[0]
+
+    plan = make_plan(settings, space, shared, composed)
     folder = plan.folder
     folder.mkdir(parents=True, exist_ok=True)
     with (
@@ -106,6 +113,8 @@ class Search:
             Workers(checked, runs_per_device, count) as workers,
             Shift(self, [], [], workers, more=left) as shift,
         ):
+            if workers.kept_bytes:
+                tqdm.write(told_of_room(workers.kept_bytes))
             shift.work(stop)
 
     def confirm(self, runs_per_device: int | None) -> None:

@@ -50,7 +50,7 @@ def _add_ls(commands: Any) -> None:
 
 
 def _add_gc(commands: Any) -> None:
-    parser = commands.add_parser("gc", help="remove checkpoints that no run needs any more")
+    parser = commands.add_parser("gc", help="remove checkpoints of runs that have ended")
     parser.add_argument("--results", type=Path, default=_RESULTS, help=f"default: {_RESULTS}")
     parser.add_argument(
         "--replaced", action="store_true", help="and what was set aside by rerun=true"
@@ -89,10 +89,13 @@ def _ls(arguments: argparse.Namespace) -> int:
 
 
 def _table(arguments: argparse.Namespace) -> int:
-    from cifar_exp.studies.table import as_text, ranked, read_sweep, write_csv
+    from cifar_exp.studies.table import as_text, missing_runs, ranked, read_sweep, write_csv
 
-    groups = ranked(read_sweep(arguments.sweep))
+    records = read_sweep(arguments.sweep)
+    groups = ranked(list(records.values()))
     print(printable(as_text(groups, arguments.format)))
+    if missing := missing_runs(arguments.sweep, records):
+        print(printable(missing), file=sys.stderr)
     write_csv(arguments.sweep / "results.csv", groups)
     return 0
 

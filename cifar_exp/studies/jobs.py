@@ -12,8 +12,11 @@ RunJobs = Callable[[Sequence[RunConfig]], Sequence[str | None]]
 _POLL_SECONDS = 2.0
 
 
-def check_before_jobs(configs: Sequence[RunConfig]) -> None:
+def check_before_jobs(configs: Sequence[RunConfig]) -> int:
     """Find what would stop one of the runs, as far as this machine can tell.
+
+    Returns:
+        How many bytes their last checkpoints will take.
 
     Raises:
         UserError: there is no data, or no room for the results.
@@ -21,8 +24,9 @@ def check_before_jobs(configs: Sequence[RunConfig]) -> None:
     from cifar_exp.runs.preflight import preflight  # PyTorch takes seconds
     from cifar_exp.runs.trackers.hparams import declare
 
-    preflight(configs, at_once=len(configs), trains_here=False)
+    kept_bytes = preflight(configs, at_once=len(configs), trains_here=False)
     declare(configs)
+    return kept_bytes
 
 
 def train_as_jobs(

@@ -113,16 +113,16 @@ def _changed(record: Record) -> datetime:
 
 def list_sweeps(results: Path, runs: Sequence[ListedRun]) -> list[ListedSweep]:
     """Read the sweeps that one of these runs belongs to. Args: results: as `paths.results`."""
-    by_name = {run.name: run for run in runs}
+    by_id = {run.record.folder.run_id: run for run in runs}
     sweeps = []
     for file in sorted(results.glob("*/sweep.json")):
         with suppress(UserError):  # `table` tells what is wrong with it
-            names = [run["folder"] for run in read_list(file.parent)["runs"]]
-            listed = [by_name[name] for name in names if name in by_name]
+            ids = [run["run_id"] for run in read_list(file.parent)["runs"]]
+            listed = [by_id[run] for run in ids if run in by_id]
             if listed:
                 changed = max(run.changed for run in listed)
                 size = size_bytes(file.parent)
-                sweeps.append(ListedSweep(file.parent.name, len(names), listed, changed, size))
+                sweeps.append(ListedSweep(file.parent.name, len(ids), listed, changed, size))
     return sorted(sweeps, key=lambda sweep: sweep.changed, reverse=True)
 
 

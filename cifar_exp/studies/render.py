@@ -75,7 +75,7 @@ def write_report(sweep: Path, read: Callable[[Path], Report] = read_report) -> P
         The path of report.html, which needs no other file.
 
     Raises:
-        UserError: it is not the folder of a sweep, a run folder is missing, or it cannot be
+        UserError: it is not the folder of a sweep, none of its runs is there, or it cannot be
             written.
     """
     files = _files(sweep, read)
@@ -96,7 +96,7 @@ def check_report(sweep: Path, read: Callable[[Path], Report] = read_report) -> l
         read: as in `write_report`.
 
     Raises:
-        UserError: it is not the folder of a sweep, or a run folder is missing.
+        UserError: it is not the folder of a sweep, or none of its runs is there.
     """
     files = _files(sweep, read)
     try:

@@ -17,7 +17,14 @@ from cifar_exp.studies.levels import level_of, sorted_levels
 from cifar_exp.studies.measures import MAIN_METRIC, MEASURES, measured
 from cifar_exp.studies.pictures import Picture, pictures_of
 from cifar_exp.studies.statistics import estimate
-from cifar_exp.studies.table import Record, read_list, read_sweep, short_names, varied
+from cifar_exp.studies.table import (
+    Record,
+    missing_runs,
+    read_list,
+    read_sweep,
+    short_names,
+    varied,
+)
 
 _ARTICLE = RunConfig()
 
@@ -81,17 +88,16 @@ def read_report(sweep: Path) -> Report:
         sweep: its folder, with sweep.json.
 
     Raises:
-        UserError: it is not the folder of a sweep, or a run folder is missing.
+        UserError: it is not the folder of a sweep, or none of its runs is there.
     """
-    records = read_sweep(sweep)
-    content = read_list(sweep)
-    # not computed anew: the id of an image folder's run holds where the folder was
-    ids = [run["run_id"] for run in content["runs"]]
-    by_id = dict(zip(ids, records, strict=True))
-    studies = [
-        (read_study(part["study"]), [by_id[run] for run in part["runs"]])
+    by_id = read_sweep(sweep)
+    content, records = read_list(sweep), list(by_id.values())
+    parts = [
+        (read_study(part["study"]), [by_id[run] for run in part["runs"] if run in by_id])
         for part in content.get("studies", [])
     ]
+    studies = [(study, own) for study, own in parts if own]
+    missing = missing_runs(sweep, by_id)
     keys = varied([record.config for record in records])
     if studies:
         sections = [_section(study, own, f"{study.name}-") for study, own in studies]
@@ -104,7 +110,7 @@ def read_report(sweep: Path) -> Report:
     return Report(
         title=title,
         command=f"python {content['command']}",
-        cautions=cautions_of(records),
+        cautions=[f"{missing}."] * bool(missing) + cautions_of(records),
         sections=sections,
         runs=[_run_row(record, keys) for record in records],
         shared=shared,
@@ -188,9 +194,12 @@ def shared_settings(configs: Sequence[RunConfig]) -> dict[str, str]:
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:
-    """Return the settings with the folder of the images as it was given, the same everywhere."""
-    given = {"data.root": config.data.root} if isinstance(config.data, ImageFolder) else {}
-    return settings(config) | given
+    """Return the settings with the folder of the images as seen from that of the results."""
+    if not isinstance(config.data, ImageFolder):
+        return settings(config)
+    root, project = Path(config.data.root), Path(config.paths.results).parent
+    near = root.is_relative_to(project)
+    return settings(config) | {"data.root": str(root.relative_to(project) if near else root)}
 
 
 def changed_from_article(configs: Sequence[RunConfig], shared: dict[str, str]) -> dict[str, str]:

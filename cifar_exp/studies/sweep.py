@@ -13,8 +13,10 @@ from cifar_exp.config.schema import RunConfig, in_group
 from cifar_exp.config.study import Study
 from cifar_exp.errors import UserError
 from cifar_exp.files import shortened, write_json
+from cifar_exp.runs.continuing import told_before, told_of_room
 from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.runs.messages import Ended
+from cifar_exp.runs.moved import recognised
 from cifar_exp.runs.stopping import stop_request
 from cifar_exp.runs.workers import Workers
 from cifar_exp.studies.jobs import RunJobs, check_before_jobs, train_as_jobs
@@ -51,6 +53,7 @@ def run_sweep(
     """
     if not configs:
         raise UserError("the sweep has no runs; check its lists and globs")
+    configs = recognised(configs)
     by_id = {run_id(config): config for config in configs}
     parts = [(study, [run_id(configs[place]) for place in places]) for study, places in studies]
     sweep = Sweep(list(by_id.values()), parts, name)
@@ -125,7 +128,7 @@ class Sweep:
         """Hand the pending runs to workers until all have ended. Returns: failed runs."""
         configs = [self.runs[number][0] for number in pending]
         with stop_request() as stop, Workers(configs, runs_per_device, len(self.runs)) as workers:
-            self._announce(pending)
+            self._announce(pending, workers.kept_bytes)
             for number in pending:
                 config, folder = self.runs[number]
                 folder.claim(config)  # from now on, edited YAML changes nothing
@@ -141,8 +144,7 @@ class Sweep:
     def _train_elsewhere(self, pending: list[int], run_jobs: RunJobs) -> int:
         """Let jobs bring the pending runs to their ends. Returns: runs that did not come there."""
         runs = [self.runs[number] for number in pending]
-        check_before_jobs([config for config, _ in runs])
-        self._announce(pending)
+        self._announce(pending, check_before_jobs([config for config, _ in runs]))
         print(f"what is done so far: python -m cifar_exp report {self.folder}", flush=True)
         problems = train_as_jobs(runs, run_jobs)
         for number, problem in zip(pending, problems, strict=True):
@@ -152,11 +154,16 @@ class Sweep:
         self.write()
         return len(problems) - problems.count(None)
 
-    def _announce(self, pending: list[int]) -> int:
+    def _announce(self, pending: list[int], kept_bytes: int = 0) -> int:
         half_done = sum(self._statuses[number] == "interrupted" for number in pending)
         counts = f"{len(self.runs) - len(pending)} finished before"
         counts += f", {half_done} half done" * (half_done > 0)
         print(f"sweep of {len(self.runs)} runs ({counts}): {self.folder}", flush=True)
+        new = [self.runs[n][0] for n in pending if self._statuses[n] == "pending"]
+        for line in told_before(new, list(self._numbers)):
+            print(line, flush=True)
+        if kept_bytes:
+            print(told_of_room(kept_bytes), flush=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.write()
         return 0
@@ -216,7 +223,7 @@ class Sweep:
             write_json(self.folder / "sweep.json", content)
 
     def _write_table(self) -> None:
-        groups = ranked(read_sweep(self.folder))
+        groups = ranked(list(read_sweep(self.folder).values()))
         print(f"\n{as_text(groups)}\n", flush=True)
         write_csv(self.folder / "results.csv", groups)
         print(self.folder / "results.csv", flush=True)

@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,17 +91,61 @@ def read_record(folder: RunFolder) -> Record:
     return Record(config, folder, folder.status, state, rows)
 
 
-def read_sweep(sweep: Path) -> list[Record]:
-    """Read the runs that a sweep lists.
+def read_sweep(sweep: Path) -> dict[str, Record]:
+    """Read the runs that a sweep lists, as far as they are there; see `missing_runs`.
 
     Args:
         sweep: its folder, with sweep.json; the run folders lie in `runs` beside it.
 
+    Returns:
+        The runs by their ids.
+
     Raises:
-        UserError: it is not the folder of a sweep, or a run folder is missing.
+        UserError: it is not the folder of a sweep, or none of its runs is there.
     """
-    listed = read_list(sweep)["runs"]
-    return [read_record(RunFolder(sweep.parent / "runs" / run["folder"])) for run in listed]
+    runs = read_list(sweep)["runs"]
+    folders = {run["run_id"]: listed_folder(sweep, run["folder"], run["run_id"]) for run in runs}
+    records = {run: read_record(folder) for run, folder in folders.items() if folder}
+    if not records:
+        raise UserError(
+            f"{sweep}: none of its {len(runs)} runs is in {sweep.parent / 'runs'}; bring their "
+            "folders back, or give the command of the sweep again, which trains them"
+        )
+    return records
+
+
+def listed_folder(sweep: Path, name: str, run_id: str) -> RunFolder | None:
+    """Return the folder of a run that a sweep lists, found by its id if it has been renamed.
+
+    Args:
+        sweep: folder of the sweep.
+        name: of the run's folder when it was listed.
+        run_id: of the run.
+    """
+    folder = RunFolder(sweep.parent / "runs" / name)
+    there = folder.config_file.exists()
+    return folder if there else RunFolder.with_id(folder.path.parent, run_id)
+
+
+def missing_runs(sweep: Path, there: Collection[str]) -> str:
+    """Say which runs of a sweep are not there; "" if all are.
+
+    Args:
+        sweep: its folder.
+        there: ids of those that are.
+    """
+    return missing_of(
+        run["folder"] for run in read_list(sweep)["runs"] if run["run_id"] not in there
+    )
+
+
+def missing_of(names: Iterable[str]) -> str:
+    """Say that these run folders are missing; "" if there are none."""
+    gone = list(dict.fromkeys(names))
+    if not gone:
+        return ""
+    count = "1 run is" if len(gone) == 1 else f"{len(gone)} runs are"
+    return f"{count} missing, since there is no such folder any more: {', '.join(gone)}"
 
 
 def read_list(sweep: Path) -> dict[str, Any]:

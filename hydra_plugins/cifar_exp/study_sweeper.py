@@ -8,6 +8,7 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
@@ -16,6 +17,7 @@ from cifar_exp.config.command_line import (
     for_own_code,
     key_of,
     refuse_too_many_runs,
+    with_exact_ranges,
 )
 from cifar_exp.config.study import Study, Value, load_studies
 from cifar_exp.errors import UserError
@@ -107,6 +109,13 @@ class StudySweeper(BasicSweeper):
         if not batch:
             raise UserError("the sweep has no runs; check its lists and globs")
         return batch
+
+    @staticmethod
+    def split_arguments(
+        overrides: list[Override], max_batch_size: int | None
+    ) -> list[list[list[str]]]:
+        """Return the overrides of each run, in batches; called by Hydra's own sweeper."""
+        return BasicSweeper.split_arguments(with_exact_ranges(overrides), max_batch_size)
 
     def _jobs(self, study: Study, typed: Sequence[str]) -> Iterator[tuple[str, ...]]:
         keys = {_key(argument) for argument in typed}

@@ -1,8 +1,11 @@
 """Mistakes on the command line: what is said, and with which exit status."""
 
 import pytest
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from cifar_exp.config.command_line import with_dotted_keys
+from cifar_exp.config.command_line import with_dotted_keys, with_exact_ranges
+from cifar_exp.errors import UserError
 
 MISTAKES = {
     # unknown keys and options, with the nearest name
@@ -156,3 +159,34 @@ def test_cifar10_that_cannot_be_had_is_told_before_anything_is_begun(train) -> N
     assert "data=synthetic or data=image_folder" in said
     assert len(said.strip().splitlines()) == 3
     assert not train.runs.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("a=range(0.1,0.5,0.1)", ["0.1", "0.2", "0.3", "0.4"]),
+        ("a=range(0.01,0.05,0.01)", ["0.01", "0.02", "0.03", "0.04"]),
+        ("a=sort(range(0.1,0.5,0.1),reverse=true)", ["0.4", "0.3", "0.2", "0.1"]),
+        ("a=range(1,0,-0.25)", ["1.0", "0.75", "0.5", "0.25"]),
+        ("a=range(1e-5,4e-5,1e-5)", ["1e-05", "2e-05", "3e-05"]),
+        ("a=range(0,3)", ["0", "1", "2"]),
+        ("a=range(3,0)", []),
+    ],
+)
+def test_a_range_has_the_numbers_that_one_would_type(text: str, values: list[str]) -> None:
+    overrides = with_exact_ranges([OverridesParser.create().parse_override(text)])
+    (runs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    assert runs == [[f"a={value}"] for value in values]
+
+
+def test_a_range_without_an_end_is_refused() -> None:
+    with pytest.raises(UserError, match="expected finite numbers"):
+        with_exact_ranges([OverridesParser.create().parse_override("a=range(0,inf)")])
+
+
+def test_a_typed_value_finds_the_run_of_a_range_and_minus_zero_is_zero(train) -> None:
+    tiny = ["data=synthetic", "data.train_size=10", "data.test_size=10", "batch_size=10"]
+    tiny += ["model=vgg11", "model.width=0.015625", "epochs=1", "logger=none"]
+    said = train("-m", *tiny, "dropout=range(0.1,0.4,0.1)", "weight_decay=0,-0.0")
+    assert "sweep of 3 runs" in said
+    assert "finished before" in train(*tiny, "dropout=0.3")

@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from cifar_exp.data.decoding import UnreadableImage, pixel_digest, read_image
+from cifar_exp.data.decoding import (
+    UnreadableImage,
+    alterations,
+    opened,
+    pixel_digest,
+    read_image,
+)
 
 GREEN = (0, 255, 0)
 
@@ -148,3 +154,92 @@ def test_damaged_bytes_end_in_an_image_or_in_words(
                 ends.add("words")
     assert ends == {"image", "words"}
     assert caplog.text == ""
+
+
+def exif(*tags: tuple[int, int, int, bytes]) -> bytes:
+    """EXIF data of raw tags: number, type, count, and a value of up to 4 bytes."""
+    table = b"".join(struct.pack("<HHI4s", *tag) for tag in tags)
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(tags)) + table + bytes(4)
+
+
+TURNED = (0x0112, 3, 1, b"\6\0\0\0")  # by 90 degrees, clockwise
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        (0x011A, 2, 3, b"72\0\0"),  # a resolution as text
+        (0x0100, 9, 1, b"\xff\xff\xff\xff"),  # a width of -1
+        (0x011A, 99, 1, bytes(4)),  # of no type that there is
+        (0x8769, 4, 1, b"\xff\xff\0\0"),  # more tags where the file has ended
+    ],
+    ids=["text", "negative", "unknown type", "outside"],
+)
+def test_a_photo_with_odd_exif_data_is_read_and_turned(
+    tmp_path: Path, odd: tuple[int, int, int, bytes]
+) -> None:
+    lying = Image.new("RGB", (40, 20), "blue")
+    lying.paste(GREEN, (0, 0, 20, 20))  # the left half, which comes to the top
+    (tmp_path / "a.jpg").write_bytes(encoded(lying, "JPEG", exif=exif(TURNED, odd), quality=95))
+    pixels = read_image(str(tmp_path / "a.jpg"), 32)
+    assert pixels[4, 16, 1] > 200 > 50 > pixels[28, 16, 1]
+
+
+def test_exif_data_that_cannot_be_read_are_ignored(tmp_path: Path) -> None:
+    for number, data in enumerate((b"Exif\0\0", b"Exif\0\0no header", exif(TURNED)[:20])):
+        path = tmp_path / f"{number}.jpg"
+        path.write_bytes(encoded(Image.new("RGB", (40, 20), GREEN), "JPEG", exif=data))
+        assert read_image(str(path), 32)[16, 16, 1] > 200
+
+
+def png_chunk(kind: bytes, data: bytes, checksum: int | None = None) -> bytes:
+    found = zlib.crc32(kind + data) if checksum is None else checksum
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", found)
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        png_chunk(b"tEXt", b"a\0b", checksum=1),
+        png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2_000_000))),
+        png_chunk(b"eXIf", b"nonsense"),
+    ],
+    ids=["a wrong checksum", "a long text", "no EXIF data"],
+)
+def test_what_is_beside_the_pixels_of_a_png_is_no_damage(tmp_path: Path, chunk: bytes) -> None:
+    good = encoded(noise(), "PNG")
+    (tmp_path / "a.png").write_bytes(good[:33] + chunk + good[33:])
+    (tmp_path / "b.png").write_bytes(good)
+    first, second = (read_image(str(tmp_path / name), 32) for name in ("a.png", "b.png"))
+    assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_values_of_fewer_bits_in_a_file_of_16_span_the_whole_range(
+    tmp_path: Path, bits: int
+) -> None:
+    ramp = np.linspace(0, 2**bits - 1, 32).astype(np.uint16)
+    Image.fromarray(np.tile(ramp, (32, 1))).save(tmp_path / "a.png")
+    pixels = read_image(str(tmp_path / "a.png"), 32)
+    assert pixels[0, :, 0].tolist() == pytest.approx(np.linspace(0, 255, 32), abs=1)
+    with opened(str(tmp_path / "a.png")) as image:
+        (told,) = alterations(image)
+    assert (
+        told == "16 bits a value" + f", of which {bits} are used" * (bits < 16) + ": reduced to 8"
+    )
+
+
+def test_colours_that_nobody_sees_are_laid_on_white(tmp_path: Path) -> None:
+    hidden = np.full((32, 32, 4), (255, 0, 255, 255), np.uint8)
+    hidden[:16, :, 3] = 0
+    Image.fromarray(hidden).save(tmp_path / "a.png")
+    palette = Image.fromarray(hidden[..., :3]).quantize(2)
+    palette.save(tmp_path / "b.png", transparency=palette.getpixel((0, 0)))
+    pixels = read_image(str(tmp_path / "a.png"), 32)
+    assert pixels[0, 0].tolist() == [255, 255, 255]
+    assert pixels[31, 0].tolist() == [255, 0, 255]
+    assert read_image(str(tmp_path / "b.png"), 32)[0, 0].tolist() == [255, 255, 255]
+    Image.fromarray(np.full((32, 32, 4), 255, np.uint8)).save(tmp_path / "c.png")
+    for name, expected in (("a.png", ["transparent: laid on white"]), ("c.png", [])):
+        with opened(str(tmp_path / name)) as image:
+            assert list(alterations(image)) == expected

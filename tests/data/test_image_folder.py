@@ -92,8 +92,8 @@ def test_a_jpeg_has_the_pixels_that_pil_gives(root: Path) -> None:
         (Image.new("L", (32, 32), 77), [77, 77, 77]),
         (Image.new("1", (32, 32), 1), [255, 255, 255]),
         (Image.new("RGB", (32, 32), GREEN).quantize(), [0, 255, 0]),
-        (Image.new("RGBA", (32, 32), (*GREEN, 128)), [0, 255, 0]),
-        (Image.new("LA", (32, 32), (77, 10)), [77, 77, 77]),
+        (Image.new("RGBA", (32, 32), (*GREEN, 128)), [127, 255, 127]),  # on white
+        (Image.new("LA", (32, 32), (77, 10)), [248, 248, 248]),
         # 16 bits: 65535 is white, and 20000 / 65535 * 255 = 77.8; clipping would give 255
         (Image.fromarray(np.full((32, 32), 65535, np.uint16)), [255, 255, 255]),
         (Image.fromarray(np.full((32, 32), 20000, np.uint16)), [78, 78, 78]),
@@ -110,7 +110,7 @@ def test_every_kind_of_pixel_becomes_rgb(
 def test_a_palette_with_transparency_is_read_without_a_warning(root: Path) -> None:
     image = Image.new("RGB", (32, 32), GREEN).quantize()
     save(root / "train" / "cat" / "A.png", image, transparency=b"\x00\x80")
-    assert first_image(root)[5, 5].tolist() == [0, 255, 0]
+    assert first_image(root)[5, 5].tolist() == [255, 255, 255]  # laid on white
 
 
 def test_cmyk_becomes_rgb(root: Path) -> None:
@@ -339,3 +339,14 @@ def test_what_a_killed_process_left_of_the_cache_is_removed_after_a_day(root: Pa
     change(root)
     load(root)
     assert sorted((root.parent / "cache").iterdir()) == [young, cache]
+
+
+def test_what_changes_pixels_is_said_once(root: Path, caplog) -> None:
+    transparent = Image.new("RGBA", (32, 32), (255, 0, 0, 0))
+    for split in ("train", "test"):
+        transparent.save(root / split / "cat" / "transparent.png")
+    with caplog.at_level("WARNING", "cifar_exp"):
+        load(root)
+        load(root)
+    told = [message for message in caplog.messages if "white" in message]
+    assert told == ["2 images: transparent: laid on white"]

@@ -167,9 +167,11 @@ def assert_same_runs(one: CommandLine, other: CommandLine) -> None:
 
 
 def assert_nothing_is_left_over(train: CommandLine) -> None:
-    """No temporary files, and no checkpoints of runs that have ended."""
+    """No temporary files, and of complete runs the last checkpoint alone."""
     names = [str(path) for path in train.folder.rglob("*")]
-    assert not [name for name in names if re.search(r"\.tmp$|/tmp[^/]*$|checkpoints", name)]
+    assert not [name for name in names if re.search(r"\.tmp$|/tmp[^/]*$", name)]
+    for folder in train.folder.rglob("checkpoints"):
+        assert len({path.stem for path in folder.iterdir()}) == 1
 
 
 @contextmanager

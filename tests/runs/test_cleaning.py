@@ -14,9 +14,9 @@ ENDED = {"epochs": 1, "test_accuracy": 0.5}
 ROW = {"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.5, "test_loss": 1.0, "test_accuracy": 0.5}
 
 
-def make_run(train: CommandLine, name: str, status: str) -> Path:
+def make_run(train: CommandLine, name: str, status: str, run_id: str = "0123456789") -> Path:
     """A run with checkpoints of 2 MB and a replaced run of 1 MB."""
-    run = train.runs / f"{name}-0123456789"
+    run = train.runs / f"{name}-{run_id}"
     for inner, size in (("checkpoints", 2_000_000), (".replaced", 1_000_000)):
         (run / inner).mkdir(parents=True)
         (run / inner / "file").write_bytes(bytes(size))
@@ -35,7 +35,7 @@ def test_without_yes_it_shows_what_it_would_remove(train: CommandLine) -> None:
 
 
 def test_checkpoints_of_runs_that_have_ended_are_removed(train: CommandLine) -> None:
-    runs = [make_run(train, status, status) for status in ("complete", "diverged")]
+    runs = [make_run(train, "a", "complete"), make_run(train, "b", "diverged", "abcdef0123")]
     assert train.cifar_exp("gc", "--yes").endswith("4.0 MB freed\n")
     for run in runs:
         assert not (run / "checkpoints").exists()
@@ -53,7 +53,7 @@ def test_checkpoints_that_a_run_goes_on_from_stay(train: CommandLine, status: st
 
 
 def test_interrupted_runs_lose_their_checkpoints_only_when_asked_to(train: CommandLine) -> None:
-    run, failed = make_run(train, "a", "running"), make_run(train, "b", "failed")
+    run, failed = make_run(train, "a", "running"), make_run(train, "b", "failed", "abcdef0123")
     assert train.cifar_exp("gc", "--interrupted", "--yes").endswith("2.0 MB freed\n")
     assert not (run / "checkpoints").exists()
     assert (run / "metrics.jsonl").exists()

@@ -1,11 +1,14 @@
 """Which run is meant, and what is said when none or several are."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from cifar_exp.errors import UserError
-from cifar_exp.runs.finding import find_run
+from cifar_exp.runs.finding import find_run, run_folders
+from cifar_exp.runs.folder import RunFolder
 
 NAMES = ("lr=0.1-59868be4de", "lr=0.1,seed=1-0b54f00eab", "lr=0.01-77deadbeef")
 
@@ -59,3 +62,28 @@ def test_what_is_no_run_is_told(results: Path, given: str, told: str) -> None:
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere: there is no such folder"):
         find_run("lr=0.1", tmp_path / "nowhere")
+
+
+def copy_of(results: Path, name: str, new_name: str) -> Path:
+    run = results / "runs" / name
+    state = {"status": "running", "name": name[:-11], "run_id": name[-10:]}
+    (run / "run.json").write_text(json.dumps(state))
+    return shutil.copytree(run, results / "runs" / new_name)
+
+
+@pytest.mark.parametrize("new_name", ["backup-59868be4de", "lr=0.1-59868be4de.bak", "a copy"])
+def test_a_copy_of_a_run_is_not_taken_for_it(results: Path, new_name: str) -> None:
+    copy = copy_of(results, NAMES[0], new_name)
+    found = RunFolder.with_id(results / "runs", NAMES[0][-10:])
+    assert found == find_run("59868", results) == RunFolder(results / "runs" / NAMES[0])
+    assert sorted(NAMES) == [run.path.name for run in run_folders(results)]
+    assert find_run(str(copy), results).path == copy  # which can be named
+
+
+@pytest.mark.parametrize("new_name", ["backup-59868be4de", "my best run"])
+def test_a_run_that_was_renamed_is_found_by_its_id(results: Path, new_name: str) -> None:
+    renamed = copy_of(results, NAMES[0], new_name)
+    shutil.rmtree(results / "runs" / NAMES[0])
+    assert RunFolder.with_id(results / "runs", NAMES[0][-10:]) == RunFolder(renamed)
+    assert find_run("59868be4de", results).path == renamed
+    assert find_run(new_name, results).path == renamed

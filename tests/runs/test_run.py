@@ -33,6 +33,7 @@ def test_a_run_leaves_all_that_one_looks_for(uninterrupted: CommandLine) -> None
         "confusion.png",
         "model.safetensors",
         "model.json",
+        "checkpoints",  # the last one, which a longer run would continue
     }
     for picture in ("curves.png", "predictions.png", "confusion.png"):
         with Image.open(run / picture) as image:

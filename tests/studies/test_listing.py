@@ -1,6 +1,7 @@
 """ls: which runs there are, chosen and sorted."""
 
 import json
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -51,6 +52,25 @@ def disk(train: CommandLine) -> CommandLine:
     listed = [{"run_id": name[-10:], "folder": name, "status": "pending"} for name in names[:2]]
     (sweep / "sweep.json").write_text(json.dumps({"command": "", "runs": listed}))
     return train
+
+
+def test_a_sweep_is_shown_without_the_runs_that_are_gone(disk: CommandLine) -> None:
+    sweep, gone = "multirun_results/lr-0123456789", next(disk.runs.glob("lr=0.1*"))
+    renamed = next(disk.runs.glob("lr=0.01*"))
+    before = disk.cifar_exp("table", sweep)
+    assert "missing" not in before
+    renamed.rename(disk.runs / f"renamed{renamed.name[-11:]}")
+    assert disk.cifar_exp("table", sweep) == before
+    shutil.rmtree(gone)
+    told = f"1 run is missing, since there is no such folder any more: {gone.name}"
+    said = disk.cifar_exp("table", sweep)
+    assert told in said
+    assert "0.7000" in said
+    disk.cifar_exp("report", sweep)
+    assert told in (disk.folder / sweep / "report.md").read_text()
+    shutil.rmtree(disk.runs)
+    said = disk.cifar_exp("table", sweep, status=1)
+    assert "none of its 2 runs is in multirun_results/runs" in said
 
 
 def lines(said: str) -> list[list[str]]:

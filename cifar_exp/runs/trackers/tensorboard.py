@@ -34,8 +34,9 @@ _END = ".end"
 def event_folder(config: RunConfig) -> Path:
     """Return the folder of a run's event files, found by the run's id, or named anew."""
     logs = as_path(config.paths.logs)
+    usual = logs / short_name(config)  # others are renamed, or copies where it is there as well
     found = sorted(logs.glob(f"*-{run_id(config)}")) if logs.is_dir() else []
-    return found[0] if found else logs / short_name(config)
+    return usual if usual in found or not found else found[0]
 
 
 class TensorBoard:

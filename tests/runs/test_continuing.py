@@ -1,0 +1,126 @@
+"""More epochs: a longer run continues a shorter one, or says why it does not."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cifar_exp.config.schema import Constant, Cosine, OneCycle, RunConfig, Training
+from cifar_exp.data.dataset import Dataset
+from cifar_exp.runs.continuing import shorter_run, told_before
+from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.preflight import preflight
+from cifar_exp.training.events import EpochMetrics
+from tests.conftest import TINY, CommandLine, computed, read_rows, read_state
+from tests.runs.test_runner import config, finish
+
+LOG = "cifar_exp"
+
+
+def of_epochs(folder: Path, epochs: int, **changes: object) -> RunConfig:
+    return config(folder, training=Training(epochs=epochs), **changes)
+
+
+def assert_equal(one: Path, other: Path) -> None:
+    assert computed(one) == computed(other)
+    first, second = (load_file(path / "model.safetensors") for path in (one, other))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def continues(longer: Path, short: Path) -> bool:
+    """Whether the epochs of the short run are the same, with the seconds that they took."""
+    rows = read_rows(short)
+    return read_rows(longer)[: len(rows)] == rows
+
+
+def test_a_longer_run_continues_a_shorter_one_with_the_same_bits(tmp_path: Path) -> None:
+    short = finish(of_epochs(tmp_path, 1))
+    (checkpoint,) = (short / "checkpoints").glob("*.pt")  # the last one alone
+    before = computed(short)
+    longer = finish(of_epochs(tmp_path, 3))
+    assert continues(longer, short)
+    assert read_state(longer)["began_as"] == short.name[-10:]
+    assert_equal(longer, finish(of_epochs(tmp_path / "in one go", 3)))
+    assert computed(short) == before
+    assert checkpoint.exists()
+
+
+def test_the_longest_run_is_continued_and_all_its_epochs_are_told(tmp_path: Path) -> None:
+    from cifar_exp.runs.runner import Runner
+
+    finish(of_epochs(tmp_path, 1, scheduler=Constant()))
+    short = finish(of_epochs(tmp_path, 2, scheduler=Constant()))
+    longest = of_epochs(tmp_path, 3, scheduler=Constant())
+    told = [event for event in Runner(threads=1).run(longest) if isinstance(event, EpochMetrics)]
+    assert [event.epoch for event in told] == [1, 2, 3]  # as a search's pruner needs them
+    assert continues(RunFolder.of(longest).path, short)
+
+
+@pytest.mark.parametrize("scheduler", [Cosine(), OneCycle()])
+def test_where_the_rates_depend_on_the_epochs_it_says_so(tmp_path: Path, scheduler) -> None:
+    short = finish(of_epochs(tmp_path, 1, scheduler=scheduler))
+    assert not (short / "checkpoints").exists()  # nothing could use it
+    longer = of_epochs(tmp_path, 2, scheduler=scheduler)
+    told = f"begins at epoch 1: with scheduler={scheduler.name} the learning rates depend on"
+    assert str(shorter_run(longer)).startswith(told)
+    assert told_before([longer], [])[0].startswith(f"1 of the new runs {told[:6].rstrip('s')}")
+    assert not continues(finish(longer), short)
+
+
+def test_within_a_sweep_it_is_said_as_well(tmp_path: Path) -> None:
+    from cifar_exp.config.identity import run_id
+
+    runs = [of_epochs(tmp_path, epochs, scheduler=Cosine()) for epochs in (1, 2)]
+    (line,) = told_before(runs, [run_id(run) for run in runs])
+    assert line.startswith("1 of the new runs begin at epoch 1: with scheduler=cosine")
+    constant = [of_epochs(tmp_path, epochs, scheduler=Constant()) for epochs in (1, 2)]
+    assert told_before(constant, [run_id(run) for run in constant]) == []
+
+
+def test_without_its_checkpoint_a_run_cannot_be_continued(tmp_path: Path) -> None:
+    short = finish(of_epochs(tmp_path, 1, keep_checkpoint=False))
+    assert not (short / "checkpoints").exists()
+    longer = of_epochs(tmp_path, 2)
+    assert str(shorter_run(longer)) == f"begins at epoch 1: {short.name} has no checkpoint left"
+    assert not continues(finish(longer), short)
+
+
+def test_other_images_are_not_trained_on_half_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logging.getLogger(LOG), "propagate", True)
+    short = finish(of_epochs(tmp_path, 1))
+    monkeypatch.setattr(Dataset, "digest", lambda self: "0" * 64)
+    longer = finish(of_epochs(tmp_path, 2))
+    assert not continues(longer, short)
+    assert f"does not continue {short.name}: the images have changed since" in caplog.text
+
+
+def test_a_rerun_trains_all_its_epochs(tmp_path: Path) -> None:
+    short = finish(of_epochs(tmp_path, 1))
+    assert continues(finish(of_epochs(tmp_path, 2)), short)
+    assert not continues(finish(of_epochs(tmp_path, 2, rerun=True)), short)
+
+
+def test_the_room_that_last_checkpoints_take_is_known_before(tmp_path: Path) -> None:
+    run = of_epochs(tmp_path, 1)
+    expected = preflight([run])
+    checkpoint = next((finish(run) / "checkpoints").glob("*.pt"))
+    assert expected == pytest.approx(checkpoint.stat().st_size, rel=0.2)
+    assert preflight([of_epochs(tmp_path, 1, keep_checkpoint=False)]) == 0
+    assert preflight([of_epochs(tmp_path, 1, scheduler=Cosine())]) == 0
+
+
+def test_a_sweep_continues_the_runs_of_another(train: CommandLine) -> None:
+    tiny = (*TINY, "data.train_size=20", "data.test_size=10", "batch_size=10", "logger=none")
+    train("-m", *tiny, "epochs=1", "seed=0,1")
+    said = train("-m", *tiny, "epochs=2", "seed=0,1,2")
+    assert "2 of the new runs continue shorter runs" in said
+    assert "their last checkpoints, which longer runs continue, take" in said
+    said = train(*tiny, "epochs=3")
+    assert "continues after epoch 2 of " in said
+    freed = train.cifar_exp("gc", "--yes")
+    assert freed.count("checkpoints") == 6
+    assert "has no checkpoint left" in train(*tiny, "epochs=4")
