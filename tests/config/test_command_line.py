@@ -6,15 +6,15 @@ from cifar_exp.config.command_line import with_dotted_keys
 
 MISTAKES = {
     # unknown keys and options, with the nearest name
-    "optimizer.lrr=1": "optimizer.lrr: there is no such setting; did you mean optimizer.lr?",
+    "optimizer.lrr=1": "optimizer.lrr: unknown setting; did you mean optimizer.lr?",
     "lrr=1": "did you mean lr?",
     "model.widht=0.5": "did you mean model.width?",
-    "foo=1": "foo: there is no such setting; `python train.py --cfg job` lists them",
-    "+model.foo=1": "model.foo: there is no such setting",
+    "foo=1": "foo: unknown setting; `python train.py --cfg job` lists them",
+    "+model.foo=1": "model.foo: unknown setting",
     "optimizer=admm": "expected one of adam, adamw, rmsprop, sgd; did you mean adam?",
     "lr=to_high": "expected a number or one of article, high, low, too_high; did you mean too",
-    "optimizer.momentum=0.9": "the chosen optimizer has no such setting",
-    "--foo": "--foo: there is no such option",
+    "optimizer.momentum=0.9": "optimizer=adam has no such setting; choose optimizer=sgd or ",
+    "--foo": "--foo: unknown option",
     # wrong types and ranges
     "optimizer.lr=abc": 'optimizer.lr: expected a number, got "abc"',
     "lr=-1": "optimizer.lr: expected a number greater than 0, got -1",
@@ -27,15 +27,15 @@ MISTAKES = {
     "optimizer.name=adaam": "expected one of 'adam', 'adamw', 'sgd', 'rmsprop', got 'adaam'",
     # not what was meant
     "epochs": "epochs: expected KEY=VALUE",
-    "lr=0.1,0.2": "several values are a sweep; say so with -m",
+    "lr=0.1,0.2": "lr=0.1,0.2: several values are a sweep; write -m lr=0.1,0.2",
     "data=image_folder": "data.root: a value is needed, such as data.root=VALUE",
     "-m lr=0.1,abc": "give either numbers or the names of levels, not both",
     "-m optimizer.lr=0.1,abc": "in the run optimizer.lr=abc",
     "--run --multirun": "expected one of --run, --multirun",
     "epochs=null": "training.epochs: expected an integer, got null",
     "dropout=[0.5]": "model.dropout: expected a number, got [0.5]",
-    "+lr=0.1": "Config group override must be a string or a list",
-    "model=null": "Config group override must be a string or a list",
+    "+lr=0.1": "+lr=0.1: expected no plus, since lr is known; write lr=0.1",
+    "model=null": "model=null: expected one of own, resnet18, vgg11",
     "data.root=~/photos": "a value with special characters needs quotes",
 }
 

@@ -113,7 +113,7 @@ MISTAKES = {
     "-m hydra.sweeper.max_batch_size=0 seed=0,1": "max_batch_size > 0",
     # Hydra's own
     "hydra/launcher=nope": "hydra/launcher=nope: expected one of basic, packed, ray",
-    "hydra.launcher.foo=1": "hydra.launcher.foo: there is no such setting",
+    "hydra.launcher.foo=1": "hydra.launcher.foo: unknown setting",
     "-m hydra.launcher.runs_per_device=0": "expected auto or 1 and above, got 0",
     "--config-name nope": "nope.yaml: there is no such file in the folders of configurations",
     "--config-dir nowhere": "inside/nowhere' not found",
