@@ -37,6 +37,7 @@ def adapted_to_this_project() -> Iterator[None]:
     - A fixed setting may stand beside a swept group: `-m optimizer=sgd,rmsprop
       optimizer.momentum=0.5`. Hydra applies it to what all runs share as well, where no option of
       the group is chosen; there it is left out, and a run that lacks it is refused.
+    - What only a sweep has is refused in a single run.
     - Hydra makes no folder for a job, and does not change to it.
     """
     impl, repository = ConfigLoaderImpl, ConfigRepository
@@ -54,6 +55,8 @@ def adapted_to_this_project() -> Iterator[None]:
             config = compose(loader, *args, **kwargs)
         finally:
             shared.pop()
+        if config.hydra.mode is RunMode.RUN:  # and no run of a sweep
+            _refuse_unless_swept(config.hydra)
         _leave_out_folders(config, printed)
         return config
 
@@ -86,6 +89,17 @@ def adapted_to_this_project() -> Iterator[None]:
         impl._load_configuration_impl = compose  # type: ignore[method-assign]
         impl._apply_overrides_to_config = staticmethod(apply)  # type: ignore[method-assign]
         repository.load_config = load  # type: ignore[method-assign]
+
+
+def _refuse_unless_swept(hydra: DictConfig) -> None:
+    """Refuse what a single run would ignore: a launcher of jobs, and the levels of a sweep."""
+    if "hydra.mode=RUN" in sys.argv:  # a run of an experiment that is a sweep
+        return
+    launcher = hydra.runtime.choices["hydra/launcher"]
+    if launcher not in ("packed", "basic"):
+        raise UserError(f"hydra/launcher={launcher}: expected a sweep; add -m")
+    if hydra.sweeper.get("params"):
+        raise UserError("hydra.sweeper.params: expected a sweep; add -m")
 
 
 def _leave_out_folders(config: DictConfig, printed: set[str]) -> None:

@@ -44,8 +44,9 @@ def preflight(configs: Sequence[RunConfig], at_once: int = 1, trains_here: bool 
             choose_compute(config)
         classes, image_size = check(config.data, config.own_code)
         numbers.append(_numbers(config.model, classes, image_size, config.own_code))
-        for folder in (config.paths.results, config.paths.logs):
-            _check_writable(as_path(folder))
+        _check_writable(as_path(config.paths.results))
+        if config.logger.tensorboard:
+            _check_writable(as_path(config.paths.logs))
     if configs:
         _check_space(configs, numbers, at_once)
 

@@ -69,8 +69,8 @@ def test_a_fixed_setting_may_stand_beside_swept_experiments(files: Files) -> Non
 
 def test_a_run_that_lacks_the_setting_is_refused_by_the_name_of_its_option(files: Files) -> None:
     told = "scheduler.gamma: scheduler=cosine has no such setting; choose scheduler=multistep"
+    shared = ["scheduler=cosine,multistep", "scheduler.gamma=0.1"]
     with pytest.raises(UserError, match=told):
-        shared = ["scheduler=cosine,multistep", "scheduler.gamma=0.1"]
         files.run_of_sweep(shared, ["scheduler=cosine", "scheduler.gamma=0.1"])
 
 
@@ -122,7 +122,7 @@ def test_an_unknown_key_of_a_file_has_its_hint(files: Files) -> None:
     with pytest.raises(UserError, match="optimizer=adam has no such setting; choose optimizer=sgd"):
         files.run("experiment=mine")
     files.write("mine", {"training": {"epoch": 3}})
-    with pytest.raises(UserError, match="unknown setting; did you mean training.epochs"):
+    with pytest.raises(UserError, match=r"unknown setting; did you mean training\.epochs"):
         files.run("experiment=mine")
 
 
