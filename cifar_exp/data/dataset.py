@@ -105,7 +105,7 @@ def load(config: Data, cache: Path, trusted: Collection[str] = ()) -> Dataset:
     return Dataset(train, test, dataset.classes)
 
 
-def check(config: Data, trusted: Collection[str] = ()) -> tuple[int, int]:
+def check(config: Data, trusted: Collection[str] = ()) -> tuple[int, int, int]:
     """Look, without reading an image, whether the settings can work; for before a sweep.
 
     CIFAR-10 is downloaded here if it is not there, and the user's own function is called.
@@ -115,7 +115,8 @@ def check(config: Data, trusted: Collection[str] = ()) -> tuple[int, int]:
         trusted: as in `load`.
 
     Returns:
-        The number of classes, and the pixels on each side of an image.
+        The number of classes, the pixels on each side of an image, and the images in the last
+        batch of an epoch.
 
     Raises:
         UserError: if files, a folder or a class are missing, a limit is too low, or a batch is
@@ -152,7 +153,7 @@ def check(config: Data, trusted: Collection[str] = ()) -> tuple[int, int]:
         from cifar_exp.data import cifar10
 
         cifar10.provide(as_path(config.root))
-    return classes, image_size
+    return classes, image_size, (train_size - 1) % config.batch_size + 1
 
 
 def balanced(split: Split, limit: int | None, key: str) -> Split:

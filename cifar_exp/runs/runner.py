@@ -160,14 +160,14 @@ class Runner:
         with self._trackers.following(tracked, run.folder.path) as mirror:
             try:
                 yield from _epochs(training, run, checkpoints, state, mirror)
-                write_outputs(run.folder.path, training, loaded.dataset)
+                balance = write_outputs(run.folder.path, training, loaded.dataset)
             except Exception as error:
                 free_memory(error)  # the trackers need some
                 raise
             status = "diverged" if training.diverged else "complete"
             mirror.end(status)
         run.folder.write_state(
-            state | {"status": status, "ended": _now()} | summary(training.history)
+            state | {"status": status, "ended": _now()} | summary(training.history) | balance
         )
         checkpoints.remove()
         run.log.info("%s after %d epochs", status, len(training.history))
