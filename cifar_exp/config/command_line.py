@@ -1,26 +1,38 @@
 """What the command line adds to Hydra: numbers for groups, and messages one can act on."""
 
-import difflib
 import re
+import shlex
+import sys
 import traceback
-import types
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from decimal import ROUND_CEILING, Decimal
+from itertools import pairwise
 from math import inf, isfinite, prod
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, OverrideType, RangeSweep
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel
 
-from cifar_exp.config.schema import CAN_BE_OWN, RunConfig
+from cifar_exp.config.composition import adapted_to_this_project
+from cifar_exp.config.keys import (
+    OPTIONAL_GROUPS,
+    SHORT_NAMES,
+    explain_key,
+    explain_option,
+    groups,
+    is_list,
+    known_keys,
+    nearest,
+    short,
+)
+from cifar_exp.config.schema import CAN_BE_OWN
 from cifar_exp.config.targets import in_words, only_allowed, split_allowed
 from cifar_exp.errors import UserError
 from cifar_exp.out_of_memory import (
@@ -29,20 +41,12 @@ from cifar_exp.out_of_memory import (
     is_out_of_memory,
     keep_reserve,
 )
-from cifar_exp.terminal import printable
+from cifar_exp.terminal import is_first, printable
 
-# Each is a group of levels with names, and the short name of the number they set.
-SHORT_NAMES = {
-    "lr": "optimizer.lr",
-    "weight_decay": "optimizer.weight_decay",
-    "batch_size": "data.batch_size",
-    "dropout": "model.dropout",
-    "epochs": "training.epochs",
-}
-_CONF = Path(__file__).parents[2] / "conf"
 _MOST_RUNS = 10_000  # of a sweep
 _LONGEST_LINE = 500  # characters of a message
-_LONGEST_MISSPELT = 100
+_KEY = r"[~+]*[\w./@]+[\w./@-]*="  # how an override begins
+_SECTIONS = ("data", "model", "optimizer", "scheduler")  # groups of which one option is chosen
 
 
 @contextmanager
@@ -60,7 +64,7 @@ def understood(arguments: Sequence[str]) -> Iterator[list[str]]:
     """
     keep_reserve()
     arguments, trusted = split_allowed(arguments)
-    with only_allowed(trusted), warnings.catch_warnings():
+    with adapted_to_this_project(), only_allowed(trusted), warnings.catch_warnings():
         # conf/hydra/launcher/ray.yaml stands for the one of that name in Ray's plugin
         warnings.filterwarnings("ignore", r"\s*'hydra/launcher/ray' is validated", UserWarning)
         yield with_dotted_keys(arguments)
@@ -85,7 +89,7 @@ def with_dotted_keys(arguments: Sequence[str]) -> list[str]:
     # intermixed: options may stand between the overrides
     known, unknown = parser.parse_known_intermixed_args(list(arguments))
     if unknown:
-        _refuse(f"{unknown[0]}: there is no such option")
+        _refuse_option(unknown[0], arguments)
     if known.experimental_rerun is not None:
         _refuse("--experimental-rerun: expected no pickle, since loading one can run any code")
     modes = [known.run, known.multirun, known.cfg, known.info, known.shell_completion]
@@ -94,11 +98,109 @@ def with_dotted_keys(arguments: Sequence[str]) -> list[str]:
     options = [argument for argument in arguments if argument not in known.overrides]
     if options and options[-1] in ("--info", "-i"):
         options.append("all")  # else Hydra takes the first override for what it shall tell
-    if any(override.startswith("study=") for override in known.overrides):
+    _refuse_spaces(known.overrides)
+    overrides = [with_dotted_key(override) for override in known.overrides]
+    overrides = _last_of_each(chosen_groups(for_own_code(overrides)))
+    if any(override.startswith("study=") for override in overrides):
         if known.run:
             _refuse("study: expected no --run, since a study is a sweep")
         options += ["--multirun"] * (not any(modes))
-    return options + for_own_code([with_dotted_key(override) for override in known.overrides])
+    return options + overrides
+
+
+def _refuse_option(option: str, arguments: Sequence[str]) -> NoReturn:
+    name, _, value = option.lstrip("-").partition("=")
+    key = name.replace("-", "_")
+    if key not in known_keys():
+        key = nearest(key, known_keys()).partition("did you mean ")[2].rstrip("?")
+    if not key or len(name) < 2:
+        _refuse(f"{option}: unknown option")
+    following = arguments[arguments.index(option) + 1 :][:1]
+    value = value or next((word for word in following if "=" not in word), "VALUE")
+    raise UserError(f"{option}: expected a setting without dashes; write {key}={value}")
+
+
+def _refuse_spaces(overrides: Sequence[str]) -> None:
+    """Refuse `lr = 0.1` and `lr=0.1, 0.01`, which the shell parts into several words.
+
+    Raises:
+        UserError: with what was meant.
+    """
+    apart = [
+        second.startswith("=")
+        or (first in known_keys() and not re.match(_KEY, second))
+        or (first.endswith(("=", ",")) and not re.match(_KEY, second))
+        for first, second in pairwise(overrides)
+    ]
+    if True not in apart:
+        return
+    first = last = apart.index(True)
+    while last < len(apart) and apart[last]:
+        last += 1
+    parts = overrides[first : last + 1]
+    equals = "=" * (not any("=" in part for part in parts))
+    joined = (equals or "").join(parts)
+    raise UserError(f"{' '.join(parts)}: expected no spaces; write {shlex.quote(joined)}")
+
+
+def _last_of_each(overrides: Sequence[str]) -> list[str]:
+    """Leave out what is set again later on, and print so.
+
+    Hydra would let `lr=0.3` win over `lr=high` wherever they stand, since one is a number and the
+    other the option of a group.
+    """
+    kept: dict[str, str] = {}
+    twice = []
+    for override in overrides:
+        key = key_of(override)
+        key = SHORT_NAMES.get(key, key)
+        before = kept.pop(key, override)
+        if before != override:
+            twice.append(f"{_as_typed(override)}, not {_as_typed(before)}")
+        kept[key] = override
+    if twice and is_first():
+        print(f"set twice, and the last is used: {'; '.join(twice)}", file=sys.stderr)
+    return list(kept.values())
+
+
+def _as_typed(override: str) -> str:
+    key, equals, value = override.partition("=")
+    return f"{short(key)}{equals}{value}"
+
+
+def chosen_groups(overrides: Sequence[str]) -> list[str]:
+    """Refuse what Hydra cannot take for the option of a group, and leave out `experiment=null`.
+
+    Args:
+        overrides: with dotted keys; those of a command line, or of one run of a sweep.
+
+    Raises:
+        UserError: a group has no option, a number, or a plus before its name.
+    """
+    return [override for override in overrides if not _chooses_nothing(override)]
+
+
+def _chooses_nothing(argument: str) -> bool:
+    name, _, text = argument.partition("=")
+    plain = name.lstrip("+")
+    if name.startswith("+") and plain in groups():
+        told = f"expected no plus, since {plain} is known"
+        raise UserError(f"{argument}: {told}; write {plain}={text}")
+    override = _parsed(argument) if name in groups() else None
+    if override is None or override.type is not OverrideType.CHANGE:
+        return False
+    values = list(_values(override))
+    if name in OPTIONAL_GROUPS and values == [None]:
+        return True
+    for value in values:
+        if value is None and name in OPTIONAL_GROUPS:
+            continue  # one run of a sweep has none
+        if isinstance(value, list) and len(value) > 1 and name in _SECTIONS:
+            joined = ",".join(map(str, value))
+            raise UserError(f"{argument}: expected one option; to sweep write -m {name}={joined}")
+        if not isinstance(value, str | list):
+            raise UserError(explain_option(name, "null" if value is None else str(value)))
+    return False
 
 
 def for_own_code(overrides: Sequence[str]) -> list[str]:
@@ -268,36 +370,26 @@ def _explained(error: Exception) -> str:
             "a value with special characters needs quotes: 'KEY=\"VALUE\"'"
         )
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        return _explain_option(error)
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        if group:  # Hydra gives no options where several were chosen: logger=[tensorboard,wandb]
+            return explain_option(group, option, error.options or ())
+        return f"{option}.yaml: there is no such file in the folders of configurations"
     if ambiguous := re.match(r"Ambiguous value for argument '(.*)'", str(error)):
-        return f"{ambiguous[1]}: several values are a sweep; say so with -m"
+        return _explain_several(ambiguous[1])
+    if again := re.search(r"An item is already at '(.*)'", str(error)):
+        return f"+{again[1]}: expected no plus, since {again[1]} is known"
     if key := _refused_key(error):
-        return _explain_key(key)
+        return explain_key(key)
     return in_words(error)
 
 
-def _explain_key(key: str) -> str:
-    if key in known_keys() and "." in key:
-        section = key.partition(".")[0]
-        return f"{key}: the chosen {section} has no such setting; choose another with {section}=..."
-    hint = _nearest(key, known_keys()) or "; `python train.py --cfg job` lists them"
-    return f"{key}: there is no such setting{hint}"
-
-
-def _explain_option(error: MissingConfigException) -> str:
-    group, _, option = str(error.missing_cfg_file).rpartition("/")
-    if not group:
-        return f"{option}.yaml: there is no such file in the folders of configurations"
-    # Hydra tells none where several were chosen: logger=[tensorboard,wandb]
-    options = sorted(error.options or _options(group))
-    expected = ", ".join(options) or "no option"
-    number = "a number or " if group in SHORT_NAMES else ""
-    hint = _nearest(option, options)
-    return f"{group}={option}: expected {number}one of {expected}{hint}"
-
-
-def _options(group: str) -> list[str]:
-    return [file.stem for file in (_CONF / group).glob("*.yaml")]
+def _explain_several(override: str) -> str:
+    key, _, values = override.partition("=")
+    joined = re.sub(r"\s*,\s*", ",", values)
+    told = f"{_as_typed(override)}: several values are a sweep"
+    if is_list(key):
+        return f"{told}; write {key}=[{joined}], or for a sweep over lists -m '{key}=[1],[1,2]'"
+    return f"{told}; write -m {shlex.quote(f'{short(key)}={joined}')}"
 
 
 def _refused_key(error: Exception) -> str | None:
@@ -306,37 +398,3 @@ def _refused_key(error: Exception) -> str | None:
         return str(cause.full_key)
     match = re.search(r"(?:Could not override|specify|append|find) '\+?([\w./@-]+)'", str(error))
     return match[1].rstrip(".") if match else None
-
-
-def _nearest(word: str, candidates: Iterable[str]) -> str:
-    """Return "; did you mean ...?" or nothing. The last part of a dotted key is tried as well."""
-    if len(word) > _LONGEST_MISSPELT:
-        return ""  # to compare it would take seconds
-    names = list(candidates)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    last = {name.split(".")[-1]: name for name in names}
-    for near in difflib.get_close_matches(word.split(".")[-1], last, n=1, cutoff=0.75):
-        close.append(last[near])
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def known_keys() -> list[str]:
-    """Return every key one can set: dotted keys, groups and short names."""
-    groups = [folder.name for folder in _CONF.glob("*") if folder.is_dir()]
-    return sorted({*_keys(RunConfig), *SHORT_NAMES, *groups})
-
-
-def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        kinds = get_args(field.annotation) if _is_union(field.annotation) else (field.annotation,)
-        sections = [
-            kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)
-        ]
-        if not sections:
-            yield prefix + (field.alias or name)
-        for section in sections:
-            yield from _keys(section, f"{prefix}{name}.")
-
-
-def _is_union(annotation: Any) -> bool:
-    return isinstance(annotation, types.UnionType)

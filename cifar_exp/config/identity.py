@@ -19,7 +19,10 @@ VERSION = 2
 NOT_IN_IDENTITY = {"logger", "paths", "rerun", "resume", "keep_checkpoint"}
 # Settings that came later, with the value that means what was computed before: with it they are
 # left out, so that the ids of older runs stay.
-_BEFORE: dict[tuple[str, str], Any] = {("data", "val_fraction"): 0.0}
+_BEFORE: dict[tuple[str, str], Any] = {
+    ("data", "val_fraction"): 0.0,
+    ("data", "test_fraction"): 0.2,  # before, a folder without train/ and test/ was refused
+}
 # The settings people study stand first in a name, which may be cut off at its end.
 _NAME_ORDER = (
     "optimizer",

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import ValidationError
 
+from cifar_exp.config.keys import explain_key, is_list, short
 from cifar_exp.config.paths import expressions_kept, names_variables, reason_of
 from cifar_exp.config.schema import CAN_BE_OWN, RunConfig
 from cifar_exp.errors import UserError
@@ -29,6 +30,7 @@ _DEEPEST = 100  # nested settings; there are 3
 _YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SHOWN_ERRORS = 2
 _SHOWN_CHARACTERS = 100
+_MOST_LEVELS = 10  # that are repeated in a message
 _SECTIONS_OF_SEVERAL_KINDS = ("data", "model", "optimizer", "scheduler")
 _WORDS = (
     ("Input should be ", "expected "),
@@ -222,8 +224,12 @@ def _in_one_line(problem: Any, typed: Any) -> str:
         case "missing":
             return f"{key}: a value is needed, such as {key}=VALUE"
         case "extra_forbidden":
-            hint = "; its file lacks the first line `# @package _global_`" * (key == "experiment")
-            return f"{key}: there is no such setting{hint}"
+            if key == "experiment":
+                hint = "its file lacks the first line `# @package _global_`"
+                return f"{key}: unknown setting; {hint}"
+            if section not in RunConfig.model_fields:
+                return f"{key}: unknown setting"
+            return explain_key(key, rest[0] if section in _SECTIONS_OF_SEVERAL_KINDS else None)
         case "union_tag_invalid":
             given = _at(typed, (section, "name")) if typed else problem["ctx"]["tag"]
             return f"{key}.name: expected one of {problem['ctx']['expected_tags']}, got '{given}'"
@@ -235,4 +241,21 @@ def _in_one_line(problem: Any, typed: Any) -> str:
     given = json.dumps(_at(typed, (section, *path)) if typed else problem["input"], default=str)
     if len(given) > _SHOWN_CHARACTERS:
         given = given[:_SHOWN_CHARACTERS] + "..."
-    return f"{key}: {message}, got {given}"
+    # of a value from the environment nothing is repeated
+    hint = _what_to_type(key, problem) if section in RunConfig.model_fields and not typed else ""
+    return f"{key}: {message}, got {given}{hint}"
+
+
+def _what_to_type(key: str, problem: Any) -> str:
+    value = problem["input"]
+    plain = isinstance(value, str | int | float) and len(str(value)) <= _SHOWN_CHARACTERS
+    match problem["type"]:
+        case "tuple_type" if plain:
+            return f"; write {key}=[{value}]"
+        case "string_type" if plain and (key.startswith("paths.") or key == "data.root"):
+            return f"; write {key}=./{value}"
+        case "string_type" if plain:
+            return f"; write '{key}=\"{value}\"'"
+    if isinstance(value, list) and 1 < len(value) <= _MOST_LEVELS and not is_list(key):
+        return f"; to sweep write -m {short(key)}={','.join(map(str, value))}"
+    return ""

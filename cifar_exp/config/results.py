@@ -68,6 +68,8 @@ class State(Stored):
     epochs: Count = 0
     test_accuracy: Accuracy | None = None
     best_test_accuracy: Accuracy | None = None
+    balanced_accuracy: Accuracy | None = None
+    largest_class_share: Accuracy | None = None
     seconds: Amount = 0.0
     peak_memory_bytes: Count = 0
     data_sha256: Text = ""

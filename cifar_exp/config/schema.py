@@ -112,16 +112,23 @@ class Cifar10(_Data):
 
 
 class ImageFolder(_Data):
-    """The user's own images in root/train/<class>/ and root/test/<class>/."""
+    """The user's images in root/train/<class>/ and root/test/<class>/, or in root/<class>/."""
 
     name: Literal["image_folder"] = "image_folder"
-    root: PathText = Field(description="folder that holds train/ and test/")
+    root: PathText = Field(description="folder that holds train/ and test/, or the classes")
     same_as: PathText | None = Field(
         None,
         description="folder under which runs know the same images, from before they were moved; "
         "found by what the images hold",
     )
     image_size: int = Field(32, ge=32, le=512, description="pixels a side after resizing")
+    test_fraction: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="share of each class that becomes test images, the same for every seed, where "
+        "root holds the classes",
+    )
 
 
 class Synthetic(_Data):

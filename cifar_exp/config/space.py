@@ -14,7 +14,8 @@ from hydra.core.override_parser.types import (
     Transformer,
 )
 
-from cifar_exp.config.command_line import SHORT_NAMES, range_values, with_dotted_key
+from cifar_exp.config.command_line import range_values, with_dotted_key
+from cifar_exp.config.keys import SHORT_NAMES
 from cifar_exp.errors import UserError
 
 

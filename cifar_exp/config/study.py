@@ -1,19 +1,20 @@
 """What a study is: what it varies, and the claims that its report tests."""
 
 import json
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from cifar_exp.config.command_line import SHORT_NAMES
+from cifar_exp.config.keys import SHORT_NAMES
 from cifar_exp.config.load import in_lines, resolved
 from cifar_exp.config.paths import expressions_kept
 from cifar_exp.config.schema import Section
 from cifar_exp.errors import UserError
 
 Value = int | float | str | bool | None
+Level = Value | tuple[Value, ...]  # the milestones of a schedule are a list
 Metric = Literal[
     "final_train_loss",
     "final_train_accuracy",
@@ -33,6 +34,14 @@ _OF_TWO_LEVELS = ("higher", "lower", "same")
 _NEEDS_REACHED = ("epochs_to_train_accuracy", "epochs_to_test_accuracy")
 
 
+def level_name(level: Any) -> Any:
+    """Return a level as reports name and compare it: a list becomes a word, `[1, 2]`."""
+    return str(list(level)) if isinstance(level, list | tuple) else level
+
+
+NamedLevel = Annotated[Value, BeforeValidator(level_name)]
+
+
 class Claim(Section):
     """A statement, and what it predicts for a metric."""
 
@@ -42,8 +51,8 @@ class Claim(Section):
         description="higher, lower, same: at one level than at another; rises, falls: along the "
         "levels; differs: between some levels; best_inside: best at a level that is not an end"
     )
-    at: Value = Field(None, description="the level of which something is expected")
-    than: Value = Field(None, description="the level that it is compared with")
+    at: NamedLevel = Field(None, description="the level of which something is expected")
+    than: NamedLevel = Field(None, description="the level that it is compared with")
     matters_from: float = Field(0.0, ge=0, description="smallest difference that matters")
     reached: float | None = Field(None, gt=0, le=1, description="accuracy, for epochs_to_...")
 
@@ -72,8 +81,8 @@ class Study(Section):
     name: str = Field(pattern=r"^[\w-]+$", max_length=80, description="of the file in conf/study/")
     title: str = Field(description="of the report")
     question: str = Field(description="that the study asks, in a sentence")
-    vary: dict[str, tuple[Value, ...]] = Field(min_length=1, description="the levels of each key")
-    settings: dict[str, Value] = Field({}, description="what all its runs share")
+    vary: dict[str, tuple[Level, ...]] = Field(min_length=1, description="the levels of each key")
+    settings: dict[str, Level] = Field({}, description="what all its runs share")
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="each level has a run each")
     claims: tuple[Claim, ...] = Field((), description="that the report judges; see below")
 
@@ -87,7 +96,7 @@ class Study(Section):
             raise ValueError("expected seeds under `seeds`, not under `vary`")
         (levels, *_) = self.vary.values()
         for claim in self.claims:
-            if claim.compares_two and not {claim.at, claim.than} <= set(levels):
+            if claim.compares_two and not {claim.at, claim.than} <= {*map(level_name, levels)}:
                 raise ValueError(f"expected `at` and `than` among the levels: {claim.says}")
         return self
 

@@ -83,7 +83,13 @@ def load(config: Data, cache: Path, trusted: Collection[str] = ()) -> Dataset:
         case ImageFolder():
             from cifar_exp.data import image_folder
 
-            dataset = image_folder.load(as_path(config.root), config.image_size, cache)
+            dataset = image_folder.load(
+                as_path(config.root),
+                config.image_size,
+                cache,
+                config.test_fraction,
+                (config.limit_train, config.limit_test),
+            )
         case Synthetic():
             from cifar_exp.data import synthetic
 
@@ -99,7 +105,7 @@ def load(config: Data, cache: Path, trusted: Collection[str] = ()) -> Dataset:
     return Dataset(train, test, dataset.classes)
 
 
-def check(config: Data, trusted: Collection[str] = ()) -> tuple[int, int]:
+def check(config: Data, trusted: Collection[str] = ()) -> tuple[int, int, int]:
     """Look, without reading an image, whether the settings can work; for before a sweep.
 
     CIFAR-10 is downloaded here if it is not there, and the user's own function is called.
@@ -109,7 +115,8 @@ def check(config: Data, trusted: Collection[str] = ()) -> tuple[int, int]:
         trusted: as in `load`.
 
     Returns:
-        The number of classes, and the pixels on each side of an image.
+        The number of classes, the pixels on each side of an image, and the images in the last
+        batch of an epoch.
 
     Raises:
         UserError: if files, a folder or a class are missing, a limit is too low, or a batch is
@@ -122,7 +129,7 @@ def check(config: Data, trusted: Collection[str] = ()) -> tuple[int, int]:
         case ImageFolder():
             from cifar_exp.data import image_folder
 
-            classes, train_size = image_folder.count(as_path(config.root))
+            classes, train_size = image_folder.count(as_path(config.root), config.test_fraction)
             image_size = config.image_size
         case Synthetic():
             classes, train_size = 10, config.train_size
@@ -146,7 +153,7 @@ def check(config: Data, trusted: Collection[str] = ()) -> tuple[int, int]:
         from cifar_exp.data import cifar10
 
         cifar10.provide(as_path(config.root))
-    return classes, image_size
+    return classes, image_size, (train_size - 1) % config.batch_size + 1
 
 
 def balanced(split: Split, limit: int | None, key: str) -> Split:
@@ -163,15 +170,32 @@ def balanced(split: Split, limit: int | None, key: str) -> Split:
     Raises:
         UserError: if the limit is lower than the number of classes.
     """
-    if limit is None or limit >= len(split):
-        return split
-    counts = split.labels.bincount()
+    chosen = balanced_rows(split.labels, limit, key)
+    return split if len(chosen) == len(split) else Split(split.images[chosen], split.labels[chosen])
+
+
+def balanced_rows(labels: Tensor, limit: int | None, key: str) -> Tensor:
+    """Return the places of the images that `balanced` takes, in the order they had.
+
+    Args:
+        labels: of all images.
+        limit: as in `balanced`.
+        key: as in `balanced`.
+
+    Raises:
+        UserError: as in `balanced`.
+
+    Shape:
+        labels `(N,)`, result `(M,)` with M at most the limit.
+    """
+    if limit is None or limit >= len(labels):
+        return torch.arange(len(labels))
+    counts = labels.bincount()
     _check_limit(limit, len(counts), key)
     # rank: how many images of the same class come before
-    rank = torch.empty_like(split.labels)
-    rank[split.labels.argsort(stable=True)] = torch.cat([torch.arange(n) for n in counts.tolist()])
-    chosen = (rank * len(counts) + split.labels).argsort()[:limit].sort().values
-    return Split(split.images[chosen], split.labels[chosen])
+    rank = torch.empty_like(labels)
+    rank[labels.argsort(stable=True)] = torch.cat([torch.arange(n) for n in counts.tolist()])
+    return (rank * len(counts) + labels).argsort()[:limit].sort().values
 
 
 def held_out(split: Split, fraction: float) -> tuple[Split, Split]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cifar_exp.data.dataset import Dataset  # PyTorch takes 2 s, and files do without
 
 Findings = dict[str, list[str]]
+_Place = tuple[str, str, str]  # split, class and path of an image
 
 _SHOWN = 10  # findings of a kind that are printed
 _COPIES = 4  # files that are printed of those with the same image
@@ -74,31 +75,42 @@ def inspect_data(root: Path, image_size: int) -> list[Inspection]:
         UserError: the folder holds neither.
     """
     inspections = []
-    if any((root / split).exists() for split in SPLITS):
-        inspections.append(_inspect_images(root, image_size))
-    if (root / _BATCHES).exists() or (root / _ARCHIVE).exists():
+    is_cifar10 = (root / _BATCHES).exists() or (root / _ARCHIVE).exists()
+    folders = ClassFolders(root)
+    if folders.has_splits or (folders.classes and not is_cifar10):
+        inspections.append(_inspect_images(folders, image_size))
+    if is_cifar10:
         inspections.append(_inspect_cifar10(root))
     if not inspections:
         raise UserError(
-            f"{root}: expected a folder with train/ and test/, or with {_BATCHES} or {_ARCHIVE}; "
+            f"{root}: expected a folder with train/ and test/, with classes, or with {_BATCHES} or "
+            f"{_ARCHIVE}; "
             f"{'there is none of them' if root.is_dir() else 'there is no such folder'}. "
             "Give the folder that you would give as data.root."
         )
     return inspections
 
 
-def _inspect_images(root: Path, image_size: int) -> Inspection:
-    folders = ClassFolders(root)
+def _inspect_images(folders: ClassFolders, image_size: int) -> Inspection:
+    root = folders.root
     found = Inspection(f"{root}: an image folder")
     for split, classes in folders.images.items():
         found.counts[split] = {name: len(images) for name, images in classes.items()}
     found.problems["class folders"] += folders.problems
-    same: dict[bytes, list[str]] = defaultdict(list)
-    entries = [entry for split in SPLITS for entry in folders.entries(split)]
-    for entry in tqdm(entries, "reading images", disable=None):
+    if folders.notes:
+        found.remarks["folders"] += folders.notes
+    same: dict[bytes, list[_Place]] = defaultdict(list)
+    entries = [
+        (split, name, entry)
+        for split in SPLITS
+        for name, images in folders.images[split].items()
+        for entry in images
+    ]
+    for split, name, entry in tqdm(entries, "reading images", disable=None):
         path = os.path.relpath(entry.path, root)
         try:
-            same[_look_at(entry.path, path, image_size, found)].append(path)
+            digest = _look_at(entry.path, path, image_size, found)
+            same[digest].append((split, name, path))
         except UnreadableImage as error:
             found.problems["images that cannot be read"].append(f"{path}: {error}")
     _compare_images(same.values(), found.problems, found.remarks)
@@ -129,18 +141,19 @@ def _oddities(image: "Image", image_size: int) -> Iterator[str]:
             yield "several frames: the first is used"
 
 
-def _compare_images(groups: Iterable[list[str]], problems: Findings, remarks: Findings) -> None:
+def _compare_images(groups: Iterable[list[_Place]], problems: Findings, remarks: Findings) -> None:
     """Tell which images are there more than once.
 
     Args:
-        groups: paths of equal images, as split/class/name.
+        groups: split, class and path of equal images.
         problems: where to tell of those that are in both splits or in several classes.
         remarks: where to tell of the others.
     """
-    for paths in groups:
-        if len(paths) == 1:
+    for group in groups:
+        if len(group) == 1:
             continue
-        places = [Path(path).parts[:2] for path in paths]
+        places = [place[:2] for place in group]
+        paths = [path for _, _, path in group]
         splits, classes = (set(names) for names in zip(*places, strict=True))
         # one of each split and class comes first, and is not cut off
         firsts = set(dict(zip(reversed(places), reversed(paths), strict=True)).values())
@@ -180,13 +193,13 @@ def _inspect_cifar10(root: Path) -> Inspection:
 
 
 def _inspect_dataset(dataset: "Dataset", found: Inspection) -> None:
-    same: dict[bytes, list[str]] = defaultdict(list)
+    same: dict[bytes, list[_Place]] = defaultdict(list)
     for split, rows in (("train", dataset.train), ("test", dataset.test)):
         names = [dataset.classes[label] for label in rows.labels]
         found.counts[split] = dict(Counter(names))
         found.sizes.add((rows.images.shape[2], rows.images.shape[1]))
         for row, (name, pixels) in enumerate(zip(names, rows.images.numpy(), strict=True)):
-            same[pixel_digest(pixels)].append(f"{split}/{name}/{row}")
+            same[pixel_digest(pixels)].append((split, name, f"{split}/{name}/{row}"))
     # the files are as published, and so is every result on them: nothing to mend
     _compare_images(same.values(), found.remarks, found.remarks)
 

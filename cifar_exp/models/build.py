@@ -49,7 +49,13 @@ def build_model(
     return model.to(memory_format=torch.channels_last)
 
 
-def check_model(config: Network, classes: int, image_size: int, trusted: Collection[str]) -> int:
+def check_model(
+    config: Network,
+    classes: int,
+    image_size: int,
+    trusted: Collection[str],
+    single: bool = False,
+) -> int:
     """Find before a sweep what would end every run; a network of the user's own is used once.
 
     Args:
@@ -57,6 +63,7 @@ def check_model(config: Network, classes: int, image_size: int, trusted: Collect
         classes: how many classes there are.
         image_size: pixels a side.
         trusted: as in `build_model`.
+        single: whether an epoch ends with a batch of one image.
 
     Returns:
         How many numbers its parameters and buffers hold.
@@ -66,6 +73,8 @@ def check_model(config: Network, classes: int, image_size: int, trusted: Collect
     """
     if isinstance(config, OwnModel):
         network = _used_once(config, classes, image_size, trusted)
+        if single:
+            _train_on_one(config, classes, image_size, trusted)
     else:
         if config.name in PLANS and image_size < SMALLEST_IMAGE:
             raise UserError(
@@ -94,6 +103,21 @@ def _used_once(
     if problem:
         raise UserError(f"model: {config.target} {problem}")
     return network
+
+
+def _train_on_one(
+    config: OwnModel, classes: int, image_size: int, trusted: Collection[str]
+) -> None:
+    """Find whether BatchNorm, say, refuses a batch of one image."""
+    with torch.random.fork_rng(devices=[]):
+        network = build_model(config, classes, 0, trusted)
+        try:
+            network(torch.rand(1, 3, image_size, image_size))
+        except Exception as error:
+            raise UserError(
+                f"model: {config.target} raises {told(error)} for one image, and the last batch of "
+                "an epoch has one; choose another data.batch_size"
+            ) from error
 
 
 def _problem(network: nn.Module, images: Tensor, classes: int) -> str | None:

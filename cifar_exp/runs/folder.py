@@ -242,7 +242,7 @@ class RunFolder:
         return (
             f"{state['status']}: {on} accuracy {state['test_accuracy']:.4f} after "
             f"{in_epochs(state['epochs'])} (best {state['best_test_accuracy']:.4f}), "
-            f"{state['seconds']:.0f} s"
+            f"{state['seconds']:.0f} s{_balance(state)}"
         )
 
 
@@ -253,6 +253,16 @@ def original(copies: Sequence[RunFolder]) -> RunFolder:
         return folder.path.name != f"{folder.read_state().get('name')}-{folder.run_id}"
 
     return copies[0] if len(copies) == 1 else min(copies, key=is_renamed)
+
+
+def _balance(state: dict[str, Any]) -> str:
+    """Return what to compare the accuracy with where classes are unequal."""
+    if "balanced_accuracy" not in state:
+        return ""
+    return (
+        f"; balanced accuracy {state['balanced_accuracy']:.4f}, share of the largest class "
+        f"{state['largest_class_share']:.4f}"
+    )
 
 
 def in_epochs(number: int) -> str:

@@ -11,17 +11,21 @@ from cifar_exp.data.batches import channel_statistics
 from cifar_exp.data.dataset import Dataset
 from cifar_exp.files import write_atomically, write_json
 from cifar_exp.training.loop import Training
+from cifar_exp.training.metrics import class_balance
 
 _PICTURED_IMAGES = 40
 
 
-def write_outputs(folder: Path, training: Training, dataset: Dataset) -> None:
+def write_outputs(folder: Path, training: Training, dataset: Dataset) -> dict[str, float]:
     """Write curves.png and, unless the run diverged, the model and what it makes of test images.
 
     Args:
         folder: of the run.
         training: the run, all its epochs done.
         dataset: what it was trained on.
+
+    Returns:
+        For run.json, how unequal the classes are; see `class_balance`.
     """
     # matplotlib takes a second to import, which a run need not wait for before it trains
     from cifar_exp.figures.curves import draw_curves
@@ -29,9 +33,10 @@ def write_outputs(folder: Path, training: Training, dataset: Dataset) -> None:
     rows = [metrics.as_json() for metrics in training.history]
     curves = draw_curves(rows, folder.name, training.config.data.evaluated_on)
     write_atomically(folder / "curves.png", lambda file: save_figure(curves, file))
-    if not training.diverged:
-        _write_model(folder, training, dataset)
-        _write_predictions(folder, training, dataset)
+    if training.diverged:
+        return {}
+    _write_model(folder, training, dataset)
+    return _write_predictions(folder, training, dataset)
 
 
 def save_figure(figure: Any, path: Path) -> None:
@@ -65,7 +70,7 @@ def _write_model(folder: Path, training: Training, dataset: Dataset) -> None:
     )
 
 
-def _write_predictions(folder: Path, training: Training, dataset: Dataset) -> None:
+def _write_predictions(folder: Path, training: Training, dataset: Dataset) -> dict[str, float]:
     from cifar_exp.figures.confusion import draw_confusion
     from cifar_exp.figures.images import draw_predictions
 
@@ -83,10 +88,12 @@ def _write_predictions(folder: Path, training: Training, dataset: Dataset) -> No
     )
     classes = len(dataset.classes)
     pairs = torch.bincount(labels.long() * classes + predicted, minlength=classes * classes)
-    matrix = draw_confusion(pairs.reshape(classes, classes).numpy(), dataset.classes)
+    confusion = pairs.reshape(classes, classes)
+    matrix = draw_confusion(confusion.numpy(), dataset.classes)
     write_atomically(folder / "confusion.png", lambda file: save_figure(matrix, file))
     # last: where this picture is, all is
     write_atomically(folder / "predictions.png", lambda file: save_figure(sheet, file))
+    return class_balance(confusion)
 
 
 def _predicted(training: Training) -> torch.Tensor:

@@ -47,10 +47,12 @@ def preflight(configs: Sequence[RunConfig], at_once: int = 1, trains_here: bool 
         _check_trackers(config.logger)
         if trains_here:
             choose_compute(config)
-        classes, image_size = check(config.data, config.own_code)
-        numbers.append(_numbers(config.model, classes, image_size, config.own_code))
-        for folder in (config.paths.results, config.paths.logs):
-            _check_writable(as_path(folder))
+        classes, image_size, last_batch = check(config.data, config.own_code)
+        is_single = last_batch == 1  # the only size that a network may refuse
+        numbers.append(_numbers(config.model, classes, image_size, config.own_code, is_single))
+        _check_writable(as_path(config.paths.results))
+        if config.logger.tensorboard:
+            _check_writable(as_path(config.paths.logs))
     if configs:
         _check_space(configs, numbers, at_once)
     return _kept_bytes(configs, numbers)
@@ -128,8 +130,10 @@ def _checkpoint_bytes(config: RunConfig, numbers: int) -> int:
 
 
 @cache  # the runs of a sweep share networks
-def _numbers(model: Network, classes: int, image_size: int, trusted: frozenset[str]) -> int:
-    return check_model(model, classes, image_size, trusted)
+def _numbers(
+    model: Network, classes: int, image_size: int, trusted: frozenset[str], single: bool
+) -> int:
+    return check_model(model, classes, image_size, trusted, single)
 
 
 def _checkpoints_there(config: RunConfig) -> int:

@@ -168,7 +168,7 @@ class Runner:
                 if is_new and self._processes.alone:  # else all processes must yield the same
                     yield from tuple(training.history)
                 yield from _epochs(training, run, checkpoints, state, mirror)
-                write_outputs(run.folder.path, training, loaded.dataset)
+                balance = write_outputs(run.folder.path, training, loaded.dataset)
             except Exception as error:
                 free_memory(error)  # the trackers need some
                 raise
@@ -181,7 +181,7 @@ class Runner:
             and _save_last(training, state, checkpoints, run.log)
         )
         run.folder.write_state(
-            state | {"status": status, "ended": _now()} | summary(training.history)
+            state | {"status": status, "ended": _now()} | summary(training.history) | balance
         )
         checkpoints.keep_last() if kept else checkpoints.remove()
         run.log.info("%s after %d epochs", status, len(training.history))

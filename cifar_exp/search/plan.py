@@ -112,14 +112,14 @@ def make_plan(
             "the search has nothing to choose; name it under hydra.sweeper.params or here, "
             "such as 'lr=tag(log, interval(1e-5, 1e-1))'"
         )
-    start = compose(shared)
+    start = _start(space, shared, compose)
     if start.data.evaluated_on == "test":
         if any(override.startswith(_VALIDATION) for override in shared):
             raise UserError(
                 f"{_VALIDATION}: expected more than 0 in a search, which must not see test images"
             )
         shared = [f"{_VALIDATION}={_USUAL_FRACTION}", *shared]
-        start = compose(shared)
+        start = _start(space, shared, compose)
     if start.rerun:
         raise UserError("rerun: expected false in a search, whose trials stay as they are")
     examples: list[RunConfig] = []
@@ -132,6 +132,20 @@ def make_plan(
                 "images, with the same seed"
             )
     return plan
+
+
+def _start(space: Mapping[str, Domain], shared: Sequence[str], compose: Compose) -> RunConfig:
+    """Return the run of the shared settings, with the first options of groups where it needs some.
+
+    `optimizer=choice(sgd,rmsprop) optimizer.momentum=0.5` has none otherwise: Adam lacks momentum.
+    """
+    try:
+        return compose(shared)
+    except UserError:
+        first = [f"{key}={space[key].examples[0]}" for key in space if "." not in key]
+        if not first:
+            raise
+        return compose([*first, *shared])
 
 
 def _examples(space: Mapping[str, Domain]) -> Iterator[tuple[str, Params]]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from cifar_exp.config.identity import settings
-from cifar_exp.config.study import Value
+from cifar_exp.config.study import Value, level_name
 from cifar_exp.studies.table import Record
 
 
@@ -23,5 +23,5 @@ def _sortable(level: Value) -> float:
 
 def level_of(record: Record, key: str) -> Value:
     """Return the level of a setting in a run; None where it has no such setting."""
-    value = settings(record.config).get(key)
-    return value if isinstance(value, int | float | str | bool | None) else str(value)
+    value: Value = level_name(settings(record.config).get(key))
+    return value

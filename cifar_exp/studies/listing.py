@@ -12,6 +12,7 @@ from typing import Any
 from tabulate import tabulate
 
 from cifar_exp.config.identity import differences, settings
+from cifar_exp.config.keys import SHORT_NAMES, explain_option, level, short
 from cifar_exp.errors import UserError
 from cifar_exp.runs.cleaning import size_bytes
 from cifar_exp.runs.finding import run_folders
@@ -155,7 +156,19 @@ def _condition(text: str, runs: Sequence[ListedRun]) -> Callable[[ListedRun], bo
     if not equals:
         raise UserError(f"--where {text}: expected KEY=VALUE, such as lr=0.1")
     keys = _keys(name, runs)
+    value = _number_of_level(name, value)
     return lambda run: any(key in run.settings and _same(run.settings[key], value) for key in keys)
+
+
+def _number_of_level(name: str, value: str) -> str:
+    """Return what a level of a short name sets: `lr=high` is `lr=0.01`."""
+    name = short(name)
+    if name not in SHORT_NAMES or not value[:1].isalpha():
+        return value
+    number = level(name, value)
+    if number is None:
+        raise UserError(f"--where {explain_option(name, value)}")
+    return str(number)
 
 
 def _keys(name: str, runs: Sequence[ListedRun]) -> list[str]:
@@ -174,6 +187,8 @@ def _same(value: Any, given: str) -> bool:
         return given.lower() == ("null" if value is None else str(value).lower())
     with suppress(ValueError):
         return bool(float(given) == value)  # 1e-3 is 0.001
+    if isinstance(value, list):
+        return given.replace(" ", "") == str(value).replace(" ", "")
     return given == str(value)
 
 

@@ -105,6 +105,7 @@ def read_report(sweep: Path) -> Report:
     else:
         title = f"Sweep over {', '.join(short_names(keys))}" if keys else "Sweep"
         sections = [_section(None, records, "", title)]
+    unequal = any("balanced_accuracy" in record.state for record in records)
     shared = shared_settings([record.config for record in records])
     article = changed_from_article([record.config for record in records], shared)
     return Report(
@@ -112,7 +113,7 @@ def read_report(sweep: Path) -> Report:
         command=f"python {content['command']}",
         cautions=[f"{missing}."] * bool(missing) + cautions_of(records),
         sections=sections,
-        runs=[_run_row(record, keys) for record in records],
+        runs=[_run_row(record, keys, unequal) for record in records],
         shared=shared,
         from_article=article,
         provenance=provenance_of(records),
@@ -169,7 +170,7 @@ def mean_and_interval(records: Sequence[Record], metric: Metric) -> str:
     return f"{measure.text(found.mean)}{interval} (n = {found.n})"
 
 
-def _run_row(record: Record, keys: list[str]) -> dict[str, str]:
+def _run_row(record: Record, keys: list[str], unequal: bool) -> dict[str, str]:
     row = dict(zip(short_names(keys), (str(level_of(record, key)) for key in keys), strict=True))
     last = record.rows[-1] if record.rows else {}
     row["seed"] = str(record.config.seed)
@@ -178,6 +179,9 @@ def _run_row(record: Record, keys: list[str]) -> dict[str, str]:
     for metric in metrics:
         value = measured(record, metric) if last else None
         row[MEASURES[metric].label] = "" if value is None else MEASURES[metric].text(value)
+    if unequal:
+        balanced = record.state.get("balanced_accuracy")
+        row["balanced accuracy"] = "" if balanced is None else f"{100 * balanced:.1f} %"
     row["seconds"] = f"{record.state['seconds']:.0f}" if "seconds" in record.state else ""
     row["folder"] = f"../runs/{record.folder.path.name}"
     return row
@@ -236,6 +240,12 @@ def cautions_of(records: Sequence[Record]) -> list[str]:
         cautions.append(
             "With data.val_fraction, what is called test is a validation set, held out of the "
             "training images; such a run has never seen a test image."
+        )
+    shares = [r.state["largest_class_share"] for r in records if "largest_class_share" in r.state]
+    if shares:
+        cautions.append(
+            f"Classes are unequal: always predicting the largest gives {100 * max(shares):.1f} % "
+            "accuracy. Balanced accuracy is the mean over the classes of the share that is right."
         )
     lost: dict[str, list[str]] = {}
     for record in records:

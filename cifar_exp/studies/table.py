@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # SciPy takes half a second, and a list of runs does without
 
 _METRICS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 _RUN = ("best_test_accuracy", "seconds", "peak_memory_bytes", "reason")
+_BALANCE = ("balanced_accuracy", "largest_class_share")  # of runs on unequal classes
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,17 @@ class Group:
 
         complete = [r.state["test_accuracy"] for r in self.records if r.status == "complete"]
         return estimate(complete) if complete else None
+
+    @property
+    def balance(self) -> list[str]:
+        """Mean balanced accuracy of the complete runs, and the share of the largest class."""
+        complete = [r.state for r in self.records if r.status == "complete"]
+        states = [state for state in complete if all(name in state for name in _BALANCE)]
+        return [
+            f"{sum(state[name] for state in states) / len(states):.4f}"
+            for name in _BALANCE
+            if states
+        ]
 
     @property
     def seconds(self) -> float | None:
@@ -199,11 +211,13 @@ def as_text(groups: Sequence[Group], kind: str = "text") -> str:
         kind: "text" for the terminal, "markdown" or "latex" for a paper.
     """
     keys = varied([record.config for group in groups for record in group.records])
+    unequal = any(group.balance for group in groups)
     rows = [
         [
             number,
             *_varied_values(group, keys),
             *_accuracy_cells(group),
+            *((group.balance or ["", ""]) if unequal else ()),
             group.statuses,
             "" if group.seconds is None else f"{group.seconds:.0f}",
         ]
@@ -211,7 +225,8 @@ def as_text(groups: Sequence[Group], kind: str = "text") -> str:
     ]
     evaluated_on = {r.config.data.evaluated_on for group in groups for r in group.records}
     accuracy = f"{'/'.join(sorted(evaluated_on))} accuracy"
-    header = ["", *short_names(keys), accuracy, "95 % interval", "n", "status", "seconds"]
+    balance = ["balanced accuracy", "largest class"] if unequal else []
+    header = ["", *short_names(keys), accuracy, "95 % interval", "n", *balance, "status", "seconds"]
     form = {"text": "simple", "markdown": "github", "latex": "latex_booktabs"}[kind]
     return tabulate(rows, header, tablefmt=form, disable_numparse=True)
 
@@ -254,7 +269,7 @@ def _csv_row(rank: int, group: Group, record: Record, keys: Sequence[str]) -> di
         "seed": record.config.seed,
         "status": record.status,
         **{name: last.get(name) for name in _METRICS},
-        **{name: record.state.get(name) for name in _RUN},
+        **{name: record.state.get(name) for name in (*_RUN, *_BALANCE)},
         "mean_test_accuracy": estimated.mean if estimated else None,
         "interval_half_width": estimated.half_width if estimated and estimated.n > 1 else None,
         "n": estimated.n if estimated else 0,

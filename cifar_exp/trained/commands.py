@@ -22,7 +22,9 @@ _COMPARED = 250  # images, whose logits an exported file must give
 def add_commands(commands: Any) -> None:
     """Add them to a parser. Args: commands: what its `add_subparsers` returned."""
     predict = _command(commands, "predict", "tell what is on pictures of your own", _predict)
-    predict.add_argument("images", nargs="*", metavar="IMAGE", help="of any format and size")
+    predict.add_argument(
+        "images", nargs="*", metavar="IMAGE", help="of any format and size; a folder for all in it"
+    )
     predict.add_argument(
         "--grid",
         type=_grid_size,
@@ -82,7 +84,7 @@ def _predict(arguments: argparse.Namespace) -> int:
 
     run = _loaded(arguments, arguments.device)
     folder = arguments.out or run.path / "predictions"
-    predictions, unreadable = predict(run, arguments.images)
+    predictions, unreadable = predict(run, _files(arguments.images))
     if predictions:
         print(printable(write_predictions(folder, run, predictions)))
         print(folder / "predictions.png")
@@ -92,6 +94,19 @@ def _predict(arguments: argparse.Namespace) -> int:
     for file, reason in unreadable.items():
         print(printable(str(UserError(f"{file}: {reason}"))), file=sys.stderr)
     return int(bool(unreadable))
+
+
+def _files(names: list[str]) -> list[str]:
+    """Return the images that were named, those of a folder in its place."""
+    from cifar_exp.data.class_folders import images_in
+
+    files: list[str] = []
+    for name in names:
+        inner = images_in(name) if Path(name).is_dir() else [name]
+        if not inner:
+            raise UserError(f"{name}: expected a folder with images, found none")
+        files += inner
+    return files
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:

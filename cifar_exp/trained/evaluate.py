@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
 from cifar_exp.data.dataset import Split
 from cifar_exp.trained.calibration import Bin, calibration, expected_calibration_error
 from cifar_exp.trained.load import TrainedRun
+from cifar_exp.training.metrics import class_balance
 
 _MISTAKES = 100  # that are kept
 
@@ -91,6 +93,11 @@ class Evaluation:
     def accuracy(self) -> float:
         """Fraction of the images that is right."""
         return int(self.confusion.trace()) / len(self.labels)
+
+    @property
+    def balance(self) -> dict[str, float]:
+        """See `class_balance`: empty where classes are about equally large."""
+        return class_balance(torch.from_numpy(self.confusion))
 
     @property
     def interval(self) -> tuple[float, float]:

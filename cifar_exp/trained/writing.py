@@ -85,6 +85,7 @@ def _as_json(evaluation: Evaluation) -> dict[str, Any]:
         "images": len(evaluation.labels),
         "accuracy": evaluation.accuracy,
         "accuracy_95_percent_interval": list(evaluation.interval),
+        **evaluation.balance,
         "loss": evaluation.loss,
         "expected_calibration_error": evaluation.calibration_error,
         "classes": list(evaluation.classes),
@@ -100,6 +101,7 @@ def _as_text(evaluation: Evaluation) -> str:
     head = [
         ["images", f"{len(evaluation.labels):,}"],
         ["accuracy", f"{evaluation.accuracy:.4f}   (95 % interval {low:.4f} to {high:.4f})"],
+        *([name.replace("_", " "), f"{value:.4f}"] for name, value in evaluation.balance.items()),
         ["loss", f"{evaluation.loss:.4f}"],
         ["expected calibration error", f"{evaluation.calibration_error:.4f}"],
     ]

@@ -5,6 +5,9 @@ from torch import Tensor
 
 from cifar_exp.training.distributed import ALONE, Processes
 
+# So much more than its equal share the largest class has where classes count as unequal.
+_UNEQUAL = 1.1
+
 
 class MetricSums:
     """Loss and correct answers, added up on the device so that adding a batch waits for nothing.
@@ -45,3 +48,26 @@ class MetricSums:
         """Return what was fetched as means over `count` images: loss and accuracy."""
         loss, correct = self._fetched.tolist()
         return loss / count, correct / count
+
+
+def class_balance(confusion: Tensor) -> dict[str, float]:
+    """Return what an accuracy on unequal classes has to be compared with.
+
+    Args:
+        confusion: number of images by true class (row) and predicted class (column).
+
+    Returns:
+        `largest_class_share`, which is the accuracy of always predicting that class, and
+        `balanced_accuracy`, the mean of the classes' recalls, both in [0, 1]. Nothing where the
+        classes are about equally large.
+
+    Shape:
+        confusion `(classes, classes)`.
+    """
+    images = confusion.sum(1)
+    present = images > 0
+    share = images.max().item() / max(1, images.sum().item())
+    if share * present.sum().item() <= _UNEQUAL:
+        return {}
+    recalls = confusion.diag()[present].double() / images[present]
+    return {"largest_class_share": share, "balanced_accuracy": recalls.mean().item()}

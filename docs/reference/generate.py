@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 import hydra_plugins.cifar_exp
 from cifar_exp.__main__ import _parser
-from cifar_exp.config.command_line import SHORT_NAMES
+from cifar_exp.config.keys import SHORT_NAMES
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.search import SearchSettings
 from cifar_exp.config.study import Claim, Study

@@ -46,7 +46,12 @@ class JobsLauncher(SweepLauncher):
         context = HydraContext(cast(Any, _Settled()), self._callbacks)
         self._other.setup(hydra_context=context, task_function=train_job, config=self._sweep_config)
         jobs = [[config.model_dump_json()] for config in configs]
-        return [job.return_value for job in self._other.launch(jobs, initial_job_idx=0)]
+        size = self.max_batch_size or len(jobs)
+        return [
+            job.return_value
+            for first in range(0, len(jobs), size)
+            for job in self._other.launch(jobs[first : first + size], initial_job_idx=first)
+        ]
 
 
 class _Settled:

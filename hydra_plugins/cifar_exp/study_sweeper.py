@@ -10,16 +10,17 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from cifar_exp.config.command_line import (
-    SHORT_NAMES,
     for_own_code,
     key_of,
     refuse_too_many_runs,
+    with_dotted_key,
     with_exact_ranges,
 )
-from cifar_exp.config.study import Study, Value, load_studies
+from cifar_exp.config.keys import SHORT_NAMES
+from cifar_exp.config.study import Level, Study, load_studies
 from cifar_exp.errors import UserError
 from hydra_plugins.cifar_exp.jobs_launcher import JobsLauncher
 from hydra_plugins.cifar_exp.sweep_launcher import SweepLauncher, trains_runs
@@ -31,7 +32,7 @@ class StudySweeperConfig:
 
     _target_: str = "hydra_plugins.cifar_exp.study_sweeper.StudySweeper"
     max_batch_size: int | None = None
-    params: dict[str, str] | None = None
+    params: dict[str, Any] | None = None
 
 
 ConfigStore.instance().store(
@@ -49,8 +50,8 @@ class StudySweeper(BasicSweeper):
     A study made of parts becomes one sweep, in which runs that parts share stand once.
 
     Args:
-        max_batch_size: how many runs are handed to the launcher at once; null for all.
-        params: what is swept without being typed, as `{seed: "0,1,2"}`.
+        max_batch_size: how many runs another launcher than `packed` gets at once; null for all.
+        params: what is swept without being typed, as `{seed: "0,1,2"}` or `{seed: [0, 1, 2]}`.
     """
 
     def setup(
@@ -59,11 +60,21 @@ class StudySweeper(BasicSweeper):
         """Make the launcher; called by Hydra. Every one gives a table and a report."""
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         assert self.launcher is not None
-        if trains_runs(task_function) and not isinstance(self.launcher, SweepLauncher):
+        self._trains = trains_runs(task_function)
+        if not self._trains:
+            return
+        if not isinstance(self.launcher, SweepLauncher):
             self.launcher = JobsLauncher(self.launcher)
             self.launcher.setup(
                 hydra_context=hydra_context, task_function=task_function, config=config
             )
+        if self.max_batch_size is not None and self.max_batch_size < 1:
+            raise UserError(
+                "hydra.sweeper.max_batch_size: expected null or a number above 0, "
+                f"got {self.max_batch_size}"
+            )
+        # all runs are one sweep with one table, whatever is handed over at once
+        self.launcher.max_batch_size, self.max_batch_size = self.max_batch_size, None
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch all runs.
@@ -77,6 +88,11 @@ class StudySweeper(BasicSweeper):
         Raises:
             UserError: there are none, or too many.
         """
+        keys = {_key(argument) for argument in arguments}
+        in_files = [_override(key, value) for key, value in (self.params or {}).items()]
+        in_files = [with_dotted_key(word) for word in in_files if _key(word) not in keys]
+        self.params = {}
+        arguments = [*in_files, *arguments]
         refuse_too_many_runs(arguments)
         assert self.config is not None
         assert self.launcher is not None
@@ -99,6 +115,11 @@ class StudySweeper(BasicSweeper):
         self.launcher.studies = studies
         return [self.launcher.launch([list(job) for job in jobs], initial_job_idx=0)]
 
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Compose all runs; called by Hydra's own sweeper. The launchers of this project do so."""
+        if not self._trains:
+            super().validate_batch_is_legal(batch)
+
     def get_job_batch(self) -> Sequence[Sequence[str]]:
         """Return the overrides of each run; called by Hydra's own sweeper.
 
@@ -119,7 +140,7 @@ class StudySweeper(BasicSweeper):
 
     def _jobs(self, study: Study, typed: Sequence[str]) -> Iterator[tuple[str, ...]]:
         keys = {_key(argument) for argument in typed}
-        own: dict[str, Sequence[Value]] = {key: [value] for key, value in study.settings.items()}
+        own: dict[str, Sequence[Level]] = {key: [value] for key, value in study.settings.items()}
         own |= study.vary | {"seed": study.seeds}
         chosen = [_override(key, levels) for key, levels in own.items() if _key(key) not in keys]
         assert self.hydra_context is not None
@@ -134,11 +155,14 @@ def _key(argument: str) -> str:
     return SHORT_NAMES.get(name, name)
 
 
-def _override(key: str, levels: Sequence[Value]) -> str:
+def _override(key: str, levels: Any) -> str:
+    """Return an override; what is no list stands as it is typed, `0.1,0.01` or `glob(*)`."""
+    if not isinstance(levels, list | tuple | ListConfig):
+        return f"{key}={'null' if levels is None else levels}"
     return f"{key}={','.join(map(_as_hydra_writes_it, levels))}"
 
 
-def _as_hydra_writes_it(level: Value) -> str:
+def _as_hydra_writes_it(level: Level) -> str:
     if isinstance(level, str):
         return level if level.isidentifier() else json.dumps(level)
     return json.dumps(level)

@@ -8,8 +8,9 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
+from cifar_exp.config.command_line import chosen_groups, explain
 from cifar_exp.config.load import load_config
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Study
@@ -25,13 +26,15 @@ class SweepLauncher(BasicLauncher):
 
     Attributes:
         study_name: set by the sweeper of studies: the name of the study, None for a plain sweep.
-        studies: likewise: each with the numbers of its runs.
+        studies: set by it as well: each with the numbers of its runs.
+        max_batch_size: set by it as well: how many jobs another launcher gets at once.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.study_name: str | None = None
         self.studies: Sequence[tuple[Study, Sequence[int]]] = ()
+        self.max_batch_size: int | None = None
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -85,14 +88,30 @@ class SweepLauncher(BasicLauncher):
         Raises:
             UserError: they are wrong.
         """
-        composed = self._composes(self._sweep_config, list(overrides))
-        HydraConfig.instance().set_config(composed)  # for ${hydra:...} in the settings
-        with open_dict(composed):
-            del composed["hydra"]
         try:
+            composed = self._composes(self._sweep_config, chosen_groups(overrides))
+            self._refuse_other_sweep(composed)
+            HydraConfig.instance().set_config(composed)  # for ${hydra:...} in the settings
+            with open_dict(composed):
+                del composed["hydra"]
             return load_config(composed)
-        except UserError as error:
-            raise UserError(f"{error}\nin the run {' '.join(overrides)}") from error
+        except Exception as error:
+            if (told := explain(error)) is None:
+                raise
+            raise UserError(f"{told}\nin the run {' '.join(overrides)}") from error
+
+    def _refuse_other_sweep(self, composed: DictConfig) -> None:
+        """Refuse a run whose files set how the sweep is made, which is settled by then."""
+        for section in ("sweeper", "launcher"):
+            of_run, of_sweep = (
+                OmegaConf.to_container(config.hydra[section])
+                for config in (composed, self._sweep_config)
+            )
+            if of_run != of_sweep:
+                raise UserError(
+                    f"hydra.{section}: a file that only some runs choose sets it, and all runs "
+                    "share it; type it on the command line, or sweep that file alone"
+                )
 
 
 def trains_runs(task: TaskFunction) -> bool:

@@ -9,15 +9,15 @@ from cifar_exp.errors import UserError
 
 MISTAKES = {
     # unknown keys and options, with the nearest name
-    "optimizer.lrr=1": "optimizer.lrr: there is no such setting; did you mean optimizer.lr?",
+    "optimizer.lrr=1": "optimizer.lrr: unknown setting; did you mean optimizer.lr?",
     "lrr=1": "did you mean lr?",
     "model.widht=0.5": "did you mean model.width?",
-    "foo=1": "foo: there is no such setting; `python train.py --cfg job` lists them",
-    "+model.foo=1": "model.foo: there is no such setting",
+    "foo=1": "foo: unknown setting; `python train.py --cfg job` lists them",
+    "+model.foo=1": "model.foo: unknown setting",
     "optimizer=admm": "expected one of adam, adamw, rmsprop, sgd; did you mean adam?",
     "lr=to_high": "expected a number or one of article, high, low, too_high; did you mean too",
-    "optimizer.momentum=0.9": "the chosen optimizer has no such setting",
-    "--foo": "--foo: there is no such option",
+    "optimizer.momentum=0.9": "optimizer=adam has no such setting; choose optimizer=sgd or ",
+    "--foo": "--foo: unknown option",
     # wrong types and ranges
     "optimizer.lr=abc": 'optimizer.lr: expected a number, got "abc"',
     "lr=-1": "optimizer.lr: expected a number greater than 0, got -1",
@@ -30,15 +30,27 @@ MISTAKES = {
     "optimizer.name=adaam": "expected one of 'adam', 'adamw', 'sgd', 'rmsprop', got 'adaam'",
     # not what was meant
     "epochs": "epochs: expected KEY=VALUE",
-    "lr=0.1,0.2": "several values are a sweep; say so with -m",
+    "lr=0.1,0.2": "lr=0.1,0.2: several values are a sweep; write -m lr=0.1,0.2",
     "data=image_folder": "data.root: a value is needed, such as data.root=VALUE",
     "-m lr=0.1,abc": "give either numbers or the names of levels, not both",
     "-m optimizer.lr=0.1,abc": "in the run optimizer.lr=abc",
     "--run --multirun": "expected one of --run, --multirun",
     "epochs=null": "training.epochs: expected an integer, got null",
     "dropout=[0.5]": "model.dropout: expected a number, got [0.5]",
-    "+lr=0.1": "Config group override must be a string or a list",
-    "model=null": "Config group override must be a string or a list",
+    "+lr=0.1": "+lr=0.1: expected no plus, since lr is known; write lr=0.1",
+    "model=null": "model=null: expected one of own, resnet18, vgg11",
+    # a value of another kind
+    "lr=[0.1,0.01]": "expected a number, got [0.1, 0.01]; to sweep write -m lr=0.1,0.01",
+    "scheduler.milestones=2": "expected a list, got 2; write scheduler.milestones=[2]",
+    "scheduler.milestones=1,2": "several values are a sweep; write scheduler.milestones=[1,2], or",
+    "data=image_folder data.root=2024": "expected a string, got 2024; write data.root=./2024",
+    "logger.project=7": "expected a string, got 7; write 'logger.project=\"7\"'",
+    "data=synthetic data.root=x": "data=synthetic has no such setting; choose data=cifar10 or",
+    # a nearest name that helps
+    "training.lr=1": "training.lr: unknown setting; did you mean optimizer.lr?",
+    "learning_rate=1": "learning_rate: unknown setting; did you mean lr?",
+    "+seed=1": "+seed: expected no plus, since seed is known",
+    "hydra/launcher=ray": "hydra/launcher=ray: expected a sweep; add -m",
     "data.root=~/photos": "a value with special characters needs quotes",
 }
 
@@ -131,6 +143,52 @@ def test_code_of_ones_own_takes_settings_that_nobody_else_knows(
     typed: list[str], understood: list[str]
 ) -> None:
     assert with_dotted_keys(typed) == understood
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("logger=null", "logger=null: expected one of none, .*; write logger=none"),
+        ("scheduler=null", "scheduler=null: expected one of .*; write scheduler=constant"),
+        ("scheduler=none,null", "scheduler=null: expected one of"),
+        ("optimizer=0.1", "optimizer=0.1: expected one of adam, adamw, rmsprop, sgd$"),
+        ("optimizer=[sgd,adam]", "expected one option; to sweep write -m optimizer=sgd,adam"),
+        ("+lr=0.1", r"\+lr=0.1: expected no plus, since lr is known; write lr=0.1"),
+        ("++lr=0.1", "write lr=0.1"),
+        ("+experiment=demo", "write experiment=demo"),
+        ("--lr 0.1", "--lr: expected a setting without dashes; write lr=0.1"),
+        ("--lr=0.1", "write lr=0.1"),
+        ("--batch-size 8", "write batch_size=8"),
+        ("--learning-rate 0.1", "write lr=0.1"),
+        ("--epochs seed=1", "write epochs=VALUE"),
+        ("lr = 0.1", "lr = 0.1: expected no spaces; write lr=0.1$"),
+        ("lr= 0.1 seed=1", "lr= 0.1: expected no spaces; write lr=0.1$"),
+        ("seed=1 lr =0.1", "lr =0.1: expected no spaces; write lr=0.1$"),
+        ("lr 0.1", "lr 0.1: expected no spaces; write lr=0.1$"),
+        ("-m lr=0.1, 0.01, 0.001", "expected no spaces; write lr=0.1,0.01,0.001$"),
+    ],
+)
+def test_what_to_type_is_in_the_message(typed: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        with_dotted_keys(typed.split())
+
+
+@pytest.mark.parametrize(
+    ("typed", "understood", "printed"),
+    [
+        (["lr=0.3", "lr=high"], ["lr=high"], "lr=high, not lr=0.3"),
+        (["lr=high", "lr=0.3"], ["optimizer.lr=0.3"], "lr=0.3, not lr=high"),
+        (["seed=1", "optimizer.lr=1", "lr=2"], ["seed=1", "optimizer.lr=2"], "lr=2, not lr=1"),
+        (["seed=1", "seed=1"], ["seed=1"], ""),
+    ],
+)
+def test_of_a_key_that_is_set_twice_the_last_value_is_used_and_printed(
+    capsys: pytest.CaptureFixture[str], typed: list[str], understood: list[str], printed: str
+) -> None:
+    assert with_dotted_keys(typed) == understood
+    assert capsys.readouterr().err == (
+        f"set twice, and the last is used: {printed}\n" if printed else ""
+    )
 
 
 def test_values_of_options_are_left_alone() -> None:

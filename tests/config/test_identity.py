@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cifar_exp.config.identity import config_id, differences, run_id, run_name
+from cifar_exp.config.identity import config_id, differences, identity, run_id, run_name
 from cifar_exp.config.schema import (
     Adam,
     ImageFolder,
@@ -90,6 +90,12 @@ def test_a_relative_image_folder_is_the_same_run_as_the_absolute_one(
     monkeypatch.chdir(tmp_path)
     relative = RunConfig(data=ImageFolder(root="photos"))
     assert run_id(relative) == run_id(RunConfig(data=ImageFolder(root=str(tmp_path / "photos"))))
+
+
+def test_the_usual_share_of_test_images_is_in_no_id() -> None:
+    assert "test_fraction" not in identity(RunConfig(data=ImageFolder(root="/a")))["data"]
+    usual, other = ImageFolder(root="/a"), ImageFolder(root="/a", test_fraction=0.3)
+    assert run_id(RunConfig(data=usual)) != run_id(RunConfig(data=other))
 
 
 @pytest.mark.parametrize(

@@ -94,10 +94,10 @@ def test_two_keys_can_be_varied_without_claims() -> None:
 
 
 REFUSED = {
-    "an unknown key": (study(tite="T"), "study.tite: there is no such setting"),
+    "an unknown key": (study(tite="T"), "study.tite: unknown setting"),
     "an unknown key of a claim": (
         study(claims=[claim(att=1)]),
-        "study.claims.0.att: there is no such setting",
+        "study.claims.0.att: unknown setting",
     ),
     "a missing key": ({"name": "mine"}, "study.title: a value is needed"),
     "an unknown metric": (
@@ -166,7 +166,7 @@ def test_a_mistake_in_a_study_is_told_with_its_key(mistake: str) -> None:
 
 
 def test_a_mistake_in_a_part_is_told_as_well() -> None:
-    with pytest.raises(UserError, match=r"tite: there is no such setting$"):
+    with pytest.raises(UserError, match=r"tite: unknown setting$"):
         load({"parts": {"good": STUDY, "bad": study(tite="T")}})
 
 

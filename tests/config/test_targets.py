@@ -215,7 +215,7 @@ def test_nothing_of_a_stranger_runs_from_the_command_line(
     callback = {"_target_": "logging.FileHandler", "filename": str(ran)}
     stranger.write({"hydra": {"callbacks": {"x": callback}}})
     typed = ("--config-dir", str(train.folder), "experiment=theirs", *mode)
-    said = train(*typed, *TINY, "epochs=1", status=1)
+    said = train(*typed, *TINY, status=1)
     key = "hydra.callbacks.x._target_"
     hint = "if you trust it, add --allow logging.FileHandler"
     assert said == f"{key}: logging.FileHandler can run any code; {hint}\n"

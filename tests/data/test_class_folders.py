@@ -1,9 +1,10 @@
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from cifar_exp.data.class_folders import ClassFolders
+from cifar_exp.data.class_folders import SPLITS, ClassFolders, images_in
 
 
 @pytest.fixture
@@ -27,6 +28,100 @@ def test_files_come_in_the_order_of_classes_and_paths(root: Path) -> None:
     assert folders.problems == folders.ignored == []
     assert folders.classes == ["cat", "dog"]
     assert names(folders, "train") == ["cat/1/z.png", "cat/a.png", "dog/a.png"]
+
+
+def make(root: Path, *files: str) -> Path:
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_bytes(b"")
+    return root
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "Test", "testing", "VAL"])
+def test_other_names_of_the_test_folder_are_taken_and_printed(root: Path, name: str) -> None:
+    (root / "test").rename(root / name)
+    folders = ClassFolders(root)
+    assert folders.problems == []
+    assert names(folders, "train") == ["cat/a.png", "dog/a.png"]
+    assert [Path(entry.path).parts[-3] for entry in folders.entries("test")] == [name, name]
+    assert folders.notes == [f"{root}: has no folder test; {name} is taken for the test images"]
+
+
+def test_the_test_folder_comes_before_a_validation_folder(root: Path) -> None:
+    make(root, "val/cat/v.png", "training/cat/t.png")
+    folders = ClassFolders(root)
+    assert names(folders, "test") == ["cat/a.png", "dog/a.png"]
+    assert folders.notes == []
+    assert sorted(folders.ignored) == [str(root / "training"), str(root / "val")]
+
+
+def test_classes_alone_are_split_by_a_share_of_each(tmp_path: Path) -> None:
+    files = [f"{name}/{number}.png" for name in ("cat", "dog") for number in range(10)]
+    folders = ClassFolders(make(tmp_path, *files, "cow/0.png", "cow/1.png"))
+    assert folders.problems == []
+    assert [folders.counts(split) for split in ("train", "test")] == [[8, 1, 8], [2, 1, 2]]
+    paths = {split: {entry.path for entry in folders.entries(split)} for split in SPLITS}
+    assert not paths["train"] & paths["test"]
+    assert "20% of each class are test images (data.test_fraction)" in folders.notes[0]
+    # the same wherever the folder is; another photo moves no other
+    moved = ClassFolders(make(tmp_path / "elsewhere", *files, "cat/new.png"), 0.1)
+    before = {os.path.relpath(path, tmp_path) for path in paths["test"]}
+    assert {os.path.relpath(entry.path, moved.root) for entry in moved.entries("test")} <= {
+        *before,
+        "cat/new.png",
+    }
+
+
+def test_a_class_of_one_image_cannot_be_split(tmp_path: Path) -> None:
+    (problem,) = ClassFolders(make(tmp_path, "cat/a.png", "dog/a.png", "dog/b.png")).problems
+    assert problem.startswith(f"{tmp_path}/cat/a.png is the only image of its class")
+
+
+def test_a_share_for_a_folder_that_is_split_already_is_refused(root: Path) -> None:
+    (problem,) = ClassFolders(root, 0.3).problems
+    assert problem.startswith("data.test_fraction=0.3: expected none")
+
+
+def test_training_images_alone_are_refused_with_the_folder_to_give(root: Path) -> None:
+    shutil.rmtree(root / "test")
+    (problem,) = ClassFolders(root).problems
+    assert f"data.root={root}/train would be split" in problem
+
+
+def test_folders_in_a_class_are_printed(root: Path) -> None:
+    make(root, "train/animals/cat/a.png", "train/animals/dog/a.png", "test/animals/a.png")
+    (note,) = ClassFolders(root).notes
+    assert "one class, with the folders in it: train/animals (cat, dog)" in note
+
+
+def test_folders_in_the_only_class_may_be_the_classes(tmp_path: Path) -> None:
+    problems = ClassFolders(make(tmp_path, "photos/cat/a.png", "photos/dog/a.png")).problems
+    assert f"{tmp_path}/photos holds cat, dog: are these the classes?" in problems[0]
+
+
+@pytest.mark.parametrize("clutter", ["@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", ".@__thumb"])
+def test_thumbnails_of_systems_are_no_images(root: Path, clutter: str) -> None:
+    make(root, f"train/cat/{clutter}/a.png/SYNOPHOTO_THUMB_M.jpg", f"train/{clutter}/a.jpg")
+    make(root, f"{clutter}/a.jpg", "train/cat/a.xmp")
+    folders = ClassFolders(root)
+    assert (folders.problems, folders.notes) == ([], [])
+    assert names(folders, "train") == ["cat/a.png", "dog/a.png"]
+
+
+def test_classes_that_differ_in_their_unicode_form_are_the_same(root: Path) -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    make(root, f"train/{composed}/a.png", f"test/{decomposed}/b.png", f"train/{decomposed}/c.png")
+    folders = ClassFolders(root)
+    assert folders.problems == []
+    assert folders.classes == [composed, "cat", "dog"]
+    assert (folders.counts("train"), folders.counts("test")) == ([2, 1, 1], [1, 1, 1])
+
+
+def test_the_images_of_a_folder_are_listed_without_clutter(root: Path) -> None:
+    make(root, "@eaDir/a.jpg", "notes.txt", ".hidden.png", "z.png")
+    found = [os.path.relpath(image, root) for image in images_in(str(root))]
+    splits = [f"{split}/{name}/a.png" for split in ("test", "train") for name in ("cat", "dog")]
+    assert found == [*splits, "z.png"]
 
 
 def test_all_problems_are_found_at_once(root: Path) -> None:

@@ -13,8 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cifar_exp.data import image_folder
+from cifar_exp.config.schema import ImageFolder
+from cifar_exp.data import dataset, image_folder
 from cifar_exp.data.dataset import Dataset
+from cifar_exp.data.decoding import read_image
 from cifar_exp.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -293,6 +295,43 @@ def test_the_cache_is_made_anew_when_a_file_changes(
     assert after.digest() != before.digest()
     fresh = image_folder.load(root, 32, root.parent / "other")
     assert after.digest() == fresh.digest()
+
+
+def decoded(root: Path, monkeypatch: pytest.MonkeyPatch, **limits: int) -> list[str]:
+    """The files that are decoded for a run with these limits."""
+    files: list[str] = []
+
+    def read(path: str, image_size: int) -> NDArray[np.uint8]:
+        files.append(os.path.relpath(path, root))
+        return read_image(path, image_size)
+
+    monkeypatch.setattr(image_folder, "read_image", read)
+    dataset.load(ImageFolder(root=str(root), **limits), root.parent / "cache")
+    return files
+
+
+def test_only_the_images_that_a_limit_leaves_are_decoded(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ImageFolder(root=str(root), limit_train=2)
+    limited = ["train/cat/a.png", "train/dog/a.png", "test/cat/a.png", "test/dog/a.png"]
+    assert decoded(root, monkeypatch, limit_train=2) == limited
+    few = dataset.load(config, root.parent / "cache")
+    assert decoded(root, monkeypatch, limit_train=2) == []  # there is a cache of these
+    assert len(decoded(root, monkeypatch)) == 6
+    shutil.rmtree(root.parent / "cache")
+    decoded(root, monkeypatch)
+    assert decoded(root, monkeypatch, limit_train=2) == []  # all of them are there
+    assert dataset.load(config, root.parent / "cache").digest() == few.digest()
+
+
+def test_another_share_of_test_images_is_another_cache(root: Path) -> None:
+    root = root / "train"
+    cache = root.parent / "cache"
+    first = image_folder.load(root, 32, cache, 0.4)
+    second = image_folder.load(root, 32, cache, 0.6)
+    assert (len(first.test), len(second.test)) == (2, 2)
+    assert len(list(cache.iterdir())) == 2
 
 
 def test_two_sizes_have_two_caches(root: Path) -> None:

@@ -43,6 +43,15 @@ def filled(findings: dict[str, list[str]]) -> dict[str, list[str]]:
     return {kind: lines for kind, lines in findings.items() if lines}
 
 
+def test_classes_alone_are_an_image_folder_too(root: Path) -> None:
+    save(root / "train" / "cat" / "b.png", noise(9))
+    save(root / "train" / "dog" / "b.png", noise(9))
+    found = only(root / "train")
+    assert found.counts == {"train": {"cat": 1, "dog": 1}, "test": {"cat": 1, "dog": 1}}
+    assert filled(found.problems)[CLASSES] == ["cat/b.png, dog/b.png"]
+    assert "has no folders train and test" in found.remarks["folders"][0]
+
+
 def test_a_good_folder_has_its_counts_and_sizes_and_nothing_else(root: Path) -> None:
     save(root / "train" / "cat" / "b.png", noise(9, 50, 40))
     found = only(root)

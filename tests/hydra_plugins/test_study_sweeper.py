@@ -16,7 +16,7 @@ from tests.processes import start_process
 
 # A run of a tenth of a second. The number of epochs is left to the studies.
 TINIEST = (
-    *(word for word in TINY if not word.startswith("epochs=")),
+    *(word for word in TINY if not word.startswith(("epochs=", "data."))),
     "data.train_size=20",
     "data.test_size=10",
     "batch_size=10",
@@ -172,8 +172,43 @@ def test_settings_of_a_study_may_have_short_names(studies: Studies) -> None:
     assert config.model.dropout == 0.5
 
 
+def test_a_study_varies_lists(studies: Studies) -> None:
+    claim = {"says": "It is higher.", "metric": "final_train_loss", "expects": "higher"}
+    levels = {"scheduler.milestones": [[1], [1, 2]]}
+    claims = [claim | {"at": [1], "than": [1, 2]}]
+    studies.write("mine", MINE | {"vary": levels, "claims": claims, "seeds": [0, 1]})
+    said = studies("study=mine", "epochs=1")
+    configs = studies.configs(said).values()
+    assert [config.scheduler.milestones for config in configs] == 2 * [(1,)] + 2 * [(1, 2)]
+    folder, _ = studies.sweep(said)
+    assert "nats at \\[1\\]; " in (folder / "report.md").read_text()  # the claim's level
+
+
+def test_levels_in_a_file_are_one_sweep_whatever_is_handed_over_at_once(
+    studies: Studies, train: CommandLine
+) -> None:
+    (train.folder / "experiment").mkdir()
+    params = {"lr": "0.1,0.3", "seed": [0, 1]}
+    sweep = {"mode": "MULTIRUN", "sweeper": {"params": params, "max_batch_size": 2}}
+    text = "# @package _global_\n" + yaml.safe_dump({"hydra": sweep})
+    (train.folder / "experiment" / "mine.yaml").write_text(text)
+    # what is typed wins over the file
+    said = studies("experiment=mine", "epochs=1", "lr=0.2,0.01")
+    assert said.count("sweep of 4 runs") == said.count("results.csv") == 1
+    assert sorted(point[:2] for point in studies.points(said)) == [
+        (0.01, 0),
+        (0.01, 1),
+        (0.2, 0),
+        (0.2, 1),
+    ]
+    assert not (train.folder / "logs").exists()
+    # a file that only some runs choose would set levels for all of them
+    said = studies("-m", "experiment=mine,null", "epochs=1", status=1)
+    assert said.startswith("hydra.sweeper: a file that only some runs choose sets it")
+
+
 MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
-    "an unknown key": (MINE | {"tite": "T"}, (), "study.tite: there is no such setting"),
+    "an unknown key": (MINE | {"tite": "T"}, (), "study.tite: unknown setting"),
     "no levels": (MINE | {"vary": {"lr": []}}, (), "expected at least one level for every key"),
     "claims on two keys": (
         MINE | {"vary": {"lr": [0.1], "dropout": [0.0]}},
@@ -188,7 +223,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
     "a key that no run has": (
         MINE | {"vary": {"optimizer.lrr": [0.1]}, "claims": []},
         (),
-        "optimizer.lrr: there is no such setting; did you mean optimizer.lr?",
+        "optimizer.lrr: unknown setting; did you mean optimizer.lr?",
     ),
     "a level out of range": (
         MINE | {"vary": {"lr": [0.1, -1]}, "claims": []},

@@ -26,6 +26,14 @@ def test_it_is_called_with_the_number_of_classes_and_the_users_settings() -> Non
     assert network.dropout.p == 0.25
 
 
+def test_a_network_that_fails_on_one_image_is_found_where_the_last_batch_has_one() -> None:
+    config = own("NormedVector")
+    check(config)
+    with pytest.raises(UserError, match=r"raises ValueError: Expected more than 1 value .* one; "):
+        check_model(config, 7, 32, {config.target}, single=True)
+    check_model(own("Random"), 7, 32, {"tests.nets.Random"}, single=True)
+
+
 def test_equal_seeds_give_equal_weights() -> None:
     trusted = {"tests.nets.Random"}
     first, again, other = (build_model(own("Random"), 7, seed, trusted) for seed in (5, 5, 6))

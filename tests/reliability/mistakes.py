@@ -6,7 +6,7 @@ here, and so are paths that lead out of the folder in which a command is called.
 
 from hypothesis import strategies as st
 
-from cifar_exp.config.command_line import known_keys
+from cifar_exp.config.keys import known_keys
 
 # A run of a tenth of a second.
 BASE = (

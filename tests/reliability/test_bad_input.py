@@ -110,10 +110,10 @@ MISTAKES = {
     "-m lr=range(0,inf)": "the sweep has endlessly many runs: expected at most 10,000",
     "-m seed=range(0,1,0)": "the sweep has endlessly many runs: expected at most 10,000",
     "-m lr=interval(0,1)": "does not support sweep type : INTERVAL_SWEEP",
-    "-m hydra.sweeper.max_batch_size=0 seed=0,1": "max_batch_size > 0",
+    "-m hydra.sweeper.max_batch_size=0 seed=0,1": "expected null or a number above 0, got 0",
     # Hydra's own
     "hydra/launcher=nope": "hydra/launcher=nope: expected one of basic, packed, ray",
-    "hydra.launcher.foo=1": "hydra.launcher.foo: there is no such setting",
+    "hydra.launcher.foo=1": "hydra.launcher.foo: unknown setting",
     "-m hydra.launcher.runs_per_device=0": "expected auto or 1 and above, got 0",
     "--config-name nope": "nope.yaml: there is no such file in the folders of configurations",
     "--config-dir nowhere": "inside/nowhere' not found",

@@ -255,7 +255,7 @@ def test_the_space_may_stand_in_an_experiment(search: Search) -> None:
 
 MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     "no space": (("lr=0.1",), "the search has nothing to choose"),
-    "an unknown key": (("lrr=interval(0,1)",), "lrr: there is no such setting; did you mean lr?"),
+    "an unknown key": (("lrr=interval(0,1)",), "lrr: unknown setting; did you mean lr?"),
     "an end out of range": (
         (LOG_LR, "dropout=interval(0,2)"),
         "model.dropout: expected a number less than 1, got 2.0",

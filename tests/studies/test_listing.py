@@ -100,6 +100,8 @@ def test_a_sweep_is_a_line_with_the_statuses_of_its_runs(disk: CommandLine) -> N
         (["--status", "failed"], ["failed"]),
         (["--status", "failed", "--status", "complete"], ["failed", "complete"]),
         (["--where", "lr=1e-1"], ["interrupted"]),
+        (["--where", "lr=high"], ["complete"]),  # the level is 0.01
+        (["--where", "milestones=[75,150]", "--status", "failed"], ["failed"]),
         (["--where", "optimizer.lr=0.01"], ["complete"]),
         (["--where", "optimizer=sgd"], ["failed"]),
         (["--where", "seed=3", "--where", "lr=0.01"], ["complete"]),
@@ -122,6 +124,7 @@ def test_runs_are_chosen_and_sorted(
     ("arguments", "told"),
     [
         (["--where", "lrr=1"], "lrr: none of the runs has such a setting; did you mean lr?"),
+        (["--where", "lr=hihg"], "--where lr=hihg: expected a number or one of article, high, low"),
         (["--where", "lr"], "--where lr: expected KEY=VALUE, such as lr=0.1"),
         (["--sort", "nonsense"], "nonsense: none of the runs has such a setting"),
         (["--status", "done"], "--status done: expected one of pending, running, interrupted,"),

@@ -91,6 +91,18 @@ def test_two_kinds_of_optimizer_differ_in_the_kind_and_not_in_what_only_one_has(
     assert varied([RunConfig(seed=0), RunConfig(seed=1)]) == []
 
 
+def test_unequal_classes_show_the_balanced_accuracy_beside_the_accuracy() -> None:
+    records = [record(0.54, seed=seed) for seed in (0, 1)]
+    assert "balanced" not in as_text(ranked(records))
+    for one, balanced in zip(records, (0.5, 0.6), strict=True):
+        one.state |= {"balanced_accuracy": balanced, "largest_class_share": 0.55}
+    header, _, line = as_text(ranked(records)).splitlines()
+    assert "n    balanced accuracy    largest class    status" in header
+    assert "2    0.5500               0.5500" in line
+    other = record(0.5, optimizer=Adam(lr=0.5))  # of a time when it was not kept
+    assert "0.5500               0.5500" in as_text(ranked([*records, other]))
+
+
 def test_results_csv_has_a_line_a_run(tmp_path: Path) -> None:
     records = [record(0.7, seed=seed, model=Model(dropout=0.5)) for seed in (0, 1)]
     records.append(record(None, "diverged", model=Model(dropout=0.2)))

@@ -107,6 +107,7 @@ def test_classes_that_are_confused_and_confident_mistakes() -> None:
     low, high = evaluation.interval
     assert (low, high) == (pytest.approx(0.150, abs=5e-4), pytest.approx(0.850, abs=5e-4))
     assert evaluation.confusion.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
+    assert evaluation.balance == {"largest_class_share": 0.5, "balanced_accuracy": 0.5}
     a, b, c = evaluation.by_class
     assert (a.images, a.precision, a.recall, a.f1, a.taken_for) == (2, 0.5, 0.5, 0.5, "b")
     assert (b.precision, b.recall, b.f1, b.taken_for) == (0.5, 1.0, pytest.approx(2 / 3), None)

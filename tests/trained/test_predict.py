@@ -50,6 +50,19 @@ def test_a_picture_is_turned_upright_as_exif_says(trained: Trained) -> None:
     assert lying == upright
 
 
+def test_a_folder_stands_for_all_its_images(trained: Trained) -> None:
+    for name in ("cat/b.png", "cat/a.jpg", "dog/@eaDir/thumb.png", "dog/c.png", "dog/.d.png"):
+        (trained.folder / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        picture().save(trained.folder / "photos" / name)
+    (trained.folder / "photos" / "notes.txt").write_text("no picture")
+    (trained.folder / "empty").mkdir()
+    trained.cifar_exp("predict", "epochs=3", "photos")
+    names = ["cat/a.jpg", "cat/b.png", "dog/c.png"]
+    assert list(predictions(trained)) == [f"photos/{name}" for name in names]
+    said = trained.cifar_exp("predict", "epochs=3", "empty", status=1)
+    assert said == "empty: expected a folder with images, found none\n"
+
+
 def test_files_that_cannot_be_read_are_told_and_the_others_predicted(trained: Trained) -> None:
     (trained.folder / "broken.png").write_bytes(b"no picture")
     picture().save(trained.folder / "good.png")

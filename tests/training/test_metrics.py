@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cifar_exp.training.events import EpochMetrics, has_diverged
-from cifar_exp.training.metrics import MetricSums
+from cifar_exp.training.metrics import MetricSums, class_balance
 
 
 def test_a_short_batch_counts_by_its_images() -> None:
@@ -18,6 +18,14 @@ def test_a_short_batch_counts_by_its_images() -> None:
     # (3 * 2 + 1 * 6) / 4 and 3 of 4; a mean of the batches' means would give 4 and 1/2
     sums.fetch()
     assert sums.means(count=4) == (3.0, 0.75)
+
+
+def test_unequal_classes_have_a_balanced_accuracy_and_the_share_of_the_largest() -> None:
+    # 6 of 8 right by always predicting the first class, and then 1 of 2 classes; the last is empty
+    always_first = torch.tensor([[6, 0, 0], [2, 0, 0], [0, 0, 0]])
+    found = class_balance(always_first)
+    assert found == {"largest_class_share": 0.75, "balanced_accuracy": 0.5}
+    assert class_balance(torch.tensor([[5, 0], [3, 2]])) == {}
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from cifar_exp.config.command_line import SHORT_NAMES
 from cifar_exp.config.identity import settings
+from cifar_exp.config.keys import SHORT_NAMES
 from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.files import write_atomically, write_json

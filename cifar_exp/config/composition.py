@@ -1,0 +1,178 @@
+"""How Hydra composes here: short names in files, and settings that only some runs of a sweep have.
+
+Hydra has no place where this could be said, so its methods are wrapped.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
+from hydra.core.default_element import GroupDefault, InputDefault
+from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException
+from hydra.plugins.config_source import ConfigResult
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from cifar_exp.config.keys import SHORT_NAMES, explain_key, groups, kinds_with, options
+from cifar_exp.errors import UserError
+from cifar_exp.terminal import is_first
+
+# What Hydra does with the folder of a job, which has no use here; the value with which it does not.
+_OF_FOLDERS = {
+    "run.dir": (".", "a run has a folder of its own; paths.results=FOLDER sets where"),
+    "job.chdir": (None, "paths are relative to the folder of the command"),
+}
+
+
+@contextmanager
+def adapted_to_this_project() -> Iterator[None]:
+    """Let Hydra compose as the command line promises while the block runs.
+
+    - What can be typed can stand in a file: `lr: 0.1` in an experiment sets optimizer.lr. For what
+      Hydra would misread the error has the line to write.
+    - A fixed setting may stand beside a swept group: `-m optimizer=sgd,rmsprop
+      optimizer.momentum=0.5`. Hydra applies it to what all runs share as well, where no option of
+      the group is chosen; there it is left out, and a run that lacks it is refused.
+    - What only a sweep has is refused in a single run.
+    - Hydra makes no folder for a job, and does not change to it.
+    """
+    impl, repository = ConfigLoaderImpl, ConfigRepository
+    compose, apply, load = (
+        impl._load_configuration_impl,
+        impl._apply_overrides_to_config,
+        repository.load_config,
+    )
+    shared: list[bool] = []  # whether what is being composed is shared by the runs of a sweep
+    printed: set[str] = set()
+
+    def composed(loader: Any, *args: Any, **kwargs: Any) -> DictConfig:
+        shared.append(kwargs["run_mode"] is RunMode.MULTIRUN)
+        try:
+            config = compose(loader, *args, **kwargs)
+        finally:
+            shared.pop()
+        if config.hydra.mode is RunMode.RUN:  # and no run of a sweep
+            _refuse_unless_swept(config.hydra)
+        _leave_out_folders(config, printed)
+        return config
+
+    def applied(overrides: Sequence[Override], config: DictConfig) -> None:
+        for override in overrides:
+            try:
+                apply([override], config)
+            except ConfigCompositionException as error:
+                if shared[-1] and not override.is_hydra_override():
+                    continue
+                if refusal := _lacks_setting(override, config):
+                    raise refusal from error
+                raise
+
+    def loaded(self: ConfigRepository, config_path: str) -> ConfigResult | None:
+        try:
+            file = load(self, config_path)
+        except ValueError as error:  # of its defaults, and Hydra does not name the file
+            raise UserError(f"{config_path}.yaml: {error}") from error
+        if file is not None and not file.is_schema_source and isinstance(file.config, DictConfig):
+            _read_as_typed(file, config_path, self.group_exists)
+        return file
+
+    impl._load_configuration_impl = composed  # type: ignore[method-assign,assignment]
+    impl._apply_overrides_to_config = staticmethod(applied)  # type: ignore[method-assign,assignment]
+    repository.load_config = loaded  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        impl._load_configuration_impl = compose  # type: ignore[method-assign]
+        impl._apply_overrides_to_config = staticmethod(apply)  # type: ignore[method-assign]
+        repository.load_config = load  # type: ignore[method-assign]
+
+
+def _refuse_unless_swept(hydra: DictConfig) -> None:
+    """Refuse what a single run would ignore: a launcher of jobs, and the levels of a sweep."""
+    if "hydra.mode=RUN" in sys.argv:  # a run of an experiment that is a sweep
+        return
+    launcher = hydra.runtime.choices["hydra/launcher"]
+    if launcher not in ("packed", "basic"):
+        raise UserError(f"hydra/launcher={launcher}: expected a sweep; add -m")
+    if hydra.sweeper.get("params"):
+        raise UserError("hydra.sweeper.params: expected a sweep; add -m")
+
+
+def _leave_out_folders(config: DictConfig, printed: set[str]) -> None:
+    for key, (usual, reason) in _OF_FOLDERS.items():
+        section, _, name = key.partition(".")
+        node = config.hydra[section]._get_node(name)
+        given = None if node is None else node._value()
+        if given in (usual, False) or (key == "job.chdir" and given is not True):
+            continue
+        if key not in printed and is_first():
+            print(f"hydra.{key}={str(given).lower()}: not used, since {reason}", file=sys.stderr)
+        printed.add(key)
+        config.hydra[section][name] = usual
+
+
+def _lacks_setting(override: Override, config: DictConfig) -> UserError | None:
+    """Return the error for a key that the chosen option of its section lacks, if it is one."""
+    key = override.key_or_group
+    section = config.get(key.partition(".")[0])
+    kind = section.get("name") if isinstance(section, DictConfig) else None
+    if kind is None or kind in kinds_with(key) or not kinds_with(key):
+        return None
+    return UserError(explain_key(key, kind))
+
+
+def _read_as_typed(file: ConfigResult, path: str, group_exists: Callable[[str], bool]) -> None:
+    """Let short names in a file do what they do on the command line.
+
+    Args:
+        file: is changed.
+        path: of the file among the configurations, `experiment/mine`.
+        group_exists: tells whether a group has a folder.
+
+    Raises:
+        UserError: Hydra needs the choice of an option in another place of the file.
+    """
+    group = path.rpartition("/")[0]
+    if group.partition("/")[0] == "hydra":
+        return
+    for default in file.defaults_list or ():
+        _refuse_relative(default, path, group, group_exists)
+    if group and file.header.get("package") != "_global_":
+        return  # its keys are those of a section
+    assert isinstance(file.config, DictConfig)
+    content = OmegaConf.to_container(file.config)
+    assert isinstance(content, dict)
+    for name in [name for name in content if name in groups()]:
+        value = content[name]
+        if isinstance(value, str) and "${" not in value and value in options(name):
+            raise _write(path, group, name, value)
+        if name in SHORT_NAMES and not isinstance(value, dict):
+            with open_dict(file.config):
+                del file.config[name]
+                OmegaConf.update(file.config, SHORT_NAMES[name], value, force_add=True)
+
+
+def _refuse_relative(
+    default: InputDefault, path: str, group: str, group_exists: Callable[[str], bool]
+) -> None:
+    """Refuse `optimizer: sgd` in an experiment, which Hydra takes for experiment/optimizer."""
+    if not isinstance(default, GroupDefault) or default.package or not group:
+        return
+    assert default.group is not None
+    name = default.group.removeprefix("/")
+    if default.override and default.group.startswith("/"):
+        return
+    is_top = name in groups() or name.startswith("hydra/")
+    if is_top and not group_exists(f"{group}/{name}") and isinstance(default.value, str):
+        raise _write(path, group, name, default.value)
+
+
+def _write(path: str, group: str, name: str, value: str) -> UserError:
+    line = f"- override /{name}: {value}" if group else f"- {name}: {value}"
+    if name == group:
+        line = f"- {value}"
+    return UserError(f"{path}.yaml: {name}: {value}: write `{line}` at the end of its `defaults`")

@@ -1,0 +1,35 @@
+"""What a search begins with."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from cifar_exp.config.schema import RunConfig, Sgd, Synthetic
+from cifar_exp.config.search import SearchSettings
+from cifar_exp.config.space import Choice
+from cifar_exp.errors import UserError
+from cifar_exp.search.plan import make_plan
+
+MOMENTUM = "optimizer.momentum=0.5"
+
+
+def compose(overrides: Sequence[str]) -> RunConfig:
+    data = Synthetic(val_fraction=0.1)
+    if "optimizer=sgd" in overrides:
+        return RunConfig(data=data, optimizer=Sgd(momentum=0.5))
+    if MOMENTUM in overrides:
+        raise UserError("optimizer.momentum: optimizer=adam has no such setting")
+    return RunConfig(data=data)
+
+
+def test_a_fixed_setting_may_need_one_of_the_options_to_choose_from() -> None:
+    space = {"optimizer": Choice(("sgd",))}
+    plan = make_plan(SearchSettings.model_validate({}), space, [MOMENTUM], compose)
+    assert plan.start.optimizer == Sgd(momentum=0.5)
+    assert [example.optimizer for example in plan.examples] == [Sgd(momentum=0.5)]
+
+
+def test_a_setting_that_no_option_has_is_refused() -> None:
+    space = {"optimizer": Choice(("adam",))}
+    with pytest.raises(UserError, match="has no such setting"):
+        make_plan(SearchSettings.model_validate({}), space, [MOMENTUM], compose)
