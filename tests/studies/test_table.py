@@ -95,7 +95,7 @@ def test_unequal_classes_show_the_balanced_accuracy_beside_the_accuracy() -> Non
     records = [record(0.54, seed=seed) for seed in (0, 1)]
     assert "balanced" not in as_text(ranked(records))
     for one, balanced in zip(records, (0.5, 0.6), strict=True):
-        one.state |= {"balanced_accuracy": balanced, "largest_class_share": 0.55}
+        one.state.update(balanced_accuracy=balanced, largest_class_share=0.55)
     header, _, line = as_text(ranked(records)).splitlines()
     assert "n    balanced accuracy    largest class    status" in header
     assert "2    0.5500               0.5500" in line
