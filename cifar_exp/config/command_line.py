@@ -7,6 +7,7 @@ import types
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from math import inf, isfinite, prod
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -37,6 +38,8 @@ SHORT_NAMES = {
     "dropout": "model.dropout",
     "epochs": "training.epochs",
 }
+# Whether a launcher shows the settings of a sweep's runs, and trains none.
+shows_settings: ContextVar[bool] = ContextVar("shows_settings", default=False)
 _CONF = Path(__file__).parents[2] / "conf"
 _MOST_RUNS = 10_000  # of a sweep
 _LONGEST_LINE = 500  # characters of a message
@@ -58,10 +61,36 @@ def understood(arguments: Sequence[str]) -> Iterator[list[str]]:
     """
     keep_reserve()
     arguments, trusted = split_allowed(arguments)
+    arguments, shows = _split_shown_sweep(arguments)
     with only_allowed(trusted), warnings.catch_warnings():
         # conf/hydra/launcher/ray.yaml stands for the one of that name in Ray's plugin
         warnings.filterwarnings("ignore", r"\s*'hydra/launcher/ray' is validated", UserWarning)
-        yield with_dotted_keys(arguments)
+        token = shows_settings.set(shows)
+        try:
+            yield with_dotted_keys(arguments)
+        finally:
+            shows_settings.reset(token)
+
+
+def _split_shown_sweep(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """Take `--cfg job` from the command line of a sweep, since Hydra shows no sweep.
+
+    Returns:
+        The other arguments, and whether the launcher shows the settings and trains nothing.
+    """
+    parser = get_args_parser()
+    parser.error = _refuse  # type: ignore[method-assign]
+    known, _ = parser.parse_known_intermixed_args(list(arguments))
+    sweeps = known.multirun or any(override.startswith("study=") for override in known.overrides)
+    if known.cfg != "job" or not sweeps:
+        return list(arguments), False
+    pairs = zip(arguments, ["", *arguments], strict=False)
+    joined = ("--cfg=job", "-cjob")
+    return [
+        word
+        for word, before in pairs
+        if word not in ("--cfg", "-c", "--resolve", *joined) and before not in ("--cfg", "-c")
+    ], True
 
 
 def with_dotted_keys(arguments: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which run someone means: by its folder, its id, or how its name begins."""
+"""Which run or sweep is meant: by its folder, its id, or how its name begins."""
 
 import difflib
 from collections.abc import Sequence
@@ -10,6 +10,10 @@ from cifar_exp.runs.folder import RunFolder
 
 RESULTS = Path(Paths().results)
 _SHOWN = 3
+_LISTS = ("sweep.json", "search.json")
+# What is looked for, and what its folder holds.
+_RUN = ("run", "a config.yaml")
+_SWEEP = ("sweep", "a sweep.json that can be read, or a search.json")
 
 
 def run_folders(results: Path) -> list[RunFolder]:
@@ -39,38 +43,60 @@ def find_run(given: str, results: Path = RESULTS) -> RunFolder:
     """
     if RunFolder(Path(given)).config_file.is_file():
         return RunFolder(Path(given))
-    folders = run_folders(results)
+    runs = [folder.path for folder in run_folders(results)]
+    return RunFolder(_find(given, runs, _RUN, results / "runs"))
+
+
+def find_sweep(given: str, results: Path = RESULTS) -> Path:
+    """Find the folder of a sweep, a study or a search on the disk.
+
+    Args:
+        given: as in `find_run`.
+        results: where sweeps are looked for, as `paths.results`.
+
+    Raises:
+        UserError: there is no such sweep, or there are several.
+    """
+    if any((Path(given) / name).is_file() for name in _LISTS):
+        return Path(given)
+    if not results.is_dir():
+        raise UserError(f"{results}: there is no such folder; expected that of paths.results")
+    listed = {file.parent for name in _LISTS for file in results.glob(f"*/{name}")}
+    return _find(given, sorted(listed), _SWEEP, results)
+
+
+def _find(given: str, folders: Sequence[Path], kind: tuple[str, str], place: Path) -> Path:
+    noun, _ = kind
     for matches in (_by_name, _begins):
-        found = [folder for folder in folders if given and matches(folder, given)]
+        found = [folder for folder in folders if given and matches(folder.name, given)]
         if len(found) == 1:
             return found[0]
         if found:
-            names = [folder.path.name for folder in found]
-            raise UserError(f"{given}: expected one run, there are {len(found)}: {_some(names)}")
-    raise UserError(_not_found(given, results, folders))
+            names = [folder.name for folder in found]
+            raise UserError(f"{given}: expected one {noun}, there are {len(found)}: {_some(names)}")
+    raise UserError(_not_found(given, folders, kind, place))
 
 
-def _by_name(folder: RunFolder, given: str) -> bool:
-    name, _, run_id = folder.path.name.rpartition("-")
-    return given in (folder.path.name, name, run_id)
+def _by_name(folder: str, given: str) -> bool:
+    name, _, run_id = folder.rpartition("-")
+    return given in (folder, name, run_id)
 
 
-def _begins(folder: RunFolder, given: str) -> bool:
-    run_id = folder.path.name.rpartition("-")[2]
-    return folder.path.name.startswith(given) or run_id.startswith(given)
+def _begins(folder: str, given: str) -> bool:
+    return folder.startswith(given) or folder.rpartition("-")[2].startswith(given)
 
 
-def _not_found(given: str, results: Path, folders: Sequence[RunFolder]) -> str:
-    runs = results / "runs"
+def _not_found(given: str, folders: Sequence[Path], kind: tuple[str, str], place: Path) -> str:
+    noun, holds = kind
     if Path(given).is_dir():
-        return f"{given}: expected the folder of a run, with a config.yaml, as those in {runs}"
+        return f"{given}: expected the folder of a {noun}, with {holds}, as those in {place}"
     if not folders:
-        return f"{given}: there is no such folder, and {runs} holds no runs"
+        return f"{given}: there is no such folder, and {place} holds no {noun}s"
     # with and without their ids, which hide how near a short name is
-    names = {folder.path.name.rpartition("-")[0]: folder.path.name for folder in folders}
+    names = {folder.name.rpartition("-")[0]: folder.name for folder in folders}
     near = difflib.get_close_matches(given[:255], names, n=_SHOWN, cutoff=0.5)
     hint = f"; near: {_some([names[name] for name in near])}" if near else ""
-    return f"{given}: there is no such run in {runs}{hint}; `python -m cifar_exp ls` lists them"
+    return f"{given}: there is no such {noun} in {place}{hint}; `python -m cifar_exp ls` lists them"
 
 
 def _some(names: Sequence[str]) -> str:
