@@ -6,16 +6,72 @@ What a command computes is on disk; that nobody reads along any more must not en
 import os
 import re
 import sys
+import textwrap
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from itertools import zip_longest
 from typing import Any, TextIO, cast
 
 _SECONDS_TO_TELL = 10
+_GAP = "  "  # between the columns of a table
+_NARROWEST = 8  # columns that a table's cell keeps
 
 
 def printable(text: str) -> str:
     """Return text without what commands a terminal, which names from elsewhere may hold."""
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
+
+
+def columns() -> int | None:
+    """Return how many columns the terminal has; None where standard output is none."""
+    with suppress(OSError, ValueError):
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+    return None
+
+
+def wrapped(text: str) -> str:
+    """Return text with lines that break between words where the terminal would break them."""
+    width = columns()
+    if width is None:
+        return text
+    return textwrap.fill(
+        text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+
+
+def table(rows: Sequence[Sequence[object]], header: Sequence[str], width: int | None) -> str:
+    """Return a table whose lines fit; where they do not, titles and then cells take more lines.
+
+    Args:
+        rows: the cells, shown as they are.
+        header: the titles.
+        width: columns that there are; None for as many as it takes.
+    """
+    from tabulate import tabulate
+
+    text = tabulate(rows, header, disable_numparse=True)
+    if width is None or max(map(len, text.splitlines())) <= width:
+        return text
+    columns = [[str(row[place]) for row in rows] for place in range(len(header))]
+    widths = [
+        max(map(len, [*title.split(), *cells]), default=0)
+        for title, cells in zip(header, columns, strict=True)
+    ]
+    while sum(widths) + len(_GAP) * (len(widths) - 1) > width and max(widths) > _NARROWEST:
+        widths[widths.index(max(widths))] -= 1
+    rule = _GAP.join("-" * width for width in widths)
+    body = [_in_lines([str(cell) for cell in row], widths) for row in rows]
+    return "\n".join([_in_lines(header, widths), rule, *body])
+
+
+def _in_lines(cells: Sequence[str], widths: Sequence[int]) -> str:
+    pieces = [textwrap.wrap(cell, max(1, width)) for cell, width in zip(cells, widths, strict=True)]
+    lines = [
+        _GAP.join(piece.ljust(width) for piece, width in zip(line, widths, strict=True)).rstrip()
+        for line in zip_longest(*pieces, fillvalue="")
+    ]
+    return "\n".join(lines)
 
 
 def is_first() -> bool:

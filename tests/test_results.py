@@ -1,16 +1,19 @@
 """The committed results are what their runs give, and the index tells them."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+from cifar_exp.errors import UserError
+from cifar_exp.runs.finding import find_sweep, run_folders
 from cifar_exp.studies.render import check_report
 from cifar_exp.studies.report import read_report
 
 RESULTS = Path(__file__).parents[1] / "multirun_results"
 INDEX = (RESULTS / "README.md").read_text()
-COMMITTED = [RESULTS / name for name in re.findall(r"\]\(([^)/]+)/report.md\)", INDEX)]
+COMMITTED = [RESULTS / name for name in re.findall(r"\]\(([^)]+)/report.md\)", INDEX)]
 
 
 @pytest.mark.integration
@@ -30,3 +33,16 @@ def test_the_index_tells_every_claim_with_its_verdict(sweep: Path) -> None:
 
 def test_there_are_committed_results() -> None:
     assert COMMITTED
+
+
+def test_no_command_takes_committed_results_for_the_users(tmp_path: Path) -> None:
+    shutil.copytree(RESULTS / "published", tmp_path / "published")
+    assert run_folders(tmp_path) == []
+    for sweep in COMMITTED:
+        with pytest.raises(UserError, match="holds no sweeps"):
+            find_sweep(sweep.name, tmp_path)
+        assert find_sweep(sweep.name, tmp_path / "published")
+    ignored = (RESULTS.parent / ".gitignore").read_text().splitlines()
+    assert "/multirun_results/*" in ignored
+    kept = [line for line in ignored if line.startswith("!/multirun_results/")]
+    assert kept == ["!/multirun_results/README.md", "!/multirun_results/published/"]

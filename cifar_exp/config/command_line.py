@@ -7,6 +7,7 @@ import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from decimal import ROUND_CEILING, Decimal
 from itertools import pairwise
@@ -43,6 +44,8 @@ from cifar_exp.out_of_memory import (
 )
 from cifar_exp.terminal import is_first, printable
 
+# Whether a launcher shows the settings of a sweep's runs, and trains none.
+shows_settings: ContextVar[bool] = ContextVar("shows_settings", default=False)
 _MOST_RUNS = 10_000  # of a sweep
 _LONGEST_LINE = 500  # characters of a message
 _KEY = r"[~+]*[\w./@]+[\w./@-]*="  # how an override begins
@@ -64,10 +67,36 @@ def understood(arguments: Sequence[str]) -> Iterator[list[str]]:
     """
     keep_reserve()
     arguments, trusted = split_allowed(arguments)
+    arguments, shows = _split_shown_sweep(arguments)
     with adapted_to_this_project(), only_allowed(trusted), warnings.catch_warnings():
         # conf/hydra/launcher/ray.yaml stands for the one of that name in Ray's plugin
         warnings.filterwarnings("ignore", r"\s*'hydra/launcher/ray' is validated", UserWarning)
-        yield with_dotted_keys(arguments)
+        token = shows_settings.set(shows)
+        try:
+            yield with_dotted_keys(arguments)
+        finally:
+            shows_settings.reset(token)
+
+
+def _split_shown_sweep(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """Take `--cfg job` from the command line of a sweep, since Hydra shows no sweep.
+
+    Returns:
+        The other arguments, and whether the launcher shows the settings and trains nothing.
+    """
+    parser = get_args_parser()
+    parser.error = _refuse  # type: ignore[method-assign]
+    known, _ = parser.parse_known_intermixed_args(list(arguments))
+    sweeps = known.multirun or any(override.startswith("study=") for override in known.overrides)
+    if known.cfg != "job" or not sweeps:
+        return list(arguments), False
+    pairs = zip(arguments, ["", *arguments], strict=False)
+    joined = ("--cfg=job", "-cjob")
+    return [
+        word
+        for word, before in pairs
+        if word not in ("--cfg", "-c", "--resolve", *joined) and before not in ("--cfg", "-c")
+    ], True
 
 
 def with_dotted_keys(arguments: Sequence[str]) -> list[str]:

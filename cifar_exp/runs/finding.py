@@ -1,7 +1,7 @@
-"""Which run someone means: by its folder, its id, or how its name begins."""
+"""Which run or sweep is meant: by its folder, its id, or how its name begins."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cifar_exp.config.schema import Paths
@@ -10,6 +10,10 @@ from cifar_exp.runs.folder import RunFolder, original
 
 RESULTS = Path(Paths().results)
 _SHOWN = 3
+_LISTS = ("sweep.json", "search.json")
+# What is looked for, and what its folder holds.
+_RUN = ("run", "a config.yaml")
+_SWEEP = ("sweep", "a sweep.json that can be read, or a search.json")
 
 
 def run_folders(results: Path) -> list[RunFolder]:
@@ -42,37 +46,60 @@ def find_run(given: str, results: Path = RESULTS) -> RunFolder:
     """
     if RunFolder(Path(given)).config_file.is_file():
         return RunFolder(Path(given))
-    folders = run_folders(results)
+    runs = {folder.path: folder.run_id for folder in run_folders(results)}
+    return RunFolder(_find(given, runs, _RUN, results / "runs"))
+
+
+def find_sweep(given: str, results: Path = RESULTS) -> Path:
+    """Find the folder of a sweep, a study or a search on the disk.
+
+    Args:
+        given: as in `find_run`.
+        results: where sweeps are looked for, as `paths.results`.
+
+    Raises:
+        UserError: there is no such sweep, or there are several.
+    """
+    if any((Path(given) / name).is_file() for name in _LISTS):
+        return Path(given)
+    if not results.is_dir():
+        raise UserError(f"{results}: there is no such folder; expected that of paths.results")
+    listed = sorted({file.parent for name in _LISTS for file in results.glob(f"*/{name}")})
+    ids = {folder: folder.name.rpartition("-")[2] for folder in listed}
+    return _find(given, ids, _SWEEP, results)
+
+
+def _find(given: str, ids: Mapping[Path, str], kind: tuple[str, str], place: Path) -> Path:
+    noun, _ = kind
     for matches in (_by_name, _begins):
-        found = [folder for folder in folders if given and matches(folder, given)]
+        found = [folder for folder, own in ids.items() if given and matches(folder, own, given)]
         if len(found) == 1:
             return found[0]
         if found:
-            names = [folder.path.name for folder in found]
-            raise UserError(f"{given}: expected one run, there are {len(found)}: {_some(names)}")
-    raise UserError(_not_found(given, results, folders))
+            names = [folder.name for folder in found]
+            raise UserError(f"{given}: expected one {noun}, there are {len(found)}: {_some(names)}")
+    raise UserError(_not_found(given, list(ids), kind, place))
 
 
-def _by_name(folder: RunFolder, given: str) -> bool:
-    name = folder.path.name.rpartition("-")[0]
-    return given in (folder.path.name, name, folder.run_id)
+def _by_name(folder: Path, own_id: str, given: str) -> bool:
+    return given in (folder.name, folder.name.rpartition("-")[0], own_id)
 
 
-def _begins(folder: RunFolder, given: str) -> bool:
-    return folder.path.name.startswith(given) or folder.run_id.startswith(given)
+def _begins(folder: Path, own_id: str, given: str) -> bool:
+    return folder.name.startswith(given) or own_id.startswith(given)
 
 
-def _not_found(given: str, results: Path, folders: Sequence[RunFolder]) -> str:
-    runs = results / "runs"
+def _not_found(given: str, folders: Sequence[Path], kind: tuple[str, str], place: Path) -> str:
+    noun, holds = kind
     if Path(given).is_dir():
-        return f"{given}: expected the folder of a run, with a config.yaml, as those in {runs}"
+        return f"{given}: expected the folder of a {noun}, with {holds}, as those in {place}"
     if not folders:
-        return f"{given}: there is no such folder, and {runs} holds no runs"
+        return f"{given}: there is no such folder, and {place} holds no {noun}s"
     # with and without their ids, which hide how near a short name is
-    names = {folder.path.name.rpartition("-")[0]: folder.path.name for folder in folders}
+    names = {folder.name.rpartition("-")[0]: folder.name for folder in folders}
     near = difflib.get_close_matches(given[:255], names, n=_SHOWN, cutoff=0.5)
     hint = f"; near: {_some([names[name] for name in near])}" if near else ""
-    return f"{given}: there is no such run in {runs}{hint}; `python -m cifar_exp ls` lists them"
+    return f"{given}: there is no such {noun} in {place}{hint}; `python -m cifar_exp ls` lists them"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -1,7 +1,9 @@
 """Ctrl-C, SIGTERM, a closed terminal: stop at the next step, and at once if asked twice."""
 
+import _thread
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +17,7 @@ _OF_SCHEDULERS = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if ha
 STOPPING = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
+_SECONDS_TO_ANSWER = 1.0
 TOLD = "interrupted: the same command goes on where this one stopped"
 
 
@@ -42,6 +45,7 @@ class StopRequest:
     def __init__(self, patient: bool = False) -> None:
         self.signals: list[int] = []
         self._patient = patient
+        self._answered: list[threading.Event] = []
 
     @property
     def at_once(self) -> bool:
@@ -72,7 +76,24 @@ class StopRequest:
         if self.at_once:
             raise Interrupted(signal_number)
         at_once = "" if self._patient else "; once more stops at once"
-        _tell(f"\nstopping at the next step{at_once}\n")
+        self._answer(f"stopping at the next step{at_once}")
+
+    def wait_until_answered(self) -> None:
+        """Let the lines about signals come before what is written next."""
+        for answered in self._answered:
+            answered.wait(_SECONDS_TO_ANSWER)
+
+    def _answer(self, text: str) -> None:
+        """Write a line above the progress bars, from a thread.
+
+        The signal may have come while a bar was drawn, whose line would be torn; a thread waits
+        for the lock of the bars. `threading.Thread` has locks that the interrupted line may hold.
+        """
+        if not is_first():
+            return
+        answered = threading.Event()
+        self._answered.append(answered)
+        _thread.start_new_thread(_write_above_bars, (text, answered))
 
 
 @contextmanager
@@ -97,6 +118,7 @@ def stop_request(patient: bool = False, in_job: bool = False) -> Iterator[StopRe
         for number, handler in before.items():
             if handler is not None:  # one that is not Python's cannot be set from here
                 signal.signal(number, handler)
+        request.wait_until_answered()
         for number in request.signals if in_job else ():
             signal.raise_signal(number)
 
@@ -105,7 +127,7 @@ def leave_at_once_when_asked() -> None:
     """Let the signals to stop end the process in a line, for while there is nothing to save."""
 
     def leave(signal_number: int, _frame: FrameType | None) -> None:
-        _tell(f"\n{TOLD}\n")
+        _tell(f"{_over_the_echo()}{TOLD}\n")
         os._exit(128 + signal_number)
 
     for number in _heard():
@@ -119,6 +141,22 @@ def _heard() -> list[int]:
 
 def _listened_to() -> list[int]:
     return [number for number in _OF_SCHEDULERS if callable(signal.getsignal(number))]
+
+
+def _write_above_bars(text: str, answered: threading.Event) -> None:
+    from tqdm import tqdm  # not needed by what ends before there are bars
+
+    with suppress(OSError, ValueError):  # nobody may be there any more
+        tqdm.write(f"{_over_the_echo()}{text}", file=sys.stderr)
+        sys.stderr.flush()
+    answered.set()
+
+
+def _over_the_echo() -> str:
+    """Return what takes the terminal's `^C` from the line."""
+    with suppress(AttributeError, OSError, ValueError):  # there may be no standard error
+        return "\r\x1b[K" if sys.stderr.isatty() else ""
+    return ""
 
 
 def _tell(text: str) -> None:

@@ -5,13 +5,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+_RESULTS = Path("multirun_results")  # as paths.results
+
 
 def add_commands(commands: Any) -> None:
     """Add it to a parser. Args: commands: what its `add_subparsers` returned."""
     report = commands.add_parser("report", help="write the report of a sweep from its run folders")
     report.add_argument(
-        "sweep", type=Path, help="folder of the sweep or search, in multirun_results/"
+        "sweep", metavar="SWEEP", help="its folder, its id, or how its name begins; or a search's"
     )
+    report.add_argument("--results", type=Path, default=_RESULTS, help=f"default: {_RESULTS}")
     report.add_argument(
         "--check", action="store_true", help="change nothing; fail if the report there differs"
     )
@@ -20,16 +23,18 @@ def add_commands(commands: Any) -> None:
 
 def _report(arguments: argparse.Namespace) -> int:
     # imported here, so that --help is quick
+    from cifar_exp.runs.finding import find_sweep
     from cifar_exp.search.report import read_search_report
     from cifar_exp.studies.render import check_report, write_report
     from cifar_exp.studies.report import read_report
 
-    is_search = (arguments.sweep / "search.json").exists()
+    sweep = find_sweep(arguments.sweep, arguments.results)
+    is_search = (sweep / "search.json").exists()
     read = read_search_report if is_search else read_report
     if not arguments.check:
-        print(write_report(arguments.sweep, read))
+        print(write_report(sweep, read))
         return 0
-    changed = check_report(arguments.sweep, read)
+    changed = check_report(sweep, read)
     for file in changed:
         print(f"{file}: differs from what the runs give", file=sys.stderr)
     return 1 if changed else 0

@@ -5,9 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from cifar_exp.config.study import Claim
-from cifar_exp.studies.evidence import SIGNIFICANT, Difference, Evidence, Levels, Verdict
-from cifar_exp.studies.measures import MEASURES, Measure
+from cifar_exp.config.study import Claim, Value
+from cifar_exp.studies.evidence import (
+    SIGNIFICANT,
+    Difference,
+    Evidence,
+    Levels,
+    Verdict,
+)
+from cifar_exp.studies.measures import MAIN_METRIC, MEASURES, Measure, measured
 from cifar_exp.studies.statistics import estimate, holm, seeds_needed
 
 
@@ -44,14 +50,59 @@ def findings(claims: Sequence[Claim], levels: Levels) -> list[Finding]:
         levels: the runs of the study at each level.
 
     Returns:
-        A finding for each claim, in order; p values are corrected for their number.
+        A finding for each claim, in order; p values are corrected for their number. Where levels
+        were trained that no claim is about, one more: the best against the second best.
     """
     evidence = [Evidence.of(claim, levels) for claim in claims]
+    found = _corrected(evidence)
+    about = {level for claim in claims for level in _compared(claim, levels)}
+    if claims and set(levels) - about:
+        found += _best_against_second(levels)
+    return found
+
+
+def _corrected(evidence: Sequence[Evidence]) -> list[Finding]:
     tested = [e for e in evidence if e.p is not None]
     corrected = dict(
         zip(map(id, tested), holm([e.p for e in tested if e.p is not None]), strict=True)
     )
     return [_finding(e, corrected.get(id(e))) for e in evidence]
+
+
+def _compared(claim: Claim, levels: Levels) -> set[Value]:
+    """Return the levels that a claim is about; none if it lacks one that it needs."""
+    if claim.compares_two:
+        two = {claim.at, claim.than}
+        return two if two <= set(levels) else set()
+    enough = len(levels) >= (3 if claim.expects == "best_inside" else 2)
+    return set(levels) if enough else set()
+
+
+def _best_against_second(levels: Levels) -> list[Finding]:
+    """Compare the two best levels, for levels that no claim is about.
+
+    They are chosen by the numbers that they are then tested with, so p is corrected for all pairs
+    of levels that could have been chosen.
+    """
+    means = {}
+    for level, records in levels.items():
+        values = [measured(record, MAIN_METRIC) for record in records]
+        known = [value for value in values if value is not None]
+        if known:
+            means[level] = mean(known)
+    if len(means) < 2:
+        return []
+    best, second, *_ = sorted(means, key=lambda level: -means[level])
+    claim = Claim(
+        says=f"{best}, the best level here, is better than {second}, the second best.",
+        metric=MAIN_METRIC,
+        expects="higher",
+        at=best,
+        than=second,
+    )
+    evidence = Evidence.of(claim, levels)
+    pairs = len(means) * (len(means) - 1) // 2
+    return [_finding(evidence, None if evidence.p is None else min(1.0, pairs * evidence.p))]
 
 
 def _finding(evidence: Evidence, p: float | None) -> Finding:
@@ -98,6 +149,9 @@ def _sentence(evidence: Evidence, verdict: Verdict, p: float | None) -> str:
     if verdict == "not measured":
         bad = [level for level, runs in evidence.values.items() if _never_finite(runs)]
         if not bad:
+            trained = sum(map(bool, evidence.values.values()))
+            if claim.expects == "best_inside" and trained:
+                return f"Three levels or more are compared, and {trained} of them are there."
             return "There are no runs to compare."
         told = "; ".join(
             f"{_mean_text(measure, evidence.values[level])} at {level}" for level in bad

@@ -6,18 +6,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cifar_exp.terminal import printable
+from cifar_exp.terminal import columns, printable
 
 # Each command imports what it needs, so that --help is quick.
 
 _RESULTS = Path("multirun_results")  # as paths.results
+_HOW = "its folder, its id, or how its name begins"
+_LISTED = 20  # runs, and sweeps
 
 
 def add_commands(commands: Any) -> None:
     """Add them to a parser. Args: commands: what its `add_subparsers` returned."""
     _add_ls(commands)
     table = commands.add_parser("table", help="print the table of a sweep, and write results.csv")
-    table.add_argument("sweep", type=Path, help="folder of the sweep, in multirun_results/")
+    table.add_argument("sweep", metavar="SWEEP", help=_HOW)
+    table.add_argument("--results", type=Path, default=_RESULTS, help=f"default: {_RESULTS}")
     kind = table.add_mutually_exclusive_group()
     for name in ("markdown", "latex"):
         kind.add_argument(
@@ -26,7 +29,8 @@ def add_commands(commands: Any) -> None:
     table.set_defaults(format="text")
     table.set_defaults(run=_table)
     compare = commands.add_parser("compare", help="show in what runs differ")
-    compare.add_argument("runs", type=Path, nargs="+", help="folders in multirun_results/runs/")
+    compare.add_argument("runs", metavar="RUN", nargs="+", help=_HOW)
+    compare.add_argument("--results", type=Path, default=_RESULTS, help=f"default: {_RESULTS}")
     compare.set_defaults(run=_compare)
     _add_gc(commands)
 
@@ -44,6 +48,7 @@ def _add_ls(commands: Any) -> None:
         metavar="KEY",
         help="age, accuracy, size, status, name or a setting as lr (default: age)",
     )
+    parser.add_argument("--all", action="store_true", help=f"not only the first {_LISTED}")
     parser.add_argument("--reverse", action="store_true", help="the other way round")
     parser.add_argument("--json", action="store_true", help="for programs, with all settings")
     parser.set_defaults(run=_ls)
@@ -80,7 +85,8 @@ def _ls(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(as_json(runs, sweeps), indent=2))
     elif runs:
-        print(printable(as_text(runs, sweeps)))
+        most = None if arguments.all else _LISTED
+        print(printable(as_text(runs, sweeps, columns(), most)))
     else:
         print(f"{arguments.results}: no runs" + " like that" * bool(found))
     for problem in unreadable:
@@ -89,21 +95,25 @@ def _ls(arguments: argparse.Namespace) -> int:
 
 
 def _table(arguments: argparse.Namespace) -> int:
+    from cifar_exp.runs.finding import find_sweep
     from cifar_exp.studies.table import as_text, missing_runs, ranked, read_sweep, write_csv
 
-    records = read_sweep(arguments.sweep)
+    sweep = find_sweep(arguments.sweep, arguments.results)
+    records = read_sweep(sweep)
     groups = ranked(list(records.values()))
-    print(printable(as_text(groups, arguments.format)))
-    if missing := missing_runs(arguments.sweep, records):
+    print(printable(as_text(groups, arguments.format, columns())))
+    if missing := missing_runs(sweep, records):
         print(printable(missing), file=sys.stderr)
-    write_csv(arguments.sweep / "results.csv", groups)
+    write_csv(sweep / "results.csv", groups)
     return 0
 
 
 def _compare(arguments: argparse.Namespace) -> int:
+    from cifar_exp.runs.finding import find_run
     from cifar_exp.studies.compare import compare
 
-    print(printable(compare(arguments.runs)))
+    runs = [find_run(given, arguments.results) for given in arguments.runs]
+    print(printable(compare(runs)))
     return 0
 
 

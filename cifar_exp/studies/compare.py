@@ -1,39 +1,31 @@
 """What tells runs apart: settings and results side by side."""
 
 from collections.abc import Sequence
-from pathlib import Path
-
-from tabulate import tabulate
 
 from cifar_exp.config.identity import settings
 from cifar_exp.errors import UserError
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.studies.measures import MEASURES, measured
 from cifar_exp.studies.table import Record, read_record
+from cifar_exp.terminal import columns, table
 
 
-def compare(folders: Sequence[Path]) -> str:
+def compare(folders: Sequence[RunFolder]) -> str:
     """Return a table: a column a run, a line each setting that differs and each result.
 
     Args:
         folders: of two runs or more.
 
     Raises:
-        UserError: one is not the folder of a run, or there are fewer than two.
+        UserError: one cannot be read, or there are fewer than two.
     """
     if len(folders) < 2:
-        raise UserError("compare: expected two run folders or more")
-    records = [_read(folder) for folder in folders]
+        raise UserError("compare: expected two runs or more")
+    records = [read_record(folder) for folder in folders]
     lines = [*_differing_settings(records), *_results(records)]
     header = ["", *(f"run {place}" for place in range(1, len(records) + 1))]
-    names = "\n".join(f"run {place}: {folder.name}" for place, folder in enumerate(folders, 1))
-    return f"{names}\n\n{tabulate(lines, header, disable_numparse=True)}"
-
-
-def _read(folder: Path) -> Record:
-    if not RunFolder(folder).config_file.is_file():
-        raise UserError(f"{folder}: expected the folder of a run, in multirun_results/runs/")
-    return read_record(RunFolder(folder))
+    names = "\n".join(f"run {place}: {folder.path.name}" for place, folder in enumerate(folders, 1))
+    return f"{names}\n\n{table(lines, header, columns())}"
 
 
 def _differing_settings(records: Sequence[Record]) -> list[list[str]]:

@@ -20,6 +20,7 @@ from cifar_exp.runs.folder import RunFolder
 from cifar_exp.studies.table import Record, read_list, read_record, short_names
 
 STATUSES = ("pending", "running", "interrupted", "complete", "diverged", "failed", "damaged")
+_NARROWEST = 8  # columns that are left of settings and names
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400  # seconds
 
 
@@ -222,10 +223,23 @@ def _sortable(value: Any) -> tuple[int, Any]:
     return (2, "") if value is None else (1, str(value))
 
 
-def as_text(runs: Sequence[ListedRun], sweeps: Sequence[ListedSweep]) -> str:
-    """Return two tables: a line a run, of which there is one at least, and a line a sweep."""
+def as_text(
+    runs: Sequence[ListedRun],
+    sweeps: Sequence[ListedSweep],
+    width: int | None = None,
+    most: int | None = None,
+) -> str:
+    """Return two tables: a line a run, of which there is one at least, and a line a sweep.
+
+    Args:
+        runs: in this order.
+        sweeps: in this order.
+        width: columns that a line may take: settings and names are cut; None for all.
+        most: how many lines each table has; None for all.
+    """
     now = datetime.now(UTC)
-    different = [differences(run.record.config) for run in runs]
+    shown = runs[:most]
+    different = [differences(run.record.config) for run in shown]
     shared = [
         (key, value)
         for key, value in different[0].items()
@@ -241,15 +255,31 @@ def as_text(runs: Sequence[ListedRun], sweeps: Sequence[ListedSweep]) -> str:
             _age(now, run.changed),
             _size(run.size_bytes),
         ]
-        for run, one in zip(runs, different, strict=True)
+        for run, one in zip(shown, different, strict=True)
     ]
     header = ["run", "status", "settings", "accuracy", "epochs", "age", "size"]
-    parts = [tabulate(rows, header, disable_numparse=True)]
+    parts = [_cut_table(rows, header, "settings", width)]
     if shared:
         parts.append(f"all of them: {_words(shared)}")
     if sweeps:
-        parts.append(_sweep_table(sweeps, now))
+        parts.append(_sweep_table(sweeps[:most], now, width))
+    if len(shown) < len(runs):
+        parts.append(f"{len(shown)} of {len(runs)} runs; --all lists them all")
     return "\n\n".join(parts)
+
+
+def _cut_table(rows: list[list[Any]], header: list[str], longest: str, width: int | None) -> str:
+    """Return a table with a line a row; the cells of one column are cut to make it fit."""
+    place = header.index(longest)
+
+    def text() -> str:
+        return tabulate(rows, header, disable_numparse=True)
+
+    too_wide = 0 if width is None else max(map(len, text().splitlines())) - width
+    room = max(_NARROWEST, max(len(row[place]) for row in rows) - too_wide)
+    for row in rows:
+        row[place] = row[place] if len(row[place]) <= room else row[place][: room - 1] + "…"
+    return text()
 
 
 def _words(pairs: Sequence[tuple[str, Any]]) -> str:
@@ -261,10 +291,11 @@ def _word(value: Any) -> str:
     return Path(value).name if isinstance(value, str) and "/" in value else str(value)
 
 
-def _sweep_table(sweeps: Sequence[ListedSweep], now: datetime) -> str:
-    rows = [
+def _sweep_table(sweeps: Sequence[ListedSweep], now: datetime, width: int | None) -> str:
+    rows: list[list[Any]] = [
         [
-            sweep.name,
+            sweep.name.rpartition("-")[2],
+            sweep.name.rpartition("-")[0],
             sweep.runs,
             sweep.statuses,
             _number(sweep.accuracy),
@@ -273,8 +304,8 @@ def _sweep_table(sweeps: Sequence[ListedSweep], now: datetime) -> str:
         ]
         for sweep in sweeps
     ]
-    header = ["sweep", "runs", "status", "best accuracy", "age", "size"]
-    return tabulate(rows, header, disable_numparse=True)
+    header = ["sweep", "name", "runs", "status", "best", "age", "size"]
+    return _cut_table(rows, header, "name", width)
 
 
 def _number(value: float | None) -> str:

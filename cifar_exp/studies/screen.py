@@ -2,14 +2,15 @@
 
 import sys
 import time
-from typing import NoReturn
 
 from tqdm import tqdm
 
-from cifar_exp.runs.progress import RunBar
+from cifar_exp.runs.progress import Bar, RunBar, time_left
+from cifar_exp.terminal import wrapped
 from cifar_exp.training.events import EpochMetrics, Progress
 
 _SHOWN_RUNS = 16
+_PARTS = 1000  # that the bar counts: a sum of floats can exceed its own total
 
 
 class Screen:
@@ -26,15 +27,8 @@ class Screen:
         self._ended = 0
         self._started = time.monotonic()
         self._bars: dict[int, tuple[int, RunBar]] = {}
-        self._bar: tqdm[NoReturn] = tqdm(
-            desc="sweep",
-            total=sum(costs),
-            bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
-            dynamic_ncols=True,
-            disable=None,
-            leave=False,
-        )
-        self._bar.set_postfix_str(f"0 of {len(costs)} runs")
+        self._bar = Bar("sweep", total=_PARTS)
+        self._show_counts()
 
     def begin(self, run: int, label: str, evaluated_on: str) -> None:
         """Show one more run, and which images it is evaluated on."""
@@ -62,10 +56,10 @@ class Screen:
         self.leave(run)
         self._ended += 1
         self._advance(run, 1.0)
-        self._bar.set_postfix_str(f"{self._ended} of {len(self._costs)} runs")
-        rest = f"; about {tqdm.format_interval(self._seconds_left())} left"
+        self._show_counts()
         last = self._ended == len(self._costs)
-        tqdm.write(f"[{self._ended}/{len(self._costs)}] {told}{'' if last else rest}")
+        rest = "" if last or not (left := self._time_left()) else f"; {left}"
+        tqdm.write(wrapped(f"[{self._ended}/{len(self._costs)}] {told}{rest}"))
         sys.stdout.flush()
 
     def close(self) -> None:
@@ -76,16 +70,23 @@ class Screen:
 
     def _advance(self, run: int, share: float) -> None:
         self._first_shares.setdefault(run, share)
-        gain = max(0.0, share - self._shares[run])
-        self._shares[run] += gain
-        self._bar.update(gain * self._costs[run])
+        self._shares[run] = max(share, self._shares[run])
+        done = sum(cost * share for cost, share in self._pairs) / sum(self._costs)
+        self._show_counts()
+        self._bar.update(round(_PARTS * done) - self._bar.n)
 
-    def _seconds_left(self) -> float:
-        pairs = list(zip(self._costs, self._shares, strict=True))
+    def _show_counts(self) -> None:
+        self._bar.parts = [self._time_left(), f"{self._ended} of {len(self._costs)} runs"]
+
+    @property
+    def _pairs(self) -> list[tuple[float, float]]:
+        return list(zip(self._costs, self._shares, strict=True))
+
+    def _time_left(self) -> str:
         # what a resumed run had behind it took no time now
         had = sum(
             self._costs[run] * share for run, share in self._first_shares.items() if share < 1
         )
-        done = sum(cost * share for cost, share in pairs) - had
-        left = sum(cost * (1 - share) for cost, share in pairs)
-        return (time.monotonic() - self._started) * left / max(done, 1e-9)
+        done = sum(cost * share for cost, share in self._pairs) - had
+        left = sum(cost * (1 - share) for cost, share in self._pairs)
+        return time_left(time.monotonic() - self._started, done, left)

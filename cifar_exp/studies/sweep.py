@@ -23,6 +23,7 @@ from cifar_exp.studies.jobs import RunJobs, check_before_jobs, train_as_jobs
 from cifar_exp.studies.shift import Shift
 from cifar_exp.studies.table import as_text, ranked, read_sweep, short_names, varied, write_csv
 from cifar_exp.studies.writing import writing
+from cifar_exp.terminal import columns
 from cifar_exp.training.events import EpochMetrics
 
 _MOST_TOLD_SETTINGS = 3
@@ -224,7 +225,7 @@ class Sweep:
 
     def _write_table(self) -> None:
         groups = ranked(list(read_sweep(self.folder).values()))
-        print(f"\n{as_text(groups)}\n", flush=True)
+        print(f"\n{as_text(groups, width=columns())}\n", flush=True)
         write_csv(self.folder / "results.csv", groups)
         print(self.folder / "results.csv", flush=True)
 

@@ -19,6 +19,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.files import write_atomically
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.studies.writing import writing
+from cifar_exp.terminal import table
 
 if TYPE_CHECKING:  # SciPy takes half a second, and a list of runs does without
     from cifar_exp.studies.statistics import Estimate
@@ -203,12 +204,13 @@ def short_names(keys: Sequence[str]) -> list[str]:
     return [short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)]
 
 
-def as_text(groups: Sequence[Group], kind: str = "text") -> str:
+def as_text(groups: Sequence[Group], kind: str = "text", width: int | None = None) -> str:
     """Return the table: a line a configuration, best first.
 
     Args:
         groups: in this order.
         kind: "text" for the terminal, "markdown" or "latex" for a paper.
+        width: columns that a text may take; None for as many as it takes.
     """
     keys = varied([record.config for group in groups for record in group.records])
     unequal = any(group.balance for group in groups)
@@ -227,7 +229,9 @@ def as_text(groups: Sequence[Group], kind: str = "text") -> str:
     accuracy = f"{'/'.join(sorted(evaluated_on))} accuracy"
     balance = ["balanced accuracy", "largest class"] if unequal else []
     header = ["", *short_names(keys), accuracy, "95 % interval", "n", *balance, "status", "seconds"]
-    form = {"text": "simple", "markdown": "github", "latex": "latex_booktabs"}[kind]
+    if kind == "text":
+        return table(rows, header, width)
+    form = {"markdown": "github", "latex": "latex_booktabs"}[kind]
     return tabulate(rows, header, tablefmt=form, disable_numparse=True)
 
 

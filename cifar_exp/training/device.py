@@ -1,5 +1,6 @@
 """What a run computes on, in which precision, and how its time is told."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -9,12 +10,16 @@ from weakref import WeakSet
 
 import torch
 
-from cifar_exp.config.schema import RunConfig
+from cifar_exp.config.schema import Model, RunConfig
 from cifar_exp.errors import UserError
 
 # Below this batch size bf16 is slower than fp32 on a CPU (measured on Zen 4: 6.1 against 3.2 ms
 # a step at batch 1).
 _SMALLEST_BF16_BATCH_ON_CPU = 16
+# Work of a training step from which several threads are taken: images of 32x32 pixels through a
+# network of full width. Measured in docs/decisions/0019-threads.md.
+_LEAST_WORK_OF_SEVERAL_THREADS = 16
+_PIXELS_A_SIDE = 32
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,7 @@ def choose_compute(config: RunConfig, threads: int | None = None) -> Compute:
 
     Args:
         config: the run's settings.
-        threads: of the CPU; None leaves PyTorch's choice, which is all cores.
+        threads: of the CPU that it may take; None for all cores, or `OMP_NUM_THREADS`.
 
     Raises:
         UserError: `device=cuda` is asked for where PyTorch finds no GPU.
@@ -165,8 +170,21 @@ def choose_compute(config: RunConfig, threads: int | None = None) -> Compute:
     return Compute(
         device=torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu"),
         precision=precision,
-        threads=0 if on_gpu else threads or torch.get_num_threads(),
+        threads=0 if on_gpu else _threads(config, threads or torch.get_num_threads()),
     )
+
+
+def _threads(config: RunConfig, most: int) -> int:
+    """Return how many threads pay: threads of short steps mostly wait for each other.
+
+    Beside another program each wait can last until the system gives that thread its core again.
+    """
+    if "OMP_NUM_THREADS" in os.environ:  # was set by someone who knows
+        return most
+    width = config.model.width if isinstance(config.model, Model) else 1.0
+    size = getattr(config.data, "image_size", _PIXELS_A_SIDE)
+    work = config.data.batch_size * width**2 * (size / _PIXELS_A_SIDE) ** 2
+    return most if work >= _LEAST_WORK_OF_SEVERAL_THREADS else 1
 
 
 def _bf16_is_fast_on_gpu() -> bool:

@@ -49,7 +49,8 @@ LIMITS = {
 # A test compares this with what the code reads.
 ENVIRONMENT = {
     "HYDRA_FULL_ERROR": "`1` shows the traceback of a mistake, which else is told in a line or two",
-    "OMP_NUM_THREADS": "threads of the CPU for a run that is trained alone; read by PyTorch",
+    "OMP_NUM_THREADS": "threads of the CPU for a run that is trained alone; without it steps of "
+    "little work take one, and others all cores",
     "CUDA_VISIBLE_DEVICES": "which GPUs there are, such as `0,1`; read by CUDA",
     "PYTHONPATH": "where code of one's own is looked for as well; read by Python",
     "WANDB_API_KEY": "key of `logger=wandb`; without one it stays offline",

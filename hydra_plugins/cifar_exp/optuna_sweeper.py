@@ -8,6 +8,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from cifar_exp.config.command_line import shows_settings
 from cifar_exp.config.search import SearchSettings, load_search_settings
 from cifar_exp.config.space import read_space
 from cifar_exp.errors import UserError
@@ -64,6 +65,11 @@ class OptunaSweeper(Sweeper):
             raise UserError("hydra/sweeper=optuna: expected hydra/launcher=packed")
         if self.config.get("study") is not None:
             raise UserError("study: expected none in a search, which varies settings by itself")
+        if shows_settings.get():
+            raise UserError(
+                "--cfg job: expected no -m in a search, whose trials are not chosen yet; "
+                "without -m it shows what they share"
+            )
         settings = load_search_settings(self._settings)
         in_yaml = [f"{key}={value}" for key, value in self._params.items()]
         space, shared = read_space([*in_yaml, *arguments], self.hydra_context.config_loader)

@@ -10,8 +10,8 @@ from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from cifar_exp.config.command_line import chosen_groups, explain
-from cifar_exp.config.load import load_config
+from cifar_exp.config.command_line import chosen_groups, explain, shows_settings
+from cifar_exp.config.load import load_config, to_yaml
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Study
 from cifar_exp.errors import UserError
@@ -66,9 +66,14 @@ class SweepLauncher(BasicLauncher):
             raise UserError(
                 "torchrun: expected one run and no -m; a sweep shares out the machine by itself"
             )
-        self.prepare()
+        shows = shows_settings.get()
+        if not shows:
+            self.prepare()
         setup_globals()
         configs = [self.compose(overrides) for overrides in job_overrides]
+        if shows:
+            print(first_of(configs, job_overrides), end="")
+            return []
         return [
             JobReturn(overrides=overrides, _return_value=accuracy, status=JobStatus.COMPLETED)
             for overrides, accuracy in zip(job_overrides, self.train(configs), strict=True)
@@ -112,6 +117,17 @@ class SweepLauncher(BasicLauncher):
                     f"hydra.{section}: a file that only some runs choose sets it, and all runs "
                     "share it; type it on the command line, or sweep that file alone"
                 )
+
+
+def first_of(configs: Sequence[RunConfig], job_overrides: Sequence[Sequence[str]]) -> str:
+    """Return the settings of a sweep's first run as YAML, and in which the others differ."""
+    from cifar_exp.studies.table import varied
+
+    differ = [*varied(configs), *["seed"] * (len({config.seed for config in configs}) > 1)]
+    count = f"{len(configs)} run{'s' * (len(configs) > 1)}"
+    told = f"# the first of {count}: {' '.join(job_overrides[0])}\n"
+    told += f"# the runs differ in {', '.join(differ)}\n" * bool(differ)
+    return told + to_yaml(configs[0])
 
 
 def trains_runs(task: TaskFunction) -> bool:

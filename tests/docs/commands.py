@@ -34,13 +34,22 @@ RULES = [
     Rule(r"cifar_exp selftest", None, "takes minutes; test_selftest.py runs it"),
     Rule(r"benchmarks/\w+\.py", None, "takes minutes; test_benchmarks.py runs it small"),
     Rule(r"^tensorboard ", "tensorboard --inspect ", "would serve until it is stopped"),
-    Rule(r"runs/ONE \S+/OTHER", "runs/*synthetic*", "stands for two runs of the reader's"),
     Rule(
         r"multirun_results/(lr|width)-[0-9a-f]{10}",
         r"$(ls -td multirun_results/\1-* | head -1)",
         "has another id when made small",
     ),
     Rule(r"n_trials=20", "n_trials=4", "goes on with the three trials of the command before"),
+    Rule(
+        r"(table|report) 0eb49b8fde",
+        r"\1 $(ls -td multirun_results/lr-* | head -1)",
+        "has another id when made small",
+    ),
+    Rule(
+        r"compare 59868be4de 0b54f0",
+        "compare $(ls multirun_results/runs | grep synthetic | head -2)",
+        "have other names when made small",
+    ),
     Rule(
         r"(evaluate|predict|export) (epochs=5,model|8f6c2f)",
         r"\1 $(ls -td multirun_results/runs/* | head -1)",

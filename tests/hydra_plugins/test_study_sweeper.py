@@ -248,7 +248,27 @@ def test_a_mistake_is_told_in_two_lines_and_nothing_is_begun(
     assert not train.runs.exists()
 
 
-def test_the_settings_are_shown_without_a_sweep(studies: Studies, train: CommandLine) -> None:
+def test_the_settings_that_are_shown_are_those_of_the_first_run(
+    studies: Studies, train: CommandLine
+) -> None:
     studies.write("mine", MINE)
-    assert "question: Does it?" in studies("study=mine", "--cfg", "job")
+    shown = studies("study=mine", "--cfg", "job")
+    assert shown.startswith("# the first of 4 runs: ")
+    assert "\n# the runs differ in optimizer.lr, seed\n" in shown
+    settings = yaml.safe_load(shown)
+    assert (settings["optimizer"]["lr"], settings["seed"]) == (0.001, 3)
+    assert settings["training"]["epochs"] == 2  # what the study says, and not the default
+    assert "study" not in settings
     assert not train.runs.exists()
+
+
+def test_a_sweep_shows_its_settings_too(train: CommandLine) -> None:
+    shown = train(*TINIEST, "-m", "lr=0.1,0.01", "--cfg=job")
+    assert shown.startswith("# the first of 2 runs: ")
+    assert yaml.safe_load(shown)["optimizer"]["lr"] == 0.1
+    assert not train.runs.exists()
+
+
+def test_a_search_has_no_first_run_to_show(train: CommandLine) -> None:
+    said = train("-m", "experiment=search_demo", "--cfg", "job", status=1)
+    assert said.startswith("--cfg job: expected no -m in a search")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cifar_exp.errors import UserError
-from cifar_exp.runs.finding import find_run, run_folders
+from cifar_exp.runs.finding import find_run, find_sweep, run_folders
 from cifar_exp.runs.folder import RunFolder
 
 NAMES = ("lr=0.1-59868be4de", "lr=0.1,seed=1-0b54f00eab", "lr=0.01-77deadbeef")
@@ -87,3 +87,35 @@ def test_a_run_that_was_renamed_is_found_by_its_id(results: Path, new_name: str)
     assert RunFolder.with_id(results / "runs", NAMES[0][-10:]) == RunFolder(renamed)
     assert find_run("59868be4de", results).path == renamed
     assert find_run(new_name, results).path == renamed
+
+
+SWEEPS = {
+    "lr-38afae4dc0": "sweep.json",
+    "lr,seed-a65bba6c96": "sweep.json",
+    "search-x-11": "search.json",
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("38afae4dc0", "lr-38afae4dc0"),  # the id
+        ("a65", "lr,seed-a65bba6c96"),  # how it begins
+        ("lr", "lr-38afae4dc0"),  # the name of one, and how another begins
+        ("lr,", "lr,seed-a65bba6c96"),
+        ("search", "search-x-11"),
+    ],
+)
+def test_a_sweep_and_a_search_are_found_as_runs_are(results: Path, given: str, found: str) -> None:
+    for name, file in SWEEPS.items():
+        (results / name).mkdir()
+        (results / name / file).write_text("{}")
+    assert find_sweep(given, results) == results / found
+    assert find_sweep(str(results / found), Path("nowhere")) == results / found
+
+
+def test_a_run_is_no_sweep(results: Path) -> None:
+    with pytest.raises(UserError, match=r"59868be4de: there is no such folder, and .* no sweeps"):
+        find_sweep("59868be4de", results)
+    with pytest.raises(UserError, match="expected the folder of a sweep"):
+        find_sweep(str(results / "runs" / NAMES[0]), results)

@@ -594,3 +594,30 @@ def test_every_verdict_but_one_is_about_numbers() -> None:
             assert not re.search(r"\b(nan|inf)\b", finding.sentence)
             assert finding.p is None or math.isfinite(finding.p)
             assert finding.verdict in get_args(Finding.__annotations__["verdict"])
+
+
+def test_of_levels_that_no_claim_is_about_the_best_two_are_compared() -> None:
+    named = claimed("higher", metric="final_test_accuracy")  # 0.1 than 0.01
+    outcomes = {0.02: [0.5, 0.6, 0.7], 0.03: [0.61, 0.7, 0.79], 0.04: [0.1, 0.2, 0.3]}
+    claim, best = findings([named], made(outcomes, "final_test_accuracy"))
+    assert claim.verdict == "not measured"
+    assert best.claim.says == "0.03, the best level here, is better than 0.02, the second best."
+    assert (best.verdict, best.n) == ("supported", 3)
+    # of three pairs the one that looks best was taken
+    t = 0.1 * math.sqrt(3) / 0.01
+    assert best.p == pytest.approx(3 * (1 - t / math.sqrt(t**2 + 2)), rel=1e-6)
+    assert "0.03 less 0.02: 10.0 points" in best.sentence
+
+
+def test_levels_that_claims_are_about_are_not_compared_once_more() -> None:
+    outcomes = {0.01: [0.5, 0.6], 0.1: [0.7, 0.8]}
+    claim = claimed("higher", metric="final_test_accuracy")
+    assert len(findings([claim], made(outcomes, "final_test_accuracy"))) == 1
+
+
+def test_a_best_level_inside_needs_three_and_the_sentence_says_so() -> None:
+    claim = claimed("best_inside", metric="final_test_accuracy")
+    outcomes = {0.02: [0.5, 0.6], 0.03: [0.7, 0.85]}
+    inside, best = findings([claim], made(outcomes, "final_test_accuracy"))
+    assert inside.sentence == "Three levels or more are compared, and 2 of them are there."
+    assert best.n == 2

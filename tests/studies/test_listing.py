@@ -10,6 +10,7 @@ import pytest
 from cifar_exp.config.identity import run_id, run_name
 from cifar_exp.config.load import to_yaml
 from cifar_exp.config.schema import Adam, RunConfig, Sgd, Training
+from cifar_exp.studies.listing import as_text, list_runs, list_sweeps
 from tests.conftest import CommandLine
 
 NOW = datetime.now(UTC)
@@ -90,7 +91,7 @@ def test_every_run_is_a_line_the_newest_first(disk: CommandLine) -> None:
 
 def test_a_sweep_is_a_line_with_the_statuses_of_its_runs(disk: CommandLine) -> None:
     sweep = disk.cifar_exp("ls").split("\n\n")[-1].splitlines()[2]
-    words = ["lr-0123456789", "2", "1", "interrupted,", "1", "complete", "0.8000", "5", "h"]
+    words = ["0123456789", "lr", "2", "1", "interrupted,", "1", "complete", "0.8000", "5", "h"]
     assert sweep.split()[:-2] == words
 
 
@@ -158,3 +159,21 @@ def test_a_run_that_cannot_be_read_does_not_hide_the_others(disk: CommandLine) -
 def test_nothing_to_list_is_said(disk: CommandLine) -> None:
     said = disk.cifar_exp("ls", "--status", "diverged")
     assert said == "multirun_results: no runs like that\n"
+
+
+def test_lines_fit_the_terminal_and_only_settings_and_names_are_cut(disk: CommandLine) -> None:
+    runs, _ = list_runs(disk.folder / "multirun_results")
+    sweeps = list_sweeps(disk.folder / "multirun_results", runs)
+    for width in (80, 70):
+        said = as_text(runs, sweeps, width)
+        assert max(map(len, said.splitlines())) <= width
+        assert len(lines(said)) == len(runs)
+        assert all(run.name.rpartition("-")[2] in said for run in runs)
+        assert "0123456789" in said
+
+
+def test_the_first_twenty_are_listed_and_the_others_counted(disk: CommandLine) -> None:
+    runs, _ = list_runs(disk.folder / "multirun_results")
+    said = as_text(runs, [], most=2)
+    assert len(lines(said)) == 2
+    assert said.endswith("2 of 3 runs; --all lists them all")

@@ -1,6 +1,9 @@
 """Networks for other programs: the files answer as the run does."""
 
 import json
+import os
+import re
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +16,7 @@ from cifar_exp import load_run
 from cifar_exp.data.dataset import load
 from cifar_exp.errors import UserError
 from cifar_exp.trained.export import FORMATS, Format, export
+from tests.conftest import ROOT
 from tests.trained.conftest import Trained
 
 pytestmark = pytest.mark.integration
@@ -82,3 +86,21 @@ def test_without_onnx_one_line_says_how_to_install_it(
     with pytest.raises(UserError, match=r"pip install -e '\.\[onnx\]'"):
         export(run, torch.zeros(1, 32, 32, 3, dtype=torch.uint8), tmp_path / "x", ["torch", "onnx"])
     assert not (tmp_path / "x").exists()
+
+
+def test_the_snippet_of_the_guide_works_where_the_commands_of_the_guide_are_given(
+    trained: Trained, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxruntime")
+    guide = (ROOT / "docs/guide/trained-models.md").read_text()
+    (snippet,) = re.findall(r"(?s)```python\n(import json.*?)```", guide)
+    (out,) = re.findall(r"cifar_exp export \S+ --out (\S+)", guide)
+    run = load_run(trained.run, "cpu")
+    images = load(run.config.data, trained.folder).test.images
+    export(run, images, tmp_path / out, ["onnx"])
+    os.symlink(ROOT / "docs", tmp_path / "docs")  # the commands are given in the project's folder
+    done = subprocess.run(
+        [sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in load(run.config.data, trained.folder).classes

@@ -1,0 +1,91 @@
+"""A terminal for tests: what a command has drawn, as a person would see it."""
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pyte
+
+_ROWS = 200  # so that nothing scrolls away
+ROOT = Path(__file__).parents[1]
+
+
+class Terminal:
+    """A pseudo-terminal of some columns; `device` is the file that a program writes to."""
+
+    def __init__(self, columns: int) -> None:
+        self.columns = columns
+        self._master, self.device = pty.openpty()
+        fcntl.ioctl(self.device, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, columns, 0, 0))
+        self._screen = pyte.Screen(columns, _ROWS)
+        self._stream = pyte.ByteStream(self._screen)
+
+    def lines(self) -> list[str]:
+        """Return the lines that are on the screen now, without empty ones at the end."""
+        while select.select([self._master], [], [], 0)[0]:
+            try:
+                self._stream.feed(os.read(self._master, 65536))
+            except OSError:  # nobody has it open any more
+                break
+        shown = [line.rstrip() for line in self._screen.display]
+        while shown and not shown[-1]:
+            shown.pop()
+        return shown
+
+    def type(self, keys: str) -> None:
+        """Type something; "\\x03" is Ctrl-C."""
+        os.write(self._master, keys.encode())
+
+    def echo(self, text: str) -> None:
+        """Show what the terminal itself writes, as `^C` when that is typed."""
+        os.write(self.device, text.encode())
+
+    def close(self) -> None:
+        """Give both ends back."""
+        for end in (self._master, self.device):
+            os.close(end)
+
+
+class InTerminal:
+    """`python train.py ARGUMENTS` in a terminal that is its own.
+
+    Args:
+        arguments: of the command.
+        cwd: working directory.
+        columns: of the terminal.
+    """
+
+    def __init__(self, *arguments: str, cwd: Path, columns: int) -> None:
+        self.terminal = Terminal(columns)
+        environment = {**os.environ, "TERM": "xterm"}
+        environment.pop("COLUMNS", None)
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "train.py"), *arguments],
+            cwd=cwd,
+            env=environment,
+            stdin=self.terminal.device,
+            stdout=self.terminal.device,
+            stderr=self.terminal.device,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+
+    def wait_for(self, text: str) -> None:
+        """Return when a text has come to the screen."""
+        while not any(text in line for line in self.terminal.lines()):
+            assert self.process.poll() is None, "\n".join(self.terminal.lines())
+            time.sleep(0.02)
+
+    def end(self) -> tuple[int, list[str]]:
+        """Wait for the end. Returns: exit status, and what remains on the screen."""
+        while self.process.poll() is None:  # a full terminal would stop the program
+            self.terminal.lines()
+            time.sleep(0.02)
+        return self.process.returncode, self.terminal.lines()

@@ -1,0 +1,265 @@
+"""What remains on a terminal: bars that fit, lines that are whole, tables that do not wrap."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.runs import progress
+from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.progress import time_left
+from cifar_exp.runs.stopping import StopRequest
+from cifar_exp.selftest import run as selftest_run
+from cifar_exp.selftest.faults import Fault
+from cifar_exp.studies import screen
+from cifar_exp.studies.screen import Screen
+from cifar_exp.studies.table import Record, as_text, ranked
+from cifar_exp.terminal import table
+from cifar_exp.training.events import EpochMetrics, Progress
+from tests.terminals import InTerminal, Terminal
+
+WIDTHS = [120, 80, 60]
+
+
+@pytest.fixture(params=WIDTHS)
+def terminal(request) -> Iterator[Terminal]:
+    terminal = Terminal(request.param)
+    yield terminal
+    terminal.close()
+
+
+@contextmanager
+def output_to(terminal: Terminal) -> Iterator[None]:
+    """Let standard output and error of this process be a terminal; pytest sets them in a test."""
+    before = sys.stdout, sys.stderr
+    with (
+        os.fdopen(os.dup(terminal.device), "w", buffering=1) as sys.stdout,
+        os.fdopen(os.dup(terminal.device), "w", buffering=1) as sys.stderr,
+    ):
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = before
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    for module in (screen, progress):
+        monkeypatch.setattr(module.time, "monotonic", clock)
+    return clock
+
+
+def metrics(epoch: int) -> EpochMetrics:
+    return EpochMetrics(epoch, 0.5, 0.5, 0.5, 0.25, 0.1, 1.0, 1.0, 1.0, 1)
+
+
+def test_bars_fit_and_what_does_not_is_left_out_whole(terminal: Terminal, clock: Clock) -> None:
+    with output_to(terminal):
+        shown = Screen([1.0, 1.0])
+        shown.begin(0, "lr=0.01 weight_decay=0.0001 seed=2", "validation")
+        for step in range(1, 9):
+            clock.now += 1
+            shown.show(0, Progress(1, step, 10), 1)
+            shown.show(0, metrics(1), 100)
+        shown._bars[0][1]._bar.refresh()
+        shown._bar.refresh()
+        sweep, run = terminal.lines()
+        width = terminal.columns
+        for line in (sweep, run):
+            assert len(line) <= width
+            assert len(line.split("|")[1]) >= 10
+        assert sweep.startswith("sweep:  40%|")
+        assert ", about 00:13 left" in sweep
+        words = run.split("| ")[1].split(", ")
+        whole = ["about 00:02 left", "epoch 1", "validation accuracy 0.250", "loss 0.500"]
+        assert words[1:] == whole[: len(words) - 1]
+        assert len(words) > 1
+        shown.close()
+        assert terminal.lines() == []
+
+
+def test_a_bar_of_costs_that_add_up_to_more_than_their_sum_gives_no_warning(
+    terminal: Terminal, clock: Clock
+) -> None:
+    with output_to(terminal):
+        shown = Screen([0.1] * 3 + [0.7] * 7)
+        for run in range(10):
+            for step in range(1, 7):
+                shown.show(run, Progress(1, step, 7), 1)
+            shown.end(run, f"run {run}: complete")
+        lines = terminal.lines()  # TqdmWarning is an error in tests
+        shown.close()
+        assert [line for line in lines if "%|" not in line] == [
+            f"[{run + 1}/10] run {run}: complete" for run in range(10)
+        ]
+        assert "100%" in lines[-1]
+
+
+def test_no_estimate_is_shown_before_it_means_something() -> None:
+    assert time_left(0.4, done=0.001, left=10) == ""  # would say an hour
+    assert time_left(10, done=0.1, left=10) == ""
+    assert time_left(10, done=1, left=9) == "about 01:30 left"
+
+
+def test_the_answer_to_ctrl_c_stands_above_the_bars(terminal: Terminal) -> None:
+    with output_to(terminal):
+        shown = Screen([1.0])
+        shown.begin(0, "lr=0.1", "test")
+        terminal.echo("^C")
+        stop = StopRequest()
+        stop.receive(signal.SIGINT, None)
+        stop.wait_until_answered()
+        answer, sweep, run = terminal.lines()
+        assert answer == "stopping at the next step; once more stops at once"
+        assert sweep.startswith("sweep:   0%|")
+        assert run.startswith("lr=0.1:   0%|")
+        terminal.echo("^C")
+        shown.close()
+        assert terminal.lines() == [answer]
+
+
+def test_the_result_table_fits_60_columns() -> None:
+    records = [
+        Record(
+            RunConfig.model_validate({"seed": seed, "optimizer": {"name": "adam", "lr": lr}}),
+            RunFolder(Path("x")),
+            "complete",
+            {"test_accuracy": 0.5 + seed / 100, "seconds": 7.0},
+            [],
+        )
+        for seed in range(3)
+        for lr in (0.0001, 0.01)
+    ]
+    groups = ranked(records)
+    assert max(map(len, as_text(groups).splitlines())) > 60
+    fitted = as_text(groups, width=60).splitlines()
+    assert max(map(len, fitted)) <= 60
+    assert fitted[0].split() == ["lr", "test", "95", "%", "n", "status", "seconds"]
+    assert len(fitted) == 5  # titles take two lines, and no row does
+
+
+def test_a_table_of_long_cells_takes_more_lines_rather_than_more_columns() -> None:
+    rows = [["a", "one two three four five six seven eight nine ten", 0.25]]
+    shown = table(rows, ["", "words", "number"], 30)
+    assert max(map(len, shown.splitlines())) <= 30
+    for word in rows[0][1].split():
+        assert word in shown
+    assert "0.25" in shown
+    assert len(table(rows, ["", "words", "number"], None).splitlines()) == 3
+
+
+class Undisturbed:
+    def __init__(self, *_: object) -> None: ...
+
+    def train(self) -> None: ...
+
+
+class Counted:
+    """A bar that only counts."""
+
+    def __init__(self, total: int, **_: object) -> None:
+        self.total, self.n = total, 0
+
+    def __enter__(self) -> "Counted":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def update(self) -> None:
+        self.n += 1
+
+
+def test_the_selftest_counts_to_as_many_faults_as_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = [Fault(row, "what", "must", lambda *_: "it did") for row in range(3)]
+    bar = Counted(len(faults))
+    monkeypatch.setattr(selftest_run, "Workspace", Undisturbed)
+    monkeypatch.setattr(selftest_run, "tqdm", lambda **_: bar)
+    selftest_run._provoke(faults, tmp_path, "cpu")
+    assert bar.n == 3
+
+
+DEMO = (
+    "experiment=demo",
+    "data.train_size=60",
+    "data.test_size=20",
+    "batch_size=20",
+    "model.width=0.015625",
+    "precision=fp32",
+    "logger=none",
+)
+SWEEP = ("-m", *DEMO, "epochs=2", "lr=0.1,0.01,0.001")
+
+
+def assert_whole(lines: list[str]) -> None:
+    """Neither a bar nor a piece of one is left, and nothing was warned of."""
+    for line in lines:
+        assert "%|" not in line
+        assert "Warning" not in line
+        assert "^C" not in line
+
+
+def table_of(lines: list[str]) -> list[str]:
+    rule = next(place for place, line in enumerate(lines) if line.startswith("--  ---"))
+    end = lines.index("", rule)
+    return lines[rule + 1 : end]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_a_sweep_leaves_its_lines_its_table_and_its_report(tmp_path: Path, columns: int) -> None:
+    status, lines = InTerminal(*SWEEP, cwd=tmp_path, columns=columns).end()
+    assert status == 0, lines
+    assert_whole(lines)
+    assert [line[:5] for line in lines if line.startswith("[")] == ["[1/3]", "[2/3]", "[3/3]"]
+    assert len(table_of(lines)) == 3
+    assert "report.html" in "".join(lines[-2:])
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("columns", [120, 60])
+def test_a_study_and_a_search_leave_whole_lines(tmp_path: Path, columns: int) -> None:
+    study = ("study=lr", *DEMO, "epochs=1", "lr=0.02,0.03", "seed=0,1")
+    status, lines = InTerminal(*study, cwd=tmp_path, columns=columns).end()
+    assert status == 0, lines
+    assert_whole(lines)
+    assert len(table_of(lines)) == 2
+    search = ("experiment=search_demo", *DEMO[1:], "epochs=1", "hydra.sweeper.n_trials=3")
+    status, lines = InTerminal(*search, cwd=tmp_path, columns=columns).end()
+    assert status == 0, lines
+    assert_whole(lines)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_ctrl_c_leaves_an_answer_and_no_torn_lines(
+    tmp_path: Path, columns: int, times: int
+) -> None:
+    long = (*SWEEP[:-2], "epochs=500", "lr=0.1,0.01")
+    command = InTerminal(*long, cwd=tmp_path, columns=columns)
+    command.wait_for("epoch 1")
+    command.terminal.type("\x03")
+    command.wait_for("stopping at")
+    if times == 2:
+        command.terminal.type("\x03")
+    status, lines = command.end()
+    assert status == 130, lines
+    assert_whole(lines)
+    assert "stopping at the next step; once more stops at once" in lines
+    assert "interrupted: the same command goes on where this one" in " ".join(lines)
