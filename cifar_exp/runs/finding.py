@@ -46,7 +46,7 @@ def find_run(given: str, results: Path = RESULTS) -> RunFolder:
             return found[0]
         if found:
             names = [folder.path.name for folder in found]
-            raise UserError(f"{given}: expected one run, there are {len(found)}: {_some(names)}")
+            raise UserError(f"{given}: expected one run, there are {len(found)}: {some(names)}")
     raise UserError(_not_found(given, results, folders))
 
 
@@ -69,9 +69,10 @@ def _not_found(given: str, results: Path, folders: Sequence[RunFolder]) -> str:
     # with and without their ids, which hide how near a short name is
     names = {folder.path.name.rpartition("-")[0]: folder.path.name for folder in folders}
     near = difflib.get_close_matches(given[:255], names, n=_SHOWN, cutoff=0.5)
-    hint = f"; near: {_some([names[name] for name in near])}" if near else ""
+    hint = f"; near: {some([names[name] for name in near])}" if near else ""
     return f"{given}: there is no such run in {runs}{hint}; `python -m cifar_exp ls` lists them"
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """Return the first names: "a, b, c, ..."."""
     return ", ".join(names[:_SHOWN]) + ", ..." * (len(names) > _SHOWN)

@@ -4,6 +4,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
+from cifar_exp.terminal import printable
 from cifar_exp.training.events import EpochMetrics, Progress
 
 
@@ -22,7 +23,7 @@ class RunBar:
         self._evaluated_on = evaluated_on
         self._begun = False
         self._bar: tqdm[NoReturn] = tqdm(
-            desc=label,
+            desc=printable(label),  # settings may hold anything
             total=1,  # until the first event says how many steps there are
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
             position=position,

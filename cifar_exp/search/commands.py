@@ -2,8 +2,11 @@
 
 import argparse
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from cifar_exp.terminal import printable
 
 
 def add_commands(commands: Any) -> None:
@@ -25,7 +28,9 @@ def _report(arguments: argparse.Namespace) -> int:
     from cifar_exp.studies.report import read_report
 
     is_search = (arguments.sweep / "search.json").exists()
-    read = read_search_report if is_search else read_report
+    read = cache(read_search_report if is_search else read_report)
+    for problem in read(arguments.sweep).problems:
+        print(printable(problem), file=sys.stderr)
     if not arguments.check:
         print(write_report(arguments.sweep, read))
         return 0

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from cifar_exp.config.study import Claim
 from cifar_exp.errors import UserError
 from cifar_exp.figures.search import Tried, draw_history, draw_trials
 from cifar_exp.figures.settings import draw_importance, draw_parallel_coordinates
-from cifar_exp.runs.folder import ENDED, RunFolder
+from cifar_exp.files import read_text
+from cifar_exp.runs.folder import ENDED
 from cifar_exp.search.plan import in_words
 from cifar_exp.studies.claims import findings
 from cifar_exp.studies.evidence import Levels
@@ -27,7 +28,7 @@ from cifar_exp.studies.report import (
     shared_settings,
     statuses,
 )
-from cifar_exp.studies.table import Record, read_record, short_names
+from cifar_exp.studies.table import Record, read_runs, remarks, short_names
 
 _SHOWN_TRIALS = 5
 _GAIN = Claim(
@@ -58,12 +59,13 @@ def read_search_report(folder: Path) -> Report:
         UserError: it is not the folder of a search, or a run folder is missing.
     """
     search = read_search(folder)
-    tried = {
-        trial.number: _record(folder, trial.run)
-        for trial in search.trials
-        if trial.run and trial.epochs
-    }
-    confirmed: Levels = _confirmed(folder, search.confirmations[-1]) if search.confirmations else {}
+    names = {trial.number: trial.run for trial in search.trials if trial.run and trial.epochs}
+    last = search.confirmations[-1] if search.confirmations else None
+    listed = [*names.values(), *([*last.start, *last.found] if last else [])]
+    records, left_out = read_runs(folder.parent / "runs", listed) if listed else ([], [])
+    by_name = {record.folder.path.name: record for record in records}
+    tried = {number: by_name[run] for number, run in names.items() if run in by_name}
+    confirmed = _confirmed(last, by_name) if last else {}
     tested = [record for records in confirmed.values() for record in records]
     ended = [record for record in tried.values() if record.status in ENDED]
     sections = [_confirmation(search, confirmed)] if tested else []
@@ -71,7 +73,11 @@ def read_search_report(folder: Path) -> Report:
     return Report(
         title=f"Search over {', '.join(short_names(list(search.space)))}",
         command=f"python {search.command}",
-        cautions=[*_cautions(search), *(cautions_of(tested or ended) if ended else [])],
+        cautions=[
+            *_cautions(search),
+            *(f"Left out: {line}." for line in left_out),
+            *(cautions_of(tested or ended) if ended else []),
+        ],
         sections=[*sections, _search(search, tried)],
         runs=[_row(search, trial) for trial in search.trials if trial.run],
         shared=shared,
@@ -79,6 +85,7 @@ def read_search_report(folder: Path) -> Report:
         if tried
         else {},
         provenance=_counts(search) | provenance_of([*tried.values(), *tested]),
+        problems=[*left_out, *remarks(records)],
         reading=_READING,
     )
 
@@ -91,7 +98,7 @@ def read_search(folder: Path) -> Search:
     """
     file = folder / "search.json"
     try:
-        content = json.loads(file.read_text("utf-8"))
+        content = json.loads(read_text(file))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{folder}: expected the folder of a search, with a search.json that can be read"
@@ -100,15 +107,12 @@ def read_search(folder: Path) -> Search:
     return Search.model_validate_json(json.dumps(content))
 
 
-def _record(folder: Path, run: str) -> Record:
-    return read_record(RunFolder(folder.parent / "runs" / run))
-
-
-def _confirmed(folder: Path, confirmation: Confirmation) -> Levels:
+def _confirmed(confirmation: Confirmation, by_name: Mapping[str, Record]) -> Levels:
     runs = {"start": confirmation.start, "found": confirmation.found}
-    return {
-        name: [_record(folder, run) for run in folders] for name, folders in runs.items() if folders
+    there = {
+        name: [by_name[run] for run in found if run in by_name] for name, found in runs.items()
     }
+    return {name: found for name, found in there.items() if found}
 
 
 def _confirmation(search: Search, confirmed: Levels) -> Section:

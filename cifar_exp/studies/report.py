@@ -17,7 +17,14 @@ from cifar_exp.studies.levels import level_of, sorted_levels
 from cifar_exp.studies.measures import MAIN_METRIC, MEASURES, measured
 from cifar_exp.studies.pictures import Picture, pictures_of
 from cifar_exp.studies.statistics import estimate
-from cifar_exp.studies.table import Record, read_list, read_sweep, short_names, varied
+from cifar_exp.studies.table import (
+    Record,
+    read_list,
+    read_sweep,
+    remarks,
+    short_names,
+    varied,
+)
 
 _ARTICLE = RunConfig()
 
@@ -60,6 +67,7 @@ class Report:
         shared: settings that are the same in all runs.
         from_article: those of them that differ from the article's.
         provenance: label and text: hardware, versions, commit, dates.
+        problems: a line about each run that is missing, cannot be read, trusted or checked.
         reading: how to read it, term by term, besides what is said of every report.
     """
 
@@ -71,6 +79,7 @@ class Report:
     shared: dict[str, str]
     from_article: dict[str, str]
     provenance: dict[str, str]
+    problems: list[str]
     reading: dict[str, str] = field(default_factory=dict)
 
 
@@ -83,15 +92,16 @@ def read_report(sweep: Path) -> Report:
     Raises:
         UserError: it is not the folder of a sweep, or a run folder is missing.
     """
-    records = read_sweep(sweep)
+    records, left_out = read_sweep(sweep)
     content = read_list(sweep)
     # not computed anew: the id of an image folder's run holds where the folder was
-    ids = [run["run_id"] for run in content["runs"]]
-    by_id = dict(zip(ids, records, strict=True))
+    ids = {run["folder"]: run["run_id"] for run in content["runs"]}
+    by_id = {ids[record.folder.path.name]: record for record in records}
     studies = [
-        (read_study(part["study"]), [by_id[run] for run in part["runs"]])
+        (read_study(part["study"]), [by_id[run] for run in part["runs"] if run in by_id])
         for part in content.get("studies", [])
     ]
+    studies = [(study, runs) for study, runs in studies if runs]
     keys = varied([record.config for record in records])
     if studies:
         sections = [_section(study, own, f"{study.name}-") for study, own in studies]
@@ -104,12 +114,13 @@ def read_report(sweep: Path) -> Report:
     return Report(
         title=title,
         command=f"python {content['command']}",
-        cautions=cautions_of(records),
+        cautions=[*(f"Left out: {line}." for line in left_out), *cautions_of(records)],
         sections=sections,
         runs=[_run_row(record, keys) for record in records],
         shared=shared,
         from_article=article,
         provenance=provenance_of(records),
+        problems=[*left_out, *remarks(records)],
     )
 
 
@@ -231,7 +242,7 @@ def cautions_of(records: Sequence[Record]) -> list[str]:
     lost: dict[str, list[str]] = {}
     for record in records:
         if record.status not in ENDED:
-            reason = record.state.get("reason", "")
+            reason = record.problem or record.state.get("reason", "")
             told = record.status + (f": {reason}" if reason else "")
             lost.setdefault(told, []).append(record.folder.path.name)
     cautions += [f"Not there: {', '.join(names)} ({told})." for told, names in lost.items()]

@@ -1,9 +1,11 @@
 """The table of a sweep, made from the run folders alone."""
 
 import csv
+import hashlib
 import io
 import json
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,8 +18,9 @@ from cifar_exp.config.identity import config_id, settings
 from cifar_exp.config.results import State, Sweep, check, check_rows
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
-from cifar_exp.files import write_atomically
-from cifar_exp.runs.folder import RunFolder
+from cifar_exp.files import read_text, write_bytes
+from cifar_exp.runs.finding import some
+from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.studies.writing import writing
 
 if TYPE_CHECKING:  # SciPy takes half a second, and a list of runs does without
@@ -29,13 +32,23 @@ _RUN = ("best_test_accuracy", "seconds", "peak_memory_bytes", "reason")
 
 @dataclass(frozen=True)
 class Record:
-    """A run as its folder tells it; `state` is run.json, `rows` are the lines of metrics.jsonl."""
+    """A run as its folder tells it.
+
+    Attributes:
+        config: its settings.
+        folder: where it is.
+        status: as `RunFolder.status`.
+        state: run.json.
+        rows: the lines of metrics.jsonl.
+        problem: why it is damaged, if it is.
+    """
 
     config: RunConfig
     folder: RunFolder
     status: str
     state: dict[str, Any]
     rows: list[dict[str, Any]]
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,37 +101,94 @@ def read_record(folder: RunFolder) -> Record:
     config, state, rows = folder.read_config(), folder.read_state(), folder.read_metrics()
     check(State, state, folder.path / "run.json")
     check_rows(rows, folder.metrics_file)
-    return Record(config, folder, folder.status, state, rows)
+    folder.check_config(config, state)
+    status, problem = folder.judged(state, rows)
+    return Record(config, folder, status, state, rows, problem)
 
 
-def read_sweep(sweep: Path) -> list[Record]:
+def read_sweep(sweep: Path) -> tuple[list[Record], list[str]]:
     """Read the runs that a sweep lists.
 
     Args:
         sweep: its folder, with sweep.json; the run folders lie in `runs` beside it.
 
+    Returns:
+        The runs, and a line about those that are missing or cannot be read.
+
     Raises:
-        UserError: it is not the folder of a sweep, or a run folder is missing.
+        UserError: it is not the folder of a sweep, or none of its runs can be read.
     """
-    listed = read_list(sweep)["runs"]
-    return [read_record(RunFolder(sweep.parent / "runs" / run["folder"])) for run in listed]
+    return read_runs(sweep.parent / "runs", [run["folder"] for run in read_list(sweep)["runs"]])
+
+
+def read_runs(runs: Path, names: Sequence[str]) -> tuple[list[Record], list[str]]:
+    """Read some runs.
+
+    Args:
+        runs: the folder that holds them.
+        names: of their folders, at least one.
+
+    Returns:
+        The runs, and a line about those that are missing or cannot be read.
+
+    Raises:
+        UserError: none can be read.
+    """
+    records, left_out, missing = [], [], []
+    for name in names:
+        folder = RunFolder(runs / name)
+        if not folder.path.exists():
+            missing.append(name)
+            continue
+        try:
+            records.append(read_record(folder))
+        except UserError as error:
+            left_out.append(str(error))
+    if missing:
+        count = f"{len(missing)} runs are" if len(missing) > 1 else "1 run is"
+        left_out.append(f"{runs}: {count} missing: {some(missing)}")
+    if not records:
+        raise UserError(left_out[0])
+    return records, left_out
+
+
+def remarks(records: Sequence[Record]) -> list[str]:
+    """Return a line about each run that cannot be trusted, and about those that have no sums."""
+    lines = [
+        f"{record.folder.path}: {record.problem}; its results are not used"
+        for record in records
+        if record.problem
+    ]
+    before = sum(r.status in ENDED and not r.folder.has_sums(r.state) for r in records)
+    if before:
+        count = f"{before} runs were" if before > 1 else "1 run was"
+        lines.append(f"{count} trained before sha256 sums were kept, so the files are not checked")
+    return lines
 
 
 def read_list(sweep: Path) -> dict[str, Any]:
     """Return what a sweep's sweep.json says: its command, its runs and its studies.
 
     Raises:
-        UserError: it is not the folder of a sweep.
+        UserError: it is not the folder of a sweep, or its list is another sweep's.
     """
     file = sweep / "sweep.json"
     try:
-        content: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        content: dict[str, Any] = json.loads(read_text(file))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{sweep}: expected the folder of a sweep, with a sweep.json that can be read"
         ) from error
     check(Sweep, content, file)
+    named = re.fullmatch(r".*-([0-9a-f]{10})", sweep.resolve().name, re.DOTALL)
+    if named and named[1] != sweep_id([run["run_id"] for run in content["runs"]]):
+        raise UserError(f"{file}: lists other runs than those of sweep {named[1]}; it was changed")
     return content
+
+
+def sweep_id(run_ids: Sequence[str]) -> str:
+    """Return ten hex digits: the same runs are the same sweep."""
+    return hashlib.sha256(" ".join(sorted(run_ids)).encode()).hexdigest()[:10]
 
 
 def ranked(records: Sequence[Record]) -> list[Group]:
@@ -198,11 +268,12 @@ def write_csv(path: Path, groups: Sequence[Group]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     with writing(path.parent):
-        write_atomically(path, lambda file: file.write_text(text.getvalue(), "utf-8", newline=""))
+        write_bytes(path, text.getvalue().encode())
 
 
 def _csv_row(rank: int, group: Group, record: Record, keys: Sequence[str]) -> dict[str, Any]:
-    last = record.rows[-1] if record.rows else {}
+    last = record.rows[-1] if record.rows and not record.problem else {}
+    state = {"reason": record.problem} if record.problem else record.state
     estimated = group.accuracy
     return {
         "rank": rank,
@@ -210,7 +281,7 @@ def _csv_row(rank: int, group: Group, record: Record, keys: Sequence[str]) -> di
         "seed": record.config.seed,
         "status": record.status,
         **{name: last.get(name) for name in _METRICS},
-        **{name: record.state.get(name) for name in _RUN},
+        **{name: state.get(name) for name in _RUN},
         "mean_test_accuracy": estimated.mean if estimated else None,
         "interval_half_width": estimated.half_width if estimated and estimated.n > 1 else None,
         "n": estimated.n if estimated else 0,

@@ -5,21 +5,24 @@ from pathlib import Path
 
 import pytest
 
+from cifar_exp.config.identity import run_id
 from cifar_exp.config.load import to_yaml
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.runs.folder import RunFolder
 from tests.conftest import CommandLine
 
 ENDED = {"epochs": 1, "test_accuracy": 0.5}
+CHECKPOINT = "checkpoints/step-000000000001.pt"
+ID = run_id(RunConfig())
 ROW = {"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.5, "test_loss": 1.0, "test_accuracy": 0.5}
 
 
 def make_run(train: CommandLine, name: str, status: str) -> Path:
     """A run with checkpoints of 2 MB and a replaced run of 1 MB."""
-    run = train.runs / f"{name}-0123456789"
-    for inner, size in (("checkpoints", 2_000_000), (".replaced", 1_000_000)):
-        (run / inner).mkdir(parents=True)
-        (run / inner / "file").write_bytes(bytes(size))
+    run = train.runs / f"{name}-{ID}"
+    for file, size in ((CHECKPOINT, 2_000_000), (".replaced/train.log", 1_000_000)):
+        (run / file).parent.mkdir(parents=True)
+        (run / file).write_bytes(bytes(size))
     (run / "config.yaml").write_text(to_yaml(RunConfig()))
     (run / "run.json").write_text(json.dumps({"status": status} | ENDED))
     (run / "metrics.jsonl").write_text(json.dumps(ROW) + "\n")
@@ -29,9 +32,9 @@ def make_run(train: CommandLine, name: str, status: str) -> Path:
 def test_without_yes_it_shows_what_it_would_remove(train: CommandLine) -> None:
     run = make_run(train, "a", "complete")
     said = train.cifar_exp("gc")
-    assert "     2.0 MB  multirun_results/runs/a-0123456789/checkpoints\n" in said
+    assert f"     2.0 MB  multirun_results/runs/a-{ID}/checkpoints\n" in said
     assert said.endswith("2.0 MB would be freed; add --yes to remove these\n")
-    assert (run / "checkpoints" / "file").exists()
+    assert (run / CHECKPOINT).exists()
 
 
 def test_checkpoints_of_runs_that_have_ended_are_removed(train: CommandLine) -> None:
@@ -39,7 +42,7 @@ def test_checkpoints_of_runs_that_have_ended_are_removed(train: CommandLine) -> 
     assert train.cifar_exp("gc", "--yes").endswith("4.0 MB freed\n")
     for run in runs:
         assert not (run / "checkpoints").exists()
-        assert (run / ".replaced" / "file").exists()
+        assert (run / ".replaced/train.log").exists()
         assert (run / "metrics.jsonl").exists()
     assert train.cifar_exp("gc", "--yes") == "0.0 MB freed\n"
 
@@ -48,8 +51,8 @@ def test_checkpoints_of_runs_that_have_ended_are_removed(train: CommandLine) -> 
 def test_checkpoints_that_a_run_goes_on_from_stay(train: CommandLine, status: str) -> None:
     run = make_run(train, "a", status)  # running without a process is interrupted
     assert train.cifar_exp("gc", "--yes", "--replaced") == "0.0 MB freed\n"
-    assert (run / "checkpoints" / "file").exists()
-    assert (run / ".replaced" / "file").exists()
+    assert (run / CHECKPOINT).exists()
+    assert (run / ".replaced/train.log").exists()
 
 
 def test_interrupted_runs_lose_their_checkpoints_only_when_asked_to(train: CommandLine) -> None:
@@ -57,14 +60,14 @@ def test_interrupted_runs_lose_their_checkpoints_only_when_asked_to(train: Comma
     assert train.cifar_exp("gc", "--interrupted", "--yes").endswith("2.0 MB freed\n")
     assert not (run / "checkpoints").exists()
     assert (run / "metrics.jsonl").exists()
-    assert (failed / "checkpoints" / "file").exists()
+    assert (failed / CHECKPOINT).exists()
 
 
 def test_a_run_that_lost_metrics_keeps_its_checkpoints(train: CommandLine) -> None:
     run = make_run(train, "a", "complete")
     (run / "metrics.jsonl").unlink()
     train.cifar_exp("gc", "--yes")
-    assert (run / "checkpoints" / "file").exists()
+    assert (run / CHECKPOINT).exists()
 
 
 def test_what_was_replaced_is_removed_when_asked_to(train: CommandLine) -> None:
@@ -79,7 +82,7 @@ def test_a_run_that_another_process_holds_is_left_alone(train: CommandLine) -> N
         said = train.cifar_exp("gc", "--yes")
     assert "(kept: the run is being trained)" in said
     assert said.endswith("0.0 MB freed\n")
-    assert (run / "checkpoints" / "file").exists()
+    assert (run / CHECKPOINT).exists()
 
 
 def test_links_are_not_followed(train: CommandLine) -> None:
@@ -87,4 +90,4 @@ def test_links_are_not_followed(train: CommandLine) -> None:
     (run / "checkpoints").rename(train.folder / "mine")
     (run / "checkpoints").symlink_to(train.folder / "mine")
     train.cifar_exp("gc", "--yes")
-    assert (train.folder / "mine" / "file").exists()
+    assert (train.folder / "mine" / Path(CHECKPOINT).name).exists()

@@ -91,7 +91,7 @@ def test_every_pruner_gives_up_what_is_far_behind(tmp_path: Path, pruner: str) -
                 trials.report(trial, {"epoch": epoch, "test_accuracy": 0.9 - 0.05 * number})
                 if trial.should_prune():
                     pruned.append(number)
-                    trials.prune(trial, "pruned")
+                    trials.prune(trial, "pruned", 1)
                     break
             else:
                 trials.complete(trial, 0.9 - 0.05 * number)
