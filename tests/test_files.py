@@ -116,7 +116,7 @@ def test_what_might_never_end_is_not_read(tmp_path: Path, kind: str) -> None:
             sha256(file)
 
 
-def test_lines_are_added_to_regular_files_only(tmp_path: Path, mine: Path) -> None:
+def test_lines_are_added_through_no_link_and_no_pipe(tmp_path: Path, mine: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(mine / "notes.txt")
     for name in ("pipe", "link"):

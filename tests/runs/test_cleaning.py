@@ -1,5 +1,6 @@
 """gc removes what nobody needs, and nothing else."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from cifar_exp.config.identity import run_id
 from cifar_exp.config.load import to_yaml
 from cifar_exp.config.schema import RunConfig
+from cifar_exp.runs.cleaning import leftovers
 from cifar_exp.runs.folder import RunFolder
 from tests.conftest import CommandLine
 
@@ -91,3 +93,24 @@ def test_links_are_not_followed(train: CommandLine) -> None:
     (run / "checkpoints").symlink_to(train.folder / "mine")
     train.cifar_exp("gc", "--yes")
     assert (train.folder / "mine" / Path(CHECKPOINT).name).exists()
+
+
+def test_what_others_have_put_beside_checkpoints_stays(train: CommandLine) -> None:
+    run = make_run(train, "a", "complete")
+    (run / "checkpoints" / "notes.txt").write_text("mine")
+    train.cifar_exp("gc", "--yes")
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["notes.txt"]
+
+
+def test_on_a_disk_that_cannot_be_written_everything_is_kept(
+    train: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(train, "a", "complete")
+
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(RunFolder, "lock", read_only)
+    (leftover,) = leftovers(train.runs.parent)
+    assert leftover.remove() == "Read-only file system"
+    assert (run / CHECKPOINT).exists()

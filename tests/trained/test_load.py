@@ -175,3 +175,38 @@ def test_settings_that_name_code_run_none(trained: Trained, tmp_path: Path) -> N
     with pytest.raises(UserError):
         load_run(trained.run)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("change", ["a zeroed page", "another dtype", "exchanged names"])
+def test_a_network_that_was_changed_is_refused(trained: Trained, change: str) -> None:
+    file = trained.run / "model.safetensors"
+    match change:
+        case "a zeroed page":
+            content = bytearray(file.read_bytes())
+            content[-4096:] = bytes(4096)
+            file.write_bytes(content)
+        case "another dtype":
+            save_file({name: value.half() for name, value in load_file(file).items()}, file)
+        case "exchanged names":
+            model = trained.read_json("model.json")
+            model["classes"][:2] = reversed(model["classes"][:2])
+            trained.write_json("model.json", model)
+            file = trained.run / "model.json"
+    with pytest.raises(UserError, match=f"{file.name} does not match its sha256 in run.json"):
+        load_run(trained.run)
+
+
+def test_a_run_that_was_changed_is_refused(trained: Trained) -> None:
+    state = trained.read_json("run.json")
+    trained.write_json("run.json", state | {"test_accuracy": 0.999})
+    with pytest.raises(UserError, match=r"run\.json has test_accuracy 0\.999.*rerun=true"):
+        load_run(trained.run)
+
+
+def test_a_run_from_before_there_were_sums_is_loaded_with_a_remark(
+    trained: Trained, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained.forget_sums()
+    with caplog.at_level("WARNING"):
+        load_run(trained.run)
+    assert "trained before sha256 sums were kept" in caplog.text
