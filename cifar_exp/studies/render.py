@@ -17,6 +17,7 @@ from cifar_exp.files import has, read_text, write_bytes
 from cifar_exp.studies.evidence import Verdict
 from cifar_exp.studies.report import Report, read_report
 from cifar_exp.studies.writing import writing
+from cifar_exp.terminal import printable
 
 _FIGURES = "figures"
 _SUFFIXES = (".svg", ".png")
@@ -118,7 +119,8 @@ def _files(sweep: Path, read: Callable[[Path], Report]) -> dict[Path, bytes]:
         "reading": _SEEDS | (_CLAIMS if claims else {}) | report.reading,
     }
     page = _page().render(report=report, images=images, **words)
-    text = _markdown().render(report=report, figures=_FIGURES, **words)
+    # unlike a browser, a terminal obeys what names of classes may hold
+    text = printable(_markdown().render(report=report, figures=_FIGURES, **words))
     files = {sweep / _FIGURES / name: content for name, content in figures.items()}
     # a lone surrogate, which JSON can bring along, becomes a question mark
     files[sweep / "report.html"] = page.encode("utf-8", "replace")

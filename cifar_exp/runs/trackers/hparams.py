@@ -21,6 +21,7 @@ from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.files import (
     read_text,
+    refuse_links,
     remove_files,
     remove_temporaries,
     write_atomically,
@@ -88,6 +89,7 @@ def _declare(logs: Path, runs: Sequence[dict[str, Level]]) -> None:
     folder = logs / _FOLDER.format(digest=digest)
     if not (folder / _FILE).exists():
         write_json(logs / _KNOWN, levels)
+        refuse_links(folder, logs)
         folder.mkdir(exist_ok=True)
         write_atomically(folder / _FILE, lambda file: _write(file, levels))
     for other in logs.glob(_FOLDER.format(digest="*")):
