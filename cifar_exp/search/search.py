@@ -189,8 +189,8 @@ class Search:
         except OSError as error:
             reason = "disk full" if disk_full(error) else str(error.strerror)
             raise UserError(
-                f"{reason}: cannot write {error.filename}; once that is mended the same command "
-                "goes on"
+                f"{reason}: cannot write {error.filename}; once that is repaired, the same command "
+                "continues the search"
             ) from error
         self._active[run] = trial
         return config

@@ -99,7 +99,7 @@ def _listed(folder: RunFolder) -> ListedRun:
     return ListedRun(
         record,
         settings(record.config),
-        None if record.problem else last.get("test_accuracy"),
+        last.get("test_accuracy"),
         _changed(record),
         size_bytes(folder.path),
     )

@@ -39,7 +39,7 @@ class Record:
         folder: where it is.
         status: as `RunFolder.status`.
         state: run.json.
-        rows: the lines of metrics.jsonl.
+        rows: the lines of metrics.jsonl; none if the run is damaged.
         problem: why it is damaged, if it is.
     """
 
@@ -103,7 +103,8 @@ def read_record(folder: RunFolder) -> Record:
     check_rows(rows, folder.metrics_file)
     folder.check_config(config, state)
     status, problem = folder.judged(state, rows)
-    return Record(config, folder, status, state, rows, problem)
+    # what cannot be trusted is in no number and no curve
+    return Record(config, folder, status, state, [] if problem else rows, problem)
 
 
 def read_sweep(sweep: Path) -> tuple[list[Record], list[str]]:
@@ -272,7 +273,7 @@ def write_csv(path: Path, groups: Sequence[Group]) -> None:
 
 
 def _csv_row(rank: int, group: Group, record: Record, keys: Sequence[str]) -> dict[str, Any]:
-    last = record.rows[-1] if record.rows and not record.problem else {}
+    last = record.rows[-1] if record.rows else {}
     state = {"reason": record.problem} if record.problem else record.state
     estimated = group.accuracy
     return {

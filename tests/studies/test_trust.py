@@ -47,6 +47,7 @@ def test_a_run_that_was_changed_is_marked_and_has_no_numbers(
     assert line["reason"].startswith("run.json has test_accuracy 0.9")
     report = read_report(sweep)
     assert f"Not there: {runs[0].path.name} (damaged: run.json has" in report.cautions[-1]
+    assert [len(record.rows) for record in records] == [0, 2, 2]  # and it is in no curve
     (row,) = [row for row in report.runs if row["status"] == "damaged"]
     assert [text for name, text in row.items() if "accuracy" in name] == [""]
 
