@@ -19,7 +19,7 @@ from cifar_exp.files import remove_files
 from cifar_exp.out_of_memory import free_memory, keep_reserve
 from cifar_exp.runs.checkpoint import Checkpoints, State
 from cifar_exp.runs.failures import CannotResumeError, run_error
-from cifar_exp.runs.folder import ENDED, BusyError, GoneError, RunFolder
+from cifar_exp.runs.folder import ENDED, GoneError, RunFolder
 from cifar_exp.runs.log import log_to
 from cifar_exp.runs.outputs import write_outputs
 from cifar_exp.runs.provenance import provenance
@@ -346,8 +346,8 @@ def _hand_over(training: Training, run: _Run, state: dict[str, Any]) -> None:
                 own = state | ids(config) | began
                 checkpoints.save(training.steps, training.state_dict() | {"run": own})
                 folder.write_state(own)
-        except BusyError:
-            run.log.info("%s trains elsewhere", run_name(config))
+        except UserError as error:  # another process trains it, or its folder is damaged
+            run.log.info("%s takes nothing over: %s", run_name(config), error)
 
 
 def _set_aside(config: RunConfig, folder: RunFolder) -> None:

@@ -62,7 +62,8 @@ def read_search_report(folder: Path) -> Report:
     names = {trial.number: trial.run for trial in search.trials if trial.run and trial.epochs}
     last = search.confirmations[-1] if search.confirmations else None
     listed = [*names.values(), *([*last.start, *last.found] if last else [])]
-    records, left_out = read_runs(folder.parent / "runs", listed) if listed else ([], [])
+    runs = folder.parent / "runs"
+    records, left_out = read_runs(runs, list(dict.fromkeys(listed))) if listed else ([], [])
     by_name = {record.folder.path.name: record for record in records}
     tried = {number: by_name[run] for number, run in names.items() if run in by_name}
     confirmed = _confirmed(last, by_name) if last else {}

@@ -3,7 +3,7 @@
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -178,12 +178,14 @@ class Search:
             self._twins.setdefault(run, []).append(trial)
             return None
         trial.set_user_attr("run", folder.path.name)
-        pruned = self._is_pruned(trial, folder.read_metrics(), config)
+        rows = [] if folder.problem else folder.read_metrics()
+        pruned = self._is_pruned(trial, rows, config)
         if pruned or folder.status in ENDED:
             told = self._prune(trial, folder) if pruned else self._finished(trial, folder)
             tqdm.write(f"{_label(trial)}: {told}, trained before")
             return None
-        folder.claim(config)  # from now on, edited YAML changes nothing
+        with suppress(UserError):  # its worker reports what is wrong with it
+            folder.claim(config)  # from now on, edited YAML changes nothing
         try:
             declare([config])  # only now its values are known
         except OSError as error:

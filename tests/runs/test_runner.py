@@ -145,3 +145,14 @@ def test_a_run_that_was_changed_is_trained_again_only_when_asked_to(tmp_path: Pa
         finish(quick(tmp_path))
     finish(quick(tmp_path, resume="fresh"))
     assert computed(path) == whole
+
+
+def test_a_longer_run_does_not_fail_for_a_shorter_one_that_is_damaged(tmp_path: Path) -> None:
+    short = quick(tmp_path, training=Training(epochs=1))
+    folder = RunFolder.of(short)
+    folder.claim(short)
+    folder.config_file.write_text("damaged")
+    for _ in Runner(threads=1).run(quick(tmp_path), [short]):
+        pass
+    assert RunFolder.of(quick(tmp_path)).status == "complete"
+    assert folder.config_file.read_text() == "damaged"
