@@ -5,6 +5,8 @@ import sys
 
 from cifar_exp.data import commands as data
 from cifar_exp.errors import UserError
+from cifar_exp.files import disk_full
+from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY, free_memory, is_out_of_memory
 from cifar_exp.search import commands as search
 from cifar_exp.selftest import commands as selftest
 from cifar_exp.studies import commands as studies
@@ -21,12 +23,25 @@ def main() -> int:
     except UserError as error:
         print(printable(str(error)), file=sys.stderr)
         return 1
-    except OSError as error:  # of a file or folder that was given
-        if error.filename is None:
+    except Exception as error:
+        if (message := _circumstance(error)) is None:
             raise
-        print(printable(f"{error.filename}: {error.strerror}"), file=sys.stderr)
+        print(printable(message), file=sys.stderr)
         return 1
     return status
+
+
+def _circumstance(error: Exception) -> str | None:
+    """Return a line on what is wrong outside of the program; None if the program is."""
+    free_memory(error)
+    if is_out_of_memory(error):
+        return TOO_LITTLE_MEMORY
+    if full := disk_full(error):
+        place = f": cannot write {full.filename}" if full.filename else ""
+        return f"disk full{place}; make room, or choose another folder where there is --out"
+    if isinstance(error, OSError):  # of a file or folder that was given
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ import re
 import sys
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import zip_longest
 from typing import Any, TextIO, cast
@@ -94,29 +94,32 @@ def keep_output() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    sys.stdout, sys.stderr = _kept(sys.stdout), _kept(sys.stderr)
+    # bars of progress, which move the cursor, are on standard error
+    sys.stdout, sys.stderr = _kept(sys.stdout, printable), _kept(sys.stderr, lambda text: text)
 
 
-def _kept(stream: TextIO | None) -> TextIO:
+def _kept(stream: TextIO | None, shown: Callable[[str], str]) -> TextIO:
     if stream is None:
         return open(os.devnull, "w", encoding="utf-8")
     with suppress(AttributeError):  # of a test's stream
         stream.reconfigure(errors="replace")  # type: ignore[attr-defined]
-    return cast(TextIO, _Kept(stream))
+    return cast(TextIO, _Kept(stream, shown))
 
 
 class _Kept:
-    """A stream that writes to nowhere once it cannot be written."""
+    """A stream that writes to nowhere once it cannot be written. Args: shown: changes the text."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, shown: Callable[[str], str]) -> None:
         self._stream = stream
+        self._shown = shown
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
         try:
-            return self._stream.write(text)
+            self._stream.write(self._shown(text))
+            return len(text)
         except OSError:
             self._drop()
             return len(text)

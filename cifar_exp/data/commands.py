@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from cifar_exp.terminal import printable
+
 
 def add_commands(commands: Any) -> None:
     """Add it to a parser. Args: commands: what its `add_subparsers` returned."""
@@ -31,5 +33,5 @@ def _check_data(arguments: argparse.Namespace) -> int:
     from cifar_exp.data.inspection import as_text, inspect_data
 
     inspections = inspect_data(arguments.folder.expanduser(), arguments.image_size)
-    print("\n\n".join(map(as_text, inspections)))
+    print(printable("\n\n".join(map(as_text, inspections))))
     return int(any(inspection.problem_count for inspection in inspections))

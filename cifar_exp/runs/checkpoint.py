@@ -4,10 +4,8 @@
 written after it, with its sha256. A checkpoint without a matching manifest does not exist.
 """
 
-import hashlib
 import json
 import logging
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +13,14 @@ from typing import Any
 
 import torch
 
-from cifar_exp.files import write_atomically, write_json
+from cifar_exp.files import (
+    read_text,
+    refuse_links,
+    remove_files,
+    sha256,
+    write_atomically,
+    write_json,
+)
 from cifar_exp.out_of_memory import is_out_of_memory
 
 KEPT = 2  # of a run at a time
@@ -73,12 +78,14 @@ class Checkpoints:
 
         Raises:
             OSError: it cannot be written; those before are as they were.
+            UserError: the folder is a link.
         """
         started = time.monotonic()
+        refuse_links(self.folder, self.folder.parent)
         self.folder.mkdir(exist_ok=True)
         path = self.folder / f"step-{steps:012d}.pt"
         write_atomically(path, lambda temporary: _write(temporary, state))
-        manifest = {"steps": steps, "run_id": self.run_id, "sha256": _sha256(path)}
+        manifest = {"steps": steps, "run_id": self.run_id, "sha256": sha256(path)}
         write_json(_manifest(path), manifest)
         self._remove(self._files()[:-KEPT])
         self.saved_steps = steps
@@ -113,14 +120,14 @@ class Checkpoints:
         if not _manifest(path).exists():
             return "it has no manifest, so it may be incomplete"
         try:
-            manifest = json.loads(_manifest(path).read_text(encoding="utf-8"))
-            run_id, sha256 = manifest["run_id"], manifest["sha256"]
+            manifest = json.loads(read_text(_manifest(path)))
+            run_id, expected = manifest["run_id"], manifest["sha256"]
         except (OSError, ValueError, TypeError, KeyError):
             return "its manifest cannot be read"
         if run_id != self.run_id:
             return f"it belongs to run {run_id}"
         try:
-            if sha256 != _sha256(path):
+            if expected != sha256(path):
                 return "its content does not match its sha256"
             # weights_only: a file from elsewhere must not be able to run code
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -135,13 +142,7 @@ class Checkpoints:
         self._remove(self._files()[:-1])
 
     def _remove(self, files: list[Path]) -> None:
-        for path in files:
-            _manifest(path).unlink(missing_ok=True)
-            path.unlink(missing_ok=True)
-
-    def remove(self) -> None:
-        """Delete all, once the run is complete and its model saved."""
-        shutil.rmtree(self.folder, ignore_errors=True)  # it was only a way to here
+        remove_files(self.folder, *(f"{path.stem}.*" for path in files))
 
 
 class DamagedError(Exception):
@@ -156,8 +157,3 @@ def _write(path: Path, state: State) -> None:
 
 def _manifest(path: Path) -> Path:
     return path.with_suffix(".json")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,8 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from cifar_exp.errors import UserError
 from cifar_exp.runs.finding import run_folders
-from cifar_exp.runs.folder import ENDED, BusyError, RunFolder
+from cifar_exp.runs.folder import ENDED, RunFolder
 
 
 @dataclass(frozen=True)
@@ -24,18 +25,26 @@ class Leftover:
     path: Path
     size_bytes: int
 
-    def remove(self) -> bool:
+    def remove(self) -> str:
         """Remove it, unless another process has begun to train the run again.
 
         Returns:
-            Whether it was removed.
+            Why it was kept; "" if it was removed.
         """
-        with suppress(BusyError), self.run.lock():
-            # with the lock held here, nobody else is running it
-            if self.run.status in (*ENDED, "running"):
-                shutil.rmtree(self.path)
-                return True
-        return False
+        try:
+            with self.run.lock():
+                # with the lock held here, nobody else is running it
+                if self.run.status not in (*ENDED, "interrupted", "running"):
+                    return "the run is being trained"
+                if self.path.name == "checkpoints":
+                    self.run.remove_checkpoints()
+                else:  # what `set_aside` has moved into it
+                    shutil.rmtree(self.path)
+        except UserError:
+            return "the run is being trained"
+        except OSError as error:
+            return str(error.strerror)
+        return ""
 
 
 def leftovers(

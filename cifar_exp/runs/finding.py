@@ -77,7 +77,7 @@ def _find(given: str, ids: Mapping[Path, str], kind: tuple[str, str], place: Pat
             return found[0]
         if found:
             names = [folder.name for folder in found]
-            raise UserError(f"{given}: expected one {noun}, there are {len(found)}: {_some(names)}")
+            raise UserError(f"{given}: expected one {noun}, there are {len(found)}: {some(names)}")
     raise UserError(_not_found(given, list(ids), kind, place))
 
 
@@ -98,9 +98,10 @@ def _not_found(given: str, folders: Sequence[Path], kind: tuple[str, str], place
     # with and without their ids, which hide how near a short name is
     names = {folder.name.rpartition("-")[0]: folder.name for folder in folders}
     near = difflib.get_close_matches(given[:255], names, n=_SHOWN, cutoff=0.5)
-    hint = f"; near: {_some([names[name] for name in near])}" if near else ""
+    hint = f"; near: {some([names[name] for name in near])}" if near else ""
     return f"{given}: there is no such {noun} in {place}{hint}; `python -m cifar_exp ls` lists them"
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """Return the first names: "a, b, c, ..."."""
     return ", ".join(names[:_SHOWN]) + ", ..." * (len(names) > _SHOWN)

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +17,55 @@ from cifar_exp.config.identity import identity, run_id, run_name
 from cifar_exp.config.load import from_yaml, to_yaml
 from cifar_exp.config.paths import as_path
 from cifar_exp.config.places import anchored, found_again
-from cifar_exp.config.schema import RunConfig
+from cifar_exp.config.schema import ImageFolder, RunConfig
 from cifar_exp.errors import UserError
-from cifar_exp.files import remove_temporaries, write_atomically, write_json
+from cifar_exp.files import (
+    is_locked,
+    open_to_append,
+    read_text,
+    remove_files,
+    remove_temporaries,
+    sha256,
+    write_atomically,
+    write_json,
+)
 
 # A look at a lock holds it for a moment, which is not to be taken for a run.
 _LOCK_TIMEOUT_SECONDS = 1.0
 ENDED = ("complete", "diverged")  # such a run is not trained again
 _PENDING = {"status": "pending"}
 _ID = re.compile(r"-([0-9a-f]{10})\Z")
+_MOST_METRICS_BYTES = 2**29  # more than a million epochs
+# What the program writes into the folder of a run; anything else there is the user's.
+_FILES = (
+    "config.yaml",
+    "run.json",
+    "metrics.jsonl",
+    "train.log",
+    "curves.png",
+    "predictions.png",
+    "confusion.png",
+    "model.safetensors",
+    "model.json",
+)
+_CHECKPOINTS = ("step-*.pt", "step-*.json")
+_FOLDERS = ("checkpoints", "predictions", "evaluation", "export")
+_IN_FOLDERS = (
+    *(f"checkpoints/{name}" for name in _CHECKPOINTS),
+    *("predictions/*.json", "predictions/*.png"),
+    *(f"evaluation/*/*.{kind}" for kind in ("txt", "json", "png")),
+    *(f"export/*.{kind}" for kind in ("pt2", "onnx", "json")),
+)
+# The files of which a run that has ended keeps the sums.
+_SUMMED = ("config.yaml", "metrics.jsonl", "model.json", "model.safetensors")
 
 
 class BusyError(UserError):
     """Another process is training this run."""
+
+
+class GoneError(UserError):
+    """The folder of a run was deleted or replaced while the run was trained."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +118,7 @@ class RunFolder:
     def read_state(self) -> dict[str, Any]:
         """Return run.json; of a folder without one that can be read, that the run is pending."""
         try:
-            state = json.loads((self.path / "run.json").read_text("utf-8"))
+            state = json.loads(read_text(self.path / "run.json"))
         except (OSError, ValueError, RecursionError):
             state = None
         return state if isinstance(state, dict) and "status" in state else dict(_PENDING)
@@ -100,20 +136,109 @@ class RunFolder:
     def status(self) -> str:
         """pending, running, interrupted, complete, diverged, failed or damaged.
 
-        A damaged run had ended, but its metrics are not all there any more.
+        A damaged run has ended, but its files are not those it has left; see `problem`.
         """
-        state = self.read_state()
-        status = str(state["status"])
-        if status in ENDED and len(self.read_metrics()) != state.get("epochs"):
-            return "damaged"
-        return "interrupted" if status == "running" and not self._is_held() else status
+        return self.judged(self.read_state(), self.read_metrics())[0]
 
-    def _is_held(self) -> bool:
+    @property
+    def problem(self) -> str:
+        """Why a run that has ended is damaged; "" if it is not."""
+        return self.judged(self.read_state(), self.read_metrics())[1]
+
+    def judged(self, state: dict[str, Any], rows: Sequence[dict[str, Any]]) -> tuple[str, str]:
+        """Return the status of the run, and if it is damaged the reason, else "".
+
+        Args:
+            state: of `read_state`.
+            rows: of `read_metrics`.
+        """
+        status = str(state["status"])
+        if status in ENDED:
+            problem = self._problem(state, rows)
+            return ("damaged", problem) if problem else (status, "")
+        if status == "running" and not is_locked(self._lock_file):
+            return "interrupted", ""
+        return status, ""
+
+    def _problem(self, state: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+        """Return why the results of a run that has ended cannot be trusted; "" if they can."""
+        if len(rows) != state.get("epochs"):
+            return "metrics.jsonl lacks epochs that run.json counts"
+        for name in ("config.yaml", "metrics.jsonl"):
+            if problem := self.sum_problem(name, state):
+                return problem
+        column = [row.get("test_accuracy") for row in rows if isinstance(row, dict)]
+        numbers = [value for value in column if isinstance(value, int | float)]
+        measured = {
+            "test_accuracy": column[-1] if column else None,
+            "best_test_accuracy": max(numbers, default=None),
+        }
+        for key, value in measured.items():
+            if state.get(key, value) != value:
+                return f"run.json has {key} {state[key]}, and metrics.jsonl {value}"
+        if self._sums_in(state) and "run_id" in state:  # of a config.yaml that has this id
+            return self._id_problem(str(state["run_id"]), {})
         try:
-            with FileLock(self._lock_file, timeout=0):
-                return False
-        except Timeout:
-            return True
+            return self._config_problem(self.read_config(), state)
+        except UserError:
+            return "config.yaml cannot be read"
+
+    def sum_problem(self, name: str, state: dict[str, Any]) -> str:
+        """Return what is wrong with a file of a run that has ended; "" if nothing is known.
+
+        Args:
+            name: of the file.
+            state: of `read_state`; runs from before there were sums have none in it.
+        """
+        expected = self._sums_in(state).get(name)
+        if expected is None:
+            return ""
+        try:
+            found = sha256(self.path / name)
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
+        return "" if found == expected else f"{name} does not match its sha256 in run.json"
+
+    def check_config(self, config: RunConfig, state: dict[str, Any]) -> None:
+        """Check that the settings are those of the run.
+
+        Args:
+            config: of `read_config`.
+            state: of `read_state`.
+
+        Raises:
+            UserError: they are those of another run, or were changed.
+        """
+        problem = self.sum_problem("config.yaml", state) if state["status"] in ENDED else ""
+        if problem := problem or self._config_problem(config, state):
+            raise UserError(f"{self.path}: {problem}, so its settings are not known")
+
+    def _config_problem(self, config: RunConfig, state: dict[str, Any]) -> str:
+        if isinstance(config.data, ImageFolder):
+            return ""  # its id has the place of the images when the run was trained
+        return self._id_problem(run_id(config), state)
+
+    def _id_problem(self, found: str, state: dict[str, Any]) -> str:
+        """Compare the id of config.yaml with those in run.json and in the folder's name."""
+        named = re.fullmatch(r".*-([0-9a-f]{10})", self.path.name, re.DOTALL)
+        for expected in (state.get("run_id"), named[1] if named else None):
+            if expected not in (None, found):
+                return f"config.yaml holds the settings of another run than {expected}"
+        return ""
+
+    @staticmethod
+    def _sums_in(state: dict[str, Any]) -> dict[str, Any]:
+        sums = state.get("sha256")
+        return sums if isinstance(sums, dict) else {}
+
+    @staticmethod
+    def has_sums(state: dict[str, Any]) -> bool:
+        """Return whether the sums of the files are kept; runs from before have none."""
+        return "sha256" in state
+
+    def sums(self) -> dict[str, str]:
+        """Return the sha256 sum of each file that makes up the results."""
+        return {name: sha256(self.path / name) for name in _SUMMED if (self.path / name).is_file()}
 
     @property
     def _lock_file(self) -> Path:
@@ -123,7 +248,7 @@ class RunFolder:
         """Return the rows of metrics.jsonl; a torn last line is left out."""
         rows = []
         try:
-            lines = self.metrics_file.read_text("utf-8").splitlines()
+            lines = read_text(self.metrics_file, _MOST_METRICS_BYTES).splitlines()
         except (OSError, ValueError):
             return []
         for line in lines:
@@ -139,8 +264,12 @@ class RunFolder:
         write_atomically(self.metrics_file, lambda temporary: temporary.write_text(text, "utf-8"))
 
     def append_metrics(self, row: dict[str, Any]) -> None:
-        """Add a row in one write, so that a kill tears at most the last line."""
-        with self.metrics_file.open("a", encoding="utf-8") as file:
+        """Add a row in one write, so that a kill tears at most the last line.
+
+        Raises:
+            FileNotFoundError: `write_metrics` has not created the file, or it was deleted.
+        """
+        with open_to_append(self.metrics_file, create=False) as file:
             file.write(json.dumps(row) + "\n")
 
     def claim(self, config: RunConfig) -> None:
@@ -170,7 +299,7 @@ class RunFolder:
             UserError: they are missing or cannot be read.
         """
         try:
-            return found_again(from_yaml(self.config_file.read_text("utf-8")), self.path)
+            return found_again(from_yaml(read_text(self.config_file)), self.path)
         except (OSError, ValueError) as error:
             raise UserError(
                 f"{self.config_file}: expected the settings of a run, but they cannot be read; "
@@ -178,8 +307,11 @@ class RunFolder:
             ) from error
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> Iterator[Callable[[], None]]:
         """Hold the folder for one writer; the kernel frees it when the process ends, however.
+
+        Yields:
+            A function that raises GoneError once the folder is not the one that is held.
 
         Raises:
             BusyError: another process holds it.
@@ -193,7 +325,20 @@ class RunFolder:
                 f"{self.path}: another process is training this run; wait for it, or stop it"
             ) from error
         try:
-            yield
+            held = os.stat(self._lock_file)
+
+            def check() -> None:
+                try:
+                    same = os.path.samestat(os.stat(self._lock_file), held)
+                except OSError:
+                    same = False
+                if not same:
+                    raise GoneError(
+                        f"{self.path}: the folder of the run was deleted or replaced while it was "
+                        "trained, so it was stopped; the same command starts it again"
+                    )
+
+            yield check
         finally:
             lock.release()
 
@@ -203,14 +348,19 @@ class RunFolder:
 
     def tidy(self) -> None:
         """Delete what a kill left behind; for the holder of the lock."""
-        remove_temporaries(self.path)
-        for path in self._spare_checkpoints():
-            path.unlink(missing_ok=True)
+        remove_temporaries(self.path, *_FILES, *_IN_FOLDERS)
+        if spare := self._spare_checkpoints():
+            remove_files(self.path / "checkpoints", *(path.name for path in spare))
+
+    def remove_checkpoints(self) -> None:
+        """Delete the checkpoints; what somebody else has put into their folder stays."""
+        remove_temporaries(self.path, *_IN_FOLDERS)
+        remove_files(self.path / "checkpoints", *_CHECKPOINTS)
 
     def tidy_if_free(self) -> None:
         """Delete what a kill left behind, unless another process is at work here."""
         if self._spare_checkpoints() or any(self.path.glob(".*.tmp")):
-            with suppress(BusyError), self.lock():
+            with suppress(BusyError, OSError), self.lock():  # a disk may be read-only
                 self.tidy()
 
     def _spare_checkpoints(self) -> list[Path]:
@@ -228,10 +378,10 @@ class RunFolder:
         """Keep what the folder holds as .replaced inside it, for a run that is trained again."""
         replaced = self.path / ".replaced"
         shutil.rmtree(replaced, ignore_errors=True)
-        contents = [path for path in self.path.iterdir() if path != self._lock_file]
         replaced.mkdir()
-        for path in contents:
-            path.rename(replaced / path.name)
+        for path in [self.path / name for name in (*_FILES, *_FOLDERS)]:
+            if path.exists() or path.is_symlink():
+                path.rename(replaced / path.name)
 
     def outcome(self) -> str:
         """Return the status and numbers of a run that has ended, in a line."""

@@ -4,10 +4,12 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from cifar_exp.config.identity import run_id
 from cifar_exp.config.paths import hide
 from cifar_exp.config.schema import RunConfig
+from cifar_exp.files import open_to_append
 
 _package = logging.getLogger("cifar_exp")
 
@@ -59,6 +61,9 @@ def log_to(path: Path, config: RunConfig) -> Iterator[logging.Logger]:
 
 class _File(logging.FileHandler):
     """Leaves it to the run's other files to tell that a disk is full."""
+
+    def _open(self) -> Any:
+        return open_to_append(Path(self.baseFilename))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Drop the line."""

@@ -86,8 +86,8 @@ def _check_space(configs: Sequence[RunConfig], numbers: Sequence[int], at_once: 
         disk = results if os.stat(results).st_dev == os.stat(logs).st_dev else logs
         needed[disk] = needed.get(disk, 0) + events
     for folder, wanted in needed.items():
-        free = shutil.disk_usage(folder).free
-        if wanted > free:
+        total, _, free = shutil.disk_usage(folder)
+        if total and wanted > free:  # some file systems report no size at all
             without = ", or keep no checkpoints with keep_checkpoint=false" * (folder == results)
             raise UserError(
                 f"{folder}: {len(configs)} runs need about {in_bytes(wanted)} there, and "

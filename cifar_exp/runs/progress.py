@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tqdm import tqdm
 
+from cifar_exp.terminal import printable
 from cifar_exp.training.events import EpochMetrics, Progress
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ class RunBar:
         self._evaluated_on = evaluated_on
         self._begun: tuple[float, int] | None = None  # seconds, steps
         self._metrics: list[str] = []
-        self._bar = Bar(label, total=1, position=position)  # the first event tells the steps
+        # settings may hold anything; the first event tells the steps
+        self._bar = Bar(printable(label), total=1, position=position)
 
     def show(self, event: Progress | EpochMetrics) -> None:
         """Move the bar, or show the metrics of an epoch."""

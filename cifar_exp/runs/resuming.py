@@ -146,7 +146,8 @@ def rebuild_state(config: RunConfig, folder: RunFolder) -> None:
     if folder.has_state or not written:
         return
     history = [EpochMetrics.from_json(row) for row in rows]
-    folder.write_state(ids(config) | {"status": "complete"} | summary(history))
+    end = {"status": "complete", "sha256": folder.sums()}
+    folder.write_state(ids(config) | end | summary(history))
     _log.warning("%s: run.json could not be read, and was made anew", folder.path)
 
 

@@ -2,9 +2,7 @@
 
 import dataclasses
 import logging
-import shutil
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -17,10 +15,11 @@ from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import DeviceImages
 from cifar_exp.data.dataset import Dataset, load
 from cifar_exp.errors import UserError
+from cifar_exp.files import remove_files
 from cifar_exp.out_of_memory import free_memory, keep_reserve
 from cifar_exp.runs.checkpoint import Checkpoints, State
 from cifar_exp.runs.failures import CannotResumeError, run_error
-from cifar_exp.runs.folder import ENDED, BusyError, RunFolder
+from cifar_exp.runs.folder import ENDED, GoneError, RunFolder
 from cifar_exp.runs.log import log_to
 from cifar_exp.runs.outputs import write_outputs
 from cifar_exp.runs.provenance import provenance
@@ -88,14 +87,34 @@ class Runner:
         folder = RunFolder.of(config)
         try:
             keep_reserve()
-            with folder.lock():
-                return (yield from self._claimed(config, folder, beginnings))
+            if self.finished(config, folder):  # to see that needs no disk that can be written
+                folder.tidy_if_free()
+                self._processes.from_first(None)
+                return False
+            with folder.lock() as check:
+                return (yield from self._claimed(config, folder, beginnings, check))
         except (OSError, MemoryError) as error:  # before it could be recorded
             free_memory(error)
             raise run_error(error, config, folder) from error
 
+    @staticmethod
+    def finished(config: RunConfig, folder: RunFolder) -> bool:
+        """Return whether a run has ended and is not to be trained again.
+
+        Raises:
+            UserError: its folder holds other settings.
+        """
+        if folder.status not in ENDED or config.rerun:
+            return False
+        folder.claim(config)
+        return True
+
     def _claimed(
-        self, config: RunConfig, folder: RunFolder, beginnings: Sequence[RunConfig]
+        self,
+        config: RunConfig,
+        folder: RunFolder,
+        beginnings: Sequence[RunConfig],
+        check: Callable[[], None],
     ) -> Generator[Progress | EpochMetrics, None, bool]:
         folder.claim(config)
         folder.tidy()
@@ -106,22 +125,26 @@ class Runner:
         if folder.status in (*ENDED, "damaged") and config.rerun:
             _set_aside(config, folder)
         try:
-            yield from self._recorded(config, folder, beginnings)
+            yield from self._recorded(config, folder, beginnings, check)
         except CannotResumeError:
             if config.resume != "fresh":
                 raise
             _set_aside(config, folder)
-            yield from self._recorded(config, folder, beginnings)
+            yield from self._recorded(config, folder, beginnings, check)
         return True
 
     def _recorded(
-        self, config: RunConfig, folder: RunFolder, beginnings: Sequence[RunConfig]
+        self,
+        config: RunConfig,
+        folder: RunFolder,
+        beginnings: Sequence[RunConfig],
+        check: Callable[[], None],
     ) -> Iterator[Progress | EpochMetrics]:
         """Train, and keep in run.json how it ended."""
-        if folder.status == "damaged":
-            raise CannotResumeError(folder, "metrics.jsonl lacks epochs that run.json counts")
+        if problem := folder.problem:
+            raise CannotResumeError(folder, problem)
         with log_to(folder.log_file, config) as log:
-            run = _Run(config, folder, log, tuple(beginnings))
+            run = _Run(config, folder, log, tuple(beginnings), check)
             try:
                 yield from self._train(run)
                 return
@@ -131,9 +154,14 @@ class Runner:
             except Exception as error:
                 free_memory(error)
                 log.exception("the run failed")
-                failure = run_error(error, config, folder)
-            with suppress(OSError):  # on a full disk
+                failure: UserError = run_error(error, config, folder)
+            try:
+                check()
                 folder.fail(run.ids, hide(str(failure), config))
+            except GoneError as gone:  # which is the reason, whatever it came to
+                failure = gone
+            except OSError:  # a full disk
+                pass
             raise failure
 
     def _train(self, run: "_Run") -> Iterator[Progress | EpochMetrics]:
@@ -168,7 +196,9 @@ class Runner:
                 if is_new and self._processes.alone:  # else all processes must yield the same
                     yield from tuple(training.history)
                 yield from _epochs(training, run, checkpoints, state, mirror)
+                _check_metrics(training, run)
                 balance = write_outputs(run.folder.path, training, loaded.dataset)
+                run.check()
             except Exception as error:
                 free_memory(error)  # the trackers need some
                 raise
@@ -180,10 +210,9 @@ class Runner:
             and run.config.keep_checkpoint
             and _save_last(training, state, checkpoints, run.log)
         )
-        run.folder.write_state(
-            state | {"status": status, "ended": _now()} | summary(training.history) | balance
-        )
-        checkpoints.keep_last() if kept else checkpoints.remove()
+        end = {"status": status, "ended": _now(), "sha256": run.folder.sums()}
+        run.folder.write_state(state | end | summary(training.history) | balance)
+        checkpoints.keep_last() if kept else run.folder.remove_checkpoints()
         run.log.info("%s after %d epochs", status, len(training.history))
 
     def take_part(self, config: RunConfig) -> Generator[Progress | EpochMetrics, None, bool]:
@@ -235,6 +264,7 @@ class _Run:
     folder: RunFolder
     log: logging.Logger
     beginnings: tuple[RunConfig, ...]
+    check: Callable[[], None]  # that the folder is still there, and the one that is locked
 
     @property
     def ids(self) -> dict[str, Any]:
@@ -278,6 +308,7 @@ def _epochs(
         return training.state_dict() | {"run": state}
 
     for event in training.run():
+        run.check()
         ends_epoch = isinstance(event, EpochMetrics)
         if isinstance(event, EpochMetrics):
             run.folder.append_metrics(event.as_json())
@@ -290,8 +321,18 @@ def _epochs(
         try:
             yield event
         except Interrupted:
+            run.check()
             _save_what_is_left(training.steps, everything, checkpoints, run.log)
             raise
+
+
+def _check_metrics(training: Training, run: _Run) -> None:
+    """Check that metrics.jsonl has all epochs: it could have been deleted or changed meanwhile."""
+    if run.folder.read_metrics() != [metrics.as_json() for metrics in training.history]:
+        raise UserError(
+            f"{run.folder.metrics_file}: the file was changed while the run was trained, so the "
+            "run is not complete; the same command continues it after its last checkpoint"
+        )
 
 
 def _save_what_is_left(
@@ -331,14 +372,14 @@ def _hand_over(training: Training, run: _Run, state: dict[str, Any]) -> None:
                 own = state | ids(config) | began
                 checkpoints.save(training.steps, training.state_dict() | {"run": own})
                 folder.write_state(own)
-        except BusyError:
-            run.log.info("%s trains elsewhere", run_name(config))
+        except UserError as error:  # another process trains it, or its folder is damaged
+            run.log.info("%s takes nothing over: %s", run_name(config), error)
 
 
 def _set_aside(config: RunConfig, folder: RunFolder) -> None:
     folder.set_aside()
     folder.claim(config)
-    shutil.rmtree(event_folder(config), ignore_errors=True)  # only a mirror
+    remove_files(event_folder(config), "events.out.tfevents*")  # only a mirror
 
 
 def _now() -> str:

@@ -54,7 +54,8 @@ def train_one(config: RunConfig, in_job: bool = False) -> None:
 
 
 def _train_and_tell(config: RunConfig, processes: Processes, in_job: bool) -> None:
-    if not in_job:  # which was checked before, and keeps in its folder what fails
+    # a job was checked before, and keeps in its folder what fails
+    if not in_job and not Runner.finished(config, RunFolder.of(config)):
         preflight([config])
         (config,) = recognised([config])
         declare([config])

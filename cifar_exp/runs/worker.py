@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Generator
 from contextlib import suppress
@@ -9,6 +10,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from cifar_exp.errors import UserError
+from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY, is_out_of_memory
 from cifar_exp.runs.folder import BusyError
 from cifar_exp.runs.log import show_warnings
 from cifar_exp.runs.messages import (
@@ -57,6 +59,11 @@ def work(connection: Connection) -> None:
         worker.serve()
     except (EOFError, OSError):  # the sweep is gone, or needs no more
         worker.stop(signal.SIGTERM)
+    except ImportError as error:
+        if not is_out_of_memory(error):
+            raise
+        connection.send(Warned(TOO_LITTLE_MEMORY))
+        sys.exit(1)
 
 
 class _Worker:
@@ -206,7 +213,12 @@ def _free_cached_memory() -> None:
 
 
 def _check(asked: Check) -> Checked:
-    import torch
+    try:
+        import torch
+    except ImportError as error:
+        if is_out_of_memory(error):
+            return Checked(TOO_LITTLE_MEMORY, ())
+        raise
 
     from cifar_exp.runs.preflight import preflight
     from cifar_exp.runs.trackers.hparams import declare

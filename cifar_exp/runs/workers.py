@@ -1,11 +1,13 @@
 """The worker processes of a sweep, seen from the sweep."""
 
 import multiprocessing
+import os
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from multiprocessing import forkserver
+from multiprocessing import forkserver, util
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -32,6 +34,8 @@ _SECONDS_TO_END = 30  # its trackers may have something to send
 # So many workers may end one after another, without a run, before the sweep gives up.
 _MOST_IDLE_DEATHS = 3
 # Windows has no fork server: there each worker imports PyTorch itself.
+_SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
+_LONGEST_FOLDER = 60  # bytes: a socket's path has at most 103, and up to 40 are added
 _START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
@@ -176,8 +180,24 @@ def prepare() -> None:
     if _START_METHOD != "forkserver":
         return
     multiprocessing.set_forkserver_preload(["__main__", "cifar_exp.runs.runner"])
+    _choose_socket_folder()
     with _signals_ignored():  # the server inherits that; the sweep decides what Ctrl-C means
         forkserver.ensure_running()
+
+
+def _choose_socket_folder() -> None:
+    """Let the server's socket be in a folder with a short path, as systems demand of sockets.
+
+    TMPDIR may be too long; multiprocessing takes the folder that is the default when it first
+    needs one, and keeps it.
+    """
+    given = tempfile.gettempdir()
+    usable = [folder for folder in (given, *_SHORT_FOLDERS) if os.access(folder, os.W_OK)]
+    tempfile.tempdir = next((f for f in usable if len(os.fsencode(f)) <= _LONGEST_FOLDER), given)
+    try:
+        util.get_temp_dir()
+    finally:
+        tempfile.tempdir = given
 
 
 @contextmanager

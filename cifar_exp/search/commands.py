@@ -2,8 +2,11 @@
 
 import argparse
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from cifar_exp.terminal import printable
 
 _RESULTS = Path("multirun_results")  # as paths.results
 
@@ -30,7 +33,9 @@ def _report(arguments: argparse.Namespace) -> int:
 
     sweep = find_sweep(arguments.sweep, arguments.results)
     is_search = (sweep / "search.json").exists()
-    read = read_search_report if is_search else read_report
+    read = cache(read_search_report if is_search else read_report)
+    for problem in read(sweep).problems:
+        print(printable(problem), file=sys.stderr)
     if not arguments.check:
         print(write_report(sweep, read))
         return 0

@@ -10,7 +10,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from cifar_exp.files import write_atomically, write_json
+from cifar_exp.files import write_bytes, write_json
 from cifar_exp.search.plan import Plan, as_trained
 from cifar_exp.search.trials import DIVERGED, Trials
 from cifar_exp.studies.writing import writing
@@ -43,21 +43,21 @@ def write_listing(
     }
     with writing(folder):
         write_json(folder / "search.json", content)
-        text = _csv(listed, list(plan.space))
-        write_atomically(
-            folder / "results.csv", lambda file: file.write_text(text, "utf-8", newline="")
-        )
+        write_bytes(folder / "results.csv", _csv(listed, list(plan.space)).encode())
 
 
 def _listed(trial: FrozenTrial) -> dict[str, Any]:
     status = _STATUSES[trial.state]
     # a kill can leave the reason of an end that did not come
     reason = trial.user_attrs.get("reason", "") if status in ("pruned", "failed") else ""
+    reported = max(trial.intermediate_values, default=0)
+    # likewise; a run that is pruned trains on until it is asked to stop
+    epochs = trial.user_attrs.get("epochs", reported) if reason else reported
     return {
         "number": trial.number,
         "status": "diverged" if reason == DIVERGED else status,
         "value": trial.value,
-        "epochs": max(trial.intermediate_values, default=0),
+        "epochs": epochs,
         "params": as_trained(trial.params),
         "run": trial.user_attrs.get("run"),
         "reason": reason,

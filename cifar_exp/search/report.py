@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from cifar_exp.config.study import Claim
 from cifar_exp.errors import UserError
 from cifar_exp.figures.search import Tried, draw_history, draw_trials
 from cifar_exp.figures.settings import draw_importance, draw_parallel_coordinates
+from cifar_exp.files import read_text
 from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.search.plan import in_words
 from cifar_exp.studies.claims import findings
@@ -27,7 +28,7 @@ from cifar_exp.studies.report import (
     shared_settings,
     statuses,
 )
-from cifar_exp.studies.table import Record, listed_folder, missing_of, read_record, short_names
+from cifar_exp.studies.table import Record, read_runs, remarks, short_names
 
 _SHOWN_TRIALS = 5
 _GAIN = Claim(
@@ -58,16 +59,14 @@ def read_search_report(folder: Path) -> Report:
         UserError: it is not the folder of a search.
     """
     search = read_search(folder)
-    records = {
-        trial.number: _record(folder, trial.run)
-        for trial in search.trials
-        if trial.run and trial.epochs
-    }
-    tried = {number: record for number, record in records.items() if record}
-    missing = missing_of(
-        str(trial.run) for trial in search.trials if records.get(trial.number, True) is None
-    )
-    confirmed: Levels = _confirmed(folder, search.confirmations[-1]) if search.confirmations else {}
+    names = {trial.number: trial.run for trial in search.trials if trial.run and trial.epochs}
+    last = search.confirmations[-1] if search.confirmations else None
+    listed = [*names.values(), *([*last.start, *last.found] if last else [])]
+    ids = {name: RunFolder(Path(name)).run_id for name in listed}
+    by_name, left_out = read_runs(folder.parent / "runs", ids) if ids else ({}, [])
+    records = list(by_name.values())
+    tried = {number: by_name[run] for number, run in names.items() if run in by_name}
+    confirmed = _confirmed(last, by_name) if last else {}
     tested = [record for records in confirmed.values() for record in records]
     ended = [record for record in tried.values() if record.status in ENDED]
     sections = [_confirmation(search, confirmed)] if tested else []
@@ -75,8 +74,11 @@ def read_search_report(folder: Path) -> Report:
     return Report(
         title=f"Search over {', '.join(short_names(list(search.space)))}",
         command=f"python {search.command}",
-        cautions=[f"{missing}."] * bool(missing)
-        + [*_cautions(search), *(cautions_of(tested or ended) if ended else [])],
+        cautions=[
+            *_cautions(search),
+            *(f"Left out: {line}." for line in left_out),
+            *(cautions_of(tested or ended) if ended else []),
+        ],
         sections=[*sections, _search(search, tried)],
         runs=[_row(search, trial) for trial in search.trials if trial.run],
         shared=shared,
@@ -84,6 +86,7 @@ def read_search_report(folder: Path) -> Report:
         if tried
         else {},
         provenance=_counts(search) | provenance_of([*tried.values(), *tested]),
+        problems=[*left_out, *remarks(records)],
         reading=_READING,
     )
 
@@ -96,7 +99,7 @@ def read_search(folder: Path) -> Search:
     """
     file = folder / "search.json"
     try:
-        content = json.loads(file.read_text("utf-8"))
+        content = json.loads(read_text(file))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{folder}: expected the folder of a search, with a search.json that can be read"
@@ -105,15 +108,11 @@ def read_search(folder: Path) -> Search:
     return Search.model_validate_json(json.dumps(content))
 
 
-def _record(folder: Path, run: str) -> Record | None:
-    found = listed_folder(folder, run, RunFolder(Path(run)).run_id)
-    return read_record(found) if found else None
-
-
-def _confirmed(folder: Path, confirmation: Confirmation) -> Levels:
+def _confirmed(confirmation: Confirmation, by_name: Mapping[str, Record]) -> Levels:
     runs = {"start": confirmation.start, "found": confirmation.found}
-    records = {name: [_record(folder, run) for run in names] for name, names in runs.items()}
-    there = {name: [one for one in found if one] for name, found in records.items()}
+    there = {
+        name: [by_name[run] for run in found if run in by_name] for name, found in runs.items()
+    }
     return {name: found for name, found in there.items() if found}
 
 

@@ -1,8 +1,9 @@
 """A search: trials that Optuna chooses and workers train, and at the end their winner."""
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.search import SearchSettings
 from cifar_exp.config.space import Domain
 from cifar_exp.errors import UserError, causes
+from cifar_exp.files import disk_full
 from cifar_exp.runs.continuing import told_of_room
 from cifar_exp.runs.folder import ENDED, RunFolder, in_epochs
 from cifar_exp.runs.messages import Ended
@@ -30,7 +32,6 @@ from cifar_exp.search.listing import write_listing
 from cifar_exp.search.plan import Plan, in_words, make_plan
 from cifar_exp.search.trials import DIVERGED, Trials, open_storage
 from cifar_exp.studies.shift import Shift
-from cifar_exp.studies.writing import writing
 from cifar_exp.training.events import EpochMetrics
 
 
@@ -64,7 +65,7 @@ def run_search(
     folder.mkdir(parents=True, exist_ok=True)
     with (
         _alone(folder),
-        _told_by_optuna(folder),
+        _told_by_optuna(settings.storage or str(folder / "trials.db")),
         open_storage(settings.storage, folder / "trials.db") as storage,
     ):
         trials = Trials(storage, folder.name, space, settings, plan.epochs)
@@ -94,7 +95,7 @@ class Search:
         self._left = max(0, plan.settings.n_trials - len(trials.all))  # that have not begun
         self._active: dict[str, Trial] = {}  # by run id
         self._twins: dict[str, list[Trial]] = {}  # of an active one, with the same settings
-        self._pruned: dict[str, str] = {}  # how they were given up, by run id
+        self._pruned: set[str] = set()  # ids of runs that are asked to stop
 
     def run(self, runs_per_device: int | None) -> None:
         """Train what is left of the trials."""
@@ -155,16 +156,16 @@ class Search:
         run = run_id(config)
         if run in self._pruned:  # it hears of that at its next step
             return False
-        told = self._pruned_after(self._active[run], [metrics.as_json()], config)
-        if told is not None:
-            self._pruned[run] = told
-        return told is None
+        if self._is_pruned(self._active[run], [metrics.as_json()], config):
+            self._pruned.add(run)
+        return run not in self._pruned
 
     def ended(self, config: RunConfig, end: Ended) -> str:
         """Tell Optuna how a run ended; those that wait for it come next."""
         run = run_id(config)
-        trial = self._active.pop(run)
-        told = self._pruned.pop(run, None) or self._end(trial, RunFolder.of(config), end)
+        trial, folder = self._active.pop(run), RunFolder.of(config)
+        told = self._prune(trial, folder) if run in self._pruned else self._end(trial, folder, end)
+        self._pruned.discard(run)
         self._waiting.extendleft(self._twins.pop(run, []))
         self._write()
         return told
@@ -186,15 +187,22 @@ class Search:
             self._twins.setdefault(run, []).append(trial)
             return None
         trial.set_user_attr("run", folder.path.name)
-        told = self._pruned_after(trial, folder.read_metrics(), config)
-        if told is None and folder.status in ENDED:
-            told = self._finished(trial, folder)
-        if told is not None:
+        rows = [] if folder.problem else folder.read_metrics()
+        pruned = self._is_pruned(trial, rows, config)
+        if pruned or folder.status in ENDED:
+            told = self._prune(trial, folder) if pruned else self._finished(trial, folder)
             tqdm.write(f"{_label(trial)}: {told}, trained before")
             return None
-        folder.claim(config)  # from now on, edited YAML changes nothing
-        with writing(self._folder):
+        with suppress(UserError):  # its worker reports what is wrong with it
+            folder.claim(config)  # from now on, edited YAML changes nothing
+        try:
             declare([config])  # only now its values are known
+        except OSError as error:
+            reason = "disk full" if disk_full(error) else str(error.strerror)
+            raise UserError(
+                f"{reason}: cannot write {error.filename}; once that is repaired, the same command "
+                "continues the search"
+            ) from error
         self._active[run] = trial
         return config
 
@@ -210,22 +218,25 @@ class Search:
         for row in rows:  # where another process has trained it meanwhile
             self._trials.report(trial, row)
         if folder.read_state()["status"] == "diverged":
-            self._trials.prune(trial, DIVERGED)
+            self._trials.prune(trial, DIVERGED, len(rows))
         else:
             self._trials.complete(trial, rows[-1][self._trials.metric])
         return folder.outcome()
 
-    def _pruned_after(
-        self, trial: Trial, rows: Sequence[dict[str, Any]], config: RunConfig
-    ) -> str | None:
-        """Tell Optuna epochs, as if they had just been trained. Returns: how it was given up."""
+    def _is_pruned(self, trial: Trial, rows: Sequence[dict[str, Any]], config: RunConfig) -> bool:
+        """Report epochs to Optuna, as if they had just been trained, until it prunes the trial."""
         for row in rows:
             self._trials.report(trial, row)
             if row["epoch"] < config.training.epochs and trial.should_prune():
-                told = f"pruned after {in_epochs(row['epoch'])}"
-                self._trials.prune(trial, told)
-                return told
-        return None
+                return True
+        return False
+
+    def _prune(self, trial: Trial, folder: RunFolder) -> str:
+        """Close a pruned trial, with the epochs that its run has: it may have trained further."""
+        epochs = len(folder.read_metrics())
+        told = f"pruned after {in_epochs(epochs)}"
+        self._trials.prune(trial, told, epochs)
+        return told
 
     def _write(self, importance: Mapping[str, float] | None = None) -> None:
         write_listing(self._folder, self._plan, self._trials, importance or {})
@@ -250,11 +261,13 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _told_by_optuna(folder: Path) -> Iterator[None]:
+def _told_by_optuna(storage: str) -> Iterator[None]:
+    """Report errors of a storage. Args: storage: its file or URL, of which no password is shown."""
+    shown = re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", storage)
     try:
         yield
     except (OptunaError, SQLAlchemyError) as error:
-        first = str(list(causes(error))[-1]).splitlines()[0]
+        first = (str(list(causes(error))[-1]).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{folder / 'trials.db'}: {first}; what is done is kept, and the same command goes on"
+            f"{shown}: {first}; what is done is kept, and the same command goes on"
         ) from error

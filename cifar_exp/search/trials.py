@@ -16,7 +16,7 @@ from sqlalchemy import URL
 
 from cifar_exp.config.search import SearchSettings
 from cifar_exp.config.space import Choice, Domain
-from cifar_exp.errors import UserError
+from cifar_exp.errors import UserError, causes
 from cifar_exp.files import write_atomically
 
 _SECONDS_FOR_A_LOCK = 60  # which optuna-dashboard holds while it reads
@@ -169,9 +169,10 @@ class Trials:
         """Tell that the run came to its end."""
         self._study.tell(trial, value)
 
-    def prune(self, trial: Trial, reason: str) -> None:
-        """Tell that the run was not worth going on."""
+    def prune(self, trial: Trial, reason: str, epochs: int) -> None:
+        """Tell that the run was not worth going on. Args: epochs: that are in its metrics."""
         trial.set_user_attr("reason", reason)
+        trial.set_user_attr("epochs", epochs)
         self._study.tell(trial, state=TrialState.PRUNED)
 
     def fail(self, trial: Trial, reason: str) -> None:
@@ -209,15 +210,29 @@ def open_storage(url: str | None, file: Path) -> Iterator[RDBStorage]:
     Raises:
         StorageInternalError: it cannot be opened.
         SQLAlchemyError: the database cannot be used.
+        UserError: the package that connects to this kind of database is not installed.
     """
     if url is None and not file.exists():
         # the tables come all at once, or a kill could leave some of them
         write_atomically(file, lambda temporary: _close(_sqlite(temporary)))
-    storage = _sqlite(file) if url is None else RDBStorage(url)
+    storage = _sqlite(file) if url is None else _of_url(url)
     try:
         yield storage
     finally:
         _close(storage)
+
+
+def _of_url(url: str) -> RDBStorage:
+    try:
+        return RDBStorage(url)
+    except ImportError as error:
+        missing = [cause.name for cause in causes(error) if isinstance(cause, ImportError)][-1]
+        kind = url.partition(":")[0]
+        raise UserError(
+            f"hydra.sweeper.storage: {kind} needs the Python module {missing or 'of a driver'}, "
+            "which is not installed; install it, or name an installed driver as in "
+            "mysql+pymysql://... or postgresql+psycopg://..."
+        ) from error
 
 
 def _sqlite(file: Path) -> RDBStorage:

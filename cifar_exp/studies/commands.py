@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cifar_exp.errors import UserError
 from cifar_exp.terminal import columns, printable
 
 # Each command imports what it needs, so that --help is quick.
@@ -96,15 +97,19 @@ def _ls(arguments: argparse.Namespace) -> int:
 
 def _table(arguments: argparse.Namespace) -> int:
     from cifar_exp.runs.finding import find_sweep
-    from cifar_exp.studies.table import as_text, missing_runs, ranked, read_sweep, write_csv
+    from cifar_exp.studies.table import as_text, ranked, read_sweep, remarks, write_csv
 
     sweep = find_sweep(arguments.sweep, arguments.results)
-    records = read_sweep(sweep)
-    groups = ranked(list(records.values()))
+    by_id, problems = read_sweep(sweep)
+    records = list(by_id.values())
+    groups = ranked(records)
     print(printable(as_text(groups, arguments.format, columns())))
-    if missing := missing_runs(sweep, records):
-        print(printable(missing), file=sys.stderr)
-    write_csv(sweep / "results.csv", groups)
+    try:
+        write_csv(sweep / "results.csv", groups)
+    except UserError as error:  # the table is what was asked for
+        problems.append(f"results.csv is not written: {error}")
+    for problem in (*problems, *remarks(records)):
+        print(printable(problem), file=sys.stderr)
     return 0
 
 
@@ -113,7 +118,10 @@ def _compare(arguments: argparse.Namespace) -> int:
     from cifar_exp.studies.compare import compare
 
     runs = [find_run(given, arguments.results) for given in arguments.runs]
-    print(printable(compare(runs)))
+    table, problems = compare(runs)
+    print(printable(table))
+    for problem in problems:
+        print(printable(problem), file=sys.stderr)
     return 0
 
 
@@ -123,10 +131,9 @@ def _gc(arguments: argparse.Namespace) -> int:
     found = list(leftovers(arguments.results, arguments.replaced, arguments.interrupted))
     freed = 0
     for leftover in found:
-        removed = arguments.yes and leftover.remove()
-        kept = arguments.yes and not removed
+        kept = leftover.remove() if arguments.yes else ""
         freed += 0 if kept else leftover.size_bytes
-        told = "  (kept: the run is being trained)" if kept else ""
+        told = f"  (kept: {kept})" if kept else ""
         print(printable(f"{leftover.size_bytes / 1e6:8.1f} MB  {leftover.path}{told}"))
     if arguments.yes or not found:
         print(f"{freed / 1e6:.1f} MB freed")

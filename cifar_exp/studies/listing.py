@@ -17,7 +17,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.runs.cleaning import size_bytes
 from cifar_exp.runs.finding import run_folders
 from cifar_exp.runs.folder import RunFolder
-from cifar_exp.studies.table import Record, read_list, read_record, short_names
+from cifar_exp.studies.table import Record, read_list, read_record, remarks, short_names
 
 STATUSES = ("pending", "running", "interrupted", "complete", "diverged", "failed", "damaged")
 _NARROWEST = 8  # columns that are left of settings and names
@@ -31,7 +31,8 @@ class ListedRun:
     Attributes:
         record: what its folder holds.
         settings: by dotted key.
-        accuracy: after the last epoch, on the images it was evaluated on; None before that.
+        accuracy: after the last epoch, on the images it was evaluated on; None before that, and
+            where it cannot be trusted.
         changed: when it ended, or else began.
         size_bytes: of all its files.
     """
@@ -84,14 +85,14 @@ class ListedSweep:
 
 
 def list_runs(results: Path) -> tuple[list[ListedRun], list[str]]:
-    """Read all runs. Args: results: as `paths.results`. Returns: them, and what cannot be read."""
+    """Read all runs. Args: results: as `paths.results`. Returns: them, and what is wrong."""
     runs, unreadable = [], []
     for folder in run_folders(results):
         try:
             runs.append(_listed(folder))
         except UserError as error:
             unreadable.append(str(error))
-    return runs, unreadable
+    return runs, unreadable + remarks([run.record for run in runs])
 
 
 def _listed(folder: RunFolder) -> ListedRun:

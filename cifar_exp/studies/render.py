@@ -3,22 +3,21 @@
 import base64
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from tabulate import tabulate
 
-from cifar_exp.errors import UserError
 from cifar_exp.figures.drawing import as_files
-from cifar_exp.files import write_atomically
+from cifar_exp.files import has, read_text, write_bytes
 from cifar_exp.studies.evidence import Verdict
 from cifar_exp.studies.report import Report, read_report
 from cifar_exp.studies.writing import writing
+from cifar_exp.terminal import printable
 
 _FIGURES = "figures"
 _SUFFIXES = (".svg", ".png")
@@ -80,10 +79,11 @@ def write_report(sweep: Path, read: Callable[[Path], Report] = read_report) -> P
     """
     files = _files(sweep, read)
     with writing(sweep):
+        left_over = _left_over(sweep, files)  # before report.md, which names them, is replaced
         for path, content in files.items():
             path.parent.mkdir(exist_ok=True)
-            write_atomically(path, partial(Path.write_bytes, data=content))
-        for path in _left_over(sweep, files):
+            write_bytes(path, content)
+        for path in left_over:
             path.unlink()
     return sweep / "report.html"
 
@@ -99,10 +99,7 @@ def check_report(sweep: Path, read: Callable[[Path], Report] = read_report) -> l
         UserError: it is not the folder of a sweep, or none of its runs is there.
     """
     files = _files(sweep, read)
-    try:
-        changed = [p for p, text in files.items() if not p.is_file() or p.read_bytes() != text]
-    except OSError as error:
-        raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
+    changed = [path for path, content in files.items() if not has(path, content)]
     return changed + _left_over(sweep, files)
 
 
@@ -122,7 +119,8 @@ def _files(sweep: Path, read: Callable[[Path], Report]) -> dict[Path, bytes]:
         "reading": _SEEDS | (_CLAIMS if claims else {}) | report.reading,
     }
     page = _page().render(report=report, images=images, **words)
-    text = _markdown().render(report=report, figures=_FIGURES, **words)
+    # unlike a browser, a terminal obeys what names of classes may hold
+    text = printable(_markdown().render(report=report, figures=_FIGURES, **words))
     files = {sweep / _FIGURES / name: content for name, content in figures.items()}
     # a lone surrogate, which JSON can bring along, becomes a question mark
     files[sweep / "report.html"] = page.encode("utf-8", "replace")
@@ -140,8 +138,16 @@ def _figures(report: Report) -> dict[str, bytes]:
 
 
 def _left_over(sweep: Path, files: Mapping[Path, bytes]) -> list[Path]:
-    there = sorted((sweep / _FIGURES).glob("*"))
-    return [path for path in there if path.suffix in _SUFFIXES and path not in files]
+    """Return the figures of the last report that are no longer made; others are the user's."""
+    try:
+        text = read_text(sweep / "report.md")
+    except (OSError, ValueError):
+        return []
+    names = map(unquote, re.findall(rf"\]\({_FIGURES}/([^/)]+)\.png\)", text))
+    paths = [sweep / _FIGURES / f"{name}{suffix}" for name in names for suffix in _SUFFIXES]
+    if (sweep / _FIGURES).is_symlink():
+        return []
+    return [path for path in paths if path not in files and path.is_file()]
 
 
 def _page() -> Any:

@@ -19,9 +19,9 @@ from cifar_exp.studies.pictures import Picture, pictures_of
 from cifar_exp.studies.statistics import estimate
 from cifar_exp.studies.table import (
     Record,
-    missing_runs,
     read_list,
     read_sweep,
+    remarks,
     short_names,
     varied,
 )
@@ -67,6 +67,7 @@ class Report:
         shared: settings that are the same in all runs.
         from_article: those of them that differ from the article's.
         provenance: label and text: hardware, versions, commit, dates.
+        problems: a line about each run that is missing, cannot be read, trusted or checked.
         reading: how to read it, term by term, besides what is said of every report.
     """
 
@@ -78,6 +79,7 @@ class Report:
     shared: dict[str, str]
     from_article: dict[str, str]
     provenance: dict[str, str]
+    problems: list[str]
     reading: dict[str, str] = field(default_factory=dict)
 
 
@@ -90,14 +92,13 @@ def read_report(sweep: Path) -> Report:
     Raises:
         UserError: it is not the folder of a sweep, or none of its runs is there.
     """
-    by_id = read_sweep(sweep)
+    by_id, left_out = read_sweep(sweep)
     content, records = read_list(sweep), list(by_id.values())
     parts = [
         (read_study(part["study"]), [by_id[run] for run in part["runs"] if run in by_id])
         for part in content.get("studies", [])
     ]
     studies = [(study, own) for study, own in parts if own]
-    missing = missing_runs(sweep, by_id)
     keys = varied([record.config for record in records])
     if studies:
         sections = [_section(study, own, f"{study.name}-") for study, own in studies]
@@ -111,12 +112,13 @@ def read_report(sweep: Path) -> Report:
     return Report(
         title=title,
         command=f"python {content['command']}",
-        cautions=[f"{missing}."] * bool(missing) + cautions_of(records),
+        cautions=[*(f"Left out: {line}." for line in left_out), *cautions_of(records)],
         sections=sections,
         runs=[_run_row(record, keys, unequal) for record in records],
         shared=shared,
         from_article=article,
         provenance=provenance_of(records),
+        problems=[*left_out, *remarks(records)],
     )
 
 
@@ -250,7 +252,7 @@ def cautions_of(records: Sequence[Record]) -> list[str]:
     lost: dict[str, list[str]] = {}
     for record in records:
         if record.status not in ENDED:
-            reason = record.state.get("reason", "")
+            reason = record.problem or record.state.get("reason", "")
             told = record.status + (f": {reason}" if reason else "")
             lost.setdefault(told, []).append(record.folder.path.name)
     cautions += [f"Not there: {', '.join(names)} ({told})." for told, names in lost.items()]

@@ -1,6 +1,5 @@
 """A sweep: a list of runs, brought to their ends by worker processes, and the table they make."""
 
-import hashlib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -21,9 +20,18 @@ from cifar_exp.runs.stopping import stop_request
 from cifar_exp.runs.workers import Workers
 from cifar_exp.studies.jobs import RunJobs, check_before_jobs, train_as_jobs
 from cifar_exp.studies.shift import Shift
-from cifar_exp.studies.table import as_text, ranked, read_sweep, short_names, varied, write_csv
+from cifar_exp.studies.table import (
+    as_text,
+    ranked,
+    read_sweep,
+    remarks,
+    short_names,
+    sweep_id,
+    varied,
+    write_csv,
+)
 from cifar_exp.studies.writing import writing
-from cifar_exp.terminal import columns
+from cifar_exp.terminal import columns, printable
 from cifar_exp.training.events import EpochMetrics
 
 _MOST_TOLD_SETTINGS = 3
@@ -81,12 +89,11 @@ class Sweep:
     ) -> None:
         self._studies = studies
         self._numbers = {run_id(config): number for number, config in enumerate(configs)}
-        ids = sorted(run_id(config) for config in configs)
         self._varied = varied(configs)
         name = name or ",".join(short_names(self._varied)) or "sweep"
-        digest = hashlib.sha256(" ".join(ids).encode()).hexdigest()[:10]
-        # the same runs are the same sweep, so the same command finds its folder again
-        self.folder = as_path(configs[0].paths.results) / f"{shortened(name, 80)}-{digest}"
+        # the same command finds its folder again
+        name = f"{shortened(name, 80)}-{sweep_id(list(self._numbers))}"
+        self.folder = as_path(configs[0].paths.results) / name
         grouped = [in_group(config, self.folder.name) for config in configs]
         self.runs = [(config, RunFolder.of(config)) for config in grouped]
         self._statuses = [folder.status for _, folder in self.runs]
@@ -132,7 +139,8 @@ class Sweep:
             self._announce(pending, workers.kept_bytes)
             for number in pending:
                 config, folder = self.runs[number]
-                folder.claim(config)  # from now on, edited YAML changes nothing
+                with suppress(UserError):  # its worker reports what is wrong with it
+                    folder.claim(config)  # from now on, edited YAML changes nothing
             half_done = [
                 place
                 for place, number in enumerate(pending)
@@ -224,8 +232,12 @@ class Sweep:
             write_json(self.folder / "sweep.json", content)
 
     def _write_table(self) -> None:
-        groups = ranked(list(read_sweep(self.folder).values()))
+        by_id, left_out = read_sweep(self.folder)
+        records = list(by_id.values())
+        groups = ranked(records)
         print(f"\n{as_text(groups, width=columns())}\n", flush=True)
+        for line in (*left_out, *remarks(records)):
+            print(printable(line), file=sys.stderr, flush=True)
         write_csv(self.folder / "results.csv", groups)
         print(self.folder / "results.csv", flush=True)
 

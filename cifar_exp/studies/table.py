@@ -1,11 +1,13 @@
 """The table of a sweep, made from the run folders alone."""
 
 import csv
+import hashlib
 import io
 import json
 import math
+import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +18,9 @@ from cifar_exp.config.identity import config_id, settings
 from cifar_exp.config.results import State, Sweep, check, check_rows
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
-from cifar_exp.files import write_atomically
-from cifar_exp.runs.folder import RunFolder
+from cifar_exp.files import read_text, write_bytes
+from cifar_exp.runs.finding import some
+from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.studies.writing import writing
 from cifar_exp.terminal import table
 
@@ -31,13 +34,23 @@ _BALANCE = ("balanced_accuracy", "largest_class_share")  # of runs on unequal cl
 
 @dataclass(frozen=True)
 class Record:
-    """A run as its folder tells it; `state` is run.json, `rows` are the lines of metrics.jsonl."""
+    """A run as its folder tells it.
+
+    Attributes:
+        config: its settings.
+        folder: where it is.
+        status: as `RunFolder.status`.
+        state: run.json.
+        rows: the lines of metrics.jsonl; none if the run is damaged.
+        problem: why it is damaged, if it is.
+    """
 
     config: RunConfig
     folder: RunFolder
     status: str
     state: dict[str, Any]
     rows: list[dict[str, Any]]
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,81 +114,99 @@ def read_record(folder: RunFolder) -> Record:
     config, state, rows = folder.read_config(), folder.read_state(), folder.read_metrics()
     check(State, state, folder.path / "run.json")
     check_rows(rows, folder.metrics_file)
-    return Record(config, folder, folder.status, state, rows)
+    folder.check_config(config, state)
+    status, problem = folder.judged(state, rows)
+    # what cannot be trusted is in no number and no curve
+    return Record(config, folder, status, state, [] if problem else rows, problem)
 
 
-def read_sweep(sweep: Path) -> dict[str, Record]:
-    """Read the runs that a sweep lists, as far as they are there; see `missing_runs`.
+def read_sweep(sweep: Path) -> tuple[dict[str, Record], list[str]]:
+    """Read the runs that a sweep lists.
 
     Args:
         sweep: its folder, with sweep.json; the run folders lie in `runs` beside it.
 
     Returns:
-        The runs by their ids.
+        The runs by their ids, and a line about those that are missing or cannot be read.
 
     Raises:
-        UserError: it is not the folder of a sweep, or none of its runs is there.
+        UserError: it is not the folder of a sweep, or none of its runs can be read.
     """
-    runs = read_list(sweep)["runs"]
-    folders = {run["run_id"]: listed_folder(sweep, run["folder"], run["run_id"]) for run in runs}
-    records = {run: read_record(folder) for run, folder in folders.items() if folder}
+    listed = {run["run_id"]: run["folder"] for run in read_list(sweep)["runs"]}
+    by_name, left_out = read_runs(sweep.parent / "runs", {name: id for id, name in listed.items()})
+    return {id: by_name[name] for id, name in listed.items() if name in by_name}, left_out
+
+
+def read_runs(runs: Path, listed: Mapping[str, str]) -> tuple[dict[str, Record], list[str]]:
+    """Read some runs.
+
+    Args:
+        runs: the folder that holds them.
+        listed: names that their folders had when they were trained, with their ids: at least one.
+
+    Returns:
+        The runs by these names, and a line about those that are missing or cannot be read.
+
+    Raises:
+        UserError: none can be read.
+    """
+    records, left_out, missing = {}, [], []
+    for name, run_id in listed.items():
+        folder = RunFolder(runs / name)
+        if not folder.config_file.exists():  # it may have been renamed
+            folder = RunFolder.with_id(runs, run_id) or folder
+        if not folder.path.exists():
+            missing.append(name)
+            continue
+        try:
+            records[name] = read_record(folder)
+        except UserError as error:
+            left_out.append(str(error))
+    if missing:
+        count = f"{len(missing)} runs are" if len(missing) > 1 else "1 run is"
+        left_out.append(f"{runs}: {count} missing: {some(missing)}")
     if not records:
-        raise UserError(
-            f"{sweep}: none of its {len(runs)} runs is in {sweep.parent / 'runs'}; bring their "
-            "folders back, or give the command of the sweep again, which trains them"
-        )
-    return records
+        raise UserError(left_out[0])
+    return records, left_out
 
 
-def listed_folder(sweep: Path, name: str, run_id: str) -> RunFolder | None:
-    """Return the folder of a run that a sweep lists, found by its id if it has been renamed.
-
-    Args:
-        sweep: folder of the sweep.
-        name: of the run's folder when it was listed.
-        run_id: of the run.
-    """
-    folder = RunFolder(sweep.parent / "runs" / name)
-    there = folder.config_file.exists()
-    return folder if there else RunFolder.with_id(folder.path.parent, run_id)
-
-
-def missing_runs(sweep: Path, there: Collection[str]) -> str:
-    """Say which runs of a sweep are not there; "" if all are.
-
-    Args:
-        sweep: its folder.
-        there: ids of those that are.
-    """
-    return missing_of(
-        run["folder"] for run in read_list(sweep)["runs"] if run["run_id"] not in there
-    )
-
-
-def missing_of(names: Iterable[str]) -> str:
-    """Say that these run folders are missing; "" if there are none."""
-    gone = list(dict.fromkeys(names))
-    if not gone:
-        return ""
-    count = "1 run is" if len(gone) == 1 else f"{len(gone)} runs are"
-    return f"{count} missing, since there is no such folder any more: {', '.join(gone)}"
+def remarks(records: Sequence[Record]) -> list[str]:
+    """Return a line about each run that cannot be trusted, and about those that have no sums."""
+    lines = [
+        f"{record.folder.path}: {record.problem}; its results are not used"
+        for record in records
+        if record.problem
+    ]
+    before = sum(r.status in ENDED and not r.folder.has_sums(r.state) for r in records)
+    if before:
+        count = f"{before} runs were" if before > 1 else "1 run was"
+        lines.append(f"{count} trained before sha256 sums were kept, so the files are not checked")
+    return lines
 
 
 def read_list(sweep: Path) -> dict[str, Any]:
     """Return what a sweep's sweep.json says: its command, its runs and its studies.
 
     Raises:
-        UserError: it is not the folder of a sweep.
+        UserError: it is not the folder of a sweep, or its list is another sweep's.
     """
     file = sweep / "sweep.json"
     try:
-        content: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        content: dict[str, Any] = json.loads(read_text(file))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{sweep}: expected the folder of a sweep, with a sweep.json that can be read"
         ) from error
     check(Sweep, content, file)
+    named = re.fullmatch(r".*-([0-9a-f]{10})", sweep.resolve().name, re.DOTALL)
+    if named and named[1] != sweep_id([run["run_id"] for run in content["runs"]]):
+        raise UserError(f"{file}: lists other runs than those of sweep {named[1]}; it was changed")
     return content
+
+
+def sweep_id(run_ids: Sequence[str]) -> str:
+    """Return ten hex digits: the same runs are the same sweep."""
+    return hashlib.sha256(" ".join(sorted(run_ids)).encode()).hexdigest()[:10]
 
 
 def ranked(records: Sequence[Record]) -> list[Group]:
@@ -261,11 +292,12 @@ def write_csv(path: Path, groups: Sequence[Group]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     with writing(path.parent):
-        write_atomically(path, lambda file: file.write_text(text.getvalue(), "utf-8", newline=""))
+        write_bytes(path, text.getvalue().encode())
 
 
 def _csv_row(rank: int, group: Group, record: Record, keys: Sequence[str]) -> dict[str, Any]:
     last = record.rows[-1] if record.rows else {}
+    state = {"reason": record.problem} if record.problem else record.state
     estimated = group.accuracy
     return {
         "rank": rank,
@@ -273,7 +305,7 @@ def _csv_row(rank: int, group: Group, record: Record, keys: Sequence[str]) -> di
         "seed": record.config.seed,
         "status": record.status,
         **{name: last.get(name) for name in _METRICS},
-        **{name: record.state.get(name) for name in (*_RUN, *_BALANCE)},
+        **{name: state.get(name) for name in (*_RUN, *_BALANCE)},
         "mean_test_accuracy": estimated.mean if estimated else None,
         "interval_half_width": estimated.half_width if estimated and estimated.n > 1 else None,
         "n": estimated.n if estimated else 0,

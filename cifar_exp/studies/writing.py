@@ -7,7 +7,18 @@ from pathlib import Path
 from filelock import FileLock
 
 from cifar_exp.errors import UserError
-from cifar_exp.files import disk_full, remove_temporaries
+from cifar_exp.files import disk_full, refuse_links, remove_temporaries
+
+# What is written into the folder of a sweep or search; anything else there is the user's.
+_FILES = (
+    "sweep.json",
+    "search.json",
+    "results.csv",
+    "report.html",
+    "report.md",
+    "figures/*.svg",
+    "figures/*.png",
+)
 
 
 @contextmanager
@@ -22,11 +33,13 @@ def writing(folder: Path) -> Iterator[None]:
     """
     try:
         with FileLock(folder / ".lock"):
-            remove_temporaries(folder)
+            refuse_links(folder / "figures", folder)
+            remove_temporaries(folder, *_FILES)
             yield
     except OSError as error:
         reason = "disk full" if disk_full(error) else error.strerror or str(error)
+        place = Path(error.filename).parent if error.filename else folder
         raise UserError(
-            f"{reason}: cannot write into {folder}; the runs are kept, and once that is mended "
+            f"{reason}: cannot write into {place}; the runs are kept, and once that is mended "
             "the same command goes on"
         ) from error

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_exp.errors import UserError
-from cifar_exp.files import shortened
+from cifar_exp.files import refuse_links, shortened
 from cifar_exp.terminal import printable
 
 # PyTorch takes seconds, so each command imports it when it is called.
@@ -75,6 +75,14 @@ def _loaded(arguments: argparse.Namespace, device: str) -> Any:
     return load_run(arguments.name, device, arguments.allow, arguments.results)  # type: ignore[arg-type]
 
 
+def _output_folder(arguments: argparse.Namespace, run: Any, name: str) -> Path:
+    """Return where files go: what was given, or a folder of the run that no link leads out of."""
+    if arguments.out:
+        return Path(arguments.out)
+    refuse_links(run.path / name, run.path)
+    return Path(run.path / name)
+
+
 def _predict(arguments: argparse.Namespace) -> int:
     if not arguments.images and arguments.grid is None:
         raise UserError("predict: expected images, or --grid N for test images")
@@ -83,7 +91,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     from cifar_exp.trained.writing import write_grid, write_predictions
 
     run = _loaded(arguments, arguments.device)
-    folder = arguments.out or run.path / "predictions"
+    folder = _output_folder(arguments, run, "predictions")
     predictions, unreadable = predict(run, _files(arguments.images))
     if predictions:
         print(printable(write_predictions(folder, run, predictions)))
@@ -118,7 +126,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     config = data_settings(run, arguments.data)
     images = labelled_images(run, config)
     evaluation = evaluate(run, images)
-    folder = arguments.out or run.path / "evaluation" / _folder_name(arguments.data)
+    folder = _output_folder(arguments, run, f"evaluation/{_folder_name(arguments.data)}")
     data = config.data.model_dump(mode="json")
     print(printable(write_evaluation(folder, run, images, evaluation, data)))
     if not arguments.data:
@@ -140,7 +148,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
     run = _loaded(arguments, "cpu")
     images = labelled_images(run, data_settings(run, arguments.data)).images[:_COMPARED]
-    folder = arguments.out or run.path / "export"
+    folder = _output_folder(arguments, run, "export")
     formats = [arguments.format] if arguments.format else _FORMATS
     for file, difference in export(run, images, folder, formats).items():
         print(f"{folder / file}: logits differ by at most {difference:.1e}")

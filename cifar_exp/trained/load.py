@@ -5,6 +5,7 @@ weights are safetensors, and the network is built from the settings.
 """
 
 import json
+import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
@@ -19,12 +20,14 @@ from cifar_exp.config.results import ModelFile, check
 from cifar_exp.config.schema import OwnModel, RunConfig
 from cifar_exp.data.batches import TEST_BATCH_SIZE, normalized
 from cifar_exp.errors import UserError
+from cifar_exp.files import read_text
 from cifar_exp.models.build import build_model
 from cifar_exp.runs.finding import RESULTS, find_run
-from cifar_exp.studies.table import Record, read_record
+from cifar_exp.studies.table import Record, read_record, remarks
 from cifar_exp.training.device import Compute, choose_compute, on_stream
 from cifar_exp.training.step import tested
 
+_log = logging.getLogger("cifar_exp")
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -112,6 +115,10 @@ def load_run(
     folder = find_run(str(run), Path(results))
     record = read_record(folder)
     _check_complete(record)
+    for name in ("model.json", "model.safetensors"):
+        _check_sum(record, name)
+    for remark in remarks([record]):
+        _log.warning("%s", remark)
     described = _read_description(folder.path / "model.json")
     trusted = frozenset(allow)
     build = partial(build_model, record.config.model, len(described["classes"]), 0, trusted)
@@ -144,11 +151,27 @@ def _check_complete(record: Record) -> None:
             return
         case "diverged":
             told = "the run diverged, and left no network"
+        case "damaged":
+            told = (
+                f"{record.problem}, so its results cannot be trusted; "
+                "train it again with the command that began it and rerun=true"
+            )
         case "running":
             told = "the run is being trained; its network is there when it is complete"
         case status:
             told = f"the run is {status}; train it to its end with the command that began it"
     raise UserError(f"{path}: {told}")
+
+
+def _check_sum(record: Record, name: str) -> None:
+    path = record.folder.path
+    if not (path / name).is_file():
+        raise _missing(path / name)
+    if problem := record.folder.sum_problem(name, record.state):
+        raise UserError(
+            f"{path}: {problem}, so the network cannot be trusted; copy the file here again, or "
+            "train the run again with rerun=true"
+        )
 
 
 def _compute(record: Record, device: Device) -> Compute:
@@ -165,19 +188,15 @@ def _compute(record: Record, device: Device) -> Compute:
 
 def _read_description(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text("utf-8")) if file.is_file() else None
-    except (ValueError, RecursionError) as error:
+        content = json.loads(read_text(file))
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file}: expected JSON that can be read; the file is damaged") from error
-    if content is None:
-        raise _missing(file)
     check(ModelFile, content, file)
     return dict(content)
 
 
 def _restored(file: Path, build: Callable[[], nn.Module], own: bool) -> nn.Module:
     """Build the network, once its weights are known to fit, and load them."""
-    if not file.is_file():
-        raise _missing(file)
     try:
         with safe_open(file, "pt") as weights:
             names = weights.keys()  # it cannot be iterated itself

@@ -9,8 +9,9 @@ import numpy as np
 from tabulate import tabulate
 
 from cifar_exp.data.dataset import Split
-from cifar_exp.files import write_atomically, write_json
+from cifar_exp.files import write_atomically, write_bytes, write_json
 from cifar_exp.runs.outputs import save_figure
+from cifar_exp.terminal import printable
 from cifar_exp.trained.evaluate import Evaluation
 from cifar_exp.trained.load import TrainedRun
 from cifar_exp.trained.predict import Prediction
@@ -40,8 +41,10 @@ def write_evaluation(
     from cifar_exp.figures.reliability import draw_reliability
 
     folder.mkdir(parents=True, exist_ok=True)
-    text = _as_text(evaluation)
-    write_atomically(folder / "evaluation.txt", lambda file: file.write_text(text, "utf-8"))
+    text = printable(_as_text(evaluation))  # names of classes may come from elsewhere
+    if not evaluation.mistakes and (folder / "evaluation.json").is_file():
+        (folder / "mistakes.png").unlink(missing_ok=True)  # of an evaluation that had some
+    write_bytes(folder / "evaluation.txt", text.encode())
     about = {"run": run.path.name, "data": data, "compute": str(run.compute)}
     write_json(folder / "evaluation.json", about | _as_json(evaluation))
     bins = evaluation.bins
@@ -55,7 +58,6 @@ def write_evaluation(
             evaluation.calibration_error,
         ),
     }
-    (folder / "mistakes.png").unlink(missing_ok=True)  # of images that had some
     if evaluation.mistakes:
         figures["mistakes.png"] = _mistakes(images, evaluation)
     for name, figure in figures.items():

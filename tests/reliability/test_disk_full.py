@@ -99,7 +99,7 @@ def test_while_an_event_file_is_written(
         _, err = it.process.communicate(timeout=300)
         assert it.process.returncode == 1
         assert_told(err)
-        assert read_state(train.only_run)["reason"].startswith("disk full")
+        assert read_state(train.only_run)["reason"].startswith("disk full: cannot write logs/")
     train(*RUN)
     assert_same_run(train.runs / run_name, whole.runs / run_name)
 

@@ -17,6 +17,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.conftest import ROOT, TINY, CommandLine, event_folder, read_state
+from tests.made import make_run, make_sweep
 from tests.reliability.faults import (
     SHORT,
     STEPS_PER_EPOCH,
@@ -113,6 +114,23 @@ def test_results_that_are_read_only_are_refused_in_a_line(train: CommandLine) ->
         said = train(*TINY, "seed=1", status=1)
     assert "expected a folder that can be written (Read-only file system)" in said
     assert len(said.strip().splitlines()) <= 2
+
+
+def test_results_that_are_read_only_can_be_looked_at(train: CommandLine) -> None:
+    results = train.folder / "multirun_results"
+    runs = [make_run(results, seed=seed) for seed in (0, 1, 2)]
+    runs[2].write_state(runs[2].read_state() | {"status": "running"})  # by a process that is gone
+    sweep = str(make_sweep(results, runs))
+    train.cifar_exp("report", sweep)
+    with read_only(results):
+        for command in (
+            ["ls"],
+            ["table", sweep],
+            ["compare", *(str(run.path) for run in runs)],
+            ["report", sweep, "--check"],
+            ["gc", "--interrupted"],
+        ):
+            train.cifar_exp(*command)
 
 
 @pytest.mark.parametrize("home", [None, pytest.param("/nonexistent", marks=pytest.mark.slow)])

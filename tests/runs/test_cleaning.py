@@ -1,26 +1,32 @@
 """gc removes what nobody needs, and nothing else."""
 
+import errno
 import json
 from pathlib import Path
 
 import pytest
 
+from cifar_exp.config.identity import run_id
 from cifar_exp.config.load import to_yaml
 from cifar_exp.config.schema import RunConfig
+from cifar_exp.runs.cleaning import leftovers
 from cifar_exp.runs.folder import RunFolder
 from tests.conftest import CommandLine
 
 ENDED = {"epochs": 1, "test_accuracy": 0.5}
+CHECKPOINT = "checkpoints/step-000000000001.pt"
+ID = run_id(RunConfig())
 ROW = {"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.5, "test_loss": 1.0, "test_accuracy": 0.5}
 
 
-def make_run(train: CommandLine, name: str, status: str, run_id: str = "0123456789") -> Path:
+def make_run(train: CommandLine, name: str, status: str, seed: int = 0) -> Path:
     """A run with checkpoints of 2 MB and a replaced run of 1 MB."""
-    run = train.runs / f"{name}-{run_id}"
-    for inner, size in (("checkpoints", 2_000_000), (".replaced", 1_000_000)):
-        (run / inner).mkdir(parents=True)
-        (run / inner / "file").write_bytes(bytes(size))
-    (run / "config.yaml").write_text(to_yaml(RunConfig()))
+    config = RunConfig(seed=seed)
+    run = train.runs / f"{name}-{run_id(config)}"
+    for file, size in ((CHECKPOINT, 2_000_000), (".replaced/train.log", 1_000_000)):
+        (run / file).parent.mkdir(parents=True)
+        (run / file).write_bytes(bytes(size))
+    (run / "config.yaml").write_text(to_yaml(config))
     (run / "run.json").write_text(json.dumps({"status": status} | ENDED))
     (run / "metrics.jsonl").write_text(json.dumps(ROW) + "\n")
     return run
@@ -29,17 +35,17 @@ def make_run(train: CommandLine, name: str, status: str, run_id: str = "01234567
 def test_without_yes_it_shows_what_it_would_remove(train: CommandLine) -> None:
     run = make_run(train, "a", "complete")
     said = train.cifar_exp("gc")
-    assert "     2.0 MB  multirun_results/runs/a-0123456789/checkpoints\n" in said
+    assert f"     2.0 MB  multirun_results/runs/a-{ID}/checkpoints\n" in said
     assert said.endswith("2.0 MB would be freed; add --yes to remove these\n")
-    assert (run / "checkpoints" / "file").exists()
+    assert (run / CHECKPOINT).exists()
 
 
 def test_checkpoints_of_runs_that_have_ended_are_removed(train: CommandLine) -> None:
-    runs = [make_run(train, "a", "complete"), make_run(train, "b", "diverged", "abcdef0123")]
+    runs = [make_run(train, "a", "complete"), make_run(train, "b", "diverged", seed=1)]
     assert train.cifar_exp("gc", "--yes").endswith("4.0 MB freed\n")
     for run in runs:
         assert not (run / "checkpoints").exists()
-        assert (run / ".replaced" / "file").exists()
+        assert (run / ".replaced/train.log").exists()
         assert (run / "metrics.jsonl").exists()
     assert train.cifar_exp("gc", "--yes") == "0.0 MB freed\n"
 
@@ -48,23 +54,23 @@ def test_checkpoints_of_runs_that_have_ended_are_removed(train: CommandLine) -> 
 def test_checkpoints_that_a_run_goes_on_from_stay(train: CommandLine, status: str) -> None:
     run = make_run(train, "a", status)  # running without a process is interrupted
     assert train.cifar_exp("gc", "--yes", "--replaced") == "0.0 MB freed\n"
-    assert (run / "checkpoints" / "file").exists()
-    assert (run / ".replaced" / "file").exists()
+    assert (run / CHECKPOINT).exists()
+    assert (run / ".replaced/train.log").exists()
 
 
 def test_interrupted_runs_lose_their_checkpoints_only_when_asked_to(train: CommandLine) -> None:
-    run, failed = make_run(train, "a", "running"), make_run(train, "b", "failed", "abcdef0123")
+    run, failed = make_run(train, "a", "running"), make_run(train, "b", "failed", seed=1)
     assert train.cifar_exp("gc", "--interrupted", "--yes").endswith("2.0 MB freed\n")
     assert not (run / "checkpoints").exists()
     assert (run / "metrics.jsonl").exists()
-    assert (failed / "checkpoints" / "file").exists()
+    assert (failed / CHECKPOINT).exists()
 
 
 def test_a_run_that_lost_metrics_keeps_its_checkpoints(train: CommandLine) -> None:
     run = make_run(train, "a", "complete")
     (run / "metrics.jsonl").unlink()
     train.cifar_exp("gc", "--yes")
-    assert (run / "checkpoints" / "file").exists()
+    assert (run / CHECKPOINT).exists()
 
 
 def test_what_was_replaced_is_removed_when_asked_to(train: CommandLine) -> None:
@@ -79,7 +85,7 @@ def test_a_run_that_another_process_holds_is_left_alone(train: CommandLine) -> N
         said = train.cifar_exp("gc", "--yes")
     assert "(kept: the run is being trained)" in said
     assert said.endswith("0.0 MB freed\n")
-    assert (run / "checkpoints" / "file").exists()
+    assert (run / CHECKPOINT).exists()
 
 
 def test_links_are_not_followed(train: CommandLine) -> None:
@@ -87,4 +93,25 @@ def test_links_are_not_followed(train: CommandLine) -> None:
     (run / "checkpoints").rename(train.folder / "mine")
     (run / "checkpoints").symlink_to(train.folder / "mine")
     train.cifar_exp("gc", "--yes")
-    assert (train.folder / "mine" / "file").exists()
+    assert (train.folder / "mine" / Path(CHECKPOINT).name).exists()
+
+
+def test_what_others_have_put_beside_checkpoints_stays(train: CommandLine) -> None:
+    run = make_run(train, "a", "complete")
+    (run / "checkpoints" / "notes.txt").write_text("mine")
+    train.cifar_exp("gc", "--yes")
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["notes.txt"]
+
+
+def test_on_a_disk_that_cannot_be_written_everything_is_kept(
+    train: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(train, "a", "complete")
+
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(RunFolder, "lock", read_only)
+    (leftover,) = leftovers(train.runs.parent)
+    assert leftover.remove() == "Read-only file system"
+    assert (run / CHECKPOINT).exists()

@@ -1,5 +1,7 @@
 """A run in this process: its lock, and where it resumes."""
 
+import errno
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from cifar_exp.config.schema import Logger, Model, Paths, RunConfig, Sgd, Synthetic, Training
+from cifar_exp.errors import UserError
 from cifar_exp.runs.folder import BusyError, RunFolder
 from cifar_exp.runs.runner import Runner
 from cifar_exp.runs.stopping import Interrupted
@@ -15,15 +18,16 @@ from tests.conftest import computed
 
 
 def config(folder: Path, **changes: object) -> RunConfig:
-    # 16 steps an epoch, more than between two yields
-    return RunConfig(
-        data=Synthetic(train_size=256, test_size=40, batch_size=16, augment="crop_flip"),
-        model=Model(name="vgg11", width=1 / 16, dropout=0.5),
-        device="cpu",
-        logger=Logger(tensorboard=False),
-        paths=Paths(results=str(folder), logs=str(folder / "logs")),
-        **({"training": Training(epochs=3)} | changes),
-    )
+    usual = {
+        # 16 steps an epoch, more than between two yields
+        "data": Synthetic(train_size=256, test_size=40, batch_size=16, augment="crop_flip"),
+        "model": Model(name="vgg11", width=1 / 16, dropout=0.5),
+        "training": Training(epochs=3),
+        "device": "cpu",
+        "logger": Logger(tensorboard=False),
+        "paths": Paths(results=str(folder), logs=str(folder / "logs")),
+    }
+    return RunConfig.model_validate(usual | changes)
 
 
 def finish(config: RunConfig) -> Path:
@@ -72,3 +76,83 @@ def test_a_run_that_diverges_keeps_its_metrics_and_is_no_failure(tmp_path: Path)
     assert len(folder.read_metrics()) == 1
     assert (path / "curves.png").exists()
     assert not (path / "model.safetensors").exists()
+
+
+def quick(folder: Path, **changes: object) -> RunConfig:
+    """A run of two epochs with two steps each."""
+    data = Synthetic(train_size=32, test_size=10, batch_size=16)
+    model = Model(name="vgg11", width=1 / 64)
+    return config(
+        folder, **({"data": data, "model": model, "training": Training(epochs=2)} | changes)
+    )
+
+
+@pytest.mark.parametrize("then", ["nothing", "another process"])
+def test_a_run_whose_folder_is_deleted_stops_and_says_why(tmp_path: Path, then: str) -> None:
+    run = Runner(threads=1).run(quick(tmp_path))
+    while not isinstance(next(run), EpochMetrics):
+        pass
+    folder = RunFolder.of(quick(tmp_path))
+    shutil.rmtree(folder.path)
+    other = Runner(threads=1).run(quick(tmp_path))
+    if then == "another process":
+        next(other)
+    with pytest.raises(UserError, match="was deleted or replaced while it was trained"):
+        for _ in run:
+            pass
+    if then == "nothing":
+        assert not folder.path.exists()
+        return
+    for _ in other:
+        pass
+    assert folder.status == "complete"
+    assert [row["epoch"] for row in folder.read_metrics()] == [1, 2]
+
+
+@pytest.mark.parametrize("how", ["deleted", "changed"])
+def test_a_run_whose_metrics_are_lost_meanwhile_is_not_complete(tmp_path: Path, how: str) -> None:
+    run = Runner(threads=1).run(quick(tmp_path))
+    while not isinstance(next(run), EpochMetrics):
+        pass
+    folder = RunFolder.of(quick(tmp_path))
+    folder.metrics_file.unlink() if how == "deleted" else folder.write_metrics([])
+    with pytest.raises(UserError, match=r"metrics\.jsonl"):
+        for _ in run:
+            pass
+    assert folder.status == "failed"
+    finish(quick(tmp_path))
+    assert [row["epoch"] for row in folder.read_metrics()] == [1, 2]
+
+
+def test_a_finished_run_needs_nothing_that_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(quick(tmp_path))
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(RunFolder, "lock", read_only)
+    assert finish(quick(tmp_path)).is_dir()
+
+
+def test_a_run_that_was_changed_is_trained_again_only_when_asked_to(tmp_path: Path) -> None:
+    path = finish(quick(tmp_path))
+    whole = computed(path)
+    metrics = path / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().replace('"lr": 0.001', '"lr": 0.002'))
+    with pytest.raises(UserError, match=r"does not match its sha256.*resume=fresh"):
+        finish(quick(tmp_path))
+    finish(quick(tmp_path, resume="fresh"))
+    assert computed(path) == whole
+
+
+def test_a_longer_run_does_not_fail_for_a_shorter_one_that_is_damaged(tmp_path: Path) -> None:
+    short = quick(tmp_path, training=Training(epochs=1))
+    folder = RunFolder.of(short)
+    folder.claim(short)
+    folder.config_file.write_text("damaged")
+    for _ in Runner(threads=1).run(quick(tmp_path), [short]):
+        pass
+    assert RunFolder.of(quick(tmp_path)).status == "complete"
+    assert folder.config_file.read_text() == "damaged"

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from cifar_exp.errors import UserError
+from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY
 from cifar_exp.runs import worker
-from cifar_exp.runs.messages import Begin, Ended, Warned
+from cifar_exp.runs.messages import Begin, Check, Ended, Warned
 
 
 class Connection:
@@ -67,3 +68,21 @@ def test_it_continues_with_its_other_runs_where_the_device_works(
     assert with_failing_run._runs == {}
     sent = with_failing_run._connection.sent  # type: ignore[attr-defined]
     assert sent[-1] == Ended(7, problem="an illegal memory access")
+
+
+def test_a_worker_without_the_memory_for_pytorch_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoMemory:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "torch":
+                raise ImportError("libtorch_cpu.so: failed to map segment from shared object")
+
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setattr(sys, "meta_path", [NoMemory(), *sys.meta_path])
+    problem = worker._check(Check((), None, 1)).problem
+    assert problem == TOO_LITTLE_MEMORY
+    connection = Connection(Begin(None, 1, 1))
+    monkeypatch.setattr(worker, "keep_output", lambda: None)
+    monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit):
+        worker.work(connection)
+    assert connection.sent[-1] == Warned(TOO_LITTLE_MEMORY)

@@ -14,7 +14,9 @@ from optuna.trial import Trial
 from cifar_exp.config.search import SearchSettings
 from cifar_exp.config.space import Choice, Domain, Interval
 from cifar_exp.errors import UserError
-from cifar_exp.search.trials import Trials, _choose, open_storage
+from cifar_exp.search.listing import _listed
+from cifar_exp.search.search import _told_by_optuna
+from cifar_exp.search.trials import DIVERGED, Trials, _choose, open_storage
 
 SPACE: dict[str, Domain] = {
     "lr": Interval(1e-5, 0.1, log=True),
@@ -91,7 +93,7 @@ def test_every_pruner_gives_up_what_is_far_behind(tmp_path: Path, pruner: str) -
                 trials.report(trial, {"epoch": epoch, "test_accuracy": 0.9 - 0.05 * number})
                 if trial.should_prune():
                     pruned.append(number)
-                    trials.prune(trial, "pruned")
+                    trials.prune(trial, "pruned", 1)
                     break
             else:
                 trials.complete(trial, 0.9 - 0.05 * number)
@@ -130,3 +132,30 @@ def test_a_sampler_without_its_package_says_what_to_install(
     monkeypatch.setattr("cifar_exp.search.trials.find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install cmaes"), new_trials(tmp_path, sampler="cmaes"):
         pass
+
+
+def test_a_driver_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    url = "mysql+nodriver://me:secret@host/db"
+    with (
+        pytest.raises(UserError, match=r"hydra\.sweeper\.storage: mysql.* needs the Python module"),
+        open_storage("mysql://me:secret@host/db", tmp_path / "trials.db"),
+    ):
+        pass
+    with (
+        pytest.raises(UserError, match=r"^mysql\+nodriver://me:\*\*\*@host/db: Can't load plugin"),
+        _told_by_optuna(url),
+        open_storage(url, tmp_path / "trials.db"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("reason", ["pruned after 3 epochs", DIVERGED])
+def test_a_trial_that_was_given_up_counts_the_epochs_of_its_run(
+    tmp_path: Path, reason: str
+) -> None:
+    with new_trials(tmp_path) as trials:
+        trial = trials.ask()
+        for epoch in (1, 2):  # the last epoch has no loss, or came after the word to stop
+            trials.report(trial, {"epoch": epoch, "test_accuracy": 0.5})
+        trials.prune(trial, reason, 3)
+        assert _listed(trials.all[0])["epochs"] == 3

@@ -10,7 +10,9 @@ import pytest
 from cifar_exp.config.identity import run_id, run_name
 from cifar_exp.config.load import to_yaml
 from cifar_exp.config.schema import Adam, RunConfig, Sgd, Training
+from cifar_exp.runs.folder import RunFolder
 from cifar_exp.studies.listing import as_text, list_runs, list_sweeps
+from cifar_exp.studies.table import sweep_id
 from tests.conftest import CommandLine
 
 NOW = datetime.now(UTC)
@@ -30,6 +32,7 @@ def make_run(
     rows = [row(epoch, accuracy) for epoch, accuracy in enumerate(accuracies, 1)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in rows))
     state = {"status": status, "epochs": len(rows), "started": (NOW - age).isoformat()}
+    state["sha256"] = RunFolder(folder).sums()
     if accuracies:
         state["test_accuracy"] = accuracies[-1]
     (folder / "run.json").write_text(json.dumps(state))
@@ -48,7 +51,7 @@ def disk(train: CommandLine) -> CommandLine:
         make_run(train.runs, fast, "running", [0.8], timedelta(hours=5, minutes=30)),
         make_run(train.runs, other, "failed", [], timedelta(hours=2, minutes=30)),
     ]
-    sweep = train.runs.parent / "lr-0123456789"
+    sweep = train.runs.parent / f"lr-{sweep_id([name[-10:] for name in names[:2]])}"
     sweep.mkdir()
     listed = [{"run_id": name[-10:], "folder": name, "status": "pending"} for name in names[:2]]
     (sweep / "sweep.json").write_text(json.dumps({"command": "", "runs": listed}))

@@ -12,6 +12,7 @@ from cifar_exp.config.identity import run_id
 from cifar_exp.config.load import to_yaml
 from cifar_exp.config.schema import Adam, ImageFolder, RunConfig, Training
 from cifar_exp.studies.render import check_report, write_report
+from cifar_exp.studies.table import sweep_id
 
 HOSTILE = (
     "<script>alert(1)</script> | [x](http://x.example) <img src=http://x.example> `a` \\| \n# b"
@@ -41,7 +42,7 @@ def run(runs: Path, name: str, accuracy: float | None, **settings: Any) -> dict[
     (runs / folder / "config.yaml").write_text(to_yaml(config))
     state: dict[str, Any] = {"status": "failed", "reason": f"no memory {HOSTILE}"}
     if accuracy is not None:
-        state = {"status": "complete", "seconds": 2.0, "test_accuracy": accuracy}
+        state = {"status": "complete", "epochs": 2, "seconds": 2.0, "test_accuracy": accuracy}
         rows = [
             {
                 "epoch": epoch,
@@ -68,7 +69,7 @@ def sweep(tmp_path: Path) -> Path:
         for lr, accuracies in {0.01: (0.5, 0.6), 0.1: (0.7, None)}.items()
         for seed, accuracy in enumerate(accuracies)
     ]
-    folder = tmp_path / "lr-0123456789"
+    folder = tmp_path / f"lr-{sweep_id([run['run_id'] for run in runs])}"
     folder.mkdir()
     studies = [{"study": STUDY, "runs": [run["run_id"] for run in runs]}]
     content = {"command": f"train.py '{HOSTILE}'", "runs": runs, "studies": studies}
@@ -148,12 +149,16 @@ def test_runs_that_failed_are_named_before_the_answers(sweep: Path) -> None:
         assert text.index(failed) < text.index("no memory") < text.index("not tested")
 
 
-def test_figures_that_are_no_longer_made_are_removed(sweep: Path) -> None:
+def test_figures_that_are_no_longer_made_are_removed_and_others_stay(sweep: Path) -> None:
     write_report(sweep)
     figures = sweep / "figures"
     made = sorted(figures.iterdir())
     (figures / "old.svg").write_text("old")
     (figures / "notes.txt").write_text("mine")
-    assert check_report(sweep) == [figures / "old.svg"]
+    (figures / "mine.png").write_text("mine")
+    report = sweep / "report.md"
+    report.write_text(report.read_text() + "![old](figures/old.png)\n")
+    assert check_report(sweep) == [report, figures / "old.svg"]
     write_report(sweep)
-    assert sorted(figures.iterdir()) == sorted([*made, figures / "notes.txt"])
+    mine = [figures / "notes.txt", figures / "mine.png"]
+    assert sorted(figures.iterdir()) == sorted([*made, *mine])

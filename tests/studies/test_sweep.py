@@ -79,6 +79,26 @@ def test_a_run_that_fails_is_told_at_once_and_the_others_go_on(train: CommandLin
     assert [row["status"] for row in results(train)] == ["complete", "failed"]
 
 
+def test_runs_that_were_changed_are_not_finished_and_the_others_are_trained(
+    train: CommandLine,
+) -> None:
+    short = [word for word in TINY if not word.startswith("epochs")] + ["epochs=1"]
+    train(*short, "seed=0")
+    edited = train.only_run
+    state = read_state(edited)
+    (edited / "run.json").write_text(json.dumps(state | {"test_accuracy": 0.99}))
+    train(*short, "seed=1")
+    (cut,) = (run for run in train.runs.iterdir() if run != edited)
+    (cut / "config.yaml").write_text((cut / "config.yaml").read_text()[:100])
+    said = train("-m", *short, "seed=0,1,2", status=1)
+    assert "sweep of 3 runs (0 finished before)" in said
+    assert "run.json has test_accuracy 0.99, and metrics.jsonl" in said
+    assert f"{cut.name}/config.yaml: expected the settings of a run" in said
+    assert "2 of 3 runs failed" in said
+    assert read_state(edited)["test_accuracy"] == 0.99  # nothing is changed unasked
+    assert sorted(row["status"] for row in results(train)) == ["complete", "damaged"]
+
+
 def test_the_settings_of_all_runs_are_kept_before_the_first_is_trained(train: CommandLine) -> None:
     with held(train, "-m", *SHORT, "epochs=1", "seed=0,1,2", step=3) as it:
         assert len(list(train.runs.glob("*/config.yaml"))) == 3

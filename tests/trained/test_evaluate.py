@@ -94,6 +94,9 @@ def test_an_evaluation_that_differs_says_what_training_said(trained: Trained) ->
     rows[-1] |= {"test_accuracy": 0.9, "test_loss": 0.25}
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (trained.run / "metrics.jsonl").write_text(text)
+    state = trained.read_json("run.json") | {"test_accuracy": 0.9, "best_test_accuracy": 0.9}
+    trained.write_json("run.json", state)
+    trained.forget_sums()
     said = trained.cifar_exp("evaluate", "epochs=3")
     assert "at the end of training: accuracy 0.9000, loss 0.2500" in said
 
@@ -132,3 +135,35 @@ def test_a_perfect_network_is_calibrated_and_makes_no_mistakes() -> None:
     evaluation = Evaluation(("a", "b"), np.array([0, 1]), np.eye(2), 0.0)
     assert evaluation.calibration_error == 0
     assert evaluation.mistakes == []
+
+
+def test_nothing_is_written_through_links(trained: Trained) -> None:
+    mine = trained.folder / "mine"
+    mine.mkdir()
+    for name in ("evaluation", "predictions", "export"):
+        (trained.run / name).symlink_to(mine)
+    for command in (["evaluate"], ["predict", "--grid", "4"]):
+        said = trained.cifar_exp(command[0], "epochs=3", *command[1:], status=1)
+        assert "expected a folder, got a symbolic link" in said
+    assert not list(mine.iterdir())
+    (mine / "mistakes.png").write_text("mine")
+    (mine / "notes.txt").write_text("mine")
+    (mine / "evaluation.txt").symlink_to(mine / "notes.txt")
+    trained.cifar_exp("evaluate", "epochs=3", "--out", "mine")  # where the user says so
+    assert not (mine / "evaluation.txt").is_symlink()
+    assert (mine / "notes.txt").read_text() == "mine"
+
+
+def test_names_of_classes_do_not_command_the_terminal(trained: Trained) -> None:
+    trained.forget_sums()
+    root = trained.folder / "photos"
+    names = trained.read_json("model.json")["classes"]
+    names[0] = "\x1b[2J"
+    trained.write_json("model.json", trained.read_json("model.json") | {"classes": names})
+    write_images(root, names)
+    said = trained.cifar_exp("evaluate", "epochs=3", "data=image_folder", f"data.root={root}")
+    (file,) = trained.run.glob("evaluation/*/evaluation.txt")
+    for text in (said, file.read_text()):
+        assert "\N{REPLACEMENT CHARACTER}[2J" in text
+        assert "\x1b" not in text
+    assert "\x1b" not in trained.cifar_exp("check-data", str(root), status=1)

@@ -116,6 +116,7 @@ MODEL_JSON = {
 
 @pytest.mark.parametrize("key", MODEL_JSON)
 def test_a_model_json_of_anything_is_told(trained: Trained, key: str) -> None:
+    trained.forget_sums()
     good = trained.read_json("model.json")
     for value in MODEL_JSON[key]:
         trained.write_json("model.json", good | {key: value})
@@ -126,6 +127,7 @@ def test_a_model_json_of_anything_is_told(trained: Trained, key: str) -> None:
 @pytest.mark.parametrize("content", [b"", b"[", b"null", b"[]", b"\xff", b"[" * 100_000])
 @pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
 def test_a_file_of_anything_is_told(trained: Trained, name: str, content: bytes) -> None:
+    trained.forget_sums()
     (trained.run / name).write_bytes(content)
     with pytest.raises(UserError, match=name):
         load_run(trained.run)
@@ -138,12 +140,17 @@ def test_weights_of_another_network_are_refused_before_memory_is_taken(trained: 
     large = text.replace("width: 0.0625", "width: 8.0").replace("vgg11", "vgg19")
     config.write_text(large)
     assert large.count("vgg19") == text.count("vgg11")
+    state = trained.read_json("run.json")
+    del state["sha256"], state["run_id"]
+    trained.write_json("run.json", state)
+    run = trained.run.rename(trained.run.with_name("large"))
     with pytest.raises(UserError, match=r"expected .* of shape .* the files are not of one run"):
-        load_run(trained.run)
+        load_run(run)
 
 
 @pytest.mark.parametrize("change", ["missing", "more", "shape", "not a number"])
 def test_damaged_weights_are_refused(trained: Trained, change: str) -> None:
+    trained.forget_sums()
     file = trained.run / "model.safetensors"
     weights = load_file(file)
     match change:
@@ -168,3 +175,38 @@ def test_settings_that_name_code_run_none(trained: Trained, tmp_path: Path) -> N
     with pytest.raises(UserError):
         load_run(trained.run)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("change", ["a zeroed page", "another dtype", "exchanged names"])
+def test_a_network_that_was_changed_is_refused(trained: Trained, change: str) -> None:
+    file = trained.run / "model.safetensors"
+    match change:
+        case "a zeroed page":
+            content = bytearray(file.read_bytes())
+            content[-4096:] = bytes(4096)
+            file.write_bytes(content)
+        case "another dtype":
+            save_file({name: value.half() for name, value in load_file(file).items()}, file)
+        case "exchanged names":
+            model = trained.read_json("model.json")
+            model["classes"][:2] = reversed(model["classes"][:2])
+            trained.write_json("model.json", model)
+            file = trained.run / "model.json"
+    with pytest.raises(UserError, match=f"{file.name} does not match its sha256 in run.json"):
+        load_run(trained.run)
+
+
+def test_a_run_that_was_changed_is_refused(trained: Trained) -> None:
+    state = trained.read_json("run.json")
+    trained.write_json("run.json", state | {"test_accuracy": 0.999})
+    with pytest.raises(UserError, match=r"run\.json has test_accuracy 0\.999.*rerun=true"):
+        load_run(trained.run)
+
+
+def test_a_run_from_before_there_were_sums_is_loaded_with_a_remark(
+    trained: Trained, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained.forget_sums()
+    with caplog.at_level("WARNING"):
+        load_run(trained.run)
+    assert "trained before sha256 sums were kept" in caplog.text

@@ -83,6 +83,7 @@ def test_names_do_not_command_the_terminal_and_may_hold_anything(trained: Traine
     names = ["\x1b[2J.png", "$x^{$.png", "é" * 60 + ".png", "\udcff.png"]
     for name in names:
         picture().save(trained.folder / name)
+    trained.forget_sums()
     model = trained.read_json("model.json")
     model["classes"][:2] = ["\x1b[2J\x9b2J", "$\\frac{"]
     trained.write_json("model.json", model)

@@ -27,7 +27,7 @@ class EventFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._records = RecordWriter(path.open("wb"))
+        self._records = RecordWriter(path.open("xb"))
         try:
             self._write(file_version="brain.Event:2")
         except OSError:
@@ -41,7 +41,11 @@ class EventFile:
 
     def __exit__(self, *_: object) -> None:
         """Close the file."""
-        self._records.close()
+        try:
+            self._records.close()
+        except OSError as error:
+            error.filename = error.filename or str(self.path)
+            raise
 
     def add(self, summary: Any, step: int = 0) -> None:
         """Add what one of TensorBoard's plugins has made."""
@@ -68,8 +72,12 @@ class EventFile:
         self._write(step=step, session_log=SessionLog(status=SessionLog.START))
 
     def _write(self, **content: Any) -> None:
-        self._records.write(Event(wall_time=time.time(), **content).SerializeToString())
-        self._records.flush()
+        try:
+            self._records.write(Event(wall_time=time.time(), **content).SerializeToString())
+            self._records.flush()
+        except OSError as error:
+            error.filename = error.filename or str(self.path)
+            raise
 
 
 def session_end(succeeded: bool) -> Summary:

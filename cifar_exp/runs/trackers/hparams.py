@@ -7,7 +7,7 @@ would not be shown, so it is made anew when a sweep brings further levels.
 
 import hashlib
 import json
-import shutil
+import re
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,7 +19,14 @@ from cifar_exp.config.identity import settings
 from cifar_exp.config.keys import SHORT_NAMES
 from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.files import write_atomically, write_json
+from cifar_exp.files import (
+    read_text,
+    refuse_links,
+    remove_files,
+    remove_temporaries,
+    write_atomically,
+    write_json,
+)
 from cifar_exp.runs.trackers.tracker import TAGS
 
 Level = bool | float | str
@@ -31,6 +38,7 @@ _MOST_BOXES = 9
 # The folder of the file says what is in it: a TensorBoard that is open reads a file once, and takes
 # note of folders that come and go.
 _FOLDER = "hparams-{digest}"
+_MADE_HERE = re.compile(r"hparams-[0-9a-f]{6}")
 _FILE = "events.out.tfevents.0000000000.hparams"
 _KNOWN = ".hparams.json"  # all levels of all settings that were ever declared in a folder
 
@@ -62,7 +70,7 @@ def declare(configs: Iterable[RunConfig]) -> None:
         configs: of all of them; those without TensorBoard do not count.
 
     Raises:
-        OSError: the files cannot be written.
+        OSError: the files cannot be written; `filename` is given.
     """
     by_folder: dict[Path, list[dict[str, Level]]] = {}
     for config in configs:
@@ -75,21 +83,23 @@ def declare(configs: Iterable[RunConfig]) -> None:
 
 
 def _declare(logs: Path, runs: Sequence[dict[str, Level]]) -> None:
+    remove_temporaries(logs, _KNOWN, f"{_FOLDER.format(digest='*')}/{_FILE}")
     levels = _merged(_read(logs / _KNOWN), runs)
     digest = hashlib.sha256(json.dumps(levels).encode()).hexdigest()[:6]
     folder = logs / _FOLDER.format(digest=digest)
     if not (folder / _FILE).exists():
         write_json(logs / _KNOWN, levels)
+        refuse_links(folder, logs)
         folder.mkdir(exist_ok=True)
         write_atomically(folder / _FILE, lambda file: _write(file, levels))
     for other in logs.glob(_FOLDER.format(digest="*")):
-        if other != folder:
-            shutil.rmtree(other, ignore_errors=True)
+        if other != folder and _MADE_HERE.fullmatch(other.name):
+            remove_files(other, _FILE)
 
 
 def _read(file: Path) -> dict[str, list[Level]]:
     try:
-        known = json.loads(file.read_text("utf-8"))
+        known = json.loads(read_text(file))
     except (OSError, ValueError, RecursionError):
         return {}
     is_whole = isinstance(known, dict) and all(isinstance(there, list) for there in known.values())

@@ -12,6 +12,7 @@ import yaml
 from cifar_exp.config.identity import run_id
 from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig
+from cifar_exp.files import refuse_links
 from cifar_exp.runs.trackers.hparams import values
 from cifar_exp.runs.trackers.tracker import (
     CONFIG_TAG,
@@ -81,6 +82,7 @@ class TensorBoard:
         from cifar_exp.runs.trackers.events import EventFile
 
         folder = event_folder(run.config)
+        refuse_links(folder, folder.parent)
         folder.mkdir(parents=True, exist_ok=True)
         before = list(folder.glob(f"{_PREFIX}*"))
         self._events = EventFile(folder / _next_name(folder))

@@ -1,5 +1,6 @@
 """What TensorBoard's own backend makes of the files that runs have written."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.get_experiment import Handler as GetExperiment
 from tensorboard.plugins.hparams.list_session_groups import Handler as ListSessionGroups
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from cifar_exp.config.schema import Adam, Logger, Paths, RunConfig, Sgd
+from cifar_exp.runs.trackers.events import EventFile
 from cifar_exp.runs.trackers.hparams import declare
 from cifar_exp.runs.trackers.tensorboard import TensorBoard
 from cifar_exp.runs.trackers.tracker import TrackedRun, short_name
@@ -273,3 +276,38 @@ def test_a_run_that_was_begun_without_tensorboard_shows_all_its_epochs(logs: Pat
     events = write(logs, 2, [3], "complete")
     shown = {scalar.step: scalar.value for scalar in events.Scalars("accuracy/test")}
     assert shown == pytest.approx({1: 0.6, 2: 0.7, 3: 0.8})
+
+
+def test_what_killed_processes_left_is_removed_and_what_is_not_of_the_page_stays(
+    tmp_path: Path,
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "notes.txt").write_text("mine")
+    logs = tmp_path / "logs"
+    (logs / "hparams-study").mkdir(parents=True)
+    (logs / "hparams-study" / "notes.txt").write_text("mine")
+    (logs / "hparams-abcdef").symlink_to(mine)
+    (logs / "..hparams.json.12.tmp").touch()
+    for rate in (0.1, 0.2):
+        declare([RunConfig(optimizer=Adam(lr=rate), paths=Paths(logs=str(logs)))])
+        (made,) = (path for path in logs.glob("hparams-??????") if not path.is_symlink())
+        (made / ".events.out.tfevents.0000000000.hparams.12.tmp").touch()
+    declare([RunConfig(optimizer=Adam(lr=0.2), paths=Paths(logs=str(logs)))])
+    assert not list(logs.rglob("*.tmp"))
+    assert (logs / "hparams-study" / "notes.txt").exists()
+    assert (mine / "notes.txt").exists()
+    assert len(list(logs.glob("hparams-??????"))) == 2
+
+
+def test_an_event_file_on_a_full_disk_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    told = r"No space left on device: '.*events\.out\.tfevents\.1'"
+    with EventFile(tmp_path / "events.out.tfevents.1") as events, monkeypatch.context() as patch:
+        patch.setattr(RecordWriter, "write", full)
+        with pytest.raises(OSError, match=told):
+            events.add_scalars({"loss": 1.0}, 1)

@@ -1,0 +1,50 @@
+"""What is refused before anything is trained, and what is not."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar_exp.config.schema import Logger, Model, Paths, RunConfig, Synthetic
+from cifar_exp.errors import UserError
+from cifar_exp.runs import single
+from cifar_exp.runs.preflight import preflight
+from tests.made import make_run
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> RunConfig:
+    return RunConfig(
+        data=Synthetic(train_size=200),
+        model=Model(name="vgg11", width=1 / 64),
+        logger=Logger(tensorboard=False),
+        paths=Paths(results=str(tmp_path), logs=str(tmp_path / "logs")),
+    )
+
+
+def report(monkeypatch: pytest.MonkeyPatch, *sizes: int) -> None:
+    """Let the file system report these sizes: total, used, free."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: sizes)
+
+
+def test_a_disk_that_is_full_is_refused_and_one_that_reports_no_size_is_not(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report(monkeypatch, 10**9, 10**9, 0)
+    with pytest.raises(UserError, match=r"1 runs need about .* and 0 MB are free"):
+        preflight([config])
+    report(monkeypatch, 0, 0, 0)
+    preflight([config])
+
+
+def test_a_finished_run_is_not_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(_: Any) -> None:
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr(single, "preflight", refuse)
+    folder = make_run(tmp_path, data=Synthetic(train_size=200), logger=Logger(tensorboard=False))
+    single.train_one(folder.read_config())
+    assert "(finished before, not repeated)" in capsys.readouterr().out

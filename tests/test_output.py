@@ -1,0 +1,104 @@
+"""What commands write to the terminal, and how they end when something outside is wrong."""
+
+import argparse
+import errno
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar_exp import __main__
+from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY
+from tests.made import make_run, make_sweep
+
+
+def test_standard_output_does_not_command_the_terminal() -> None:
+    code = (
+        "from cifar_exp.terminal import keep_output; keep_output(); print('a\\x1b[2J\\x9b\\tb\\nc')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
+    sign = "\N{REPLACEMENT CHARACTER}"
+    assert done.stdout == f"a{sign}[2J{sign}\tb\nc\n"
+
+
+def ended(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> str:
+    """Let a command end with an error. Returns: what it reports."""
+
+    def fails(_: Any) -> int:
+        raise error
+
+    parser = argparse.ArgumentParser()
+    parser.set_defaults(run=fails)
+    monkeypatch.setattr(__main__, "_parser", lambda: parser)
+    monkeypatch.setattr(__main__, "keep_output", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["cifar_exp"])
+    assert __main__.main() == 1
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left", "a/b.json"), "disk full: cannot write a/b.json; "),
+        (OSError(errno.ENOSPC, "No space left"), "disk full; make room"),
+        (OSError(errno.EROFS, "Read-only file system", "a"), "a: Read-only file system"),
+        (ImportError("libtorch.so: failed to map segment from shared object"), TOO_LITTLE_MEMORY),
+        (MemoryError(), TOO_LITTLE_MEMORY),
+    ],
+)
+def test_a_command_ends_in_a_line(
+    error: Exception,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said = ended(error, monkeypatch, capsys)
+    assert said.startswith(told)
+    assert len(said.splitlines()) == 1
+
+
+def test_an_error_of_the_program_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(KeyError):
+        ended(KeyError("a"), monkeypatch, capsys)
+
+
+def test_a_table_is_shown_where_it_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = make_sweep(tmp_path, [make_run(tmp_path, seed=seed) for seed in (0, 1)])
+    (sweep / ".lock").mkdir()  # as on a disk that is read-only
+    monkeypatch.setattr(__main__, "keep_output", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["cifar_exp", "table", str(sweep)])
+    assert __main__.main() == 0
+    output = capsys.readouterr()
+    assert "0.5000" in output.out
+    assert output.err.startswith("results.csv is not written: ")
+
+
+def test_a_long_temporary_folder_does_not_keep_workers_from_starting(tmp_path: Path) -> None:
+    folder = tmp_path / ("a" * 110)
+    folder.mkdir()
+    code = """
+import tempfile
+from multiprocessing import forkserver
+from cifar_exp.runs.workers import _choose_socket_folder
+_choose_socket_folder()
+forkserver.ensure_running()
+print(tempfile.gettempdir())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"{folder}\n"
