@@ -18,6 +18,7 @@ from cifar_exp.runs.cleaning import size_bytes
 from cifar_exp.runs.finding import run_folders
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.studies.table import Record, read_list, read_record, remarks, short_names
+from cifar_exp.terminal import table
 
 STATUSES = ("pending", "running", "interrupted", "complete", "diverged", "failed", "damaged")
 _NARROWEST = 8  # columns that are left of settings and names
@@ -272,15 +273,12 @@ def as_text(
 def _cut_table(rows: list[list[Any]], header: list[str], longest: str, width: int | None) -> str:
     """Return a table with a line a row; the cells of one column are cut to make it fit."""
     place = header.index(longest)
-
-    def text() -> str:
-        return tabulate(rows, header, disable_numparse=True)
-
-    too_wide = 0 if width is None else max(map(len, text().splitlines())) - width
+    text = tabulate(rows, header, disable_numparse=True)
+    too_wide = 0 if width is None else max(map(len, text.splitlines())) - width
     room = max(_NARROWEST, max(len(row[place]) for row in rows) - too_wide)
     for row in rows:
         row[place] = row[place] if len(row[place]) <= room else row[place][: room - 1] + "…"
-    return text()
+    return table(rows, header, width)
 
 
 def _words(pairs: Sequence[tuple[str, Any]]) -> str:

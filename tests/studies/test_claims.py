@@ -50,7 +50,7 @@ def claimed(expects: str, **changes: Any) -> Claim:
 
 
 def found(claim: Claim, outcomes: Outcomes) -> Finding:
-    (finding,) = findings([claim], made(outcomes, claim.metric))
+    finding, *_ = findings([claim], made(outcomes, claim.metric))
     return finding
 
 
