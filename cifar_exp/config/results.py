@@ -71,6 +71,7 @@ class State(Stored):
     seconds: Amount = 0.0
     peak_memory_bytes: Count = 0
     data_sha256: Text = ""
+    evaluated_images: Count = 0
     started: Text = ""
     compute: _Compute | None = None
     provenance: _Provenance | None = None

@@ -66,14 +66,14 @@ def load(root: Path, image_size: int, cache: Path) -> Dataset:
     return dataset
 
 
-def count(root: Path) -> tuple[int, int]:
-    """Return the number of classes and of training images.
+def count(root: Path) -> dict[str, int]:
+    """Return the number of training images of each class.
 
     Raises:
         UserError: if a folder or class is missing or empty.
     """
     folders = _sound(root)
-    return len(folders.classes), sum(map(len, folders.images["train"].values()))
+    return {name: len(images) for name, images in folders.images["train"].items()}
 
 
 def _sound(root: Path) -> ClassFolders:
