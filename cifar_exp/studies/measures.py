@@ -95,7 +95,8 @@ def images_behind(records: Iterable[Record], metric: Metric) -> int | None:
 
 def _trained_images(record: Record) -> int:
     first = record.rows[0]
-    return round(first.get("images_per_second", 0) * first.get("train_seconds", 0))
+    seconds, speed = first.get("train_seconds", 0.0), first.get("images_per_second", 0.0)
+    return round(float(speed) * float(seconds))
 
 
 def _final(column: str) -> Callable[[Record, float | None], float | None]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
-from scipy.special import stdtr, stdtrit
+from scipy.special import ndtr, stdtr, stdtrit
 
 _CONFIDENCE = 0.95
 _NORMAL_QUANTILE = 1.96  # of that confidence
@@ -68,15 +68,16 @@ def _variance_of_images(share: float, images: int | None) -> float:
     return share * (1 - share) / (images + 4)
 
 
-def _standard_error(values: Sequence[float], distance: float, images: int | None) -> float:
-    of_seeds = stdev(values) / math.sqrt(len(values))
-    return math.sqrt(of_seeds**2 + _variance_of_images(distance, images))
+def _tail(distance: float, values: Sequence[float], images: int | None) -> float:
+    """Return how likely chance is: that of the seeds or that of the images, whichever is larger.
 
-
-def _tail(distance: float, error: float, freedom: int) -> float:
-    """Return the probability of a t value that is lower; never 0, since nothing is impossible."""
-    p = float(stdtr(freedom, -distance / error)) if error else 0.0
-    return max(p, sys.float_info.min)
+    It is never 0, since nothing is impossible.
+    """
+    error = stdev(values) / math.sqrt(len(values))
+    p = float(stdtr(len(values) - 1, -distance / error)) if error else 0.0
+    of_images = math.sqrt(_variance_of_images(mean(values), images))
+    by_images = float(ndtr(-distance / of_images)) if of_images else 0.0
+    return max(p, by_images, sys.float_info.min)
 
 
 def p_value(values: Sequence[float], against: float = 0.0, images: int | None = None) -> float:
@@ -90,7 +91,7 @@ def p_value(values: Sequence[float], against: float = 0.0, images: int | None = 
     distance = abs(mean(values) - against)
     if distance == 0:
         return 1.0
-    return 2 * _tail(distance, _standard_error(values, distance, images), len(values) - 1)
+    return 2 * _tail(distance, values, images)
 
 
 def equivalence_p_value(values: Sequence[float], margin: float, images: int | None = None) -> float:
@@ -106,7 +107,7 @@ def equivalence_p_value(values: Sequence[float], margin: float, images: int | No
     middle = abs(mean(values))
     if middle >= margin:
         return 1.0
-    return _tail(margin - middle, _standard_error(values, middle, images), len(values) - 1)
+    return _tail(margin - middle, values, images)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -91,8 +91,8 @@ def tested_images(record: Record) -> int | None:
             train, test = 50_000, 10_000
         case _, Synthetic():
             train, test = data.train_size, data.test_size
-        case _:  # a run from before the number was kept, of the user's own images
-            return None
+        case _:  # a run from before the number was kept, on custom images
+            return data.limit_test if data.evaluated_on == "test" else None
     if data.evaluated_on == "validation":
         return round(data.val_fraction * min(train, data.limit_train or train))
     return min(test, data.limit_test or test)
