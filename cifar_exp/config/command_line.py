@@ -194,7 +194,7 @@ def _last_of_each(overrides: Sequence[str]) -> list[str]:
 
 def _as_typed(override: str) -> str:
     key, equals, value = override.partition("=")
-    return f"{short(key)}{equals}{value}"
+    return f"{short(key.lstrip('+'))}{equals}{value}"
 
 
 def chosen_groups(overrides: Sequence[str]) -> list[str]:

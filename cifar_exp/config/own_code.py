@@ -38,7 +38,7 @@ def call(section: str, own: Own, trusted: Collection[str], **given: Any) -> Any:
 def digest(target: str) -> str | None:
     """Return the SHA-256 of the file that holds what was called, if it is in one."""
     module_name, _, name = target.rpartition(".")
-    called = getattr(sys.modules[module_name], name)
+    called = getattr(importlib.import_module(module_name), name)
     file = getattr(sys.modules.get(called.__module__), "__file__", None)
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
 

@@ -74,6 +74,7 @@ class State(Stored):
     peak_memory_bytes: Count = 0
     data_sha256: Text = ""
     sha256: dict[Text, Text] = {}
+    evaluated_images: Count = 0
     started: Text = ""
     compute: _Compute | None = None
     provenance: _Provenance | None = None

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,6 +100,7 @@ def load(config: Data, cache: Path, trusted: Collection[str] = ()) -> Dataset:
             dataset = own.load(config, trusted)
     train = balanced(dataset.train, config.limit_train, "data.limit_train")
     if config.evaluated_on == "validation":  # the test images are not even kept
+        check_held_out(train.labels.bincount().tolist(), dataset.classes, config.val_fraction)
         return Dataset(*held_out(train, config.val_fraction), dataset.classes)
     test = balanced(dataset.test, config.limit_test, "data.limit_test")
     return Dataset(train, test, dataset.classes)
@@ -129,7 +130,11 @@ def check(config: Data, trusted: Collection[str] = ()) -> tuple[int, int, int]:
         case ImageFolder():
             from cifar_exp.data import image_folder
 
-            classes, train_size = image_folder.count(as_path(config.root), config.test_fraction)
+            counts = image_folder.count(as_path(config.root), config.test_fraction)
+            classes, train_size = len(counts), sum(counts.values())
+            if config.evaluated_on == "validation":
+                names, images = list(counts), list(counts.values())
+                check_held_out(images, names, config.val_fraction)
             image_size = config.image_size
         case Synthetic():
             classes, train_size = 10, config.train_size
@@ -211,6 +216,8 @@ def held_out(split: Split, fraction: float) -> tuple[Split, Split]:
     Returns:
         What is left to train on, and what is held out, both in the order they had.
 
+    At least one image of each class is held out, however few it has; see `check_held_out`.
+
     Raises:
         UserError: if fewer images than classes would be held out.
     """
@@ -220,12 +227,34 @@ def held_out(split: Split, fraction: float) -> tuple[Split, Split]:
     by_class = order[split.labels[order].argsort(stable=True)]
     # how far each image is in the shuffled row of its class, in (0, 1)
     places = torch.cat([(torch.arange(n) + 0.5) / n for n in counts.tolist()])
+    # the first of each class before all others, which a rare class would else not come to
+    starts = (counts.cumsum(0) - counts)[counts > 0]
+    places[starts] -= 1
     chosen = torch.zeros(len(split), dtype=torch.bool)
     chosen[by_class[places.argsort(stable=True)[:size]]] = True
     return (
         Split(split.images[~chosen], split.labels[~chosen]),
         Split(split.images[chosen], split.labels[chosen]),
     )
+
+
+def check_held_out(counts: Sequence[int], classes: Sequence[str], fraction: float) -> None:
+    """Refuse classes that cannot be both trained on and held out.
+
+    Args:
+        counts: training images of each class.
+        classes: their names.
+        fraction: as `data.val_fraction`.
+
+    Raises:
+        UserError: a class has one image.
+    """
+    for name, count in zip(classes, counts, strict=False):
+        if count == 1:
+            raise UserError(
+                f"data.val_fraction={fraction:g}: the class '{name}' has one training image, and "
+                "needs two, one to train on and one to hold out. Add images, or remove the class."
+            )
 
 
 def _validation_size(train_size: int, fraction: float, classes: int) -> int:

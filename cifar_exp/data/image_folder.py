@@ -99,8 +99,8 @@ def _chosen(folders: ClassFolders, split: str, limit: int | None) -> list[tuple[
     return [(entries[row], int(labels[row])) for row in rows]
 
 
-def count(root: Path, test_fraction: float = TEST_FRACTION) -> tuple[int, int]:
-    """Return the number of classes and of training images; warns of what may not be meant.
+def count(root: Path, test_fraction: float = TEST_FRACTION) -> dict[str, int]:
+    """Return the number of training images of each class; warns of what may not be meant.
 
     Raises:
         UserError: if a folder or class is missing or empty.
@@ -108,7 +108,7 @@ def count(root: Path, test_fraction: float = TEST_FRACTION) -> tuple[int, int]:
     folders = _sound(root, test_fraction)
     for note in folders.notes:
         _warn_once(note)
-    return len(folders.classes), sum(folders.counts("train"))
+    return dict(zip(folders.classes, folders.counts("train"), strict=True))
 
 
 @once

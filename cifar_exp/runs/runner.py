@@ -33,7 +33,7 @@ from cifar_exp.runs.resuming import (
     summary,
 )
 from cifar_exp.runs.stopping import Interrupted
-from cifar_exp.runs.trackers.mirrors import Mirror, Trackers
+from cifar_exp.runs.trackers.mirrors import Mirror, Trackers, restore_events
 from cifar_exp.runs.trackers.tensorboard import event_folder
 from cifar_exp.runs.trackers.tracker import TrackedRun
 from cifar_exp.training.device import Compute, choose_compute
@@ -121,6 +121,7 @@ class Runner:
         rebuild_state(config, folder)
         if folder.status in ENDED and not config.rerun:
             self._processes.from_first(None)
+            restore_events(config, folder)
             return False
         if folder.status in (*ENDED, "damaged") and config.rerun:
             _set_aside(config, folder)
@@ -183,6 +184,7 @@ class Runner:
             "started": before.get("started", _now()),
             "compute": dataclasses.asdict(compute) | {"device": compute.device.type},
             "data_sha256": loaded.sha256,
+            "evaluated_images": len(loaded.dataset.test),
             "own_code_sha256": own_code,
             "provenance": provenance(),
         }

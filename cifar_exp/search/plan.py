@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_exp.config.identity import identity
+from cifar_exp.config.keys import SHORT_NAMES
 from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.search import SearchSettings
@@ -80,14 +81,9 @@ def as_trained(params: Params) -> dict[str, Any]:
 
 
 def in_words(params: Mapping[str, Any]) -> str:
-    """Return the values of a trial in a few words: `lr=0.00312 dropout=0.5`."""
-    pairs = zip(short_names(list(params)), params.values(), strict=True)
-    return " ".join(f"{name}={_short(value)}" for name, value in pairs)
-
-
-def _short(value: Any) -> str:
-    """Return a value, a number in a few digits."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    """Return the values of a trial as one types them: `lr=0.00312274 optimizer.momentum=0.9`."""
+    names = {key: name for name, key in SHORT_NAMES.items()}
+    return " ".join(f"{names.get(key, key)}={v}" for key, v in as_trained(params).items())
 
 
 def make_plan(

@@ -14,7 +14,7 @@ from cifar_exp.studies.evidence import (
     Verdict,
 )
 from cifar_exp.studies.measures import MAIN_METRIC, MEASURES, Measure, measured
-from cifar_exp.studies.statistics import estimate, holm, seeds_needed
+from cifar_exp.studies.statistics import half_width_of_images, holm, seeds_needed
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _verdict_of_same(difference: Difference, p: float | None, margin: float) -> 
         return "contradicted" if above or below else "inconclusive"
     if p < SIGNIFICANT:
         return "supported"
-    found = estimate(difference.values)
+    found = difference.estimate
     return "contradicted" if abs(found.mean) - found.half_width > margin else "inconclusive"
 
 
@@ -198,16 +198,17 @@ def _difference_text(measure: Measure, difference: Difference) -> str:
         agree = sum(value > 0 for value in difference.values)
         counted = "never" if measure.unit == "epochs" else "divergence"
         return f"{names}: above 0 with {agree} of {n} seeds, counting {counted}."
-    found = estimate(finite)
+    found = difference.estimate
     interval = f" ± {measure.difference(found.half_width)}" if n > 1 else ""
     return f"{names}: {measure.difference(found.mean)}{interval} ({seeds})."
 
 
 def _what_would_settle(evidence: Evidence) -> str:
+    wanted = [(d, _from_a_verdict(evidence.claim, d)) for d in evidence.differences if d.finite]
+    if any(0 < distance < half_width_of_images(d.values, d.images) for d, distance in wanted):
+        return "More test images would settle it."
     needed = [
-        seeds_needed(d.values, distance)
-        for d in evidence.differences
-        if d.finite and len(d.values) > 1 and (distance := _from_a_verdict(evidence.claim, d))
+        seeds_needed(d.values, distance) for d, distance in wanted if len(d.values) > 1 and distance
     ]
     most = max(needed, default=0)
     n = min(len(d.values) for d in evidence.differences)

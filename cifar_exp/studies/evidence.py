@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import chain, combinations
 from statistics import mean
 from typing import Literal
 
 from cifar_exp.config.study import Claim, Value
-from cifar_exp.studies.measures import MEASURES, measured
-from cifar_exp.studies.statistics import equivalence_p_value, estimate, holm, p_value
+from cifar_exp.studies.measures import MEASURES, images_behind, measured
+from cifar_exp.studies.statistics import Estimate, equivalence_p_value, estimate, holm, p_value
 from cifar_exp.studies.table import Record
 
 Verdict = Literal[
@@ -20,10 +20,15 @@ Verdict = Literal[
     "not measured",
 ]
 Levels = Mapping[Value, Sequence[Record]]  # the runs at each level, in the study's order
-Values = dict[Value, dict[int, float]]  # of each level, by seed
 SIGNIFICANT = 0.05
 # Some levels differ if one pair does; they are alike only if no pair may differ.
 _RANKS: dict[Verdict, int] = {"supported": 2, "inconclusive": 1}
+
+
+class Values(dict[Value, dict[int, float]]):
+    """Of each level, by seed; `images` is how many they are shares of, None if of none."""
+
+    images: int | None = None
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Difference:
     low: str
     values: tuple[float, ...]
     fitted: bool = False  # on a line through all levels, and not of these two alone
+    images: int | None = None  # of which the values are shares
 
     @property
     def finite(self) -> bool:
@@ -43,7 +49,14 @@ class Difference:
     @property
     def p(self) -> float | None:
         """Of the t test against 0, not corrected; None where there is no such test."""
-        return p_value(self.values) if self.finite and len(self.values) > 1 else None
+        if not self.finite or len(self.values) < 2:
+            return None
+        return p_value(self.values, images=self.images)
+
+    @property
+    def estimate(self) -> Estimate:
+        """Its mean over seeds and the interval; of finite values."""
+        return estimate(self.values, self.images)
 
     def verdict(self, p: float | None, matters_from: float) -> Verdict:
         """Judge it. Args: p: corrected; None where some diverged. matters_from: see Claim."""
@@ -54,7 +67,7 @@ class Difference:
             if all(value > 0 and value >= matters_from for value in self.values):
                 return "supported"
             return "contradicted" if all(value < 0 for value in self.values) else "inconclusive"
-        found = estimate(self.values)
+        found = self.estimate
         if p < SIGNIFICANT and abs(found.mean) >= matters_from:
             return "supported" if found.mean > 0 else "contradicted"
         # where any difference matters, this would be the same test once more, not corrected
@@ -91,7 +104,8 @@ class Evidence:
 
 
 def _read(claim: Claim, levels: Levels) -> tuple[Values, tuple[str, ...]]:
-    values: Values = {}
+    values = Values()
+    values.images = images_behind(chain.from_iterable(levels.values()), claim.metric)
     missing = []
     for level, records in levels.items():
         if claim.compares_two and level not in (claim.at, claim.than):
@@ -115,7 +129,8 @@ def _pairs(values: Values, high: Value, low: Value) -> Difference:
     kept = tuple(value for value in differences if not math.isnan(value))
     # as the runs write them: `than: 0` in a study is 0.0 there
     names = {level: str(level) for level in values}
-    return Difference(names.get(high, str(high)), names.get(low, str(low)), kept)
+    shown = names.get(high, str(high)), names.get(low, str(low))
+    return Difference(*shown, kept, images=values.images)
 
 
 def _between_two(claim: Claim, values: Values) -> tuple[Difference, ...]:
@@ -134,7 +149,7 @@ def _along(claim: Claim, values: Values) -> tuple[Difference, ...]:
     changes = [sign * _fitted_change([values[level][seed] for level in levels]) for seed in seeds]
     high, low = (last, first) if claim.expects == "rises" else (first, last)
     kept = tuple(change for change in changes if not math.isnan(change))
-    return (Difference(str(high), str(low), kept, fitted=True),)
+    return (Difference(str(high), str(low), kept, fitted=True, images=values.images),)
 
 
 def _fitted_change(values: Sequence[float]) -> float:
@@ -167,7 +182,8 @@ def _largest(found: Evidence) -> Evidence:
 
 def _ordered(pair: Difference) -> Difference:
     if pair.values and mean(pair.values) < 0:
-        return Difference(pair.low, pair.high, tuple(-value for value in pair.values))
+        turned = tuple(-value for value in pair.values)
+        return replace(pair, high=pair.low, low=pair.high, values=turned)
     return pair
 
 
@@ -196,9 +212,10 @@ def _best_against_ends(found: Evidence) -> Evidence:
 
 def _p(claim: Claim, differences: Sequence[Difference]) -> float | None:
     """Return the largest of the p values: all differences must hold."""
-    tested = [d.values for d in differences if d.finite]
+    tested = [d for d in differences if d.finite]
     if not tested or any(len(d.values) < 2 for d in differences):
         return None
     if claim.expects == "same":
-        return max(equivalence_p_value(values, claim.matters_from) for values in tested)
-    return max(p_value(values) for values in tested)
+        margin = claim.matters_from
+        return max(equivalence_p_value(d.values, margin, d.images) for d in tested)
+    return max(p_value(d.values, images=d.images) for d in tested)

@@ -1,14 +1,14 @@
 """What is read off a run: one number each, by name."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median, stdev
 from typing import Any, Literal
 
 from cifar_exp.config.study import Metric
-from cifar_exp.studies.table import Record
+from cifar_exp.studies.table import Record, fewest, tested_images
 
 Row = dict[str, Any]
 MAIN_METRIC: Metric = "final_test_accuracy"  # what sweeps without claims are judged by
@@ -76,6 +76,27 @@ def measured(record: Record, metric: Metric, reached: float | None = None) -> fl
     except KeyError:  # in files that another version wrote
         return None
     return value if value is None or not math.isnan(value) else None
+
+
+def images_behind(records: Iterable[Record], metric: Metric) -> int | None:
+    """Return of how many images a metric is a share, the fewest of the runs; None if of none.
+
+    Args:
+        records: the runs.
+        metric: which.
+    """
+    match metric:
+        case "final_test_accuracy" | "best_test_accuracy":
+            return fewest(map(tested_images, records))
+        case "final_train_accuracy":
+            return fewest(_trained_images(record) for record in records if record.rows)
+    return None
+
+
+def _trained_images(record: Record) -> int:
+    first = record.rows[0]
+    seconds, speed = first.get("train_seconds", 0.0), first.get("images_per_second", 0.0)
+    return round(float(speed) * float(seconds))
 
 
 def _final(column: str) -> Callable[[Record, float | None], float | None]:

@@ -16,7 +16,7 @@ from cifar_exp.figures.settings import (
 )
 from cifar_exp.studies.evidence import Levels
 from cifar_exp.studies.levels import level_of
-from cifar_exp.studies.measures import MAIN_METRIC, MEASURES, measured
+from cifar_exp.studies.measures import MAIN_METRIC, MEASURES, images_behind, measured
 from cifar_exp.studies.statistics import estimate
 from cifar_exp.studies.table import Record, short_names
 
@@ -79,7 +79,7 @@ def _effect(runs: Levels, name: str, metric: Metric, prefix: str) -> Picture | N
     for level, records in runs.items():
         values = [measured(record, metric) for record in records]
         finite = [factor * v for v in values if v is not None and math.isfinite(v)]
-        found = estimate(finite) if finite else None
+        found = estimate(finite, images_behind(records, metric)) if finite else None
         points.append(
             Point(
                 str(level),

@@ -14,7 +14,7 @@ from cifar_exp.config.study import Metric, Study, Value, read_study
 from cifar_exp.runs.folder import ENDED
 from cifar_exp.studies.claims import Finding, findings
 from cifar_exp.studies.levels import level_of, sorted_levels
-from cifar_exp.studies.measures import MAIN_METRIC, MEASURES, measured
+from cifar_exp.studies.measures import MAIN_METRIC, MEASURES, images_behind, measured
 from cifar_exp.studies.pictures import Picture, pictures_of
 from cifar_exp.studies.statistics import estimate
 from cifar_exp.studies.table import (
@@ -167,7 +167,7 @@ def mean_and_interval(records: Sequence[Record], metric: Metric) -> str:
     finite = [value for value in values if value is not None and math.isfinite(value)]
     if not finite:
         return "diverged" if math.inf in map(abs, filter(None, values)) else ""
-    found = estimate(finite)
+    found = estimate(finite, images_behind(records, metric))
     interval = f" ± {measure.text(found.half_width)}" if found.n > 1 else ""
     return f"{measure.text(found.mean)}{interval} (n = {found.n})"
 

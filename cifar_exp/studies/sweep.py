@@ -13,10 +13,13 @@ from cifar_exp.config.study import Study
 from cifar_exp.errors import UserError
 from cifar_exp.files import shortened, write_json
 from cifar_exp.runs.continuing import told_before, told_of_room
-from cifar_exp.runs.folder import ENDED, RunFolder
+from cifar_exp.runs.folder import ENDED, BusyError, RunFolder
 from cifar_exp.runs.messages import Ended
 from cifar_exp.runs.moved import recognised
 from cifar_exp.runs.stopping import stop_request
+from cifar_exp.runs.trackers.hparams import declare
+from cifar_exp.runs.trackers.mirrors import restore_events
+from cifar_exp.runs.trackers.tensorboard import needs_events
 from cifar_exp.runs.workers import Workers
 from cifar_exp.studies.jobs import RunJobs, check_before_jobs, train_as_jobs
 from cifar_exp.studies.shift import Shift
@@ -116,6 +119,7 @@ class Sweep:
             for number, (config, _) in enumerate(self.runs)
             if config.rerun or self._statuses[number] not in ENDED
         ]
+        self._restore_events([n for n in range(len(self.runs)) if n not in pending])
         try:
             if not pending:
                 failed = self._announce(pending)
@@ -162,6 +166,17 @@ class Sweep:
             print(f"{self.label(config)}: {problem or folder.outcome()}", flush=True)
         self.write()
         return len(problems) - problems.count(None)
+
+    def _restore_events(self, finished: Sequence[int]) -> None:
+        """Write the event files of finished runs again, where somebody has removed them."""
+        gone = [self.runs[number] for number in finished if needs_events(self.runs[number][0])]
+        try:
+            for config, folder in gone:
+                with suppress(BusyError), folder.lock():
+                    restore_events(config, folder)
+            declare([config for config, _ in gone])
+        except OSError as error:  # they are a mirror: the table and the report do without
+            print(f"{error.filename}: TensorBoard's files are not restored: {error.strerror}")
 
     def _announce(self, pending: list[int], kept_bytes: int = 0) -> int:
         half_done = sum(self._statuses[number] == "interrupted" for number in pending)

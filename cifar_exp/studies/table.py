@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from tabulate import tabulate
 
 from cifar_exp.config.identity import config_id, settings
 from cifar_exp.config.results import State, Sweep, check, check_rows
-from cifar_exp.config.schema import RunConfig
+from cifar_exp.config.schema import Cifar10, RunConfig, Synthetic
 from cifar_exp.errors import UserError
 from cifar_exp.files import read_text, write_bytes
 from cifar_exp.runs.finding import some
@@ -64,8 +64,10 @@ class Group:
         """Final test accuracy of the complete runs; None if there are none."""
         from cifar_exp.studies.statistics import estimate
 
-        complete = [r.state["test_accuracy"] for r in self.records if r.status == "complete"]
-        return estimate(complete) if complete else None
+        complete = [record for record in self.records if record.status == "complete"]
+        accuracies = [record.state["test_accuracy"] for record in complete]
+        images = fewest(map(tested_images, complete))
+        return estimate(accuracies, images) if complete else None
 
     @property
     def balance(self) -> list[str]:
@@ -103,6 +105,28 @@ class Group:
         incomplete = sum(record.status != "complete" for record in self.records)
         best_first = -self.accuracy.mean if self.accuracy else math.inf
         return incomplete / len(self.records), best_first
+
+
+def tested_images(record: Record) -> int | None:
+    """Return how many images the accuracies of a run are shares of; None if that is not known."""
+    data, stored = record.config.data, record.state.get("evaluated_images")
+    match stored, data:
+        case int(), _:
+            return int(stored)
+        case _, Cifar10():
+            train, test = 50_000, 10_000
+        case _, Synthetic():
+            train, test = data.train_size, data.test_size
+        case _:  # a run from before the number was kept, on custom images
+            return data.limit_test if data.evaluated_on == "test" else None
+    if data.evaluated_on == "validation":
+        return round(data.val_fraction * min(train, data.limit_train or train))
+    return min(test, data.limit_test or test)
+
+
+def fewest(counts: Iterable[int | None]) -> int | None:
+    """Return the smallest of the numbers that are known."""
+    return min((count for count in counts if count), default=None)
 
 
 def read_record(folder: RunFolder) -> Record:

@@ -1,12 +1,14 @@
 """Validation images: held out of the training images, and evaluated instead of the test images."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from cifar_exp.config.identity import differences, run_id, run_name, settings
-from cifar_exp.config.schema import RunConfig, Synthetic
+from cifar_exp.config.schema import ImageFolder, RunConfig, Synthetic
 from cifar_exp.data.dataset import Split, check, held_out, load
 from cifar_exp.errors import UserError
 from tests.conftest import TINY, CommandLine, read_state
@@ -75,3 +77,24 @@ def test_a_run_says_what_it_was_evaluated_on(train: CommandLine) -> None:
     report = (sweep.parent / "report.md").read_text()
     assert "has never seen a test image" in report
     assert json.loads(sweep.read_text())["runs"][0]["status"] == "complete"
+
+
+def test_a_rare_class_is_held_out_as_well() -> None:
+    split = numbered([0] * 60 + [1] * 3 + [2] * 60)
+    left, chosen = held_out(split, 0.1)
+    assert chosen.labels.bincount().tolist() == [6, 1, 5]
+    assert left.labels.bincount().tolist() == [54, 2, 55]
+
+
+def test_a_class_of_one_image_is_refused_by_its_name(tmp_path: Path) -> None:
+    for name, count in (("cat", 30), ("dog", 1), ("owl", 30)):
+        for split, images in (("train", count), ("test", 1)):
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
+            for number in range(images):
+                Image.new("RGB", (32, 32), (number, 0, 0)).save(folder / f"{number}.png")
+    config = ImageFolder(root=str(tmp_path / "photos"), val_fraction=0.1, batch_size=8)
+    for refuse in (lambda: check(config), lambda: load(config, tmp_path / "cache")):
+        with pytest.raises(UserError, match="the class 'dog' has one training image, and needs"):
+            refuse()
+    check(config.model_copy(update={"val_fraction": 0.0}))

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from PIL import Image
 from cifar_exp.config.schema import ImageFolder
 from cifar_exp.data import dataset, image_folder
 from cifar_exp.data.dataset import Dataset
-from cifar_exp.data.decoding import read_image
+from cifar_exp.data.decoding import opened
 from cifar_exp.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -301,11 +302,11 @@ def decoded(root: Path, monkeypatch: pytest.MonkeyPatch, **limits: int) -> list[
     """The files that are decoded for a run with these limits."""
     files: list[str] = []
 
-    def read(path: str, image_size: int) -> NDArray[np.uint8]:
+    def note_and_open(path: str) -> AbstractContextManager[Image.Image]:
         files.append(os.path.relpath(path, root))
-        return read_image(path, image_size)
+        return opened(path)
 
-    monkeypatch.setattr(image_folder, "read_image", read)
+    monkeypatch.setattr(image_folder, "opened", note_and_open)
     dataset.load(ImageFolder(root=str(root), **limits), root.parent / "cache")
     return files
 

@@ -230,7 +230,8 @@ def command_status(place: Path, arguments: list[str]) -> int:
     assert list(place.parent.iterdir()) == [place]
     assert "Traceback" not in text
     assert "\x1b" not in text
-    assert status == 0 or 1 <= len(text.strip().splitlines()) <= 5, text[-3000:]
+    lists_problems = "\nproblems: " in text  # of a folder that holds folders, as classes
+    assert status == 0 or lists_problems or 1 <= len(text.strip().splitlines()) <= 5, text[-3000:]
     return status
 
 

@@ -75,8 +75,9 @@ def test_what_cannot_work_is_told_before_anything_is_begun(
     own: CommandLine, typed: str, told: str
 ) -> None:
     said = own(*SHORT, *DATA, *NET, *typed.split(), status=1)
-    assert said.startswith(told)
-    assert len(said.strip().splitlines()) <= 2
+    lines = [line for line in said.strip().splitlines() if not line.startswith("set twice")]
+    assert lines[0].startswith(told)
+    assert len(lines) <= 2
     assert "Traceback" not in said
     assert not own.runs.exists()
 
@@ -103,7 +104,7 @@ def test_a_file_that_names_code_needs_the_name_from_the_user(own: CommandLine) -
     typed = ("--config-dir", str(own.folder), "model=mine", *SHORT, *DATA, "epochs=1")
     said = own(*typed, status=1)
     allow = "if you trust it, add --allow my_net.MyNet"
-    assert said == f"model._target_: my_net.MyNet can run any code; {allow}\n"
+    assert said.endswith(f"model._target_: my_net.MyNet can run any code; {allow}\n")
     assert not own.runs.exists()
     own(*typed, "--allow", "my_net.MyNet", "model.depth=2")
     assert "model=my_net.MyNet,depth=2,width=0.0625" in own.only_run.name

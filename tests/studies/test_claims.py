@@ -217,7 +217,7 @@ def test_the_sentence_on_a_claim_of_less_subtracts_the_other_way() -> None:
     # differences 0.1, 0.1, 0.09: deviation 0.00577
     assert finding.sentence == (
         "Test accuracy at the end: 82.0 % at 0.01; 72.3 % at 0.1. "
-        "0.01 less 0.1: 9.7 points ± 1.4 points (n = 3 seeds). p = 0.0012."
+        "0.01 less 0.1: 9.7 points ± 1.5 points (n = 3 seeds). p = 0.0012."
     )
 
 
@@ -239,7 +239,7 @@ def test_the_sentence_on_a_best_level_says_where_it_is() -> None:
     inside = found(claim, {1: (0.5, 0.5), 2: (0.7, 0.7), 3: (0.6, 0.6)})
     assert "Best at 2. " in inside.sentence
     assert (
-        "2 less 1: 20.0 points ± 0.0 points (n = 2 seeds). 2 less 3: 10.0 points" in inside.sentence
+        "2 less 1: 20.0 points ± 0.8 points (n = 2 seeds). 2 less 3: 10.0 points" in inside.sentence
     )
     end = found(claim, {1: (0.5, 0.5), 2: (0.7, 0.7), 3: (0.8, 0.8)})
     assert "Best at 3, an end of the levels. " in end.sentence

@@ -78,8 +78,8 @@ def test_two_values_have_the_p_value_that_can_be_computed_by_hand() -> None:
     assert p_value([1.0, 3.0]) == pytest.approx(0.29517, abs=1e-5)
 
 
-def test_equal_values_are_certain() -> None:
-    assert p_value([0.5, 0.5, 0.5]) == 0.0
+def test_equal_values_are_all_but_certain() -> None:
+    assert 0 < p_value([0.5, 0.5, 0.5]) < 1e-300
     assert p_value([0.5, 0.5, 0.5], against=0.5) == 1.0
     assert p_value([0.0, 0.0]) == 1.0
 
@@ -99,9 +99,33 @@ def test_a_mean_at_the_margin_or_beyond_is_never_equivalent() -> None:
     assert equivalence_p_value([-0.019, -0.021], margin=0.01) == 1.0
 
 
-def test_equal_values_within_the_margin_are_certainly_equivalent() -> None:
-    assert equivalence_p_value([0.0, 0.0], margin=0.01) == 0.0
-    assert equivalence_p_value([-0.009, -0.009, -0.009], margin=0.01) == 0.0
+def test_equal_values_within_the_margin_are_all_but_certainly_equivalent() -> None:
+    assert 0 < equivalence_p_value([0.0, 0.0], margin=0.01) < 1e-300
+    assert 0 < equivalence_p_value([-0.009, -0.009, -0.009], margin=0.01) < 1e-300
+
+
+def test_seeds_that_tie_have_the_interval_of_their_images() -> None:
+    # 59 of 100, by hand: (59 + 2) / 104 = 0.5865, 1.96 * sqrt(0.5865 * 0.4135 / 104)
+    assert estimate([0.59, 0.59], images=100).half_width == pytest.approx(0.0946, abs=1e-4)
+    for share in (0.0, 1.0):
+        assert 0.02 < estimate([share, share], images=100).half_width < 0.04
+    few, many = (estimate([0.58, 0.60], images=n).half_width for n in (100, 10_000))
+    assert few > many > estimate([0.58, 0.60]).half_width
+
+
+def test_the_interval_of_an_accuracy_covers_the_truth_as_often_as_it_says() -> None:
+    generator, covered = np.random.default_rng(0), 0
+    for _ in range(1000):  # three seeds of equal skill, tested on the same 200 images
+        right = generator.random(200) < 0.8
+        found = estimate([float(right.mean())] * 3, images=200)
+        covered += abs(found.mean - 0.8) <= found.half_width
+    assert 930 <= covered <= 970
+
+
+def test_two_images_of_a_hundred_are_no_difference() -> None:
+    assert p_value([0.02, 0.02], images=100) > 0.2
+    assert p_value([0.02, 0.02], images=1_000_000) < 0.01
+    assert equivalence_p_value([0.0, 0.0], margin=0.05, images=100) > 0.001
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ def test_a_run_that_was_changed_is_marked_and_has_no_numbers(
     sweep: Path, runs: list[RunFolder]
 ) -> None:
     damage(runs[0], "an accuracy in run.json")
-    records, left_out = read_sweep(sweep)
+    by_id, left_out = read_sweep(sweep)
+    records = list(by_id.values())
     assert left_out == []
     (told,) = remarks(records)
     assert str(runs[0].path) in told
@@ -58,7 +59,7 @@ def test_a_sweep_of_which_a_run_cannot_be_read_shows_the_others(
     damage(runs[0], "another run's settings")
     shutil.rmtree(runs[1].path)
     records, left_out = read_sweep(sweep)
-    assert [record.config.optimizer.lr for record in records] == [0.1]
+    assert [record.config.optimizer.lr for record in records.values()] == [0.1]
     changed, missing = left_out
     assert f"{runs[0].path}: config.yaml does not match its sha256" in changed
     assert missing.endswith(f"1 run is missing: {runs[1].path.name}")
@@ -86,17 +87,17 @@ def test_ls_shows_no_accuracy_of_a_run_that_was_changed(
 def test_compare_goes_on_with_the_runs_that_can_be_read(runs: list[RunFolder]) -> None:
     damage(runs[0], "settings cut off")
     damage(runs[1], "a number in metrics.jsonl")
-    table, (unreadable, changed) = compare([folder.path for folder in runs])
+    table, (unreadable, changed) = compare(runs)
     assert "damaged" in table
     assert "config.yaml" in unreadable
     assert "metrics.jsonl does not match its sha256" in changed
     with pytest.raises(UserError, match=r"config\.yaml"):
-        compare([folder.path for folder in runs[:2]])
+        compare(runs[:2])
 
 
 def test_runs_from_before_there_were_sums_are_reported_in_one_line(tmp_path: Path) -> None:
     runs = [make_run(tmp_path, sums=False, seed=seed) for seed in (0, 1)]
-    records, _ = read_sweep(make_sweep(tmp_path, runs))
+    records = list(read_sweep(make_sweep(tmp_path, runs))[0].values())
     assert remarks(records) == [
         "2 runs were trained before sha256 sums were kept, so the files are not checked"
     ]
@@ -136,7 +137,7 @@ def test_what_is_behind_links_in_the_folder_of_a_sweep_is_not_touched(
     (sweep / "loop").symlink_to(sweep)
     (sweep / "results.csv").symlink_to(mine / "results.csv")
     records, _ = read_sweep(sweep)
-    write_csv(sweep / "results.csv", ranked(records))
+    write_csv(sweep / "results.csv", ranked(list(records.values())))
     (sweep / "figures").symlink_to(mine)
     (sweep / "report.md").write_text("![old](figures/old.png)")
     with pytest.raises(UserError, match="figures: expected a folder, got a symbolic link"):

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cifar_exp.config.schema import Logger
+from cifar_exp.config.schema import Logger, RunConfig
+from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.stopping import Interrupted
 from cifar_exp.runs.trackers.background import Background, InBackground
-from cifar_exp.runs.trackers.tensorboard import TensorBoard
+from cifar_exp.runs.trackers.tensorboard import TensorBoard, needs_events
 from cifar_exp.runs.trackers.tracker import IMAGE_TAGS, TrackedRun, Tracker
 from cifar_exp.runs.trackers.trackio import Trackio
 from cifar_exp.runs.trackers.wandb import Wandb
@@ -35,6 +36,32 @@ class Mirror:
         images = {tag: path for tag, path in paths.items() if path.exists()}
         for tracker in self._trackers:
             tracker.end(status, images)
+
+
+def restore_events(config: RunConfig, folder: RunFolder) -> bool:
+    """Write the event files of a run that has ended, where they are gone.
+
+    Args:
+        config: of the run, with the logger that is asked for now.
+        folder: of the run, locked; its metrics.jsonl holds all that event files show.
+
+    Returns:
+        Whether they were gone.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    rows, state = folder.read_metrics(), folder.read_state()
+    if not rows or not needs_events(config):
+        return False
+    try:
+        history = tuple(map(EpochMetrics.from_json, rows))
+    except TypeError:  # another version wrote them
+        return False
+    tracker = TensorBoard()
+    tracker.begin(TrackedRun(config, state.get("provenance", {}), history))
+    Mirror([tracker], folder.path).end(str(state["status"]))
+    return True
 
 
 class Trackers:

@@ -40,6 +40,11 @@ def event_folder(config: RunConfig) -> Path:
     return usual if usual in found or not found else found[0]
 
 
+def needs_events(config: RunConfig) -> bool:
+    """Return whether a run is to have event files and has none."""
+    return config.logger.tensorboard and not any(event_folder(config).glob(f"{_PREFIX}*"))
+
+
 class TensorBoard:
     """Writes the event files of a run, and raises OSError where it cannot: they are its files."""
 
