@@ -77,7 +77,8 @@ def inspect_data(root: Path, image_size: int) -> list[Inspection]:
     inspections = []
     is_cifar10 = (root / _BATCHES).exists() or (root / _ARCHIVE).exists()
     folders = ClassFolders(root)
-    if folders.has_splits or (folders.classes and not is_cifar10):
+    has_images = any(folders.entries(split) for split in SPLITS)
+    if folders.has_splits or (has_images and not is_cifar10):
         inspections.append(_inspect_images(folders, image_size))
     if is_cifar10:
         inspections.append(_inspect_cifar10(root))
