@@ -130,3 +130,11 @@ def test_a_sampler_without_its_package_says_what_to_install(
     monkeypatch.setattr("cifar_exp.search.trials.find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install cmaes"), new_trials(tmp_path, sampler="cmaes"):
         pass
+
+
+def test_what_a_trial_is_called_can_be_typed_again() -> None:
+    from cifar_exp.search.plan import as_trained, in_words
+
+    params = {"optimizer.lr": 0.0017823456, "optimizer.momentum": 0.9, "optimizer": "sgd"}
+    assert in_words(params) == "lr=0.00178235 optimizer.momentum=0.9 optimizer=sgd"
+    assert as_trained(params)["optimizer.lr"] == 0.00178235

@@ -273,3 +273,16 @@ def test_a_run_that_was_begun_without_tensorboard_shows_all_its_epochs(logs: Pat
     events = write(logs, 2, [3], "complete")
     shown = {scalar.step: scalar.value for scalar in events.Scalars("accuracy/test")}
     assert shown == pytest.approx({1: 0.6, 2: 0.7, 3: 0.8})
+
+
+def test_event_files_that_were_removed_are_restored(train: CommandLine) -> None:
+    tiny = (*TINY, "epochs=2", "data.train_size=20", "data.test_size=10", "batch_size=10")
+    for command in ((*tiny,), ("-m", *tiny, "seed=0,1")):
+        train(*command)
+        shutil.rmtree(train.folder / "logs")
+        assert "finished before" in train(*command)
+        for run in train.runs.iterdir():
+            if command[0] == "-m" or "seed=1" not in run.name:
+                events = EventAccumulator(str(event_folder(train.folder / "logs", run)))
+                events.Reload()
+                assert [scalar.step for scalar in events.Scalars("accuracy/test")] == [1, 2]
