@@ -1,5 +1,6 @@
 """What TensorBoard's own backend makes of the files that runs have written."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
