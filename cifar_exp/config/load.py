@@ -18,6 +18,7 @@ _Task = TypeVar("_Task")
 # What is free text keeps the environment variables in it; see `paths`.
 FREE_TEXT = (
     "data.root",
+    "data.same_as",
     "paths.results",
     "paths.logs",
     "paths.cache",

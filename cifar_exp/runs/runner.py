@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +20,7 @@ from cifar_exp.files import remove_files
 from cifar_exp.out_of_memory import free_memory, keep_reserve
 from cifar_exp.runs.checkpoint import Checkpoints, State
 from cifar_exp.runs.failures import CannotResumeError, run_error
-from cifar_exp.runs.folder import ENDED, GoneError, RunFolder
+from cifar_exp.runs.folder import ENDED, BusyError, GoneError, RunFolder
 from cifar_exp.runs.log import log_to
 from cifar_exp.runs.outputs import write_outputs
 from cifar_exp.runs.provenance import provenance
@@ -34,7 +35,7 @@ from cifar_exp.runs.resuming import (
 )
 from cifar_exp.runs.stopping import Interrupted
 from cifar_exp.runs.trackers.mirrors import Mirror, Trackers, restore_events
-from cifar_exp.runs.trackers.tensorboard import event_folder
+from cifar_exp.runs.trackers.tensorboard import event_folder, needs_events
 from cifar_exp.runs.trackers.tracker import TrackedRun
 from cifar_exp.training.device import Compute, choose_compute
 from cifar_exp.training.distributed import ALONE, Processes
@@ -89,6 +90,9 @@ class Runner:
             keep_reserve()
             if self.finished(config, folder):  # to see that needs no disk that can be written
                 folder.tidy_if_free()
+                if needs_events(config):
+                    with suppress(BusyError, OSError), folder.lock():  # they are a mirror
+                        restore_events(config, folder)
                 self._processes.from_first(None)
                 return False
             with folder.lock() as check:
@@ -121,7 +125,6 @@ class Runner:
         rebuild_state(config, folder)
         if folder.status in ENDED and not config.rerun:
             self._processes.from_first(None)
-            restore_events(config, folder)
             return False
         if folder.status in (*ENDED, "damaged") and config.rerun:
             _set_aside(config, folder)

@@ -159,3 +159,11 @@ def test_a_trial_that_was_given_up_counts_the_epochs_of_its_run(
             trials.report(trial, {"epoch": epoch, "test_accuracy": 0.5})
         trials.prune(trial, reason, 3)
         assert _listed(trials.all[0])["epochs"] == 3
+
+
+def test_what_a_trial_is_called_can_be_typed_again() -> None:
+    from cifar_exp.search.plan import as_trained, in_words
+
+    params = {"optimizer.lr": 0.0017823456, "optimizer.momentum": 0.9, "optimizer": "sgd"}
+    assert in_words(params) == "lr=0.00178235 optimizer.momentum=0.9 optimizer=sgd"
+    assert as_trained(params)["optimizer.lr"] == 0.00178235

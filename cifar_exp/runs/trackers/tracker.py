@@ -9,6 +9,7 @@ import yaml
 
 from cifar_exp.config.identity import config_id, run_id, run_name
 from cifar_exp.config.load import to_yaml
+from cifar_exp.config.places import anchored
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.files import shortened
 from cifar_exp.training.events import EpochMetrics
@@ -62,7 +63,7 @@ class TrackedRun:
     @property
     def as_yaml(self) -> str:
         """The settings, as config.yaml has them."""
-        return to_yaml(self.config)
+        return to_yaml(anchored(self.config))
 
     @property
     def as_settings(self) -> dict[str, Any]:

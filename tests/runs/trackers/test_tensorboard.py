@@ -1,6 +1,7 @@
 """What TensorBoard's own backend makes of the files that runs have written."""
 
 import errno
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -311,3 +312,16 @@ def test_an_event_file_on_a_full_disk_is_named(
         patch.setattr(RecordWriter, "write", full)
         with pytest.raises(OSError, match=told):
             events.add_scalars({"loss": 1.0}, 1)
+
+
+def test_event_files_that_were_removed_are_restored(train: CommandLine) -> None:
+    tiny = (*TINY, "epochs=2", "data.train_size=20", "data.test_size=10", "batch_size=10")
+    for command in ((*tiny,), ("-m", *tiny, "seed=0,1")):
+        train(*command)
+        shutil.rmtree(train.folder / "logs")
+        assert "finished before" in train(*command)
+        for run in train.runs.iterdir():
+            if command[0] == "-m" or "seed=1" not in run.name:
+                events = EventAccumulator(str(event_folder(train.folder / "logs", run)))
+                events.Reload()
+                assert [scalar.step for scalar in events.Scalars("accuracy/test")] == [1, 2]
