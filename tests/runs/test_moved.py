@@ -83,7 +83,7 @@ def test_a_moved_project_has_finished_its_runs(
     said = moved("-m", *FOLDER, "seed=0,1,2")  # and a new run is one of them
     assert "sweep of 3 runs (2 finished before)" in said
     assert "3    complete" in said  # with the others a mean over seeds
-    (new,) = moved.runs.glob("seed=2*")
+    (new,) = moved.runs.glob("*seed=2*")
     stored = yaml.safe_load((new / "config.yaml").read_text())
     assert stored["data"]["root"] == str(moved.folder / "photos")
     assert new.name.endswith(run_id(RunFolder(new).read_config()))
