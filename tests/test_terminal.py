@@ -221,7 +221,9 @@ def table_of(lines: list[str]) -> list[str]:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("columns", WIDTHS)
+@pytest.mark.parametrize(
+    "columns", [80, *(pytest.param(width, marks=pytest.mark.slow) for width in (120, 60))]
+)
 def test_a_sweep_leaves_its_lines_its_table_and_its_report(tmp_path: Path, columns: int) -> None:
     status, lines = InTerminal(*SWEEP, cwd=tmp_path, columns=columns).end()
     assert status == 0, lines
@@ -232,7 +234,7 @@ def test_a_sweep_leaves_its_lines_its_table_and_its_report(tmp_path: Path, colum
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("columns", [120, 60])
+@pytest.mark.parametrize("columns", [60, pytest.param(120, marks=pytest.mark.slow)])
 def test_a_study_and_a_search_leave_whole_lines(tmp_path: Path, columns: int) -> None:
     study = ("study=lr", *DEMO, "epochs=1", "lr=0.02,0.03", "seed=0,1")
     status, lines = InTerminal(*study, cwd=tmp_path, columns=columns).end()
@@ -246,8 +248,17 @@ def test_a_study_and_a_search_leave_whole_lines(tmp_path: Path, columns: int) ->
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("times", [1, 2])
-@pytest.mark.parametrize("columns", WIDTHS)
+@pytest.mark.parametrize(
+    ("columns", "times"),
+    [
+        (80, 1),
+        (60, 2),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((120, 1), (120, 2), (80, 2), (60, 1))
+        ),
+    ],
+)
 def test_ctrl_c_leaves_an_answer_and_no_torn_lines(
     tmp_path: Path, columns: int, times: int
 ) -> None:

@@ -172,6 +172,7 @@ def test_settings_of_a_study_may_have_short_names(studies: Studies) -> None:
     assert config.model.dropout == 0.5
 
 
+@pytest.mark.integration
 def test_a_study_varies_lists(studies: Studies) -> None:
     claim = {"says": "It is higher.", "metric": "final_train_loss", "expects": "higher"}
     levels = {"scheduler.milestones": [[1], [1, 2]]}
@@ -184,6 +185,7 @@ def test_a_study_varies_lists(studies: Studies) -> None:
     assert "nats at \\[1\\]; " in (folder / "report.md").read_text()  # the claim's level
 
 
+@pytest.mark.integration
 def test_levels_in_a_file_are_one_sweep_whatever_is_handed_over_at_once(
     studies: Studies, train: CommandLine
 ) -> None:

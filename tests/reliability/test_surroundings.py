@@ -233,7 +233,8 @@ def in_terminal(train: CommandLine, columns: int, *arguments: str) -> str:
     return said.decode()
 
 
-@pytest.mark.parametrize("columns", [40, pytest.param(80, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("columns", [40, 80])
 def test_bars_keep_to_the_width_of_the_terminal(train: CommandLine, columns: int) -> None:
     said = in_terminal(train, columns, "-m", *TINY, "seed=0,1")
     frames = re.split(r"[\r\n]", re.sub(r"\x1b\[[A-Z]", "\n", said))
