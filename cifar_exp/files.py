@@ -182,8 +182,10 @@ def shortened(name: str, longest_bytes: int) -> str:
 
 
 def in_bytes(number: int) -> str:
-    """Return "120 MB" or "1.5 GB"."""
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
+    """Return "40 kB", "120 MB" or "1.5 GB"."""
+    if number >= 1e9:
+        return f"{number / 1e9:.1f} GB"
+    return f"{number / 1e6:.0f} MB" if number >= 1e6 else f"{number / 1e3:.0f} kB"
 
 
 def remove_temporaries(folder: Path, *names: str) -> None:

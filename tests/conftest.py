@@ -52,7 +52,11 @@ class CommandLine:
         self._usual = dict(self.environment)
 
     def start(self, *overrides: str, **how: Any) -> Any:
-        """Start a process and do not wait for it. Args: how: for `subprocess.Popen`."""
+        """Start a process and do not wait for it. Args: how: for `subprocess.Popen`.
+
+        Of a key that is set twice the last is passed on: tests add to common settings.
+        """
+        overrides = last_of_each(overrides)
         if how or self._needs_a_new_process():
             command = [sys.executable, "-W", "error::UserWarning", str(ROOT / "train.py")]
             streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -72,7 +76,7 @@ class CommandLine:
             out, err = process.communicate(timeout=300)
             assert process.returncode == status, out + err
             return out + err
-        return self._run("train.py", overrides, status)
+        return self._run("train.py", last_of_each(overrides), status)
 
     def cifar_exp(self, *words: str, status: int = 0) -> str:
         """Run `python -m cifar_exp` to the end and return what was printed."""
@@ -110,6 +114,15 @@ def new_folder(tmp_path: Path, command_line: type[CommandLine]) -> Callable[[str
         return command_line(tmp_path / name)
 
     return make
+
+
+def last_of_each(overrides: tuple[str, ...]) -> tuple[str, ...]:
+    last = {override.partition("=")[0]: place for place, override in enumerate(overrides)}
+    return tuple(
+        override
+        for place, override in enumerate(overrides)
+        if "=" not in override or last[override.partition("=")[0]] == place
+    )
 
 
 def read_rows(run: Path) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pyte
@@ -79,13 +80,18 @@ class InTerminal:
 
     def wait_for(self, text: str) -> None:
         """Return when a text has come to the screen."""
-        while not any(text in line for line in self.terminal.lines()):
+        self.wait_until(lambda: any(text in line for line in self.terminal.lines()))
+
+    def wait_until(self, condition: Callable[[], object]) -> None:
+        """Return when a condition holds."""
+        while not condition():
+            self.terminal.lines()  # a full terminal would stop the program
             assert self.process.poll() is None, "\n".join(self.terminal.lines())
             time.sleep(0.02)
 
     def end(self) -> tuple[int, list[str]]:
         """Wait for the end. Returns: exit status, and what remains on the screen."""
-        while self.process.poll() is None:  # a full terminal would stop the program
+        while self.process.poll() is None:
             self.terminal.lines()
             time.sleep(0.02)
         return self.process.returncode, self.terminal.lines()

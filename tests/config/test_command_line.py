@@ -242,6 +242,7 @@ def test_a_range_without_an_end_is_refused() -> None:
         with_exact_ranges([OverridesParser.create().parse_override("a=range(0,inf)")])
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_typed_value_finds_the_run_of_a_range_and_minus_zero_is_zero(train) -> None:
     tiny = ["data=synthetic", "data.train_size=10", "data.test_size=10", "batch_size=10"]

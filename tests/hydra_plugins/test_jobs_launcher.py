@@ -137,6 +137,7 @@ def printed(train: CommandLine) -> str:
     return "".join(file.read_text() for file in files)
 
 
+@pytest.mark.slow
 def test_a_job_that_is_preempted_is_queued_again_and_goes_on_at_that_step(
     train: CommandLine, new_folder: Callable[[str], CommandLine]
 ) -> None:

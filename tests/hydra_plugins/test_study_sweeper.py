@@ -136,6 +136,7 @@ def test_levels_and_seeds_make_the_runs_unless_others_are_typed(studies: Studies
     assert studies.points(said) == [(0.01, 7, 1, "none"), (0.1, 7, 1, "none")]
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_runs_that_parts_share_are_trained_once(studies: Studies) -> None:
     base = {"title": "T", "question": "Q?", "settings": {"training.epochs": 1}, "seeds": [0]}
@@ -161,6 +162,7 @@ def test_runs_that_parts_share_are_trained_once(studies: Studies) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_settings_of_a_study_may_have_short_names(studies: Studies) -> None:
     settings = {"epochs": 1, "weight_decay": 0.5, "dropout": "half"}  # a number, or a level's name
@@ -172,6 +174,7 @@ def test_settings_of_a_study_may_have_short_names(studies: Studies) -> None:
     assert config.model.dropout == 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_study_varies_lists(studies: Studies) -> None:
     claim = {"says": "It is higher.", "metric": "final_train_loss", "expects": "higher"}

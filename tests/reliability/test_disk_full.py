@@ -73,6 +73,7 @@ def test_while_a_checkpoint_is_written(
         assert_goes_on(train, whole, run_name)
 
 
+@pytest.mark.slow
 def test_while_a_line_of_metrics_is_written(
     train: CommandLine, whole: CommandLine, run_name: str
 ) -> None:

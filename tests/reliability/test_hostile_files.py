@@ -265,6 +265,7 @@ def check_change(made: Path, change: tuple[str, int, str, Any]) -> None:
         refused_or_done(results)
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 @options(max_examples=5, derandomize=True, deadline=None, database=None)
 @given(changes())

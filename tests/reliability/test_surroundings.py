@@ -133,6 +133,7 @@ def test_results_that_are_read_only_can_be_looked_at(train: CommandLine) -> None
             train.cifar_exp(*command)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("home", [None, pytest.param("/nonexistent", marks=pytest.mark.slow)])
 def test_no_home_is_needed(train: CommandLine, home: str | None) -> None:
     del train.environment["HOME"]
@@ -182,6 +183,7 @@ def test_a_sweep_goes_on_when_nobody_reads_what_it_says(train: CommandLine, line
     assert list(train.folder.glob("multirun_results/*/report.html"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lines",
     [

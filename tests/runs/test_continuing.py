@@ -113,6 +113,7 @@ def test_the_room_that_last_checkpoints_take_is_known_before(tmp_path: Path) -> 
     assert preflight([of_epochs(tmp_path, 1, scheduler=Cosine())]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_sweep_continues_the_runs_of_another(train: CommandLine) -> None:
     tiny = (*TINY, "data.train_size=20", "data.test_size=10", "batch_size=10", "logger=none")

@@ -50,6 +50,7 @@ def sweep_of(project: CommandLine) -> Path:
     return file.parent
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_sweep_means_the_same_from_another_folder(
     original: CommandLine, new_folder: NewFolder
@@ -91,6 +92,7 @@ def test_a_moved_project_has_finished_its_runs(
     assert new.name.endswith(run_id(RunFolder(new).read_config()))
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_moved_images_are_recognised_and_other_ones_are_not(
     original: CommandLine, tmp_path: Path

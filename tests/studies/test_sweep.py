@@ -79,6 +79,7 @@ def test_a_run_that_fails_is_told_at_once_and_the_others_go_on(train: CommandLin
     assert [row["status"] for row in results(train)] == ["complete", "failed"]
 
 
+@pytest.mark.slow
 def test_runs_that_were_changed_are_not_finished_and_the_others_are_trained(
     train: CommandLine,
 ) -> None:
