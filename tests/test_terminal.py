@@ -233,6 +233,7 @@ def test_a_sweep_leaves_its_lines_its_table_and_its_report(tmp_path: Path, colum
     assert "report.html" in "".join(lines[-2:])
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 @pytest.mark.parametrize("columns", [60, pytest.param(120, marks=pytest.mark.slow)])
 def test_a_study_leaves_whole_lines(tmp_path: Path, columns: int) -> None:

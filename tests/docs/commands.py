@@ -75,6 +75,8 @@ SLOW = [
     Slow(r"seed=0,1,2,3,4", "two seeds are enough elsewhere"),
     Slow(r"-m hydra/sweeper=optuna|experiment=search_demo", "test_search.py does it"),
     Slow(r"optimizer=adam,sgd seed=0,1,2", "is four runs like the others"),
+    Slow(r"experiment=demo lr=0\.03 dropout=0\.5", "is a run like the others"),
+    Slow(r"-m optimizer\.lr=0\.1,0\.01,0\.001", "is the demo's sweep on CIFAR-10"),
     Slow(r"study=lr +#", "is that of experiment=demo when made small"),
     Slow(r"seed=[34] logger=", "a sweep before tells the same tracker"),
     Slow(r"lr=glob\(\*\)", "is four runs"),

@@ -58,7 +58,7 @@ class TestLauncherInBatches(BatchedSweeperTestSuite):
     pass
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task_launcher_cfg", "extra_flags"),
     [({}, ["-m", "hydra/launcher=packed"])],

@@ -188,6 +188,7 @@ def test_a_study_varies_lists(studies: Studies) -> None:
     assert "nats at \\[1\\]; " in (folder / "report.md").read_text()  # the claim's level
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_levels_in_a_file_are_one_sweep_whatever_is_handed_over_at_once(
     studies: Studies, train: CommandLine

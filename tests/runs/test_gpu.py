@@ -55,7 +55,9 @@ def test_predictions_are_computed_in_fp32_and_deterministically(
     assert seen == {(False, True, False)}
 
 
-@pytest.mark.parametrize("place", [0, 2, 5])
+@pytest.mark.parametrize(
+    "place", [2, *(pytest.param(place, marks=pytest.mark.slow) for place in (0, 5))]
+)
 def test_a_run_that_is_interrupted_resumes_from_its_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:

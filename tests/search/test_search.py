@@ -294,7 +294,13 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
 }
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
+IN_CI = ("no space", "an end out of range", "no validation", "a storage that is not there")
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in IN_CI)) for name in MISTAKES],
+)
 def test_a_mistake_is_told_in_two_lines_and_nothing_is_trained(
     search: Search, mistake: str
 ) -> None:

@@ -88,6 +88,7 @@ def test_without_onnx_one_line_says_how_to_install_it(
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_the_snippet_of_the_guide_works_where_the_commands_of_the_guide_are_given(
     trained: Trained, tmp_path: Path
 ) -> None:

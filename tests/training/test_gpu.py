@@ -95,8 +95,8 @@ def test_runs_that_take_turns_equal_runs_alone(runs: Runs, every_step: None) -> 
     [
         {},
         {"precision": "bf16", "optimizer": Sgd()},
-        {"optimizer": RmsProp(momentum=0.5)},
-        {"optimizer": Sgd(momentum=0, nesterov=False)},
+        pytest.param({"optimizer": RmsProp(momentum=0.5)}, marks=pytest.mark.slow),
+        pytest.param({"optimizer": Sgd(momentum=0, nesterov=False)}, marks=pytest.mark.slow),
     ],
     ids=["adam", "sgd in bf16", "rmsprop", "plain sgd"],
 )

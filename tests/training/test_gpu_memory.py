@@ -84,6 +84,7 @@ def test_two_live_streams_are_never_the_same() -> None:
         assert new_stream(GPU) != kept
 
 
+@pytest.mark.slow
 def test_a_long_run_survives_many_short_ones(runs: Runs) -> None:
     long = runs(config(training=Length(epochs=3)))
     events = long.run()

@@ -134,6 +134,7 @@ def events(swept: CommandLine, complete: Path) -> EventAccumulator:
     return events
 
 
+@pytest.mark.integration
 def test_pictures_and_texts_are_there(complete: Path, events: EventAccumulator) -> None:
     for name in ("predictions", "confusion"):
         (image,) = events.Images(f"images/{name}")
@@ -146,6 +147,7 @@ def test_pictures_and_texts_are_there(complete: Path, events: EventAccumulator) 
     assert read_state(complete)["provenance"]["python"] in provenance.decode()
 
 
+@pytest.mark.integration
 def test_the_guide_has_every_tag(events: EventAccumulator) -> None:
     guide = (ROOT / "docs" / "guide" / "trackers.md").read_text()
     tags = events.Tags()
