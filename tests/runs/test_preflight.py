@@ -32,7 +32,7 @@ def test_a_disk_that_is_full_is_refused_and_one_that_reports_no_size_is_not(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report(monkeypatch, 10**9, 10**9, 0)
-    with pytest.raises(UserError, match=r"1 runs need about .* and 0 MB are free"):
+    with pytest.raises(UserError, match=r"1 runs need about .* and 0 kB are free"):
         preflight([config])
     report(monkeypatch, 0, 0, 0)
     preflight([config])
