@@ -213,8 +213,8 @@ def _chooses_nothing(argument: str) -> bool:
     name, _, text = argument.partition("=")
     plain = name.lstrip("+")
     if name.startswith("+") and plain in groups():
-        told = f"expected no plus, since {plain} is known"
-        raise UserError(f"{argument}: {told}; write {plain}={text}")
+        problem = f"expected no plus, since {plain} is known"
+        raise UserError(f"{argument}: {problem}; write {plain}={text}")
     override = _parsed(argument) if name in groups() else None
     if override is None or override.type is not OverrideType.CHANGE:
         return False
@@ -402,7 +402,7 @@ def _explained(error: Exception) -> str:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         if group:  # Hydra gives no options where several were chosen: logger=[tensorboard,wandb]
             return explain_option(group, option, error.options or ())
-        return f"{option}.yaml: there is no such file in the folders of configurations"
+        return f"{option}.yaml: there is no such file in the configuration folders"
     if ambiguous := re.match(r"Ambiguous value for argument '(.*)'", str(error)):
         return _explain_several(ambiguous[1])
     if again := re.search(r"An item is already at '(.*)'", str(error)):
@@ -415,10 +415,10 @@ def _explained(error: Exception) -> str:
 def _explain_several(override: str) -> str:
     key, _, values = override.partition("=")
     joined = re.sub(r"\s*,\s*", ",", values)
-    told = f"{_as_typed(override)}: several values are a sweep"
+    problem = f"{_as_typed(override)}: several values are a sweep"
     if is_list(key):
-        return f"{told}; write {key}=[{joined}], or for a sweep over lists -m '{key}=[1],[1,2]'"
-    return f"{told}; write -m {shlex.quote(f'{short(key)}={joined}')}"
+        return f"{problem}; write {key}=[{joined}], or for a sweep over lists -m '{key}=[1],[1,2]'"
+    return f"{problem}; write -m {shlex.quote(f'{short(key)}={joined}')}"
 
 
 def _refused_key(error: Exception) -> str | None:

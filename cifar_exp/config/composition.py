@@ -131,7 +131,7 @@ def _read_as_typed(file: ConfigResult, path: str, group_exists: Callable[[str], 
     Args:
         file: is changed.
         path: of the file among the configurations, `experiment/mine`.
-        group_exists: tells whether a group has a folder.
+        group_exists: returns whether a group has a folder.
 
     Raises:
         UserError: Hydra needs the choice of an option in another place of the file.

@@ -57,7 +57,7 @@ def shorter_run(config: RunConfig) -> Shorter | None:
     return found
 
 
-def told_before(pending: Sequence[RunConfig], all_ids: Sequence[str]) -> list[str]:
+def continuing_lines(pending: Sequence[RunConfig], all_ids: Sequence[str]) -> list[str]:
     """Say which runs of a sweep continue shorter ones, and why others do not. Returns: lines.
 
     Args:
@@ -76,7 +76,7 @@ def told_before(pending: Sequence[RunConfig], all_ids: Sequence[str]) -> list[st
     return [f"{count} of the new runs {what}" for what, count in counts.items()]
 
 
-def told_of_room(kept_bytes: int) -> str:
+def checkpoint_room(kept_bytes: int) -> str:
     """Say how much room last checkpoints take. Args: kept_bytes: see `preflight`."""
     return (
         f"their last checkpoints, which longer runs continue, take {in_bytes(kept_bytes)}; "

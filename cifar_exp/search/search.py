@@ -20,7 +20,7 @@ from cifar_exp.config.search import SearchSettings
 from cifar_exp.config.space import Domain
 from cifar_exp.errors import UserError, causes
 from cifar_exp.files import disk_full
-from cifar_exp.runs.continuing import told_of_room
+from cifar_exp.runs.continuing import checkpoint_room
 from cifar_exp.runs.folder import ENDED, RunFolder, in_epochs
 from cifar_exp.runs.messages import Ended
 from cifar_exp.runs.moved import recognised
@@ -115,7 +115,7 @@ class Search:
             Shift(self, [], [], workers, more=left) as shift,
         ):
             if workers.kept_bytes:
-                tqdm.write(told_of_room(workers.kept_bytes))
+                tqdm.write(checkpoint_room(workers.kept_bytes))
             shift.work(stop)
 
     def confirm(self, runs_per_device: int | None) -> None:

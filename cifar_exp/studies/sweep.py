@@ -12,7 +12,7 @@ from cifar_exp.config.schema import RunConfig, in_group
 from cifar_exp.config.study import Study
 from cifar_exp.errors import UserError
 from cifar_exp.files import shortened, write_json
-from cifar_exp.runs.continuing import told_before, told_of_room
+from cifar_exp.runs.continuing import checkpoint_room, continuing_lines
 from cifar_exp.runs.folder import ENDED, BusyError, RunFolder
 from cifar_exp.runs.messages import Ended
 from cifar_exp.runs.moved import recognised
@@ -182,12 +182,13 @@ class Sweep:
         half_done = sum(self._statuses[number] == "interrupted" for number in pending)
         counts = f"{len(self.runs) - len(pending)} finished before"
         counts += f", {half_done} half done" * (half_done > 0)
-        print(f"sweep of {len(self.runs)} runs ({counts}): {self.folder}", flush=True)
+        runs = f"{len(self.runs)} run{'s' * (len(self.runs) > 1)}"
+        print(f"sweep of {runs} ({counts}): {self.folder}", flush=True)
         new = [self.runs[n][0] for n in pending if self._statuses[n] == "pending"]
-        for line in told_before(new, list(self._numbers)):
+        for line in continuing_lines(new, list(self._numbers)):
             print(line, flush=True)
         if kept_bytes:
-            print(told_of_room(kept_bytes), flush=True)
+            print(checkpoint_room(kept_bytes), flush=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.write()
         return 0

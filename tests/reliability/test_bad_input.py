@@ -115,7 +115,7 @@ MISTAKES = {
     "hydra/launcher=nope": "hydra/launcher=nope: expected one of basic, packed, ray",
     "hydra.launcher.foo=1": "hydra.launcher.foo: unknown setting",
     "-m hydra.launcher.runs_per_device=0": "expected auto or 1 and above, got 0",
-    "--config-name nope": "nope.yaml: there is no such file in the folders of configurations",
+    "--config-name nope": "nope.yaml: there is no such file in the configuration folders",
     "--config-dir nowhere": "inside/nowhere' not found",
     "--config-path /nowhere": "Primary config directory not found",
     "--cfg nonsense": "invalid choice: 'nonsense' (choose from 'job', 'hydra', 'all')",

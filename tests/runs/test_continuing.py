@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from cifar_exp.config.schema import Constant, Cosine, OneCycle, RunConfig, Training
 from cifar_exp.data.dataset import Dataset
-from cifar_exp.runs.continuing import shorter_run, told_before
+from cifar_exp.runs.continuing import continuing_lines, shorter_run
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.preflight import preflight
 from cifar_exp.training.events import EpochMetrics
@@ -65,7 +65,7 @@ def test_where_the_rates_depend_on_the_epochs_it_says_so(tmp_path: Path, schedul
     longer = of_epochs(tmp_path, 2, scheduler=scheduler)
     told = f"begins at epoch 1: with scheduler={scheduler.name} the learning rates depend on"
     assert str(shorter_run(longer)).startswith(told)
-    assert told_before([longer], [])[0].startswith(f"1 of the new runs {told[:6].rstrip('s')}")
+    assert continuing_lines([longer], [])[0].startswith(f"1 of the new runs {told[:6].rstrip('s')}")
     assert not continues(finish(longer), short)
 
 
@@ -73,10 +73,10 @@ def test_within_a_sweep_it_is_said_as_well(tmp_path: Path) -> None:
     from cifar_exp.config.identity import run_id
 
     runs = [of_epochs(tmp_path, epochs, scheduler=Cosine()) for epochs in (1, 2)]
-    (line,) = told_before(runs, [run_id(run) for run in runs])
+    (line,) = continuing_lines(runs, [run_id(run) for run in runs])
     assert line.startswith("1 of the new runs begin at epoch 1: with scheduler=cosine")
     constant = [of_epochs(tmp_path, epochs, scheduler=Constant()) for epochs in (1, 2)]
-    assert told_before(constant, [run_id(run) for run in constant]) == []
+    assert continuing_lines(constant, [run_id(run) for run in constant]) == []
 
 
 def test_without_its_checkpoint_a_run_cannot_be_continued(tmp_path: Path) -> None:
