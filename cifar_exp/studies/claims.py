@@ -14,7 +14,7 @@ from cifar_exp.studies.evidence import (
     Verdict,
 )
 from cifar_exp.studies.measures import MAIN_METRIC, MEASURES, Measure, measured
-from cifar_exp.studies.statistics import half_width_of_images, holm, seeds_needed
+from cifar_exp.studies.statistics import MOST_SEEDS, holm, seeds_needed
 
 
 @dataclass(frozen=True)
@@ -205,12 +205,14 @@ def _difference_text(measure: Measure, difference: Difference) -> str:
 
 def _what_would_settle(evidence: Evidence) -> str:
     wanted = [(d, _from_a_verdict(evidence.claim, d)) for d in evidence.differences if d.finite]
-    if any(0 < distance < half_width_of_images(d.values, d.images) for d, distance in wanted):
-        return "More test images would settle it."
     needed = [
-        seeds_needed(d.values, distance) for d, distance in wanted if len(d.values) > 1 and distance
+        seeds_needed(d.values, distance, d.images)
+        for d, distance in wanted
+        if len(d.values) > 1 and distance
     ]
     most = max(needed, default=0)
+    if most == MOST_SEEDS and any(d.images for d, _ in wanted):
+        return "More test images would settle it."
     n = min(len(d.values) for d in evidence.differences)
     return f"{f'Some {most}' if most > n else 'More'} seeds would settle it."
 

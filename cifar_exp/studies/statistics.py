@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
-from scipy.special import ndtr, stdtr, stdtrit
+from scipy.special import ndtri, stdtrit
 
-_CONFIDENCE = 0.95
-_NORMAL_QUANTILE = 1.96  # of that confidence
-_MOST_SEEDS = 1000  # where counting ends
+_TAIL = 0.025  # on each side of a 95 % interval
+_BISECTIONS = 60  # until p no longer changes
+MOST_SEEDS = 1000  # where counting ends
 
 
 @dataclass(frozen=True)
@@ -40,44 +40,49 @@ def estimate(values: Sequence[float], images: int | None = None) -> Estimate:
 
     Source: Student, 1908; Gosset's t with n - 1 degrees of freedom. Agresti and Coull, 1998.
     """
-    n = len(values)
-    if n == 1:
+    if len(values) == 1:
         return Estimate(values[0], math.nan, 1)
-    quantile = float(stdtrit(n - 1, (1 + _CONFIDENCE) / 2))
-    of_seeds = quantile * stdev(values) / math.sqrt(n)
-    return Estimate(mean(values), math.hypot(of_seeds, half_width_of_images(values, images)), n)
+    half_width = _half_width(len(values), *_standard_errors(values, images), _TAIL)
+    return Estimate(mean(values), half_width, len(values))
 
 
-def half_width_of_images(values: Sequence[float], images: int | None) -> float:
-    """Return the part of the interval that stays however many seeds there are.
+def _standard_errors(values: Sequence[float], images: int | None) -> tuple[float, float]:
+    """Return the standard errors of the mean that come from the seeds and from the images.
 
-    Of a difference it is at least this: images count +1, 0 or -1, and those that make up the
-    difference count in any case.
-
-    Args:
-        values: see `estimate`.
-        images: see `estimate`; with None it is 0.
+    That of a difference is at least the second: images count +1, 0 or -1, and those that make up
+    the difference count in any case.
     """
-    return _NORMAL_QUANTILE * math.sqrt(_variance_of_images(mean(values), images))
+    of_seeds, of_images = stdev(values) / math.sqrt(len(values)), 0.0
+    if images is not None:
+        # two successes and two failures more, so that 0 and 1 are not certain either
+        share = (abs(mean(values)) * images + 2) / (images + 4)
+        of_images = math.sqrt(share * (1 - share) / (images + 4))
+    return of_seeds, of_images
 
 
-def _variance_of_images(share: float, images: int | None) -> float:
-    if images is None:
-        return 0.0
-    share = (abs(share) * images + 2) / (images + 4)  # so that 0 and 1 are not certain either
-    return share * (1 - share) / (images + 4)
+def _half_width(n: int, of_seeds: float, of_images: float, tail: float) -> float:
+    """Return the half-width of the interval that leaves a probability of `tail` on each side."""
+    t = -float(stdtrit(n - 1, tail)) if of_seeds else 0.0  # may be infinite
+    return math.hypot(t * of_seeds, float(ndtri(tail)) * of_images)
 
 
 def _tail(distance: float, values: Sequence[float], images: int | None) -> float:
-    """Return how likely chance is: that of the seeds or that of the images, whichever is larger.
+    """Return the tail of the interval that ends at this distance from its middle.
 
-    It is never 0, since nothing is impossible.
+    p is below 0.05 exactly where the 95 % interval excludes the null hypothesis. It is never 0,
+    since nothing is impossible.
     """
-    error = stdev(values) / math.sqrt(len(values))
-    p = float(stdtr(len(values) - 1, -distance / error)) if error else 0.0
-    of_images = math.sqrt(_variance_of_images(mean(values), images))
-    by_images = float(ndtr(-distance / of_images)) if of_images else 0.0
-    return max(p, by_images, sys.float_info.min)
+    n, (of_seeds, of_images) = len(values), _standard_errors(values, images)
+    low, high = math.log(sys.float_info.min), math.log(0.5)
+    if _half_width(n, of_seeds, of_images, math.exp(low)) < distance:
+        return sys.float_info.min
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        if _half_width(n, of_seeds, of_images, math.exp(middle)) > distance:
+            low = middle
+        else:
+            high = middle
+    return math.exp(high)
 
 
 def p_value(values: Sequence[float], against: float = 0.0, images: int | None = None) -> float:
@@ -122,17 +127,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def seeds_needed(values: Sequence[float], difference: float) -> int:
+def seeds_needed(values: Sequence[float], difference: float, images: int | None = None) -> int:
     """Return how many seeds would make the 95 % interval no wider than a difference to each side.
 
     Args:
         values: differences so far, at least two; their deviation is taken for the true one.
-        difference: that is to be told from 0, above 0.
+        difference: the smallest that the interval must tell from 0, above 0.
+        images: see `estimate`.
+
+    Returns:
+        The number, `MOST_SEEDS` if it is not smaller: no number of seeds makes up for few images.
     """
-    deviation = stdev(values)
-    n = 2
-    while stdtrit(n - 1, (1 + _CONFIDENCE) / 2) * deviation / math.sqrt(n) > difference:
-        n += 1
-        if n >= _MOST_SEEDS:
-            break
-    return n
+    deviation, (_, of_images) = stdev(values), _standard_errors(values, images)
+    for n in range(2, MOST_SEEDS):
+        if _half_width(n, deviation / math.sqrt(n), of_images, _TAIL) <= difference:
+            return n
+    return MOST_SEEDS

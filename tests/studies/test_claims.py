@@ -605,7 +605,8 @@ def test_of_levels_that_no_claim_is_about_the_best_two_are_compared() -> None:
     assert (best.verdict, best.n) == ("supported", 3)
     # of three pairs the one that looks best was taken
     t = 0.1 * math.sqrt(3) / 0.01
-    assert best.p == pytest.approx(3 * (1 - t / math.sqrt(t**2 + 2)), rel=1e-6)
+    # the limited number of images adds less than one percent
+    assert best.p == pytest.approx(3 * (1 - t / math.sqrt(t**2 + 2)), rel=0.01)
     assert "0.03 less 0.02: 10.0 points" in best.sentence
 
 

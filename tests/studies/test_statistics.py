@@ -128,6 +128,34 @@ def test_two_images_of_a_hundred_are_no_difference() -> None:
     assert equivalence_p_value([0.0, 0.0], margin=0.05, images=100) > 1e-5
 
 
+def test_p_is_below_5_percent_exactly_where_the_95_percent_interval_excludes_zero() -> None:
+    generator, excluded = np.random.default_rng(0), 0
+    for _ in range(300):
+        n, images = int(generator.integers(2, 8)), int(generator.integers(50, 5000))
+        values = generator.normal(0.03, 0.02, n).tolist()
+        found = estimate(values, images)
+        excludes_zero = found.half_width < abs(found.mean)
+        excluded += excludes_zero
+        assert (p_value(values, images=images) < 0.05) == excludes_zero
+        # two one-sided tests at 2.5 % each: the interval lies inside the margin
+        inside = abs(found.mean) + found.half_width < 0.06
+        assert (equivalence_p_value(values, 0.06, images) < 0.025) == inside
+    assert 50 < excluded < 250  # both cases occur
+
+
+@pytest.mark.parametrize("n", [3, 10])
+def test_models_that_are_equally_good_rarely_differ_by_the_seeds_and_images_at_hand(n: int) -> None:
+    """The larger of two separate p values found such a difference in 11 % of studies of 10."""
+    generator, found = np.random.default_rng(n), 0
+    of_images = math.sqrt(0.05 * 0.95 / 400)  # 5 % of 400 images are classified differently
+    for _ in range(400):
+        shared = generator.normal(0, of_images)  # all seeds are tested on the same images
+        seeds = generator.normal(0, of_images * math.sqrt(n), n)
+        values = np.clip(0.05 + shared + seeds, -1, 1).tolist()
+        found += p_value(values, against=0.05, images=400) < 0.05
+    assert found <= 33  # 5 %, and three standard deviations of 400 draws
+
+
 @pytest.mark.parametrize(
     ("p_values", "corrected"),
     [
@@ -160,3 +188,6 @@ def test_seeds_needed_by_hand() -> None:
     assert seeds_needed([-1.0, 0.0, 1.0], 1.2) == 6
     assert seeds_needed([0.3, 0.3], 0.001) == 2  # no deviation: two are enough
     assert seeds_needed([-1.0, 0.0, 1.0], 1e-6) == 1000  # counting ends there
+    # the images' part, 1.96 * sqrt(0.02 * 0.98 / 104) = 0.027 here, leaves less for the seeds
+    assert seeds_needed([-0.02, 0.0, 0.02], 0.03) == 5  # 2.776 * 0.02 / sqrt(5) = 0.025
+    assert seeds_needed([-0.02, 0.0, 0.02], 0.03, images=100) > 10
