@@ -8,9 +8,9 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cifar_exp.config.command_line import explain, understood
+from cifar_exp.cli.command_line import explain, understood
 from cifar_exp.config.load import load_config, trains_a_run
-from cifar_exp.runs.stopping import TOLD, Interrupted, leave_at_once_when_asked
+from cifar_exp.signals import TOLD, Interrupted, leave_at_once_when_asked
 from cifar_exp.terminal import keep_output, tell
 
 
@@ -26,7 +26,7 @@ def run(composed: DictConfig) -> None:
 def train(composed: DictConfig) -> None:
     """Check the settings, and only then import PyTorch, which takes seconds."""
     config = load_config(composed)
-    from cifar_exp.runs.single import train_one
+    from cifar_exp.runs.train_one import train_one
 
     train_one(config)
 

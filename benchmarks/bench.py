@@ -15,7 +15,8 @@ from article_loop import ArticleLoop
 from cifar_exp.config.schema import Data, ImageFolder, Logger, Model, Paths, RunConfig, Synthetic
 from cifar_exp.config.schema import Training as TrainingSettings
 from cifar_exp.data.batches import DeviceImages
-from cifar_exp.data.dataset import Dataset, load
+from cifar_exp.data.dataset import Dataset
+from cifar_exp.data.sources import load
 from cifar_exp.training.device import choose_compute
 from cifar_exp.training.loop import Training
 

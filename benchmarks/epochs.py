@@ -12,7 +12,7 @@ from one_image import steps_of_one_image
 
 from cifar_exp.config.schema import Data
 from cifar_exp.training.device import choose_compute
-from cifar_exp.training.events import EpochMetrics, Progress
+from cifar_exp.training.progress import EpochMetrics, Progress
 
 _GOAL_CPU = 2.0
 _GOAL_GPU = 8.0

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from cifar_exp.training.events import Progress
-from cifar_exp.training.graphs import Launch, Work
+from cifar_exp.training.cuda_graphs import Launch, Work
 from cifar_exp.training.loop import Training
+from cifar_exp.training.progress import Progress
 
 ROOT = Path(__file__).parents[1]
 _train = Training._train

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch  # noqa: F401
 
 from cifar_exp.config.schema import ImageFolder, RunConfig
-from cifar_exp.data.dataset import load
+from cifar_exp.data.sources import load
 
 if __name__ == "__main__":
     config = RunConfig.model_validate_json(sys.argv[1])

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from bench import Bench
 from measure import Table, at_least, in_turn, ratios, seconds_of, spread
 
-from cifar_exp.training.events import EpochMetrics
 from cifar_exp.training.loop import Training
+from cifar_exp.training.progress import EpochMetrics
 
 _GOAL_REPLAYED = 5.0
 _STEPS_A_TURN = 400  # five turns are 2,000 steps

@@ -6,7 +6,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cifar_exp.trained.load import TrainedRun, load_run
+    from cifar_exp.inference.load import TrainedRun, load_run
 
 __all__ = ["TrainedRun", "load_run"]
 
@@ -15,6 +15,6 @@ def __getattr__(name: str) -> Any:
     """Import what a program asks for when it does: PyTorch takes seconds."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from cifar_exp.trained import load
+    from cifar_exp.inference import load
 
     return getattr(load, name)

@@ -3,15 +3,12 @@
 import argparse
 import sys
 
-from cifar_exp.data import commands as data
+from cifar_exp.cli import check_data, inference, report, results
 from cifar_exp.errors import UserError
 from cifar_exp.files import disk_full
 from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY, free_memory, is_out_of_memory
-from cifar_exp.search import commands as search
 from cifar_exp.selftest import commands as selftest
-from cifar_exp.studies import commands as studies
 from cifar_exp.terminal import keep_output, printable
-from cifar_exp.trained import commands as trained
 
 
 def main() -> int:
@@ -47,7 +44,7 @@ def _circumstance(error: Exception) -> str | None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cifar_exp", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for room in (studies, search, trained, data, selftest):
+    for room in (results, report, inference, check_data, selftest):
         room.add_commands(commands)
     return parser
 

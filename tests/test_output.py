@@ -89,7 +89,7 @@ def test_a_long_temporary_folder_does_not_keep_workers_from_starting(tmp_path: P
     code = """
 import tempfile
 from multiprocessing import forkserver
-from cifar_exp.runs.workers import _choose_socket_folder
+from cifar_exp.sweeps.worker_pool import _choose_socket_folder
 _choose_socket_folder()
 forkserver.ensure_running()
 print(tempfile.gettempdir())

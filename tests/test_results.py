@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from cifar_exp.errors import UserError
-from cifar_exp.runs.finding import find_sweep, run_folders
-from cifar_exp.studies.render import check_report
-from cifar_exp.studies.report import read_report
+from cifar_exp.reports.content import read_report
+from cifar_exp.reports.render import check_report
+from cifar_exp.runs.find import find_sweep, run_folders
 
 RESULTS = Path(__file__).parents[1] / "multirun_results"
 INDEX = (RESULTS / "README.md").read_text()

@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.runs import progress
+from cifar_exp.reports.table import Record, as_text, ranked
+from cifar_exp.runs import progress_bar
 from cifar_exp.runs.folder import RunFolder
-from cifar_exp.runs.progress import time_left
-from cifar_exp.runs.stopping import StopRequest
+from cifar_exp.runs.progress_bar import time_left
 from cifar_exp.selftest import run as selftest_run
 from cifar_exp.selftest.faults import Fault
-from cifar_exp.studies import screen
-from cifar_exp.studies.screen import Screen
-from cifar_exp.studies.table import Record, as_text, ranked
+from cifar_exp.signals import StopRequest
+from cifar_exp.sweeps import progress_display
+from cifar_exp.sweeps.progress_display import Screen
 from cifar_exp.terminal import table
-from cifar_exp.training.events import EpochMetrics, Progress
+from cifar_exp.training.progress import EpochMetrics, Progress
 from tests.terminals import InTerminal, Terminal
 
 WIDTHS = [120, 80, 60]
@@ -58,7 +58,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in (screen, progress):
+    for module in (progress_display, progress_bar):
         monkeypatch.setattr(module.time, "monotonic", clock)
     return clock
 

@@ -39,7 +39,7 @@ def build_model(
         torch.manual_seed(seed)
         match config:
             case OwnModel():
-                from cifar_exp.models.own import build_own
+                from cifar_exp.models.custom import build_own
 
                 return build_own(config, classes, trusted)
             case Model(name="resnet18"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_exp.errors import UserError
-from cifar_exp.runs.finding import run_folders
+from cifar_exp.runs.find import run_folders
 from cifar_exp.runs.folder import ENDED, RunFolder
 
 

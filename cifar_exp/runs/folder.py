@@ -16,8 +16,8 @@ from filelock import FileLock, Timeout
 from cifar_exp.config.identity import identity, run_id, run_name
 from cifar_exp.config.load import from_yaml, to_yaml
 from cifar_exp.config.paths import as_path
-from cifar_exp.config.places import anchored, found_again
 from cifar_exp.config.schema import ImageFolder, RunConfig
+from cifar_exp.config.stored_paths import anchored, found_again
 from cifar_exp.errors import UserError
 from cifar_exp.files import (
     is_locked,

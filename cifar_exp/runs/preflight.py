@@ -11,7 +11,7 @@ from tempfile import TemporaryFile
 from cifar_exp.config.identity import can_be_continued
 from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import Logger, Network, RunConfig, Sgd
-from cifar_exp.data.dataset import check
+from cifar_exp.data.sources import check
 from cifar_exp.errors import UserError
 from cifar_exp.files import in_bytes
 from cifar_exp.models.build import check_model

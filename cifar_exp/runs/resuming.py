@@ -12,8 +12,8 @@ from cifar_exp.runs.continuing import shorter_run
 from cifar_exp.runs.failures import CannotResumeError
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.training.device import Compute
-from cifar_exp.training.events import EpochMetrics
 from cifar_exp.training.loop import Training
+from cifar_exp.training.progress import EpochMetrics
 
 _log = logging.getLogger("cifar_exp")
 

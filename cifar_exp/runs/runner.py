@@ -14,15 +14,19 @@ from cifar_exp.config.identity import can_be_continued, model_and_data, run_id, 
 from cifar_exp.config.paths import as_path, hide
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import DeviceImages
-from cifar_exp.data.dataset import Dataset, load
+from cifar_exp.data.dataset import Dataset
+from cifar_exp.data.sources import load
 from cifar_exp.errors import UserError
 from cifar_exp.files import remove_files
+from cifar_exp.loggers.base import TrackedRun
+from cifar_exp.loggers.run_loggers import Mirror, Trackers, restore_events
+from cifar_exp.loggers.tensorboard import event_folder, needs_events
 from cifar_exp.out_of_memory import free_memory, keep_reserve
+from cifar_exp.runs.artifacts import write_outputs
 from cifar_exp.runs.checkpoint import Checkpoints, State
 from cifar_exp.runs.failures import CannotResumeError, run_error
 from cifar_exp.runs.folder import ENDED, BusyError, GoneError, RunFolder
 from cifar_exp.runs.log import log_to
-from cifar_exp.runs.outputs import write_outputs
 from cifar_exp.runs.provenance import provenance
 from cifar_exp.runs.resuming import (
     compute_as_before,
@@ -33,14 +37,11 @@ from cifar_exp.runs.resuming import (
     restore,
     summary,
 )
-from cifar_exp.runs.stopping import Interrupted
-from cifar_exp.runs.trackers.mirrors import Mirror, Trackers, restore_events
-from cifar_exp.runs.trackers.tensorboard import event_folder, needs_events
-from cifar_exp.runs.trackers.tracker import TrackedRun
+from cifar_exp.signals import Interrupted
 from cifar_exp.training.device import Compute, choose_compute
-from cifar_exp.training.distributed import ALONE, Processes
-from cifar_exp.training.events import EpochMetrics, Progress
 from cifar_exp.training.loop import Training
+from cifar_exp.training.process_group import ALONE, Processes
+from cifar_exp.training.progress import EpochMetrics, Progress
 
 
 class Runner:
@@ -92,7 +93,9 @@ class Runner:
                 folder.tidy_if_free()
                 if needs_events(config):
                     with suppress(BusyError, OSError), folder.lock():  # they are a mirror
-                        restore_events(config, folder)
+                        restore_events(
+                            config, folder.path, folder.read_metrics(), folder.read_state()
+                        )
                 self._processes.from_first(None)
                 return False
             with folder.lock() as check:
@@ -283,7 +286,7 @@ def _digests_of_own_code(run: _Run, saved: State | None) -> dict[str, str | None
     """Return the digest of each file with code of the user's own; warns if one has changed."""
     if not run.config.own_code:
         return {}
-    from cifar_exp.config.own_code import digest
+    from cifar_exp.custom_code import digest
 
     digests = {target: digest(target) for target in sorted(run.config.own_code)}
     before = saved["run"] if saved else {}

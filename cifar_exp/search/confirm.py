@@ -10,7 +10,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.search.plan import Plan
 from cifar_exp.search.trials import Trials
-from cifar_exp.studies.sweep import Sweep
+from cifar_exp.sweeps.sweep import Sweep
 
 
 def confirm(

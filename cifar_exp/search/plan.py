@@ -11,11 +11,11 @@ from cifar_exp.config.identity import identity
 from cifar_exp.config.keys import SHORT_NAMES
 from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.config.search import SearchSettings
-from cifar_exp.config.space import Domain
+from cifar_exp.config.search_settings import SearchSettings
 from cifar_exp.errors import UserError
 from cifar_exp.files import shortened
-from cifar_exp.studies.table import short_names
+from cifar_exp.reports.table import short_names
+from cifar_exp.search.space import Domain
 
 Compose = Callable[[Sequence[str]], RunConfig]
 Params = Mapping[str, Any]

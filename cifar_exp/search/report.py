@@ -6,19 +6,13 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from cifar_exp.config.results import Confirmation, Search, Trial, check
 from cifar_exp.config.study import Claim
 from cifar_exp.errors import UserError
 from cifar_exp.figures.search import Tried, draw_history, draw_trials
 from cifar_exp.figures.settings import draw_importance, draw_parallel_coordinates
 from cifar_exp.files import read_text
-from cifar_exp.runs.folder import ENDED, RunFolder
-from cifar_exp.search.plan import in_words
-from cifar_exp.studies.claims import findings
-from cifar_exp.studies.evidence import Levels
-from cifar_exp.studies.measures import MAIN_METRIC, MEASURES
-from cifar_exp.studies.pictures import Picture, pictures_of
-from cifar_exp.studies.report import (
+from cifar_exp.reports.comparisons import Levels
+from cifar_exp.reports.content import (
     Report,
     Section,
     cautions_of,
@@ -28,7 +22,14 @@ from cifar_exp.studies.report import (
     shared_settings,
     statuses,
 )
-from cifar_exp.studies.table import Record, read_runs, remarks, short_names
+from cifar_exp.reports.metrics import MAIN_METRIC, MEASURES
+from cifar_exp.reports.plots import Picture, pictures_of
+from cifar_exp.reports.table import Record, read_runs, remarks, short_names
+from cifar_exp.reports.verdicts import findings
+from cifar_exp.runs.folder import ENDED, RunFolder
+from cifar_exp.runs.stored import check
+from cifar_exp.search.plan import in_words
+from cifar_exp.search.stored import StoredConfirmation, StoredSearch, StoredTrial
 
 _SHOWN_TRIALS = 5
 _GAIN = Claim(
@@ -91,7 +92,7 @@ def read_search_report(folder: Path) -> Report:
     )
 
 
-def read_search(folder: Path) -> Search:
+def read_search(folder: Path) -> StoredSearch:
     """Return what a search's search.json says.
 
     Raises:
@@ -104,11 +105,11 @@ def read_search(folder: Path) -> Search:
         raise UserError(
             f"{folder}: expected the folder of a search, with a search.json that can be read"
         ) from error
-    check(Search, content, file)
-    return Search.model_validate_json(json.dumps(content))
+    check(StoredSearch, content, file)
+    return StoredSearch.model_validate_json(json.dumps(content))
 
 
-def _confirmed(confirmation: Confirmation, by_name: Mapping[str, Record]) -> Levels:
+def _confirmed(confirmation: StoredConfirmation, by_name: Mapping[str, Record]) -> Levels:
     runs = {"start": confirmation.start, "found": confirmation.found}
     there = {
         name: [by_name[run] for run in found if run in by_name] for name, found in runs.items()
@@ -116,7 +117,7 @@ def _confirmed(confirmation: Confirmation, by_name: Mapping[str, Record]) -> Lev
     return {name: found for name, found in there.items() if found}
 
 
-def _confirmation(search: Search, confirmed: Levels) -> Section:
+def _confirmation(search: StoredSearch, confirmed: Levels) -> Section:
     """What the winner is worth."""
     winner = search.confirmations[-1].winner
     words = {"found": [f"{in_words(_by_number(search)[winner].params)} (trial {winner})"]}
@@ -142,7 +143,7 @@ def _confirmation(search: Search, confirmed: Levels) -> Section:
     )
 
 
-def _search(search: Search, tried: dict[int, Record]) -> Section:
+def _search(search: StoredSearch, tried: dict[int, Record]) -> Section:
     """How the trials fared."""
     complete = [trial for trial in search.trials if trial.status == "complete"]
     higher = search.settings.metric == "accuracy"
@@ -160,7 +161,9 @@ def _search(search: Search, tried: dict[int, Record]) -> Section:
     )
 
 
-def _pictures(search: Search, tried: dict[int, Record], complete: Sequence[Trial]) -> list[Picture]:
+def _pictures(
+    search: StoredSearch, tried: dict[int, Record], complete: Sequence[StoredTrial]
+) -> list[Picture]:
     metric, percent = _metric(search)
     trials = [_tried(search, trial, tried) for trial in search.trials if trial.number in tried]
     higher = search.settings.metric == "accuracy"
@@ -203,7 +206,7 @@ def _pictures(search: Search, tried: dict[int, Record], complete: Sequence[Trial
     return pictures
 
 
-def _tried(search: Search, trial: Trial, tried: dict[int, Record]) -> Tried:
+def _tried(search: StoredSearch, trial: StoredTrial, tried: dict[int, Record]) -> Tried:
     column = f"test_{search.settings.metric}"
     # a run that others share may have gone on
     rows = tried[trial.number].rows[: trial.epochs]
@@ -215,12 +218,12 @@ def _coordinate(value: float | str | None) -> float | str:
     return value if isinstance(value, int | float) else str(value)
 
 
-def _metric(search: Search) -> tuple[str, bool]:
+def _metric(search: StoredSearch) -> tuple[str, bool]:
     metric = search.settings.metric
     return f"validation {metric}" + " (nats)" * (metric == "loss"), metric == "accuracy"
 
 
-def _row(search: Search, trial: Trial) -> dict[str, str]:
+def _row(search: StoredSearch, trial: StoredTrial) -> dict[str, str]:
     metric, percent = _metric(search)
     value = trial.value
     text = "" if value is None else f"{100 * value:.1f} %" if percent else f"{value:.4g}"
@@ -238,11 +241,11 @@ def _row(search: Search, trial: Trial) -> dict[str, str]:
     }
 
 
-def _by_number(search: Search) -> dict[int, Trial]:
+def _by_number(search: StoredSearch) -> dict[int, StoredTrial]:
     return {trial.number: trial for trial in search.trials}
 
 
-def _counts(search: Search) -> dict[str, str]:
+def _counts(search: StoredSearch) -> dict[str, str]:
     counts = Counter(trial.status for trial in search.trials)
     return {
         "trials": ", ".join(f"{count} {status}" for status, count in counts.items()),
@@ -251,7 +254,7 @@ def _counts(search: Search) -> dict[str, str]:
     } | {f"space of {key}": domain for key, domain in search.space.items()}
 
 
-def _cautions(search: Search) -> list[str]:
+def _cautions(search: StoredSearch) -> list[str]:
     cautions = []
     if not search.confirmations:
         cautions.append(

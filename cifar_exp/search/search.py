@@ -16,23 +16,23 @@ from tqdm import tqdm
 
 from cifar_exp.config.identity import run_id
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.config.search import SearchSettings
-from cifar_exp.config.space import Domain
+from cifar_exp.config.search_settings import SearchSettings
 from cifar_exp.errors import UserError, causes
 from cifar_exp.files import disk_full
+from cifar_exp.loggers.hparams import declare
 from cifar_exp.runs.continuing import checkpoint_room
 from cifar_exp.runs.folder import ENDED, RunFolder, in_epochs
-from cifar_exp.runs.messages import Ended
-from cifar_exp.runs.moved import recognised
-from cifar_exp.runs.stopping import stop_request
-from cifar_exp.runs.trackers.hparams import declare
-from cifar_exp.runs.workers import Workers
+from cifar_exp.runs.moved_images import recognised
 from cifar_exp.search.confirm import confirm
-from cifar_exp.search.listing import write_listing
 from cifar_exp.search.plan import Plan, in_words, make_plan
+from cifar_exp.search.search_file import write_listing
+from cifar_exp.search.space import Domain
 from cifar_exp.search.trials import DIVERGED, Trials, open_storage
-from cifar_exp.studies.shift import Shift
-from cifar_exp.training.events import EpochMetrics
+from cifar_exp.signals import stop_request
+from cifar_exp.sweeps.dispatcher import Shift
+from cifar_exp.sweeps.messages import Ended
+from cifar_exp.sweeps.worker_pool import Workers
+from cifar_exp.training.progress import EpochMetrics
 
 
 def run_search(
@@ -72,8 +72,8 @@ def run_search(
         search = Search(plan, trials, folder)
         search.run(runs_per_device)
         search.confirm(runs_per_device)
+    from cifar_exp.reports.render import write_report
     from cifar_exp.search.report import read_search_report  # matplotlib takes a second
-    from cifar_exp.studies.render import write_report
 
     print(write_report(folder, read_search_report), flush=True)
 

@@ -14,10 +14,10 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import URL
 
-from cifar_exp.config.search import SearchSettings
-from cifar_exp.config.space import Choice, Domain
+from cifar_exp.config.search_settings import SearchSettings
 from cifar_exp.errors import UserError, causes
 from cifar_exp.files import write_atomically
+from cifar_exp.search.space import Choice, Domain
 
 _SECONDS_FOR_A_LOCK = 60  # which optuna-dashboard holds while it reads
 _SAMPLERS: dict[str, Callable[..., BaseSampler]] = {

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cifar_exp.training.distributed import Processes
+from cifar_exp.training.process_group import Processes
 
 
 def synchronised(module: nn.Module, processes: Processes) -> nn.Module:

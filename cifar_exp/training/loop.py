@@ -16,15 +16,15 @@ from cifar_exp.models.build import build_model
 from cifar_exp.models.dropout import Dropout
 from cifar_exp.out_of_memory import is_out_of_memory
 from cifar_exp.training.batch_norm import synchronised
+from cifar_exp.training.cuda_graphs import Graphs, Launch, Work
 from cifar_exp.training.device import Clock, Compute, current_stream, new_stream, on_stream
-from cifar_exp.training.distributed import ALONE, Processes
-from cifar_exp.training.events import EpochMetrics, Progress, has_diverged
-from cifar_exp.training.graphs import Graphs, Launch, Work
 from cifar_exp.training.memory import PeakMemory
-from cifar_exp.training.pace import Pace
+from cifar_exp.training.process_group import ALONE, Processes
+from cifar_exp.training.progress import EpochMetrics, Progress, has_diverged
 from cifar_exp.training.randomness import derived_seed, generator
 from cifar_exp.training.schedules import lr_factor
 from cifar_exp.training.step import Step
+from cifar_exp.training.throttle import Pace
 
 _POLL_SECONDS = 1e-4
 _SECONDS_BETWEEN_CHECKS = 1.0  # whether the other processes of a run are still there

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from cifar_exp.training.distributed import ALONE, Processes
+from cifar_exp.training.process_group import ALONE, Processes
 
 # So much more than its equal share the largest class has where classes count as unequal.
 _UNEQUAL = 1.1

@@ -11,9 +11,9 @@ from cifar_exp.data.batches import Batches
 from cifar_exp.models.dropout import Dropout
 from cifar_exp.training.bf16 import Bf16Weights
 from cifar_exp.training.device import Compute
-from cifar_exp.training.distributed import ALONE, Processes
 from cifar_exp.training.metrics import MetricSums
 from cifar_exp.training.optimizers import Update
+from cifar_exp.training.process_group import ALONE, Processes
 
 
 class Step:

@@ -19,7 +19,7 @@ import hydra_plugins.cifar_exp
 from cifar_exp.__main__ import _parser
 from cifar_exp.config.keys import SHORT_NAMES
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.config.search import SearchSettings
+from cifar_exp.config.search_settings import SearchSettings
 from cifar_exp.config.study import Claim, Study
 
 HERE = Path(__file__).parent

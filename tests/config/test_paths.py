@@ -11,12 +11,12 @@ from hypothesis import settings as options
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from cifar_exp.cli.hydra_guard import only_allowed
 from cifar_exp.config.identity import run_id, run_name
 from cifar_exp.config.load import FREE_TEXT, load_config, to_yaml
 from cifar_exp.config.paths import as_path, expressions_kept, hide
 from cifar_exp.config.schema import ImageFolder, Paths, RunConfig
 from cifar_exp.config.study import load_studies
-from cifar_exp.config.targets import only_allowed
 from cifar_exp.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 LOOP, GRAPHS, STEP = (f"cifar_exp/training/{name}.py" for name in ("loop", "graphs", "step"))
 OPTIMIZERS, BATCHES = "cifar_exp/training/optimizers.py", "cifar_exp/data/batches.py"
 DEVICE, MEMORY = "cifar_exp/training/device.py", "cifar_exp/training/memory.py"
-WORKER = "cifar_exp/runs/worker.py"
+WORKER = "cifar_exp/sweeps/worker.py"
 EQUAL = (
     "tests/training/test_gpu.py::test_replayed_steps_equal_eager_ones_and_nearly_those_on_the_cpu"
 )

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from cifar_exp.config.schema import Cifar10, ImageFolder, Synthetic
-from cifar_exp.data.dataset import Dataset, Split, balanced, check, load
+from cifar_exp.data.dataset import Dataset, Split, balanced
+from cifar_exp.data.sources import check, load
 from cifar_exp.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -99,7 +100,7 @@ def test_synthetic_images_come_without_importing_torchvision() -> None:
     program = (
         "import sys; from pathlib import Path\n"
         "from cifar_exp.config.schema import Synthetic\n"
-        "from cifar_exp.data.dataset import check, load\n"
+        "from cifar_exp.data.sources import check, load\n"
         "config = Synthetic(train_size=64, test_size=10)\n"
         "check(config), load(config, Path('unused'))\n"
         "sys.exit('torchvision' in sys.modules or 'PIL' in sys.modules)"

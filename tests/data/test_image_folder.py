@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cifar_exp.config.schema import ImageFolder
-from cifar_exp.data import dataset, image_folder
+from cifar_exp.data import image_folder, sources
 from cifar_exp.data.dataset import Dataset
 from cifar_exp.data.decoding import opened
 from cifar_exp.errors import UserError
@@ -307,7 +307,7 @@ def decoded(root: Path, monkeypatch: pytest.MonkeyPatch, **limits: int) -> list[
         return opened(path)
 
     monkeypatch.setattr(image_folder, "opened", note_and_open)
-    dataset.load(ImageFolder(root=str(root), **limits), root.parent / "cache")
+    sources.load(ImageFolder(root=str(root), **limits), root.parent / "cache")
     return files
 
 
@@ -317,13 +317,13 @@ def test_only_the_images_that_a_limit_leaves_are_decoded(
     config = ImageFolder(root=str(root), limit_train=2)
     limited = ["train/cat/a.png", "train/dog/a.png", "test/cat/a.png", "test/dog/a.png"]
     assert decoded(root, monkeypatch, limit_train=2) == limited
-    few = dataset.load(config, root.parent / "cache")
+    few = sources.load(config, root.parent / "cache")
     assert decoded(root, monkeypatch, limit_train=2) == []  # there is a cache of these
     assert len(decoded(root, monkeypatch)) == 6
     shutil.rmtree(root.parent / "cache")
     decoded(root, monkeypatch)
     assert decoded(root, monkeypatch, limit_train=2) == []  # all of them are there
-    assert dataset.load(config, root.parent / "cache").digest() == few.digest()
+    assert sources.load(config, root.parent / "cache").digest() == few.digest()
 
 
 def test_another_share_of_test_images_is_another_cache(root: Path) -> None:

@@ -62,9 +62,9 @@ def _do_not_train() -> None:
     Plugins.instance()  # loads each plugin's module again, so what is changed is imported below
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-    import cifar_exp.runs.single
+    import cifar_exp.runs.train_one
     import cifar_exp.search.search
-    import cifar_exp.studies.sweep
+    import cifar_exp.sweeps.sweep
 
     def train(*arguments: Any) -> list[None]:
         runs = arguments[0] if isinstance(arguments[0], list) else []
@@ -78,7 +78,7 @@ def _do_not_train() -> None:
     BasicSweeper.split_arguments = staticmethod(split)  # type: ignore[method-assign]
     # the launcher composes the same runs
     BasicSweeper.validate_batch_is_legal = lambda *_: None  # type: ignore[method-assign]
-    cifar_exp.runs.single.train_one = train  # type: ignore[assignment]
-    cifar_exp.studies.sweep.run_sweep = train
+    cifar_exp.runs.train_one.train_one = train  # type: ignore[assignment]
+    cifar_exp.sweeps.sweep.run_sweep = train
     cifar_exp.search.search.run_search = train  # type: ignore[assignment]
     forkserver.ensure_running = lambda: None  # type: ignore[assignment]

@@ -7,7 +7,7 @@ from torch import nn
 from cifar_exp.config.schema import Model, RunConfig, Sgd, Synthetic
 from cifar_exp.config.schema import Training as Length
 from cifar_exp.data.batches import DeviceImages
-from cifar_exp.data.dataset import load
+from cifar_exp.data.sources import load
 from cifar_exp.models.build import build_model
 from cifar_exp.training.device import Compute
 from cifar_exp.training.loop import Training

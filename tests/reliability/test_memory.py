@@ -19,7 +19,7 @@ BIG = (*TINY, "data.train_size=6000", "epochs=1", "model.width=0.125", "optimize
 REASON = "out of memory with data.batch_size=6000 and vgg11 of width 0.125; choose a smaller"
 
 
-AFTER_IMPORTS = "import cifar_exp.runs.single; print(open('/proc/self/status').read())"
+AFTER_IMPORTS = "import cifar_exp.runs.train_one; print(open('/proc/self/status').read())"
 AFTER_A_RUN = """
 import runpy, sys
 try:

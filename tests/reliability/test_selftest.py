@@ -38,7 +38,7 @@ def test_every_fault_is_provoked_and_no_promise_is_broken(tmp_path: Path) -> Non
 # What is broken in a copy of the package, and in which row of the table it must show.
 BROKEN = {
     6: ("cifar_exp/runs/checkpoint.py", "if expected != sha256(path):", "if False:"),
-    10: ("cifar_exp/training/events.py", "loss > _EXPLODED", "False and loss > _EXPLODED"),
+    10: ("cifar_exp/training/progress.py", "loss > _EXPLODED", "False and loss > _EXPLODED"),
     14: ("cifar_exp/runs/checkpoint.py", "weights_only=True", "weights_only=False"),
 }
 

@@ -141,7 +141,7 @@ def test_workers_that_end_before_they_train_end_the_sweep_in_a_line(
     train: CommandLine, function: str, told: str
 ) -> None:
     status, out, err = killed_in(
-        train, "cifar_exp.runs.worker", function, *SWEEP, kills=KILLS_ITSELF
+        train, "cifar_exp.sweeps.worker", function, *SWEEP, kills=KILLS_ITSELF
     )
     assert status == 1
     assert told in err

@@ -6,22 +6,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.runs.test_worker import Connection
 
 from cifar_exp.config.schema import Paths
 from cifar_exp.config.schema import Training as Length
 from cifar_exp.errors import UserError
-from cifar_exp.runs import outputs, worker
+from cifar_exp.inference.evaluate import difference_from_training, evaluate
+from cifar_exp.inference.load import load_run
+from cifar_exp.inference.test_data import data_settings, labelled_images
+from cifar_exp.runs import artifacts
 from cifar_exp.runs.folder import RunFolder
-from cifar_exp.runs.messages import Begin, Ended, Train
 from cifar_exp.runs.runner import Runner
-from cifar_exp.runs.stopping import Interrupted
-from cifar_exp.trained.data import data_settings, labelled_images
-from cifar_exp.trained.evaluate import difference_from_training, evaluate
-from cifar_exp.trained.load import load_run
-from cifar_exp.training import pace
+from cifar_exp.signals import Interrupted
+from cifar_exp.sweeps import worker
+from cifar_exp.sweeps.messages import Begin, Ended, Train
+from cifar_exp.training import throttle
 from tests.conftest import ROOT, computed, read_state
 from tests.on_gpu import GPU, config, data
-from tests.runs.test_worker import Connection
 
 pytestmark = pytest.mark.gpu
 
@@ -40,7 +41,7 @@ def test_predictions_are_computed_in_fp32_and_deterministically(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = set()
-    predicted = outputs._predicted
+    predicted = artifacts._predicted
 
     def watch(training: object) -> torch.Tensor:
         def look(*_: object) -> None:
@@ -50,7 +51,7 @@ def test_predictions_are_computed_in_fp32_and_deterministically(
         training.model.register_forward_hook(look)  # type: ignore[attr-defined]
         return predicted(training)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(outputs, "_predicted", watch)
+    monkeypatch.setattr(artifacts, "_predicted", watch)
     list(Runner().run(config(tmp_path, training=Length(epochs=1))))
     assert seen == {(False, True, False)}
 
@@ -61,7 +62,7 @@ def test_predictions_are_computed_in_fp32_and_deterministically(
 def test_a_run_that_is_interrupted_resumes_from_its_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
-    monkeypatch.setattr(pace, "_STEPS_BETWEEN_PAUSES", 1)
+    monkeypatch.setattr(throttle, "_STEPS_BETWEEN_PAUSES", 1)
     stopped, whole = config(tmp_path / "stopped"), config(tmp_path / "whole")
     list(Runner().run(whole))
     events = Runner().run(stopped)
@@ -160,7 +161,7 @@ def test_three_packed_runs_equal_a_run_alone_and_a_resumed_one(
     for run in (first, second):
         list(Runner().run(run))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pace, "_STEPS_BETWEEN_PAUSES", 1)
+        patch.setattr(throttle, "_STEPS_BETWEEN_PAUSES", 1)
         events = Runner().run(stopped)
         for _ in range(3):
             next(events)

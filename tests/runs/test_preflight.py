@@ -8,7 +8,7 @@ import pytest
 
 from cifar_exp.config.schema import Logger, Model, Paths, RunConfig, Synthetic
 from cifar_exp.errors import UserError
-from cifar_exp.runs import single
+from cifar_exp.runs import train_one
 from cifar_exp.runs.preflight import preflight
 from tests.made import make_run
 
@@ -44,7 +44,7 @@ def test_a_finished_run_is_not_checked(
     def refuse(_: Any) -> None:
         raise UserError("the disk is full")
 
-    monkeypatch.setattr(single, "preflight", refuse)
+    monkeypatch.setattr(train_one, "preflight", refuse)
     folder = make_run(tmp_path, data=Synthetic(train_size=200), logger=Logger(tensorboard=False))
-    single.train_one(folder.read_config())
+    train_one.train_one(folder.read_config())
     assert "(finished before, not repeated)" in capsys.readouterr().out

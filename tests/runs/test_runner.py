@@ -12,8 +12,8 @@ from cifar_exp.config.schema import Logger, Model, Paths, RunConfig, Sgd, Synthe
 from cifar_exp.errors import UserError
 from cifar_exp.runs.folder import BusyError, RunFolder
 from cifar_exp.runs.runner import Runner
-from cifar_exp.runs.stopping import Interrupted
-from cifar_exp.training.events import EpochMetrics
+from cifar_exp.signals import Interrupted
+from cifar_exp.training.progress import EpochMetrics
 from tests.conftest import computed
 
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import pytest
 
 from cifar_exp.config.schema import RunConfig, Sgd, Synthetic
-from cifar_exp.config.search import SearchSettings
-from cifar_exp.config.space import Choice
+from cifar_exp.config.search_settings import SearchSettings
 from cifar_exp.errors import UserError
 from cifar_exp.search.plan import make_plan
+from cifar_exp.search.space import Choice
 
 MOMENTUM = "optimizer.momentum=0.5"
 

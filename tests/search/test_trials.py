@@ -11,11 +11,11 @@ pytest.importorskip("optuna")
 
 from optuna.trial import Trial
 
-from cifar_exp.config.search import SearchSettings
-from cifar_exp.config.space import Choice, Domain, Interval
+from cifar_exp.config.search_settings import SearchSettings
 from cifar_exp.errors import UserError
-from cifar_exp.search.listing import _listed
 from cifar_exp.search.search import _told_by_optuna
+from cifar_exp.search.search_file import _listed
+from cifar_exp.search.space import Choice, Domain, Interval
 from cifar_exp.search.trials import DIVERGED, Trials, _choose, open_storage
 
 SPACE: dict[str, Domain] = {

@@ -15,7 +15,7 @@ from cifar_exp.config.schema import (
     Sgd,
 )
 from cifar_exp.config.schema import Training as Length
-from cifar_exp.training import pace
+from cifar_exp.training import throttle
 from tests.on_gpu import CPU, Runs, assert_same, checkpoint_of, config, data
 
 pytestmark = pytest.mark.gpu
@@ -29,7 +29,7 @@ def runs(tmp_path_factory) -> Runs:
 
 @pytest.fixture
 def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "_STEPS_BETWEEN_PAUSES", 1)
+    monkeypatch.setattr(throttle, "_STEPS_BETWEEN_PAUSES", 1)
 
 
 SETTINGS = {

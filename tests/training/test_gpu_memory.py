@@ -9,7 +9,7 @@ from torch import nn
 from cifar_exp.config.schema import Model, OwnModel
 from cifar_exp.config.schema import Training as Length
 from cifar_exp.out_of_memory import is_out_of_memory
-from cifar_exp.training import loop, pace
+from cifar_exp.training import loop, throttle
 from cifar_exp.training.device import new_stream
 from tests.on_gpu import GPU, Runs, assert_same, config, data
 
@@ -33,7 +33,7 @@ def test_the_peak_of_a_run_does_not_depend_on_its_place(runs: Runs) -> None:
 def test_the_peak_of_a_custom_network_is_that_of_its_turns_alone(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "_STEPS_BETWEEN_PAUSES", 1)
+    monkeypatch.setattr(throttle, "_STEPS_BETWEEN_PAUSES", 1)
     own = OwnModel(**TIED)
     settings = config(model=own, training=Length(epochs=1))
     images = runs.images(settings)
@@ -104,7 +104,7 @@ def test_a_long_run_survives_many_short_ones(runs: Runs) -> None:
 def test_a_run_can_be_left_at_any_yield(
     runs: Runs, monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
-    monkeypatch.setattr(pace, "_STEPS_BETWEEN_PAUSES", 1)
+    monkeypatch.setattr(throttle, "_STEPS_BETWEEN_PAUSES", 1)
     run = runs(config(training=Length(epochs=1)))
     events = run.run()
     for _ in range(place + 1):

@@ -8,8 +8,8 @@ import torch
 
 from cifar_exp.config.schema import Model, RunConfig
 from cifar_exp.config.schema import Training as Length
-from cifar_exp.training import pace
-from cifar_exp.training.graphs import Graphs
+from cifar_exp.training import throttle
+from cifar_exp.training.cuda_graphs import Graphs
 from tests.on_gpu import GPU, Runs, config, data
 
 pytestmark = pytest.mark.gpu
@@ -68,7 +68,7 @@ def test_a_step_with_all_settings_on_makes_no_constants(
 def test_no_step_and_no_beginning_of_an_epoch_waits(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "_STEPS_BETWEEN_PAUSES", 1)
+    monkeypatch.setattr(throttle, "_STEPS_BETWEEN_PAUSES", 1)
     run = runs(config(training=Length(epochs=3)))
     events = run.run()
     next(events)  # all is captured
@@ -121,7 +121,7 @@ def test_the_rate_is_written_only_when_it_changes(
 def test_progress_counts_the_steps_that_the_gpu_has_done(
     emulated_gpu: Any, runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "_STEPS_BETWEEN_PAUSES", 1)
+    monkeypatch.setattr(throttle, "_STEPS_BETWEEN_PAUSES", 1)
     monkeypatch.setattr(emulated_gpu, "poll_lag", 10**9)  # no event passes by being polled
     run = runs(config())
     events = run.run()

@@ -13,13 +13,14 @@ from torch import nn
 from cifar_exp.config.schema import Adam, Model, RunConfig, Sgd, Synthetic
 from cifar_exp.config.schema import Training as Length
 from cifar_exp.data.batches import DeviceImages
-from cifar_exp.data.dataset import Dataset, load
+from cifar_exp.data.dataset import Dataset
+from cifar_exp.data.sources import load
 from cifar_exp.models.build import build_model
 from cifar_exp.models.vgg import Vgg
-from cifar_exp.training import pace
+from cifar_exp.training import throttle
 from cifar_exp.training.device import Compute
-from cifar_exp.training.events import EpochMetrics, Progress
 from cifar_exp.training.loop import Training
+from cifar_exp.training.progress import EpochMetrics, Progress
 from cifar_exp.training.randomness import derived_seed, generator
 
 CPU = Compute(torch.device("cpu"), "fp32", threads=1)
@@ -149,7 +150,9 @@ def test_the_memory_layout_changes_the_loss_by_rounding_alone(dataset: Dataset) 
 def test_the_loop_can_be_left_every_ten_steps(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "_SECONDS_BETWEEN_PAUSES", math.inf)  # however slow this machine is
+    monkeypatch.setattr(
+        throttle, "_SECONDS_BETWEEN_PAUSES", math.inf
+    )  # however slow this machine is
     data = Synthetic(train_size=200, test_size=90, augment="none", batch_size=8)
     events = list(training(config(data=data), dataset).run())
     assert events[:2] == [Progress(1, 10, 25), Progress(1, 20, 25)]  # 200 images in batches of 8
@@ -160,7 +163,7 @@ def test_the_loop_can_be_left_every_ten_steps(
 def test_the_loop_can_be_left_at_every_long_step(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "_SECONDS_BETWEEN_PAUSES", 0)  # every step is a long one
+    monkeypatch.setattr(throttle, "_SECONDS_BETWEEN_PAUSES", 0)  # every step is a long one
     events = list(training(config(), dataset).run())
     steps = [event.steps for event in events if isinstance(event, Progress)]
     assert steps == [1, 2, 3, 4, 4]  # the last one is in the test
@@ -169,7 +172,9 @@ def test_the_loop_can_be_left_at_every_long_step(
 def test_a_run_goes_on_from_any_step_bit_for_bit(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "_STEPS_BETWEEN_PAUSES", 1)  # also between the batches of the test
+    monkeypatch.setattr(
+        throttle, "_STEPS_BETWEEN_PAUSES", 1
+    )  # also between the batches of the test
     model = Model(name="vgg11", width=0.0625, dropout=0.5)
     data = DATA.model_copy(update={"augment": "crop_flip", "cutout": 4})
     run = config(model=model, data=data, training=Length(epochs=2))

@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
-from cifar_exp.training.events import EpochMetrics, has_diverged
 from cifar_exp.training.metrics import MetricSums, class_balance
+from cifar_exp.training.progress import EpochMetrics, has_diverged
 
 
 def test_a_short_batch_counts_by_its_images() -> None:

@@ -12,10 +12,10 @@ from torch.distributed import TCPStore
 
 from cifar_exp.config.schema import Data, Model, RunConfig, Synthetic
 from cifar_exp.data.batches import DeviceImages
-from cifar_exp.data.dataset import load
-from cifar_exp.training import distributed, loop
+from cifar_exp.data.sources import load
+from cifar_exp.training import loop, process_group
 from cifar_exp.training.device import Compute
-from cifar_exp.training.distributed import OthersEndedError, Processes, all_processes
+from cifar_exp.training.process_group import OthersEndedError, Processes, all_processes
 
 DATA: Data = Synthetic(train_size=10, test_size=10, batch_size=10)
 
@@ -87,9 +87,9 @@ def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(torch.cuda, "set_device", note("set_device"))
     for name in ("get_device_capability", "current_device", "_lazy_init"):
         monkeypatch.setattr(torch.cuda, name, note(name, (9, 0)))
-    monkeypatch.setattr(distributed, "rendezvous", lambda *_, **__: iter([(store_with(), 1, 2)]))
+    monkeypatch.setattr(process_group, "rendezvous", lambda *_, **__: iter([(store_with(), 1, 2)]))
     for name in ("init_process_group", "destroy_process_group"):
-        monkeypatch.setattr(distributed.dist, name, note(name))
+        monkeypatch.setattr(process_group.dist, name, note(name))
     return called
 
 
@@ -103,7 +103,7 @@ def test_on_gpus_a_process_whose_others_have_ended_ends_at_once_with_the_reason(
     order: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
-    monkeypatch.setattr(distributed, "tell", told.append)
+    monkeypatch.setattr(process_group, "tell", told.append)
     monkeypatch.setattr(os, "_exit", sys.exit)
     with pytest.raises(SystemExit, match="1"), all_processes(RunConfig(data=DATA)):
         raise OthersEndedError("process 0 has ended")

@@ -1,0 +1,74 @@
+"""Any other launcher, for Slurm, Ray or joblib: its jobs train the runs of one sweep."""
+
+import copy
+import os
+from collections.abc import Sequence
+from typing import Any, cast
+
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from cifar_exp.cli.sweep_launcher import SweepLauncher
+from cifar_exp.config.schema import RunConfig
+
+
+class JobsLauncher(SweepLauncher):
+    """Makes a job of every run, lets another launcher bring them to their ends, and collects.
+
+    Args:
+        other: the launcher of the jobs.
+    """
+
+    def __init__(self, other: Launcher) -> None:
+        super().__init__()
+        self._other = other
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Keep what `launch` needs, and give the other launcher jobs that compose nothing."""
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        self._callbacks = hydra_context.callbacks
+
+    def train(self, configs: Sequence[RunConfig]) -> list[float | None]:
+        """Train all runs as jobs; called by `launch`."""
+        from cifar_exp.sweeps.sweep import run_sweep
+
+        return run_sweep(configs, None, self.studies, self.study_name, self._run_jobs)
+
+    def _run_jobs(self, configs: Sequence[RunConfig]) -> list[str | None]:
+        """Train runs, a job each. Returns: for each what went wrong, if anything."""
+        from cifar_exp.sweeps.job import train_job
+
+        # Ray would report its use to its makers
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        context = HydraContext(cast(Any, _Settled()), self._callbacks)
+        self._other.setup(hydra_context=context, task_function=train_job, config=self._sweep_config)
+        jobs = [[config.model_dump_json()] for config in configs]
+        size = self.max_batch_size or len(jobs)
+        return [
+            job.return_value
+            for first in range(0, len(jobs), size)
+            for job in self._other.launch(jobs[first : first + size], initial_job_idx=first)
+        ]
+
+
+class _Settled:
+    """Stands where Hydra's loader of configurations does, in jobs.
+
+    What was composed and checked when the jobs were submitted is not composed again: a job may
+    wait for days, and the YAML may have changed by then.
+    """
+
+    def load_sweep_config(
+        self, master_config: DictConfig, sweep_overrides: list[str]
+    ) -> DictConfig:
+        """Return what `train_job` takes; called by launchers. Args: overrides: a run as JSON."""
+        (settings,) = sweep_overrides
+        composed = copy.deepcopy(master_config)
+        composed._set_flag("allow_objects", True)
+        with open_dict(composed):
+            composed.run = RunConfig.model_validate_json(settings)
+            composed.folder = master_config.hydra.runtime.cwd
+        return composed

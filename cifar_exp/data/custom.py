@@ -1,0 +1,98 @@
+"""Images of the user's own, from a function of his."""
+
+from collections.abc import Collection
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from cifar_exp.config.schema import OwnData
+from cifar_exp.custom_code import call
+from cifar_exp.data.dataset import Dataset, Split
+from cifar_exp.errors import UserError
+
+
+def load(config: OwnData, trusted: Collection[str]) -> Dataset:
+    """Call the user's function with his settings, and check what it returns.
+
+    Args:
+        config: what to call, and with what.
+        trusted: the names that may be called.
+
+    Returns:
+        The data set, before the limits.
+
+    Raises:
+        UserError: the name is not trusted, the call fails, or what it returns is no data set.
+    """
+    source = OwnData.model_validate({"_target_": config.target, **config.settings})
+    return _load(source, frozenset(trusted))
+
+
+@lru_cache(maxsize=1)  # the check of a run, and then the run
+def _load(source: OwnData, trusted: frozenset[str]) -> Dataset:
+    # a split at random is the same every time, also after other runs in this process
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        returned = call("data", source, trusted)
+    try:
+        return _dataset(returned)
+    except ValueError as error:
+        raise UserError(f"data: {source.target} returns {error}") from error
+
+
+def _dataset(returned: Any) -> Dataset:
+    if not isinstance(returned, tuple | list) or len(returned) != 3:
+        kind = type(returned).__name__
+        raise ValueError(f"a {kind}: expected (train, test, class names)")
+    classes = _classes(returned[2])
+    train = _split(returned[0], "training images", len(classes))
+    test = _split(returned[1], "test images", len(classes))
+    sizes = train.images.shape[1], test.images.shape[1]
+    if sizes[0] != sizes[1]:
+        raise ValueError(
+            f"training images of {sizes[0]} pixels a side and test images of {sizes[1]}: "
+            "expected the same size"
+        )
+    return Dataset(train, test, classes)
+
+
+def _classes(names: Any) -> tuple[str, ...]:
+    texts = list(names) if isinstance(names, tuple | list) else []
+    if len(texts) < 2 or not all(isinstance(name, str) for name in texts):
+        raise ValueError(f"the class names {names!r}: expected a list of two texts or more")
+    if len(set(texts)) < len(texts):
+        raise ValueError(f"the class names {names!r}: expected each once")
+    return tuple(map(str, texts))
+
+
+def _split(part: Any, name: str, classes: int) -> Split:
+    if not isinstance(part, tuple | list) or len(part) != 2:
+        raise ValueError(f"a {type(part).__name__} as {name}: expected (images, labels)")
+    images, labels = (_tensor(values, name) for values in part)
+    given = f"{images.dtype} of shape {tuple(images.shape)}".removeprefix("torch.")
+    if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[3] != 3:
+        raise ValueError(f"{name} as {given}: expected uint8 of shape (N, H, W, 3)")
+    if images.shape[1] != images.shape[2]:
+        raise ValueError(f"{name} of {images.shape[1]}x{images.shape[2]} pixels: expected squares")
+    if not len(images) or labels.shape != images.shape[:1]:
+        count, shape = len(images), tuple(labels.shape)
+        raise ValueError(f"{count} {name} and labels of shape {shape}: expected a label an image")
+    if labels.is_floating_point() or labels.is_complex():
+        raise ValueError(f"labels of the {name} as {labels.dtype}: expected whole numbers")
+    labels = labels.to(torch.int64)
+    least, largest = int(labels.min()), int(labels.max())
+    if least < 0 or largest >= classes:
+        raise ValueError(
+            f"labels of the {name} from {least} to {largest}: expected 0 to {classes - 1}, "
+            "the places of the class names"
+        )
+    return Split(images.contiguous(), labels.contiguous())
+
+
+def _tensor(values: Any, name: str) -> torch.Tensor:
+    try:
+        return torch.as_tensor(values).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(values).__name__
+        raise ValueError(f"a {kind} with the {name}: expected an array or a tensor") from error

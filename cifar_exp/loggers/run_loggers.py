@@ -1,0 +1,113 @@
+"""The trackers that a run's settings ask for, as one."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from cifar_exp.config.schema import Logger, RunConfig
+from cifar_exp.loggers.background import Background, InBackground
+from cifar_exp.loggers.base import IMAGE_TAGS, TrackedRun, Tracker
+from cifar_exp.loggers.tensorboard import TensorBoard, needs_events
+from cifar_exp.loggers.trackio import Trackio
+from cifar_exp.loggers.wandb import Wandb
+from cifar_exp.signals import Interrupted
+from cifar_exp.training.progress import EpochMetrics
+
+# A process that ends waits so long for what trackers have not sent.
+SECONDS_TO_FINISH = 10.0
+
+
+class Mirror:
+    """All trackers of one run. What TensorBoard cannot write raises OSError."""
+
+    def __init__(self, trackers: list[Tracker], folder: Path) -> None:
+        self._trackers = trackers
+        self._folder = folder
+
+    def epoch(self, metrics: EpochMetrics) -> None:
+        """Add an epoch."""
+        for tracker in self._trackers:
+            tracker.epoch(metrics)
+
+    def end(self, status: str) -> None:
+        """End, with the pictures that are in the run's folder. Args: status: as in run.json."""
+        paths = {tag: self._folder / name for name, tag in IMAGE_TAGS.items()}
+        images = {tag: path for tag, path in paths.items() if path.exists()}
+        for tracker in self._trackers:
+            tracker.end(status, images)
+
+
+def restore_events(
+    config: RunConfig, folder: Path, rows: Sequence[dict[str, Any]], state: Mapping[str, Any]
+) -> bool:
+    """Write the event files of a run that has ended, where they are gone.
+
+    Args:
+        config: of the run, with the logger that is asked for now.
+        folder: of the run, locked.
+        rows: of its metrics.jsonl, which hold all that event files show.
+        state: its run.json.
+
+    Returns:
+        Whether they were gone.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    if not rows or not needs_events(config):
+        return False
+    try:
+        history = tuple(map(EpochMetrics.from_json, rows))
+    except TypeError:  # another version wrote them
+        return False
+    tracker = TensorBoard()
+    tracker.begin(TrackedRun(config, state.get("provenance", {}), history))
+    Mirror([tracker], folder).end(str(state["status"]))
+    return True
+
+
+class Trackers:
+    """The trackers of all runs of this process; each kind but TensorBoard has a thread."""
+
+    def __init__(self) -> None:
+        self._backgrounds: dict[str, Background] = {}
+
+    @contextmanager
+    def following(self, run: TrackedRun, folder: Path) -> Iterator[Mirror]:
+        """Show a run; if the block fails, that is how it ended.
+
+        Args:
+            run: what is told at the beginning.
+            folder: of the run.
+        """
+        trackers = list(self._of(run.config.logger))
+        for tracker in trackers:
+            tracker.begin(run)
+        mirror = Mirror(trackers, folder)
+        try:
+            yield mirror
+        except BaseException as error:
+            stopped = isinstance(error, Interrupted | GeneratorExit)
+            # on a full disk or out of memory, which the error that is raised says already
+            with suppress(OSError, MemoryError, ImportError):
+                mirror.end("interrupted" if stopped else "failed")
+            raise
+
+    def _of(self, logger: Logger) -> Iterator[Tracker]:
+        if logger.tensorboard:
+            yield TensorBoard()
+        if logger.wandb:
+            yield InBackground(Wandb(), self._background("W&B"))
+        if logger.trackio:
+            yield InBackground(Trackio(), self._background("Trackio"))
+
+    def _background(self, name: str) -> Background:
+        if name not in self._backgrounds:
+            self._backgrounds[name] = Background(name)
+        return self._backgrounds[name]
+
+    def close(self) -> None:
+        """Wait a little for what has not been sent; no run begins afterwards."""
+        for background in self._backgrounds.values():
+            background.close(SECONDS_TO_FINISH)

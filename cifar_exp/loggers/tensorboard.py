@@ -1,0 +1,120 @@
+"""TensorBoard's event files: curves, the HParams page, pictures and texts."""
+
+import os
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from cifar_exp.config.identity import run_id
+from cifar_exp.config.paths import as_path
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.files import refuse_links
+from cifar_exp.loggers.base import (
+    CONFIG_TAG,
+    PROVENANCE_TAG,
+    TrackedRun,
+    scalars,
+    short_name,
+)
+from cifar_exp.loggers.hparams import values
+from cifar_exp.training.progress import EpochMetrics
+
+if TYPE_CHECKING:  # TensorBoard is imported when the first epoch has ended
+    from cifar_exp.loggers.event_file import EventFile
+
+_PREFIX = "events.out.tfevents"
+# How a run ended has a file of its own, which goes when the run goes on: TensorBoard keeps the
+# first end that it reads.
+_END = ".end"
+
+
+def event_folder(config: RunConfig) -> Path:
+    """Return the folder of a run's event files, found by the run's id, or named anew."""
+    logs = as_path(config.paths.logs)
+    usual = logs / short_name(config)  # others are renamed, or copies where it is there as well
+    found = sorted(logs.glob(f"*-{run_id(config)}")) if logs.is_dir() else []
+    return usual if usual in found or not found else found[0]
+
+
+def needs_events(config: RunConfig) -> bool:
+    """Return whether a run is to have event files and has none."""
+    return config.logger.tensorboard and not any(event_folder(config).glob(f"{_PREFIX}*"))
+
+
+class TensorBoard:
+    """Writes the event files of a run, and raises OSError where it cannot: they are its files."""
+
+    def __init__(self) -> None:
+        self._run: TrackedRun | None = None
+        self._events: EventFile | None = None
+        self._last_epoch = 0
+
+    def begin(self, run: TrackedRun) -> None:
+        """Take note; files are begun with the first epoch, since training need not wait."""
+        self._run = run
+        self._last_epoch = len(run.history)
+
+    def epoch(self, metrics: EpochMetrics) -> None:
+        """Add one epoch to every curve."""
+        self._last_epoch = metrics.epoch
+        self._open().add_scalars(scalars(metrics), metrics.epoch)
+
+    def end(self, status: str, images: Mapping[str, Path]) -> None:
+        """Add the pictures, and how the run ended."""
+        from cifar_exp.loggers.event_file import EventFile, session_end
+
+        with self._open() as events:
+            for tag, path in images.items():
+                events.add_image(tag, path.read_bytes(), self._last_epoch)
+        if status != "interrupted":
+            folder = events.path.parent
+            with EventFile(folder / f"{_next_name(folder)}{_END}") as last:
+                last.add(session_end(succeeded=status == "complete"))
+
+    def _open(self) -> "EventFile":
+        if self._events is None:
+            assert self._run is not None
+            self._begin_file(self._run)
+        assert self._events is not None
+        return self._events
+
+    def _begin_file(self, run: TrackedRun) -> None:
+        """Begin the next event file of the run, with everything but its new epochs."""
+        from cifar_exp.loggers.event_file import EventFile
+
+        folder = event_folder(run.config)
+        refuse_links(folder, folder.parent)
+        folder.mkdir(parents=True, exist_ok=True)
+        before = list(folder.glob(f"{_PREFIX}*"))
+        self._events = EventFile(folder / _next_name(folder))
+        for end in folder.glob(f"{_PREFIX}*{_END}"):
+            end.unlink()
+        if before:
+            self._events.hide_from(len(run.history) + 1)
+        _describe(run, self._events)
+        for metrics in () if before else run.history:
+            self._events.add_scalars(scalars(metrics), metrics.epoch)
+
+
+def _describe(run: TrackedRun, events: "EventFile") -> None:
+    from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+
+    # the same group for all seeds, over which the page then averages
+    events.add(hparams_pb(values(run.config), trial_id=run.config_id))
+    events.add_text(CONFIG_TAG, run.as_yaml)
+    provenance = yaml.safe_dump(run.provenance, sort_keys=False, allow_unicode=True)
+    events.add_text(PROVENANCE_TAG, provenance, step=len(run.history))
+
+
+def _next_name(folder: Path) -> str:
+    """Return a name that sorts after those of earlier files, as TensorBoard reads them.
+
+    They carry the time in seconds, and clocks are set back at times.
+    """
+    found = [re.match(rf"{_PREFIX}\.(\d+)", name) for name in os.listdir(folder)]
+    latest = max((int(match[1]) for match in found if match), default=0)
+    return f"{_PREFIX}.{max(int(time.time()), latest + 1):010d}.{os.getpid()}"

@@ -1,0 +1,177 @@
+"""The pictures of a report: which there are, and what is drawn in them."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import mean
+from typing import Any
+
+from cifar_exp.config.study import Metric, Value
+from cifar_exp.figures.levels import Level, Point, draw_effect, draw_level_curves
+from cifar_exp.figures.settings import (
+    draw_heat_map,
+    draw_importance,
+    draw_parallel_coordinates,
+)
+from cifar_exp.reports.comparisons import Levels
+from cifar_exp.reports.levels import level_of
+from cifar_exp.reports.metrics import MAIN_METRIC, MEASURES, images_behind, measured
+from cifar_exp.reports.statistics import estimate
+from cifar_exp.reports.table import Record, short_names
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the report: its file name without suffix, what it shows, how it is drawn."""
+
+    name: str
+    caption: str
+    draw: Callable[[], Any]  # returns a figure of Matplotlib, which only `figures` knows
+
+
+def pictures_of(
+    records: Sequence[Record],
+    levels: Mapping[str, Levels],
+    metrics: Sequence[Metric],
+    prefix: str = "",
+) -> list[Picture]:
+    """Choose the pictures of a study or sweep.
+
+    Args:
+        records: its runs.
+        levels: the runs at each level of each setting that varies.
+        metrics: to be shown against the levels.
+        prefix: of the file names.
+    """
+    names = dict(zip(levels, short_names(list(levels)), strict=True))
+    if len(levels) > 1:
+        return _of_several_settings(records, levels, names, prefix)
+    pictures = []
+    for key, runs in levels.items():
+        if len(runs) > 1:
+            pictures = [
+                _curves(runs, names[key], prefix),
+                *(_effect(runs, names[key], metric, prefix) for metric in metrics),
+            ]
+    return [picture for picture in pictures if picture is not None]
+
+
+def _curves(runs: Levels, name: str, prefix: str) -> Picture:
+    levels = [
+        Level(str(level), _position(level), [r.rows for r in records if r.rows])
+        for level, records in runs.items()
+    ]
+    caption = f"Loss and accuracy against the epoch for each value of {name}"
+    if any(len(level.seeds) > 1 for level in levels):
+        caption += ": thin lines are seeds, thick ones their mean, the band spans them"
+    return Picture(f"{prefix}curves", f"{caption}.", partial(draw_level_curves, levels, name))
+
+
+def _position(level: Value) -> float | None:
+    return float(level) if isinstance(level, int | float) and not isinstance(level, bool) else None
+
+
+def _effect(runs: Levels, name: str, metric: Metric, prefix: str) -> Picture | None:
+    measure = MEASURES[metric]
+    factor, unit = (1e-6, "MB") if measure.unit == "bytes" else (1.0, measure.unit)
+    points = []
+    for level, records in runs.items():
+        values = [measured(record, metric) for record in records]
+        finite = [factor * v for v in values if v is not None and math.isfinite(v)]
+        found = estimate(finite, images_behind(records, metric)) if finite else None
+        points.append(
+            Point(
+                str(level),
+                _position(level),
+                finite,
+                found.mean if found else None,
+                found.half_width if found else math.nan,
+                sum(record.status == "diverged" for record in records),
+            )
+        )
+    if not any(point.values for point in points):
+        return None
+    percent = unit == "%"
+    label = measure.label if percent or not unit else f"{measure.label} ({unit})"
+    caption = f"{measure.label[0].upper()}{measure.label[1:]} for each value of {name}"
+    if any(len(point.values) > 1 for point in points):
+        caption += ": small dots are seeds, large ones their mean with its 95 % interval"
+    draw = partial(draw_effect, points, name, label, percent)
+    file = f"{prefix}{name}-{metric}".replace(".", "-").replace("_", "-")
+    return Picture(file, f"{caption}.", draw)
+
+
+def _of_several_settings(
+    records: Sequence[Record], levels: Mapping[str, Levels], names: dict[str, str], prefix: str
+) -> list[Picture]:
+    complete = [record for record in records if record.status == "complete"]
+    if len(complete) < 2:
+        return []
+    label = MEASURES[MAIN_METRIC].label
+    shares = {key: _share_of_variance(complete, key) for key in levels}
+    first, second, *_ = sorted(levels, key=lambda key: -shares[key])
+    pictures = [_heat_map(complete, levels, names, (first, second), prefix)]
+    lines = [
+        ([_axis_value(level_of(record, key)) for key in levels], record.state["test_accuracy"])
+        for record in complete
+    ]
+    parallel = partial(draw_parallel_coordinates, list(names.values()), lines, label, True)
+    caption = f"Each line is a run: its settings, and last its {label}."
+    pictures.append(Picture(f"{prefix}parallel", caption, parallel))
+    named = {names[key]: share for key, share in shares.items()}
+    caption = f"How much of the variance of the {label} between runs each setting explains alone."
+    share = f"share of the variance of {label} explained by each setting"
+    importance = partial(draw_importance, named, share)
+    return [*pictures, Picture(f"{prefix}importance", caption, importance)]
+
+
+def _heat_map(
+    records: Sequence[Record],
+    levels: Mapping[str, Levels],
+    names: dict[str, str],
+    pair: tuple[str, str],
+    prefix: str,
+) -> Picture:
+    rows, columns = (list(levels[key]) for key in pair)
+    means: list[list[float | None]] = []
+    for row in rows:
+        means.append([])
+        for column in columns:
+            cell = [
+                record.state["test_accuracy"]
+                for record in records
+                if (level_of(record, pair[0]), level_of(record, pair[1])) == (row, column)
+            ]
+            means[-1].append(mean(cell) if cell else None)
+    first, second = (names[key] for key in pair)
+    label = MEASURES[MAIN_METRIC].label
+    draw = partial(
+        draw_heat_map,
+        list(map(str, rows)),
+        list(map(str, columns)),
+        means,
+        first,
+        second,
+        label,
+        True,
+    )
+    caption = f"Mean {label} for each {first} and {second}."
+    return Picture(f"{prefix}heat-map", caption, draw)
+
+
+def _axis_value(level: Value) -> str | float:
+    position = _position(level)
+    return str(level) if position is None else position
+
+
+def _share_of_variance(records: Sequence[Record], key: str) -> float:
+    """Return the variance between the levels' means over the whole (eta squared), in [0, 1]."""
+    values = [record.state["test_accuracy"] for record in records]
+    middle = mean(values)
+    whole = sum((value - middle) ** 2 for value in values)
+    groups: dict[Value, list[float]] = {}
+    for record in records:
+        groups.setdefault(level_of(record, key), []).append(record.state["test_accuracy"])
+    between = sum(len(group) * (mean(group) - middle) ** 2 for group in groups.values())
+    return between / whole if whole else 0.0

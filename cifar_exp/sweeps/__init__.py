@@ -1,0 +1,1 @@
+"""Many runs: the queue, the workers that train them, and jobs of other launchers."""

@@ -1,0 +1,111 @@
+"""What a sweep and its worker processes say to each other. Nothing here needs PyTorch."""
+
+from dataclasses import dataclass
+
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.training.progress import EpochMetrics, Progress
+
+
+@dataclass(frozen=True)
+class Check:
+    """To a worker: look whether these runs can be trained here, so many at once.
+
+    `runs_per_device` is None for as many as pay, `sweep_size` counts finished runs too.
+    """
+
+    configs: tuple[RunConfig, ...]
+    runs_per_device: int | None
+    sweep_size: int
+
+
+@dataclass(frozen=True)
+class Begin:
+    """To a worker: its part of the machine.
+
+    `gpu` is None on the CPU, `runs` how many to keep going at once, None for as many as pay.
+    """
+
+    gpu: int | None
+    threads: int
+    runs: int | None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The answer: what is wrong, if anything, and how the machine is to be shared out.
+
+    `kept_bytes` is what the last checkpoints of the runs will take on disk.
+    """
+
+    problem: str | None
+    parts: tuple[Begin, ...]
+    kept_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Train:
+    """To a worker: bring a run to its end; `beginnings` are handed over on the way."""
+
+    run: int
+    config: RunConfig
+    beginnings: tuple[RunConfig, ...]
+
+
+@dataclass(frozen=True)
+class Stop:
+    """To a worker: stop all runs at the next step, for this signal."""
+
+    signal_number: int
+
+
+@dataclass(frozen=True)
+class Leave:
+    """To a worker: stop this run at its next step, since it is not worth going on."""
+
+    run: int
+
+
+@dataclass(frozen=True)
+class Ready:
+    """From a worker: it wants one more run."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """From a worker: how far a run is."""
+
+    run: int
+    event: Progress | EpochMetrics
+
+
+@dataclass(frozen=True)
+class Ended:
+    """From a worker: a run is over.
+
+    `problem` says what went wrong, if anything; `busy` that another process is training it.
+    """
+
+    run: int
+    problem: str | None = None
+    busy: bool = False
+    interrupted: bool = False
+    disk_full: bool = False
+    out_of_memory: bool = False
+
+
+@dataclass(frozen=True)
+class Warned:
+    """From a worker: something the user should see."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Died:
+    """Of a worker: its process has ended, and with it these runs."""
+
+    reason: str
+    runs: tuple[int, ...]
+
+
+FromWorker = Checked | Ready | Told | Ended | Warned | Died

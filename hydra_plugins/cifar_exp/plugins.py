@@ -1,0 +1,27 @@
+"""What Hydra finds by itself. It accepts only classes that are defined in `hydra_plugins`."""
+
+from hydra.core.config_store import ConfigStore
+
+from cifar_exp.cli import optuna_sweeper, packed_launcher, study_sweeper
+
+_PLUGINS = {
+    "hydra/launcher/packed": packed_launcher.Settings,
+    "hydra/sweeper/study": study_sweeper.Settings,
+    "hydra/sweeper/optuna": optuna_sweeper.SETTINGS,
+}
+
+for path, node in _PLUGINS.items():
+    group, _, name = path.rpartition("/")
+    ConfigStore.instance().store(group=group, name=name, node=node, provider="cifar_exp")
+
+
+class PackedLauncher(packed_launcher.PackedLauncher):
+    """The launcher of `-m`."""
+
+
+class StudySweeper(study_sweeper.StudySweeper):
+    """The sweeper of `-m`, and of `study=NAME`."""
+
+
+class OptunaSweeper(optuna_sweeper.OptunaSweeper):
+    """The sweeper of `hydra/sweeper=optuna`."""

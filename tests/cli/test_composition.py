@@ -1,0 +1,142 @@
+"""What Hydra composes here: short names in files, and settings that only some runs have."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+
+from cifar_exp.cli.command_line import understood
+from cifar_exp.config.load import load_config
+from cifar_exp.config.schema import Constant, RunConfig, Sgd
+from cifar_exp.errors import UserError
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+class Files:
+    """Experiments of the test's own, and what becomes of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        (folder / "experiment").mkdir()
+
+    def write(self, name: str, content: dict[str, Any]) -> None:
+        text = "# @package _global_\n" + yaml.safe_dump(content)
+        (self._folder / "experiment" / f"{name}.yaml").write_text(text)
+
+    def run(self, *typed: str) -> RunConfig:
+        """The settings of a single run."""
+        with understood(typed) as words, initialize_config_dir(str(CONF), version_base="1.3"):
+            return load_config(compose("config", [*words, self._search_path]))
+
+    def run_of_sweep(self, shared: Sequence[str], own: Sequence[str]) -> Any:
+        """What Hydra composes for a run, after what all runs of its sweep share."""
+        with understood(shared) as words, initialize_config_dir(str(CONF), version_base="1.3"):
+            loader = GlobalHydra.instance().config_loader()
+            words = [*words, self._search_path]
+            sweep = loader.load_configuration("config", words, RunMode.MULTIRUN)
+            return loader.load_sweep_config(sweep, [*own])
+
+    @property
+    def _search_path(self) -> str:
+        return f"hydra.searchpath=[file://{self._folder}]"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path)
+
+
+def test_a_fixed_setting_may_stand_beside_a_swept_group(files: Files) -> None:
+    shared = ["optimizer=sgd,rmsprop", "optimizer.momentum=0.5"]
+    for optimizer in ("sgd", "rmsprop"):
+        own = [f"optimizer={optimizer}", "optimizer.momentum=0.5"]
+        assert files.run_of_sweep(shared, own).optimizer.momentum == 0.5
+
+
+def test_a_fixed_setting_may_stand_beside_swept_experiments(files: Files) -> None:
+    files.write("mine", {"defaults": [{"override /data": "synthetic"}]})
+    shared = ["experiment=mine,demo", "data.train_size=60"]
+    for experiment in ("mine", "demo"):
+        own = [f"experiment={experiment}", "data.train_size=60"]
+        assert files.run_of_sweep(shared, own).data.train_size == 60
+
+
+def test_a_run_that_lacks_the_setting_is_refused_by_the_name_of_its_option(files: Files) -> None:
+    told = "scheduler.gamma: scheduler=cosine has no such setting; choose scheduler=multistep"
+    shared = ["scheduler=cosine,multistep", "scheduler.gamma=0.1"]
+    with pytest.raises(UserError, match=told):
+        files.run_of_sweep(shared, ["scheduler=cosine", "scheduler.gamma=0.1"])
+
+
+def test_short_names_in_a_file_set_what_they_set_on_the_command_line(files: Files) -> None:
+    files.write("mine", {"lr": 0.3, "epochs": 3, "batch_size": 32})
+    config = files.run("experiment=mine")
+    assert (config.optimizer.lr, config.training.epochs, config.data.batch_size) == (0.3, 3, 32)
+    # what is typed wins, as a number and as a level
+    assert files.run("experiment=mine", "lr=0.2").optimizer.lr == 0.2
+    assert files.run("experiment=mine", "lr=high").optimizer.lr == 0.01
+    assert files.run("experiment=mine", "optimizer=sgd").optimizer == Sgd(lr=0.3)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ({"defaults": ["demo", {"optimizer": "sgd"}]}, "- override /optimizer: sgd"),
+        ({"defaults": ["demo", {"/optimizer": "sgd"}]}, "- override /optimizer: sgd"),
+        ({"defaults": ["demo", {"override optimizer": "sgd"}]}, "- override /optimizer: sgd"),
+        ({"defaults": [{"override hydra/launcher": "basic"}]}, "- override /hydra/launcher: basic"),
+        ({"defaults": [{"experiment": "demo"}]}, "- demo"),
+        ({"optimizer": "sgd"}, "- override /optimizer: sgd"),
+        ({"lr": "high"}, "- override /lr: high"),
+    ],
+)
+def test_what_hydra_would_misread_in_a_file_is_refused_with_the_line_to_write(
+    files: Files, content: dict[str, Any], line: str
+) -> None:
+    files.write("mine", content)
+    with pytest.raises(UserError) as refused:
+        files.run("experiment=mine")
+    assert str(refused.value).startswith("experiment/mine.yaml: ")
+    assert f"write `{line}` at the end of its `defaults`" in str(refused.value)
+
+
+def test_the_line_to_write_works(files: Files) -> None:
+    files.write("mine", {"defaults": ["demo", {"override /scheduler": "constant"}]})
+    assert files.run("experiment=mine").scheduler == Constant()
+
+
+def test_a_number_among_the_defaults_names_the_file(files: Files) -> None:
+    files.write("mine", {"defaults": [{"override /lr": 0.1}]})
+    with pytest.raises(UserError, match=r"experiment/mine\.yaml: Unsupported item value"):
+        files.run("experiment=mine")
+
+
+def test_an_unknown_key_of_a_file_has_its_hint(files: Files) -> None:
+    files.write("mine", {"optimizer": {"momentum": 0.9}})
+    with pytest.raises(UserError, match="optimizer=adam has no such setting; choose optimizer=sgd"):
+        files.run("experiment=mine")
+    files.write("mine", {"training": {"epoch": 3}})
+    with pytest.raises(UserError, match=r"unknown setting; did you mean training\.epochs"):
+        files.run("experiment=mine")
+
+
+def test_no_experiment_can_be_said(files: Files) -> None:
+    assert files.run("experiment=null", "seed=3") == RunConfig(seed=3)
+
+
+def test_hydra_makes_no_folder_for_a_run_and_stays_where_it_is(
+    files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with understood([]), initialize_config_dir(str(CONF), version_base="1.3"):
+        words = ["hydra.run.dir=x/y", "hydra.job.chdir=true"]
+        composed = compose("config", words, return_hydra_config=True)
+    assert (composed.hydra.run.dir, composed.hydra.job.chdir) == (".", None)
+    printed = capsys.readouterr().err.splitlines()
+    assert printed[0].startswith("hydra.run.dir=x/y: not used")
+    assert printed[1].startswith("hydra.job.chdir=true: not used")

@@ -1,0 +1,280 @@
+"""Studies through the command line: which runs they make, and what is told about mistakes."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.config.study import Study
+from cifar_exp.runs.folder import RunFolder
+from tests.conftest import TINY, CommandLine
+from tests.processes import start_process
+
+# A run of a tenth of a second. The number of epochs is left to the studies.
+TINIEST = (
+    *(word for word in TINY if not word.startswith(("epochs=", "data."))),
+    "data.train_size=20",
+    "data.test_size=10",
+    "batch_size=10",
+    "logger=none",
+)
+MINE = {
+    "name": "mine",
+    "title": "My study",
+    "question": "Does it?",
+    "vary": {"lr": [0.001, 0.01]},
+    "settings": {"training.epochs": 2, "data.augment": "none", "paths.logs": "my logs, here"},
+    "seeds": [3, 5],
+    "claims": [
+        {"says": "It rises.", "metric": "final_train_loss", "expects": "rises"},
+        {
+            "says": "It is higher.",
+            "metric": "final_train_loss",
+            "expects": "higher",
+            "at": 0.01,
+            "than": 0.001,
+        },
+    ],
+}
+
+
+def write_jobs(path: Path, typed: list[str]) -> None:
+    """Write the runs of a study as JSON; in a process of its own, since Hydra reloads plugins."""
+    from cifar_exp.cli.study_sweeper import StudySweeper
+
+    sweeper = StudySweeper(max_batch_size=None)
+    sweeper.hydra_context = SimpleNamespace(config_loader=None)
+    vary = {"lr": (0.001, 0.01)}
+    study = Study(
+        name="mine", title="t", question="q", vary=vary, settings={"epochs": 2}, seeds=(3, 5)
+    )
+    path.write_text(json.dumps(list(sweeper._jobs(study, typed))))
+
+
+@pytest.mark.parametrize(("typed", "seeds"), [([], [3, 5]), (["seed=7"], [7])])
+def test_a_study_trains_every_level_with_every_seed(
+    tmp_path: Path, typed: list[str], seeds: list[int]
+) -> None:
+    start_process(write_jobs, tmp_path / "jobs", typed).join()
+    jobs = json.loads((tmp_path / "jobs").read_text())
+    levels = ["lr=0.001", "lr=0.01"]
+    assert jobs == [["epochs=2", level, f"seed={seed}"] for level in levels for seed in seeds]
+
+
+class Studies:
+    """`python train.py study=NAME` with study files of the test's own."""
+
+    def __init__(self, train: CommandLine) -> None:
+        self._train = train
+        (train.folder / "study").mkdir()
+
+    def write(self, name: str, content: Any) -> None:
+        (self._train.folder / "study" / f"{name}.yaml").write_text(yaml.safe_dump(content))
+
+    def __call__(self, *overrides: str, status: int = 0) -> str:
+        options = ("--config-dir", str(self._train.folder))
+        return self._train(*options, *TINIEST, *overrides, status=status)
+
+    def sweep(self, said: str) -> tuple[Path, dict[str, Any]]:
+        """The folder of the sweep that was announced, and its sweep.json."""
+        (line,) = (line for line in said.splitlines() if line.startswith("sweep of "))
+        folder = self._train.folder / line.rpartition(": ")[2]
+        return folder, json.loads((folder / "sweep.json").read_text())
+
+    def configs(self, said: str) -> dict[str, RunConfig]:
+        """The settings of its runs by run id."""
+        _, listed = self.sweep(said)
+        return {
+            run["run_id"]: RunFolder(self._train.runs / run["folder"]).read_config()
+            for run in listed["runs"]
+        }
+
+    def points(self, said: str) -> list[tuple[float, int, int, str]]:
+        return [
+            (config.optimizer.lr, config.seed, config.training.epochs, config.data.augment)
+            for config in self.configs(said).values()
+        ]
+
+
+@pytest.fixture
+def studies(train: CommandLine) -> Studies:
+    return Studies(train)
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_levels_and_seeds_make_the_runs_unless_others_are_typed(studies: Studies) -> None:
+    studies.write("mine", MINE)
+    said = studies("study=mine")  # a study is a sweep without -m
+    assert "sweep of 4 runs (0 finished before)" in said
+    assert studies.points(said) == [
+        (0.001, 3, 2, "none"),
+        (0.001, 5, 2, "none"),
+        (0.01, 3, 2, "none"),
+        (0.01, 5, 2, "none"),
+    ]
+    logs = {config.paths.logs for config in studies.configs(said).values()}
+    assert logs == {"my logs, here"}
+    folder, listed = studies.sweep(said)
+    assert folder.name.startswith("mine-")
+    assert (folder / "results.csv").exists()
+    assert [run["status"] for run in listed["runs"]] == ["complete"] * 4
+    # the report is made from what sweep.json says about the study
+    (entry,) = listed["studies"]
+    study = Study.model_validate_json(json.dumps(entry["study"]))
+    assert study.vary == {"optimizer.lr": (0.001, 0.01)}
+    assert [claim.says for claim in study.claims] == ["It rises.", "It is higher."]
+    assert study.claims[1].at == 0.01
+    assert entry["runs"] == [run["run_id"] for run in listed["runs"]]
+
+    # other levels by name, another seed, and a setting by its short name
+    said = studies("-m", "study=mine", "lr=high,too_high", "seed=7", "epochs=1")
+    assert studies.points(said) == [(0.01, 7, 1, "none"), (0.1, 7, 1, "none")]
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_runs_that_parts_share_are_trained_once(studies: Studies) -> None:
+    base = {"title": "T", "question": "Q?", "settings": {"training.epochs": 1}, "seeds": [0]}
+    studies.write("rate", base | {"name": "rate", "vary": {"lr": [0.001, 0.01]}})
+    # the first level is what a run has anyway: the same as the first of the other part
+    studies.write("limit", base | {"name": "limit", "vary": {"data.limit_train": [None, 10]}})
+    studies.write("both", {"defaults": ["rate@parts.rate", "limit@parts.limit"]})
+    said = studies("study=both")
+    assert "sweep of 3 runs" in said
+    folder, listed = studies.sweep(said)
+    assert folder.name.startswith("both-")
+    assert len(list(folder.parent.glob("runs/*"))) == 3
+    configs = studies.configs(said)
+    by_study = {
+        part["study"]["name"]: [
+            (configs[run].optimizer.lr, configs[run].data.limit_train) for run in part["runs"]
+        ]
+        for part in listed["studies"]
+    }
+    assert by_study == {
+        "rate": [(0.001, None), (0.01, None)],
+        "limit": [(0.001, None), (0.001, 10)],
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_settings_of_a_study_may_have_short_names(studies: Studies) -> None:
+    settings = {"epochs": 1, "weight_decay": 0.5, "dropout": "half"}  # a number, or a level's name
+    studies.write("mine", MINE | {"settings": settings, "seeds": [0]})
+    said = studies("study=mine", "lr=0.01", "weight_decay=0.25")
+    (config,) = studies.configs(said).values()
+    assert config.training.epochs == 1
+    assert config.optimizer.weight_decay == 0.25
+    assert config.model.dropout == 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_a_study_varies_lists(studies: Studies) -> None:
+    claim = {"says": "It is higher.", "metric": "final_train_loss", "expects": "higher"}
+    levels = {"scheduler.milestones": [[1], [1, 2]]}
+    claims = [claim | {"at": [1], "than": [1, 2]}]
+    studies.write("mine", MINE | {"vary": levels, "claims": claims, "seeds": [0, 1]})
+    said = studies("study=mine", "epochs=1")
+    configs = studies.configs(said).values()
+    assert [config.scheduler.milestones for config in configs] == 2 * [(1,)] + 2 * [(1, 2)]
+    folder, _ = studies.sweep(said)
+    assert "nats at \\[1\\]; " in (folder / "report.md").read_text()  # the claim's level
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_levels_in_a_file_are_one_sweep_whatever_is_handed_over_at_once(
+    studies: Studies, train: CommandLine
+) -> None:
+    (train.folder / "experiment").mkdir()
+    params = {"lr": "0.1,0.3", "seed": [0, 1]}
+    sweep = {"mode": "MULTIRUN", "sweeper": {"params": params, "max_batch_size": 2}}
+    text = "# @package _global_\n" + yaml.safe_dump({"hydra": sweep})
+    (train.folder / "experiment" / "mine.yaml").write_text(text)
+    # what is typed wins over the file
+    said = studies("experiment=mine", "epochs=1", "lr=0.2,0.01")
+    assert said.count("sweep of 4 runs") == said.count("results.csv") == 1
+    assert sorted(point[:2] for point in studies.points(said)) == [
+        (0.01, 0),
+        (0.01, 1),
+        (0.2, 0),
+        (0.2, 1),
+    ]
+    assert not (train.folder / "logs").exists()
+    # a file that only some runs choose would set levels for all of them
+    said = studies("-m", "experiment=mine,null", "epochs=1", status=1)
+    assert said.startswith("hydra.sweeper: a file that only some runs choose sets it")
+
+
+MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
+    "an unknown key": (MINE | {"tite": "T"}, (), "study.tite: unknown setting"),
+    "no levels": (MINE | {"vary": {"lr": []}}, (), "expected at least one level for every key"),
+    "claims on two keys": (
+        MINE | {"vary": {"lr": [0.1], "dropout": [0.0]}},
+        (),
+        "expected one key under `vary` in a study with claims",
+    ),
+    "a claim on another level": (
+        MINE | {"vary": {"lr": [0.001, 0.1]}},
+        (),
+        "study: expected `at` and `than` among the levels: It is higher.",
+    ),
+    "a key that no run has": (
+        MINE | {"vary": {"optimizer.lrr": [0.1]}, "claims": []},
+        (),
+        "optimizer.lrr: unknown setting; did you mean optimizer.lr?",
+    ),
+    "a level out of range": (
+        MINE | {"vary": {"lr": [0.1, -1]}, "claims": []},
+        (),
+        "optimizer.lr: expected a number greater than 0, got -1",
+    ),
+    "a name that is nearly right": (MINE, ("study=mien",), "did you mean mine?"),
+    "several at once": (MINE, ("study=mine,lr",), "study=mine,lr: expected one study"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_in_two_lines_and_nothing_is_begun(
+    studies: Studies, train: CommandLine, mistake: str
+) -> None:
+    content, typed, told = MISTAKES[mistake]
+    studies.write("mine", content)
+    choice = () if typed and typed[0].startswith("study=") else ("study=mine",)
+    said = studies(*choice, *typed, status=1)
+    assert told in said
+    assert len(said.strip().splitlines()) <= 2
+    assert not train.runs.exists()
+
+
+def test_the_settings_that_are_shown_are_those_of_the_first_run(
+    studies: Studies, train: CommandLine
+) -> None:
+    studies.write("mine", MINE)
+    shown = studies("study=mine", "--cfg", "job")
+    assert shown.startswith("# the first of 4 runs: ")
+    assert "\n# the runs differ in optimizer.lr, seed\n" in shown
+    settings = yaml.safe_load(shown)
+    assert (settings["optimizer"]["lr"], settings["seed"]) == (0.001, 3)
+    assert settings["training"]["epochs"] == 2  # what the study says, and not the default
+    assert "study" not in settings
+    assert not train.runs.exists()
+
+
+def test_a_sweep_shows_its_settings_too(train: CommandLine) -> None:
+    shown = train(*TINIEST, "-m", "lr=0.1,0.01", "--cfg=job")
+    assert shown.startswith("# the first of 2 runs: ")
+    assert yaml.safe_load(shown)["optimizer"]["lr"] == 0.1
+    assert not train.runs.exists()
+
+
+def test_a_search_has_no_first_run_to_show(train: CommandLine) -> None:
+    said = train("-m", "experiment=search_demo", "--cfg", "job", status=1)
+    assert said.startswith("--cfg job: expected no -m in a search")

@@ -1,0 +1,59 @@
+"""Other data for a run that has been trained."""
+
+import pytest
+
+from cifar_exp.config.data_overrides import with_data
+from cifar_exp.config.schema import Cifar10, ImageFolder, RunConfig, Synthetic
+from cifar_exp.errors import UserError
+
+TRAINED = RunConfig(data=Cifar10(root="here", normalize="channels", test_flip=True, limit_test=50))
+
+
+def test_nothing_typed_changes_nothing() -> None:
+    assert with_data(TRAINED, []) == TRAINED
+
+
+def test_a_key_changes_that_alone() -> None:
+    changed = with_data(TRAINED, ["data.limit_test=null", "data.root='my photos'"])
+    assert changed == TRAINED.model_copy(
+        update={"data": TRAINED.data.model_copy(update={"limit_test": None, "root": "my photos"})}
+    )
+
+
+def test_another_source_is_tested_as_the_old_one_without_its_limits() -> None:
+    changed = with_data(TRAINED, ["data.test_size=100", "data=synthetic"], {"image_size": 64})
+    assert changed.data == Synthetic(normalize="channels", test_flip=True, test_size=100)
+
+
+def test_images_of_a_folder_get_the_size_of_the_network_unless_one_says() -> None:
+    words = ["data=image_folder", "data.root=${oc.env:HOME}/photos"]
+    assert with_data(TRAINED, words, {"image_size": 64}).data == ImageFolder(
+        root="${oc.env:HOME}/photos", image_size=64, normalize="channels", test_flip=True
+    )
+    data = with_data(TRAINED, [*words, "data.image_size=128"], {"image_size": 64}).data
+    assert isinstance(data, ImageFolder)
+    assert data.image_size == 128
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["optimizer.lr=1"], "optimizer.lr=1: expected data=OPTION or data.KEY=VALUE"),
+        (["data.root.x=1"], "data.root.x=1: expected data=OPTION"),
+        (["data.limit_test=1,2"], "data.limit_test=1,2: expected data=OPTION"),
+        (["~data.root"], "~data.root: expected data=OPTION"),
+        (["+data.root=x"], r"\+data.root=x: expected data=OPTION"),
+        (["nonsense"], "nonsense: expected data=OPTION"),
+        (["data.root='"], "data.root=': expected data=OPTION"),
+        (["data.limt_test=1"], "data.limt_test: unknown setting"),
+        (["data.limit_test=x"], 'data.limit_test: expected an integer, got "x"'),
+        (["data=cats"], "data.name: expected one of 'cifar10', 'image_folder', 'synthetic'"),
+        (["data=[1]"], "data.name: "),
+        (["data=image_folder"], "data.root: a value is needed"),
+        (["data.name=synthetic"], "data.root: data=synthetic has no such setting"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_no_data_is_refused(words: list[str], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        with_data(TRAINED, words)

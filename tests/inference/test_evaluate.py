@@ -1,0 +1,169 @@
+"""The numbers of an evaluation, and where they come from."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.trained.conftest import Trained
+
+from cifar_exp.data.synthetic import load as shapes
+from cifar_exp.inference.calibration import calibration, expected_calibration_error
+from cifar_exp.inference.evaluate import Evaluation
+from tests.conftest import TINY, CommandLine, read_rows
+
+
+def evaluated(run: Path, name: str = "test") -> dict:
+    return json.loads((run / "evaluation" / name / "evaluation.json").read_text())
+
+
+def test_the_numbers_are_those_of_the_last_epoch(trained: Trained) -> None:
+    said = trained.cifar_exp("evaluate", "epochs=3")
+    assert "These are the numbers of the run's last epoch." in said
+    last, found = read_rows(trained.run)[-1], evaluated(trained.run)
+    assert found["images"] == 60
+    assert found["accuracy"] == pytest.approx(last["test_accuracy"])
+    assert found["loss"] == pytest.approx(last["test_loss"], rel=1e-5)  # float32
+    files = {file.name for file in (trained.run / "evaluation" / "test").iterdir()}
+    pictures = {"confusion.png", "reliability.png", "mistakes.png"}
+    assert files == {"evaluation.json", "evaluation.txt", *pictures}
+    assert (trained.run / "evaluation" / "test" / "evaluation.txt").read_text() in said
+
+
+@pytest.mark.integration
+def test_a_run_in_bf16_is_evaluated_in_bf16(train: CommandLine) -> None:
+    train(*TINY, "epochs=1", "precision=bf16")
+    train.cifar_exp("evaluate", str(train.only_run))
+    last, found = read_rows(train.only_run)[-1], evaluated(train.only_run)
+    assert "bf16" in found["compute"]
+    assert found["accuracy"] == last["test_accuracy"]
+    assert found["loss"] == pytest.approx(last["test_loss"], rel=1e-5)
+
+
+def test_other_data_of_the_same_source_goes_elsewhere(trained: Trained) -> None:
+    said = trained.cifar_exp("evaluate", "epochs=3", "data.limit_test=20", "data.test_flip=false")
+    assert "last epoch" not in said
+    found = evaluated(trained.run, "data.limit_test=20,data.test_flip=false")
+    assert found["images"] == 20
+    assert found["data"]["test_flip"] is False
+    assert not (trained.run / "evaluation" / "test").exists()
+
+
+def write_images(root: Path, classes: list[str]) -> None:
+    """Write the test images of the run as the files of an image folder."""
+    test = shapes(160, 80).test
+    for number, (image, label) in enumerate(zip(test.images, test.labels, strict=True)):
+        for split in ("train", "test"):
+            folder = root / split / classes[int(label)]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.numpy()).save(folder / f"{number}.png")
+
+
+@pytest.mark.integration
+def test_the_same_images_from_a_folder_give_the_same_numbers(trained: Trained) -> None:
+    # whose classes are sorted by name, and the network's are not
+    write_images(trained.folder / "photos", trained.read_json("model.json")["classes"])
+    trained.cifar_exp("evaluate", "epochs=3", "data=image_folder", "data.root=photos", "--out", "a")
+    trained.cifar_exp("evaluate", "epochs=3", "data.limit_test=null", "--out", "b")
+    folder, made = (
+        json.loads((trained.folder / name / "evaluation.json").read_text()) for name in "ab"
+    )
+    assert folder["images"] == made["images"] == 80
+    assert folder["accuracy"] == made["accuracy"]
+    assert folder["confusion"] == made["confusion"]
+
+
+def test_images_of_other_classes_are_refused_by_name(trained: Trained) -> None:
+    classes = [*trained.read_json("model.json")["classes"][:9], "tulip"]
+    write_images(trained.folder / "photos", classes)
+    said = trained.cifar_exp(
+        "evaluate", "epochs=3", "data=image_folder", "data.root=photos", status=1
+    )
+    assert "missing: flower; not known: tulip" in said
+
+
+def test_images_that_have_changed_are_told(trained: Trained) -> None:
+    trained.write_json("run.json", trained.read_json("run.json") | {"data_sha256": "0" * 64})
+    said = trained.cifar_exp("evaluate", "epochs=3")
+    assert "warning: these are not the images that the run was trained and tested on" in said
+
+
+def test_an_evaluation_that_differs_says_what_training_said(trained: Trained) -> None:
+    rows = read_rows(trained.run)
+    rows[-1] |= {"test_accuracy": 0.9, "test_loss": 0.25}
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (trained.run / "metrics.jsonl").write_text(text)
+    state = trained.read_json("run.json") | {"test_accuracy": 0.9, "best_test_accuracy": 0.9}
+    trained.write_json("run.json", state)
+    trained.forget_sums()
+    said = trained.cifar_exp("evaluate", "epochs=3")
+    assert "at the end of training: accuracy 0.9000, loss 0.2500" in said
+
+
+def test_classes_that_are_confused_and_confident_mistakes() -> None:
+    probabilities = np.array(
+        [[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.4, 0.5, 0.1], [0.6, 0.3, 0.1]]  # all but c
+    )
+    evaluation = Evaluation(("a", "b", "c"), np.array([0, 0, 1, 2]), probabilities, 1.0)
+    assert evaluation.accuracy == 0.5
+    low, high = evaluation.interval
+    assert (low, high) == (pytest.approx(0.150, abs=5e-4), pytest.approx(0.850, abs=5e-4))
+    assert evaluation.confusion.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
+    assert evaluation.balance == {"largest_class_share": 0.5, "balanced_accuracy": 0.5}
+    a, b, c = evaluation.by_class
+    assert (a.images, a.precision, a.recall, a.f1, a.taken_for) == (2, 0.5, 0.5, 0.5, "b")
+    assert (b.precision, b.recall, b.f1, b.taken_for) == (0.5, 1.0, pytest.approx(2 / 3), None)
+    assert (c.precision, c.recall, c.f1, c.taken_for) == (None, 0.0, 0.0, "a")
+    assert [(m.image, m.predicted, m.probability) for m in evaluation.mistakes] == [
+        (1, 1, 0.8),
+        (3, 0, 0.6),
+    ]
+
+
+def test_the_calibration_error_is_the_mean_gap_between_confidence_and_accuracy() -> None:
+    confidence = np.array([0.5, 0.51, 0.6, 1.0, 1.0])  # 0.5 closes a bin, and does not open one
+    right = np.array([True, True, False, True, False])
+    bins = calibration(confidence, right, count=2)
+    assert [(b.low, b.high, b.images) for b in bins] == [(0, 0.5, 1), (0.5, 1, 4)]
+    assert [b.accuracy for b in bins] == [1, 0.5]
+    # gaps of 0.5 for one image and of 0.2775 for four
+    assert expected_calibration_error(bins) == pytest.approx((0.5 + 4 * 0.2775) / 5)
+
+
+def test_a_perfect_network_is_calibrated_and_makes_no_mistakes() -> None:
+    evaluation = Evaluation(("a", "b"), np.array([0, 1]), np.eye(2), 0.0)
+    assert evaluation.calibration_error == 0
+    assert evaluation.mistakes == []
+
+
+def test_nothing_is_written_through_links(trained: Trained) -> None:
+    mine = trained.folder / "mine"
+    mine.mkdir()
+    for name in ("evaluation", "predictions", "export"):
+        (trained.run / name).symlink_to(mine)
+    for command in (["evaluate"], ["predict", "--grid", "4"]):
+        said = trained.cifar_exp(command[0], "epochs=3", *command[1:], status=1)
+        assert "expected a folder, got a symbolic link" in said
+    assert not list(mine.iterdir())
+    (mine / "mistakes.png").write_text("mine")
+    (mine / "notes.txt").write_text("mine")
+    (mine / "evaluation.txt").symlink_to(mine / "notes.txt")
+    trained.cifar_exp("evaluate", "epochs=3", "--out", "mine")  # where the user says so
+    assert not (mine / "evaluation.txt").is_symlink()
+    assert (mine / "notes.txt").read_text() == "mine"
+
+
+def test_names_of_classes_do_not_command_the_terminal(trained: Trained) -> None:
+    trained.forget_sums()
+    root = trained.folder / "photos"
+    names = trained.read_json("model.json")["classes"]
+    names[0] = "\x1b[2J"
+    trained.write_json("model.json", trained.read_json("model.json") | {"classes": names})
+    write_images(root, names)
+    said = trained.cifar_exp("evaluate", "epochs=3", "data=image_folder", f"data.root={root}")
+    (file,) = trained.run.glob("evaluation/*/evaluation.txt")
+    for text in (said, file.read_text()):
+        assert "\N{REPLACEMENT CHARACTER}[2J" in text
+        assert "\x1b" not in text
+    assert "\x1b" not in trained.cifar_exp("check-data", str(root), status=1)

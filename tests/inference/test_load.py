@@ -1,0 +1,212 @@
+"""A finished run as a Python object."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tests.trained.conftest import Trained
+from torch.nn import functional
+
+import cifar_exp
+from cifar_exp import TrainedRun, load_run
+from cifar_exp.data.sources import load
+from cifar_exp.errors import UserError
+from tests.conftest import TINY, CommandLine, read_rows
+
+NAN = float("nan")
+
+
+def test_importing_the_package_imports_no_pytorch() -> None:
+    code = "import cifar_exp, sys; assert 'torch' not in sys.modules, 'torch is there'"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_package_offers_no_more_than_it_says() -> None:
+    assert cifar_exp.__all__ == ["TrainedRun", "load_run"]
+    with pytest.raises(AttributeError, match="nonsense"):
+        cifar_exp.nonsense  # noqa: B018
+
+
+def test_a_run_is_its_settings_its_metrics_and_its_network(trained: Trained) -> None:
+    run = load_run(trained.run)
+    assert isinstance(run, TrainedRun)
+    assert run.path == trained.run
+    assert run.config.model.width == 0.0625
+    assert run.metrics == read_rows(trained.run)
+    assert run.state["status"] == "complete"
+    assert run.classes[:2] == ("disk", "square")
+    assert run.image_size == 32
+    assert not run.model.training
+    assert run.mean.shape == run.std.shape == (1, 3, 1, 1)
+
+
+def test_its_network_answers_as_at_the_end_of_training(trained: Trained) -> None:
+    run = load_run(str(trained.run))
+    test = load(run.config.data, trained.folder).test
+    logits = run.logits(test.images)
+    assert logits.shape == (60, 10)
+    last = run.metrics[-1]
+    accuracy = (logits.argmax(1) == test.labels).double().mean().item()
+    assert accuracy == last["test_accuracy"]
+    loss = functional.cross_entropy(logits, test.labels).item()
+    assert loss == pytest.approx(last["test_loss"], rel=1e-5)  # float32
+
+
+def test_the_network_takes_normalised_images(trained: Trained) -> None:
+    run = load_run(trained.run)
+    images = load(run.config.data, trained.folder).test.images[:4]
+    inputs = (images.permute(0, 3, 1, 2) / 255 - run.mean) / run.std
+    with torch.no_grad():
+        both = run.model(inputs) + run.model(inputs.flip(3))  # data.test_flip
+    torch.testing.assert_close(both / 2, run.logits(images))
+
+
+def test_a_run_is_found_by_its_id_or_how_its_name_begins(trained: Trained) -> None:
+    name = trained.run.name
+    for given in (name, name.rpartition("-")[2][:6], "epochs=3"):
+        assert load_run(given, results=trained.results).path == trained.run
+
+
+def test_a_run_without_a_network_says_why(train: CommandLine) -> None:
+    train(*TINY, "optimizer=sgd", "lr=1e9")
+    said = train.cifar_exp("evaluate", str(train.only_run), status=1)
+    assert said.strip().endswith("the run diverged, and left no network")
+
+
+@pytest.mark.parametrize("status", ["pending", "failed", "interrupted"])
+def test_a_run_that_is_not_finished_is_refused(trained: Trained, status: str) -> None:
+    written = "running" if status == "interrupted" else status
+    trained.write_json("run.json", trained.read_json("run.json") | {"status": written})
+    with pytest.raises(UserError, match=f"the run is {status}; train it to its end"):
+        load_run(trained.run)
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_a_file_that_is_not_there_is_told(trained: Trained, name: str) -> None:
+    (trained.run / name).unlink()
+    said = trained.cifar_exp("evaluate", "epochs=3", status=1)
+    assert f"{name}: there is no such file" in said
+    assert len(said.splitlines()) == 1
+
+
+MODEL_JSON = {
+    "classes": [
+        [],
+        ["a"],
+        "ab",
+        ["a", 1],
+        ["a", "b", "c"],
+        ["x" * 300, "b"],
+        [f"c{i}" for i in range(90_000)],
+    ],
+    "image_size": [0, 10**9, "32", None],
+    "normalization": [
+        {},
+        {"mean": [0, 0], "std": [1, 1, 1]},
+        {"mean": [0.0, 0.0, 0.0], "std": [1.0, 0.0, 1.0]},
+        {"mean": [0.0, 0.0, NAN], "std": [1.0, 1.0, 1.0]},
+        {"mean": [0.0, 0.0, "0"], "std": [1.0, 1.0, 1.0]},
+    ],
+}
+
+
+@pytest.mark.parametrize("key", MODEL_JSON)
+def test_a_model_json_of_anything_is_told(trained: Trained, key: str) -> None:
+    trained.forget_sums()
+    good = trained.read_json("model.json")
+    for value in MODEL_JSON[key]:
+        trained.write_json("model.json", good | {key: value})
+        with pytest.raises(UserError, match=r"model\.(json|safetensors): "):
+            load_run(trained.run)
+
+
+@pytest.mark.parametrize("content", [b"", b"[", b"null", b"[]", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_a_file_of_anything_is_told(trained: Trained, name: str, content: bytes) -> None:
+    trained.forget_sums()
+    (trained.run / name).write_bytes(content)
+    with pytest.raises(UserError, match=name):
+        load_run(trained.run)
+
+
+def test_weights_of_another_network_are_refused_before_memory_is_taken(trained: Trained) -> None:
+    config = trained.run / "config.yaml"
+    text = config.read_text()
+    # 5 GB of weights, if it were built
+    large = text.replace("width: 0.0625", "width: 8.0").replace("vgg11", "vgg19")
+    config.write_text(large)
+    assert large.count("vgg19") == text.count("vgg11")
+    state = trained.read_json("run.json")
+    del state["sha256"], state["run_id"]
+    trained.write_json("run.json", state)
+    run = trained.run.rename(trained.run.with_name("large"))
+    with pytest.raises(UserError, match=r"expected .* of shape .* the files are not of one run"):
+        load_run(run)
+
+
+@pytest.mark.parametrize("change", ["missing", "more", "shape", "not a number"])
+def test_damaged_weights_are_refused(trained: Trained, change: str) -> None:
+    trained.forget_sums()
+    file = trained.run / "model.safetensors"
+    weights = load_file(file)
+    match change:
+        case "missing":
+            del weights["classifier.bias"]
+        case "more":
+            weights["classifier.nonsense"] = torch.zeros(3)
+        case "shape":
+            weights["classifier.bias"] = torch.zeros(11)
+        case "not a number":
+            weights["classifier.bias"][0] = NAN
+    save_file(weights, file)
+    with pytest.raises(UserError, match=r"model\.safetensors: "):
+        load_run(trained.run)
+
+
+def test_settings_that_name_code_run_none(trained: Trained, tmp_path: Path) -> None:
+    config = trained.run / "config.yaml"
+    called = json.dumps(["touch", str(tmp_path / "ran")])
+    code = f"model:\n  _target_: subprocess.run\n  args: {called}\n"
+    config.write_text(config.read_text().replace("model:\n", code))
+    with pytest.raises(UserError):
+        load_run(trained.run)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("change", ["a zeroed page", "another dtype", "exchanged names"])
+def test_a_network_that_was_changed_is_refused(trained: Trained, change: str) -> None:
+    file = trained.run / "model.safetensors"
+    match change:
+        case "a zeroed page":
+            content = bytearray(file.read_bytes())
+            content[-4096:] = bytes(4096)
+            file.write_bytes(content)
+        case "another dtype":
+            save_file({name: value.half() for name, value in load_file(file).items()}, file)
+        case "exchanged names":
+            model = trained.read_json("model.json")
+            model["classes"][:2] = reversed(model["classes"][:2])
+            trained.write_json("model.json", model)
+            file = trained.run / "model.json"
+    with pytest.raises(UserError, match=f"{file.name} does not match its sha256 in run.json"):
+        load_run(trained.run)
+
+
+def test_a_run_that_was_changed_is_refused(trained: Trained) -> None:
+    state = trained.read_json("run.json")
+    trained.write_json("run.json", state | {"test_accuracy": 0.999})
+    with pytest.raises(UserError, match=r"run\.json has test_accuracy 0\.999.*rerun=true"):
+        load_run(trained.run)
+
+
+def test_a_run_from_before_there_were_sums_is_loaded_with_a_remark(
+    trained: Trained, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained.forget_sums()
+    with caplog.at_level("WARNING"):
+        load_run(trained.run)
+    assert "trained before sha256 sums were kept" in caplog.text

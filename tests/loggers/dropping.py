@@ -1,0 +1,33 @@
+"""A process in which Trackio drops what it should write."""
+
+import os
+import sqlite3
+from pathlib import Path
+
+from cifar_exp.config.schema import Logger, RunConfig
+from cifar_exp.loggers.base import TrackedRun
+from cifar_exp.training.progress import EpochMetrics
+
+
+def log_two_epochs_while_locked(folder: Path) -> None:
+    """Log to Trackio, which drops what it writes before the end: the database is locked."""
+    os.environ["TRACKIO_DIR"] = str(folder)  # read when Trackio is imported
+    from trackio.sqlite_storage import SQLiteStorage
+
+    from cifar_exp.loggers.trackio import Trackio
+
+    write, calls = SQLiteStorage.bulk_log, []
+
+    def locked_at_first(*args: object, **named: object) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise sqlite3.OperationalError("database is locked")
+        write(*args, **named)
+
+    SQLiteStorage.bulk_log = locked_at_first
+    tracker = Trackio()
+    tracker.begin(TrackedRun(RunConfig(logger=Logger(trackio=True)), {}, ()))
+    for epoch in (1, 2):
+        tracker.epoch(EpochMetrics(epoch, 1.0, 0.5, 1.0, 0.5, 0.1, 1.0, 1.0, 10.0, 1))
+    tracker.end("complete", {})
+    assert len(calls) == 2

@@ -1,0 +1,157 @@
+"""W&B and Trackio themselves, offline, through the command line."""
+
+import json
+import signal
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.runs.trackers.dropping import log_two_epochs_while_locked
+from tests.runs.trackers.offline import OfflineRun
+
+from cifar_exp.config.load import from_yaml
+from cifar_exp.config.schema import Logger, RunConfig, in_group
+from cifar_exp.loggers.base import short_name
+from cifar_exp.selftest.workspace import wait_for
+from tests.conftest import TINY, CommandLine, read_rows, read_state
+from tests.processes import start_process
+
+pytestmark = pytest.mark.integration
+
+pytest.importorskip("wandb")
+pytest.importorskip("trackio")
+TAGS = {"loss/train": "train_loss", "accuracy/test": "test_accuracy", "lr": "lr"}
+SECRET = "s3cr3t-place"
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory, command_line) -> CommandLine:
+    """A sweep whose workers hold several runs at once, told to all three, in a secret place."""
+    train = command_line(tmp_path_factory.mktemp("swept"))
+    place = train.folder / SECRET
+    train.environment |= {"PLACE": str(place), "TRACKIO_DIR": str(train.folder / "trackio")}
+    train.environment |= {"WANDB_API_KEY": "k" * 40, "WANDB_MODE": "offline"}
+    train.said = train(
+        "-m",
+        *TINY,
+        "epochs=2",
+        "seed=0,1,2",
+        "logger=[tensorboard,wandb,trackio]",
+        "paths.logs=${oc.env:PLACE}/logs",
+    )
+    return train
+
+
+def offline_runs(logs: Path) -> dict[str, OfflineRun]:
+    """The newest folder of each run; one that was killed may be empty."""
+    folders = sorted(logs.glob("wandb/offline-run-*"))
+    newest = {folder.name.rpartition("-")[2]: folder for folder in folders}
+    return {run_id: OfflineRun(folder) for run_id, folder in newest.items()}
+
+
+class TrackioRun:
+    """What Trackio's database says of a run."""
+
+    def __init__(self, folder: Path, run: Path) -> None:
+        name = short_name(from_yaml((run / "config.yaml").read_text()))
+        with closing(sqlite3.connect(folder / "cifar-exp.db")) as data:
+            rows = data.execute(
+                "SELECT step, metrics FROM metrics WHERE run_name = ? ORDER BY id", (name,)
+            ).fetchall()
+            ((config,),) = data.execute("SELECT config FROM configs WHERE run_name = ?", (name,))
+        self.rows = [(step, json.loads(metrics)) for step, metrics in rows]
+        self.config = json.loads(config)
+
+    def curve(self, tag: str) -> list[tuple[int, float]]:
+        return [(step, row[tag]) for step, row in self.rows if tag in row]
+
+
+def test_wandb_has_each_run_under_its_id_with_its_settings_and_metrics(swept: CommandLine) -> None:
+    shown = offline_runs(swept.folder / SECRET / "logs")
+    (sweep,) = (path.parent.name for path in swept.folder.glob("multirun_results/*/sweep.json"))
+    assert len(shown) == 3
+    for run in swept.runs.iterdir():
+        state, rows = read_state(run), read_rows(run)
+        there = shown[state["run_id"]]
+        assert there.run.run_id == state["run_id"]
+        assert there.run.run_group == sweep
+        assert there.run.project == "cifar-exp"
+        settings = yaml.safe_load((run / "config.yaml").read_text())
+        assert {key: there.config[key] for key in settings} == settings
+        assert there.config["provenance"] == state["provenance"]
+        for tag, field in TAGS.items():
+            assert there.curve(tag) == [(row["epoch"], row[field]) for row in rows]
+        assert there.has("images/predictions")
+        assert there.has("images/confusion")
+        assert there.exit_codes == [0]
+
+
+def test_trackio_has_the_same(swept: CommandLine) -> None:
+    (sweep,) = (path.parent.name for path in swept.folder.glob("multirun_results/*/sweep.json"))
+    for run in swept.runs.iterdir():
+        there = TrackioRun(swept.folder / "trackio", run)
+        assert there.config["_Group"] == sweep
+        assert there.config["run_id"] == read_state(run)["run_id"]
+        settings = yaml.safe_load((run / "config.yaml").read_text())
+        assert {key: there.config[key] for key in settings} == settings
+        for tag, field in TAGS.items():
+            assert there.curve(tag) == [(row["epoch"], row[field]) for row in read_rows(run)]
+        step, last = there.rows[-1]
+        assert step == 2
+        assert set(last) == {"images/predictions", "images/confusion"}
+
+
+def test_epochs_that_trackio_drops_are_there_in_the_end(tmp_path: Path) -> None:
+    process = start_process(log_two_epochs_while_locked, tmp_path)
+    process.join()
+    assert process.exitcode == 0
+    with closing(sqlite3.connect(tmp_path / "cifar-exp.db")) as data:
+        rows = data.execute("SELECT step FROM metrics ORDER BY id").fetchall()
+    assert rows == [(1,), (2,)]
+
+
+def test_no_secret_is_told_to_a_tracker(swept: CommandLine) -> None:
+    files = [path for path in swept.folder.rglob("*") if path.is_file()]
+    assert len(files) > 20
+    for path in files:
+        content = path.read_bytes()
+        assert SECRET.encode() not in content, path
+        assert b"k" * 40 not in content, path
+
+
+def test_nothing_more_is_printed_than_without_them(swept: CommandLine) -> None:
+    assert "wandb" not in swept.said.lower()
+    assert "trackio" not in swept.said.lower()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_goes_on_is_one_run_there_with_every_epoch_once(
+    train: CommandLine, how: signal.Signals
+) -> None:
+    train.environment["TRACKIO_DIR"] = str(train.folder / "trackio")
+    settings = (*TINY, "epochs=6", "data.train_size=1600", "logger=[wandb,trackio]")
+    process = train.start(*settings)
+    wait_for(lambda: list(train.runs.glob("*/checkpoints/*.json")), process)
+    process.send_signal(how)
+    process.wait(60)
+    train(*settings)
+    expected = [(row["epoch"], row["test_accuracy"]) for row in read_rows(train.only_run)]
+    assert [epoch for epoch, _ in expected] == [1, 2, 3, 4, 5, 6]
+    (shown,) = offline_runs(train.folder / "logs").values()  # by their ids
+    assert shown.curve("accuracy/test") == expected
+    assert TrackioRun(train.folder / "trackio", train.only_run).curve("accuracy/test") == expected
+
+
+@pytest.mark.parametrize(
+    ("logger", "group"),
+    [
+        (Logger(wandb=True), "lr-0eb49b8fde"),
+        (Logger(trackio=True, group="mine"), "mine"),
+        (Logger(tensorboard=True), None),  # which has no groups
+    ],
+)
+def test_a_sweep_is_the_group_of_runs_that_have_none(logger: Logger, group: str | None) -> None:
+    assert in_group(RunConfig(logger=logger), "lr-0eb49b8fde").logger.group == group

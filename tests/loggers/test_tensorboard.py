@@ -1,0 +1,329 @@
+"""What TensorBoard's own backend makes of the files that runs have written."""
+
+import errno
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams import api_pb2
+from tensorboard.plugins.hparams.backend_context import Context
+from tensorboard.plugins.hparams.get_experiment import Handler as GetExperiment
+from tensorboard.plugins.hparams.list_session_groups import Handler as ListSessionGroups
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from cifar_exp.config.schema import Adam, Logger, Paths, RunConfig, Sgd
+from cifar_exp.loggers.base import TrackedRun, short_name
+from cifar_exp.loggers.event_file import EventFile
+from cifar_exp.loggers.hparams import declare
+from cifar_exp.loggers.tensorboard import TensorBoard
+from cifar_exp.training.progress import EpochMetrics
+from tests.conftest import ROOT, TINY, CommandLine, event_folder, read_rows, read_state
+
+STATUSES = [api_pb2.STATUS_UNKNOWN, api_pb2.STATUS_SUCCESS, api_pb2.STATUS_FAILURE]
+
+
+class Page:
+    """The HParams page of a folder of logs, as its backend answers."""
+
+    def __init__(self, logs: Path) -> None:
+        multiplexer = EventMultiplexer()
+        multiplexer.AddRunsFromDirectory(str(logs))
+        multiplexer.Reload()
+        self.runs = set(multiplexer.Runs())
+        provider = MultiplexerDataProvider(multiplexer, str(logs))
+        self._context = Context(TBContext(data_provider=provider, logdir=str(logs)))
+
+    @property
+    def experiment(self) -> Any:
+        request = api_pb2.GetExperimentRequest()
+        return GetExperiment(RequestContext(), self._context, "", request).run()
+
+    @property
+    def levels(self) -> dict[str, Any]:
+        """The check boxes by setting, or the interval of what has none."""
+        return {
+            info.name: list(info.domain_discrete) or info.domain_interval
+            for info in self.experiment.hparam_infos
+        }
+
+    def groups(self, **chosen: list[Any]) -> list[Any]:
+        """The rows of the table. Args: chosen: the levels that are checked, by short name."""
+        keys = {"lr": "optimizer.lr", "batch_size": "data.batch_size"}
+        request = api_pb2.ListSessionGroupsRequest(
+            allowed_statuses=STATUSES, start_index=0, slice_size=100
+        )
+        for name, levels in chosen.items():
+            request.col_params.add(hparam=keys[name]).filter_discrete.extend(levels)
+        answer = ListSessionGroups(RequestContext(), self._context, "", request).run()
+        return list(answer.session_groups)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory, command_line) -> CommandLine:
+    """A sweep, and a run that diverges."""
+    train = command_line(tmp_path_factory.mktemp("swept"))
+    train("-m", *TINY, "epochs=1", "lr=0.01,0.001", "seed=0,1")
+    train(*TINY, "epochs=1", "lr=1e9", "optimizer=sgd")
+    return train
+
+
+@pytest.mark.integration
+def test_a_sweep_is_one_row_a_configuration_and_the_seeds_are_averaged(swept: CommandLine) -> None:
+    groups = [group for group in Page(swept.folder / "logs").groups() if len(group.sessions) > 1]
+    assert len(groups) == 2  # two rates, with two seeds each
+    for group in groups:
+        runs = [run for run in swept.runs.iterdir() if read_state(run)["config_id"] == group.name]
+        assert len(runs) == len(group.sessions) == 2
+        expected = [read_rows(run)[-1]["test_accuracy"] for run in runs]
+        shown = {metric.name.tag: metric.value for metric in group.metric_values}
+        assert shown["accuracy/test"] == pytest.approx(sum(expected) / 2)
+        assert group.hparams["optimizer.lr"].number_value in (0.01, 0.001)
+        assert "seed" not in group.hparams
+
+
+@pytest.mark.integration
+def test_the_page_offers_levels_as_check_boxes_and_only_what_differs(swept: CommandLine) -> None:
+    page = Page(swept.folder / "logs")
+    assert page.levels["optimizer.lr"] == [0.001, 0.01, 1e9]
+    assert page.levels["optimizer"] == ["adam", "sgd"]
+    assert "model" not in page.levels  # vgg11 all of them
+    names = {info.name: info.display_name for info in page.experiment.hparam_infos}
+    assert names["optimizer.lr"] == "lr"
+    assert page.experiment.metric_infos[0].name.tag == "accuracy/test"
+    (row,) = page.groups(lr=[0.01])
+    assert row.hparams["optimizer.lr"].number_value == 0.01
+
+
+@pytest.mark.integration
+def test_the_page_shows_how_each_run_ended(swept: CommandLine) -> None:
+    page = Page(swept.folder / "logs")
+    statuses = {s.name: s.status for group in page.groups() for s in group.sessions}
+    for run in swept.runs.iterdir():
+        diverged = read_state(run)["status"] == "diverged"
+        shown = statuses[event_folder(swept.folder / "logs", run).name]
+        assert shown == (api_pb2.STATUS_FAILURE if diverged else api_pb2.STATUS_SUCCESS)
+
+
+@pytest.mark.integration
+def test_each_run_stands_once_in_the_sidebar_under_a_short_name(swept: CommandLine) -> None:
+    page = Page(swept.folder / "logs")
+    (extra,) = (name for name in page.runs if name.startswith("hparams-"))
+    runs = page.runs - {extra}
+    assert len(runs) == 5
+    assert all(len(name) <= 30 + 1 + 10 for name in runs)  # a name, a dash, and the run's id
+    assert {name.rpartition("-")[2] for name in runs} == {
+        read_state(run)["run_id"] for run in swept.runs.iterdir()
+    }
+
+
+@pytest.fixture
+def complete(swept: CommandLine) -> Path:
+    return next(run for run in swept.runs.iterdir() if read_state(run)["status"] == "complete")
+
+
+@pytest.fixture
+def events(swept: CommandLine, complete: Path) -> EventAccumulator:
+    events = EventAccumulator(str(event_folder(swept.folder / "logs", complete)))
+    events.Reload()
+    return events
+
+
+@pytest.mark.integration
+def test_pictures_and_texts_are_there(complete: Path, events: EventAccumulator) -> None:
+    for name in ("predictions", "confusion"):
+        (image,) = events.Images(f"images/{name}")
+        assert image.encoded_image_string == (complete / f"{name}.png").read_bytes()
+        assert min(image.width, image.height) > 300  # pixels
+        assert image.step == 1
+    (config,) = events.Tensors("text/config")[0].tensor_proto.string_val
+    assert (complete / "config.yaml").read_text() in config.decode()
+    (provenance,) = events.Tensors("text/provenance")[0].tensor_proto.string_val
+    assert read_state(complete)["provenance"]["python"] in provenance.decode()
+
+
+@pytest.mark.integration
+def test_the_guide_has_every_tag(events: EventAccumulator) -> None:
+    guide = (ROOT / "docs" / "guide" / "trackers.md").read_text()
+    tags = events.Tags()
+    for tag in [*tags["scalars"], *tags["images"], *tags["tensors"]]:
+        assert tag.startswith("_hparams_/") or f"| `{tag}` |" in guide, tag
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    return tmp_path / "logs"
+
+
+def with_lr(logs: Path, *rates: float, **other: Any) -> list[RunConfig]:
+    return [
+        RunConfig(optimizer=Adam(lr=rate), paths=Paths(logs=str(logs)), **other) for rate in rates
+    ]
+
+
+def known(logs: Path) -> dict[str, Any]:
+    assert len(list(logs.glob("hparams-*/*"))) == 1
+    return Page(logs).levels
+
+
+def test_a_later_sweep_adds_its_levels_and_takes_none_away(logs: Path) -> None:
+    declare(with_lr(logs, 0.1, 0.01))
+    assert known(logs) == {"optimizer.lr": [0.01, 0.1]}
+    declare([RunConfig(optimizer=Sgd(lr=0.05), paths=Paths(logs=str(logs)))])
+    levels = known(logs)
+    assert levels["optimizer.lr"] == [0.01, 0.05, 0.1]
+    assert levels["optimizer"] == ["adam", "sgd"]
+
+
+def test_the_file_stays_where_nothing_is_new_and_moves_where_something_is(logs: Path) -> None:
+    # TensorBoard reads a file once, and takes note of folders that come and go
+    declare(with_lr(logs, 0.1, 0.01))
+    (first,) = logs.glob("hparams-*")
+    declare(with_lr(logs, 0.01))
+    assert list(logs.glob("hparams-*")) == [first]
+    declare(with_lr(logs, 0.3))
+    (second,) = logs.glob("hparams-*")
+    assert second != first
+
+
+def test_ten_levels_are_an_interval_and_stay_one(logs: Path) -> None:
+    # TensorBoard has check boxes for fewer than ten
+    declare(with_lr(logs, *(i / 100 for i in range(1, 11))))
+    declare(with_lr(logs, 0.5))
+    interval = known(logs)["optimizer.lr"]
+    assert (interval.min_value, interval.max_value) == (0.01, 0.5)
+
+
+def test_a_run_alone_shows_the_five_settings_of_the_article(logs: Path) -> None:
+    declare(with_lr(logs, 0.1))
+    assert known(logs) == {
+        "optimizer.lr": [0.1],
+        "optimizer.weight_decay": [0],
+        "data.batch_size": [64],
+        "model.dropout": [0],
+        "training.epochs": [100],
+    }
+
+
+def test_levels_that_were_damaged_are_begun_anew(logs: Path) -> None:
+    declare(with_lr(logs, 0.1))
+    for content in ("", "[]", '{"optimizer.lr": 3}'):
+        (logs / ".hparams.json").write_text(content)
+        declare(with_lr(logs, 0.2, 0.3))
+        assert known(logs) == {"optimizer.lr": [0.2, 0.3]}
+
+
+def test_without_tensorboard_nothing_is_declared(logs: Path) -> None:
+    declare(with_lr(logs, 0.1, logger=Logger()))
+    assert not logs.exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        (RunConfig(), "article"),
+        (RunConfig(seed=7), "seed=7"),
+        (
+            # what does not fit is left out, the seed never
+            RunConfig(optimizer=Adam(lr=0.12345, eps=1e-7, weight_decay=0.001), seed=3),
+            "lr=0.12345,eps=1e-07,seed=3",
+        ),
+    ],
+)
+def test_a_short_name_keeps_the_seed(config: RunConfig, name: str) -> None:
+    assert short_name(config).rpartition("-")[0] == name
+
+
+def epoch(number: int) -> EpochMetrics:
+    return EpochMetrics(number, 1.0, 0.5, 1.0, 0.5 + number / 10, 0.1, 1.0, 1.0, 10.0, 1)
+
+
+def write(logs: Path, history: int, epochs: list[int], status: str) -> EventAccumulator:
+    """A run that goes on after `history` epochs; then what TensorBoard reads of all of it."""
+    (config,) = with_lr(logs, 0.1)
+    tracker = TensorBoard()
+    tracker.begin(TrackedRun(config, {}, tuple(map(epoch, range(1, history + 1)))))
+    for number in epochs:
+        tracker.epoch(epoch(number))
+    tracker.end(status, {})
+    (folder,) = logs.iterdir()
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return events
+
+
+def test_a_failed_run_that_is_repeated_ends_as_a_success(logs: Path) -> None:
+    # TensorBoard keeps the first end that it reads
+    for status, shown in (
+        ("interrupted", api_pb2.STATUS_UNKNOWN),
+        ("failed", api_pb2.STATUS_FAILURE),
+        ("complete", api_pb2.STATUS_SUCCESS),
+    ):
+        write(logs, 0, [1], status)
+        (group,) = Page(logs).groups()
+        assert [session.status for session in group.sessions] == [shown]
+
+
+def test_a_run_that_goes_on_shows_each_epoch_once(logs: Path) -> None:
+    write(logs, 0, [1, 2, 3], "interrupted")
+    events = write(logs, 2, [3, 4], "complete")  # its last checkpoint was that of epoch 2
+    assert [scalar.step for scalar in events.Scalars("loss/test")] == [1, 2, 3, 4]
+
+
+def test_a_run_that_was_begun_without_tensorboard_shows_all_its_epochs(logs: Path) -> None:
+    events = write(logs, 2, [3], "complete")
+    shown = {scalar.step: scalar.value for scalar in events.Scalars("accuracy/test")}
+    assert shown == pytest.approx({1: 0.6, 2: 0.7, 3: 0.8})
+
+
+def test_what_killed_processes_left_is_removed_and_what_is_not_of_the_page_stays(
+    tmp_path: Path,
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "notes.txt").write_text("mine")
+    logs = tmp_path / "logs"
+    (logs / "hparams-study").mkdir(parents=True)
+    (logs / "hparams-study" / "notes.txt").write_text("mine")
+    (logs / "hparams-abcdef").symlink_to(mine)
+    (logs / "..hparams.json.12.tmp").touch()
+    for rate in (0.1, 0.2):
+        declare([RunConfig(optimizer=Adam(lr=rate), paths=Paths(logs=str(logs)))])
+        (made,) = (path for path in logs.glob("hparams-??????") if not path.is_symlink())
+        (made / ".events.out.tfevents.0000000000.hparams.12.tmp").touch()
+    declare([RunConfig(optimizer=Adam(lr=0.2), paths=Paths(logs=str(logs)))])
+    assert not list(logs.rglob("*.tmp"))
+    assert (logs / "hparams-study" / "notes.txt").exists()
+    assert (mine / "notes.txt").exists()
+    assert len(list(logs.glob("hparams-??????"))) == 2
+
+
+def test_an_event_file_on_a_full_disk_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    told = r"No space left on device: '.*events\.out\.tfevents\.1'"
+    with EventFile(tmp_path / "events.out.tfevents.1") as events, monkeypatch.context() as patch:
+        patch.setattr(RecordWriter, "write", full)
+        with pytest.raises(OSError, match=told):
+            events.add_scalars({"loss": 1.0}, 1)
+
+
+def test_event_files_that_were_removed_are_restored(train: CommandLine) -> None:
+    tiny = (*TINY, "epochs=2", "data.train_size=20", "data.test_size=10", "batch_size=10")
+    for command in ((*tiny,), ("-m", *tiny, "seed=0,1")):
+        train(*command)
+        shutil.rmtree(train.folder / "logs")
+        assert "finished before" in train(*command)
+        for run in train.runs.iterdir():
+            if command[0] == "-m" or "seed=1" not in run.name:
+                events = EventAccumulator(str(event_folder(train.folder / "logs", run)))
+                events.Reload()
+                assert [scalar.step for scalar in events.Scalars("accuracy/test")] == [1, 2]

@@ -1,0 +1,184 @@
+"""ls: which runs there are, chosen and sorted."""
+
+import json
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from cifar_exp.config.identity import run_id, run_name
+from cifar_exp.config.load import to_yaml
+from cifar_exp.config.schema import Adam, RunConfig, Sgd, Training
+from cifar_exp.reports.list_runs import as_text, list_runs, list_sweeps
+from cifar_exp.reports.table import sweep_id
+from cifar_exp.runs.folder import RunFolder
+from tests.conftest import CommandLine
+
+NOW = datetime.now(UTC)
+
+
+def row(epoch: int, accuracy: float) -> dict[str, float]:
+    losses = {"train_loss": 1.0, "test_loss": 1.0}
+    return {"epoch": epoch, "train_accuracy": 0.5, "test_accuracy": accuracy, **losses}
+
+
+def make_run(
+    runs: Path, config: RunConfig, status: str, accuracies: list[float], age: timedelta
+) -> str:
+    folder = runs / f"{run_name(config)}-{run_id(config)}"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(to_yaml(config))
+    rows = [row(epoch, accuracy) for epoch, accuracy in enumerate(accuracies, 1)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in rows))
+    state = {"status": status, "epochs": len(rows), "started": (NOW - age).isoformat()}
+    state["sha256"] = RunFolder(folder).sums()
+    if accuracies:
+        state["test_accuracy"] = accuracies[-1]
+    (folder / "run.json").write_text(json.dumps(state))
+    return folder.name
+
+
+@pytest.fixture
+def disk(train: CommandLine) -> CommandLine:
+    """Three runs: complete and old, interrupted and newer, failed and newest."""
+    short = Training(epochs=2)
+    slow = RunConfig(training=short, optimizer=Adam(lr=0.01), seed=3)
+    fast = RunConfig(training=short, optimizer=Adam(lr=0.1))
+    other = RunConfig(training=short, optimizer=Sgd(momentum=0.5))
+    names = [
+        make_run(train.runs, slow, "complete", [0.5, 0.7], timedelta(days=3, hours=1)),
+        make_run(train.runs, fast, "running", [0.8], timedelta(hours=5, minutes=30)),
+        make_run(train.runs, other, "failed", [], timedelta(hours=2, minutes=30)),
+    ]
+    sweep = train.runs.parent / f"lr-{sweep_id([name[-10:] for name in names[:2]])}"
+    sweep.mkdir()
+    listed = [{"run_id": name[-10:], "folder": name, "status": "pending"} for name in names[:2]]
+    (sweep / "sweep.json").write_text(json.dumps({"command": "", "runs": listed}))
+    return train
+
+
+def test_a_sweep_is_shown_without_the_runs_that_are_gone(disk: CommandLine) -> None:
+    (folder,) = disk.runs.parent.glob("lr-*")
+    sweep, gone = f"multirun_results/{folder.name}", next(disk.runs.glob("lr=0.1*"))
+    renamed = next(disk.runs.glob("lr=0.01*"))
+    before = disk.cifar_exp("table", sweep)
+    assert "missing" not in before
+    renamed.rename(disk.runs / f"renamed{renamed.name[-11:]}")
+    assert disk.cifar_exp("table", sweep) == before
+    shutil.rmtree(gone)
+    told = f"1 run is missing: {gone.name}"
+    said = disk.cifar_exp("table", sweep)
+    assert told in said
+    assert "0.7000" in said
+    disk.cifar_exp("report", sweep)
+    assert told in (disk.folder / sweep / "report.md").read_text()
+    shutil.rmtree(disk.runs)
+    said = disk.cifar_exp("table", sweep, status=1)
+    assert "2 runs are missing" in said
+
+
+def lines(said: str) -> list[list[str]]:
+    """The table of runs."""
+    return [line.split() for line in said.split("\n\n")[0].splitlines()[2:]]
+
+
+def test_every_run_is_a_line_the_newest_first(disk: CommandLine) -> None:
+    said = disk.cifar_exp("ls")
+    newest, middle, oldest = lines(said)
+    # the last two words are the size
+    assert newest[1:-2] == ["failed", "optimizer=sgd", "momentum=0.5", "0/2", "2", "h"]
+    assert middle[1:-2] == ["interrupted", "lr=0.1", "0.8000", "1/2", "5", "h"]
+    assert oldest[1:-2] == ["complete", "lr=0.01", "seed=3", "0.7000", "2/2", "3", "d"]
+    assert "\n\nall of them: epochs=2\n\n" in said
+
+
+def test_a_sweep_is_a_line_with_the_statuses_of_its_runs(disk: CommandLine) -> None:
+    sweep = disk.cifar_exp("ls").split("\n\n")[-1].splitlines()[2]
+    (folder,) = disk.runs.parent.glob("lr-*")
+    words = [folder.name[-10:], "lr", "2", "1", "interrupted,", "1", "complete", "0.8000", "5", "h"]
+    assert sweep.split()[:-2] == words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "statuses"),
+    [
+        (["--status", "failed"], ["failed"]),
+        (["--status", "failed", "--status", "complete"], ["failed", "complete"]),
+        (["--where", "lr=1e-1"], ["interrupted"]),
+        (["--where", "lr=high"], ["complete"]),  # the level is 0.01
+        (["--where", "milestones=[75,150]", "--status", "failed"], ["failed"]),
+        (["--where", "optimizer.lr=0.01"], ["complete"]),
+        (["--where", "optimizer=sgd"], ["failed"]),
+        (["--where", "seed=3", "--where", "lr=0.01"], ["complete"]),
+        (["--where", "nesterov=true"], ["failed"]),  # others have no such setting
+        (["--where", "limit_test=null", "--sort", "lr"], ["complete", "failed", "interrupted"]),
+        (["--sort", "accuracy"], ["interrupted", "complete", "failed"]),
+        (["--sort", "momentum"], ["failed", "interrupted", "complete"]),
+        (["--sort", "age", "--reverse"], ["complete", "interrupted", "failed"]),
+        (["--sort", "status"], ["interrupted", "complete", "failed"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_runs_are_chosen_and_sorted(
+    disk: CommandLine, arguments: list[str], statuses: list[str]
+) -> None:
+    assert [line[1] for line in lines(disk.cifar_exp("ls", *arguments))] == statuses
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--where", "lrr=1"], "lrr: none of the runs has such a setting; did you mean lr?"),
+        (["--where", "lr=hihg"], "--where lr=hihg: expected a number or one of article, high, low"),
+        (["--where", "lr"], "--where lr: expected KEY=VALUE, such as lr=0.1"),
+        (["--sort", "nonsense"], "nonsense: none of the runs has such a setting"),
+        (["--status", "done"], "--status done: expected one of pending, running, interrupted,"),
+        (["--results", "nowhere"], "nowhere: there is no such folder"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_told(disk: CommandLine, arguments: list[str], told: str) -> None:
+    assert disk.cifar_exp("ls", *arguments, status=1).startswith(told)
+
+
+def test_json_holds_all_settings_for_programs(disk: CommandLine) -> None:
+    content = json.loads(disk.cifar_exp("ls", "--json", "--sort", "accuracy"))
+    best = content["runs"][0]
+    assert best["settings"]["optimizer.lr"] == 0.1
+    assert (best["status"], best["test_accuracy"], best["epochs"]) == ("interrupted", 0.8, 1)
+    folder = disk.runs / best["folder"]
+    assert best["size_bytes"] >= sum(file.stat().st_size for file in folder.glob("*.*"))
+    assert [len(sweep["listed"]) for sweep in content["sweeps"]] == [2]
+
+
+def test_a_run_that_cannot_be_read_does_not_hide_the_others(disk: CommandLine) -> None:
+    broken = next(disk.runs.glob("lr=0.1,*"))
+    (broken / "config.yaml").write_text("\x1b[2J")
+    said = disk.cifar_exp("ls")
+    assert len(lines(said)) == 2
+    assert f"{broken.name}/config.yaml: expected the settings of a run" in said
+    assert "\x1b" not in said
+
+
+def test_nothing_to_list_is_said(disk: CommandLine) -> None:
+    said = disk.cifar_exp("ls", "--status", "diverged")
+    assert said == "multirun_results: no runs like that\n"
+
+
+def test_lines_fit_the_terminal_and_only_settings_and_names_are_cut(disk: CommandLine) -> None:
+    runs, _ = list_runs(disk.folder / "multirun_results")
+    sweeps = list_sweeps(disk.folder / "multirun_results", runs)
+    for width in (80, 70):
+        said = as_text(runs, sweeps, width)
+        assert max(map(len, said.splitlines())) <= width
+        assert len(lines(said)) == len(runs)
+        assert all(run.name.rpartition("-")[2] in said for run in runs)
+        assert all(sweep.name.rpartition("-")[2] in said for sweep in sweeps)
+
+
+def test_the_first_twenty_are_listed_and_the_others_counted(disk: CommandLine) -> None:
+    runs, _ = list_runs(disk.folder / "multirun_results")
+    said = as_text(runs, [], most=2)
+    assert len(lines(said)) == 2
+    assert said.endswith("2 of 3 runs; --all lists them all")

@@ -1,0 +1,199 @@
+"""What is read off a run, from rows that the tests write."""
+
+import math
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from cifar_exp.config.schema import Cifar10, RunConfig
+from cifar_exp.config.study import Metric
+from cifar_exp.reports.metrics import MEASURES, measured
+from cifar_exp.reports.table import Record
+from cifar_exp.runs.folder import RunFolder
+
+OF_THE_CURVES = (
+    "final_train_loss",
+    "final_train_accuracy",
+    "final_test_loss",
+    "final_test_accuracy",
+    "best_test_accuracy",
+    "epochs_to_train_accuracy",
+    "epochs_to_test_accuracy",
+    "train_loss_oscillation",
+    "test_accuracy_oscillation",
+)
+
+
+def row(epoch: int, **values: Any) -> dict[str, Any]:
+    usual = {
+        "epoch": epoch,
+        "train_loss": 1.0,
+        "train_accuracy": 0.5,
+        "test_loss": 1.25,
+        "test_accuracy": 0.375,
+        "train_seconds": 0.5,
+        "test_seconds": 0.125,
+        "images_per_second": 200.0,
+        "peak_memory_bytes": 1_000_000,
+    }
+    return usual | values
+
+
+def record(rows: list[dict[str, Any]], status: str = "complete", **settings: Any) -> Record:
+    state = {"status": status}
+    if status in ("complete", "diverged"):
+        state |= {"seconds": 12.5, "peak_memory_bytes": 3_000_000}
+    return Record(RunConfig(**settings), RunFolder(Path("runs") / "x"), status, state, rows)
+
+
+def curve(column: str, values: list[float | None]) -> Record:
+    return record([row(epoch, **{column: value}) for epoch, value in enumerate(values, 1)])
+
+
+def read(run: Record, metric: Metric) -> float | None:
+    reached = 0.5 if metric.startswith("epochs_to") else None
+    return measured(run, metric, reached)
+
+
+def test_every_metric_has_a_measure() -> None:
+    assert set(MEASURES) == set(get_args(Metric))
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"),
+    [
+        ("final_train_loss", 0.5),
+        ("final_train_accuracy", 0.75),
+        ("final_test_loss", 1.5),
+        ("final_test_accuracy", 0.625),
+        ("best_test_accuracy", 0.875),
+        ("seconds", 12.5),
+        ("peak_memory_bytes", 3_000_000),
+    ],
+)
+def test_what_is_read_off_the_last_epoch_the_best_or_the_whole_run(
+    metric: Metric, value: float
+) -> None:
+    last = row(3, train_loss=0.5, train_accuracy=0.75, test_loss=1.5, test_accuracy=0.625)
+    run = record([row(1), row(2, test_accuracy=0.875), last])
+    assert measured(run, metric) == value
+
+
+def test_epochs_to_an_accuracy_is_the_first_epoch_that_reaches_it() -> None:
+    run = curve("train_accuracy", [0.3, 0.5, 0.4, 0.6])
+    assert measured(run, "epochs_to_train_accuracy", 0.4) == 2
+    assert measured(run, "epochs_to_train_accuracy", 0.5) == 2  # exactly is enough
+    assert measured(run, "epochs_to_train_accuracy", 0.6) == 4
+    tested = curve("test_accuracy", [0.1, 0.2, 0.3])
+    assert measured(tested, "epochs_to_test_accuracy", 0.3) == 3
+
+
+def test_an_accuracy_that_is_not_reached_takes_for_ever() -> None:
+    run = curve("train_accuracy", [0.3, 0.5])
+    assert measured(run, "epochs_to_train_accuracy", 0.51) == math.inf
+
+
+def test_oscillation_is_the_deviation_of_late_changes() -> None:
+    # the second half is 1, 3, 2, 4 with the changes 2, -1, 2: mean 1, deviation sqrt(3)
+    run = curve("train_loss", [90.0, 50.0, 20.0, 10.0, 1.0, 3.0, 2.0, 4.0])
+    assert measured(run, "train_loss_oscillation") == pytest.approx(math.sqrt(3))
+
+
+def test_a_steady_trend_is_no_oscillation() -> None:
+    run = curve("test_accuracy", [0.125 * epoch for epoch in range(1, 9)])
+    assert measured(run, "test_accuracy_oscillation") == 0.0
+
+
+@pytest.mark.parametrize(("epochs", "has_one"), [(1, False), (6, False), (7, True), (8, True)])
+def test_too_few_epochs_say_nothing_about_oscillation(epochs: int, has_one: bool) -> None:
+    # three changes take four epochs in the second half
+    run = curve("train_loss", [1.0] * epochs)
+    assert (measured(run, "train_loss_oscillation") is not None) is has_one
+
+
+@pytest.mark.parametrize(("batch_size", "steps"), [(160, 1), (64, 3), (40, 4), (1, 160)])
+def test_the_last_short_batch_is_a_step_as_well(batch_size: int, steps: int) -> None:
+    rows = [row(1, images_per_second=1000.0, train_seconds=0.16)]  # 160 images
+    run = record(rows, data=Cifar10(batch_size=batch_size))
+    assert measured(run, "steps_per_epoch") == steps
+
+
+def test_steps_are_counted_exactly_from_a_rounded_rate() -> None:
+    seconds = 7.3
+    rows = [row(1, images_per_second=50_000 / seconds, train_seconds=seconds)]
+    assert measured(record(rows), "steps_per_epoch") == 782  # 50,000 / 64 = 781.25
+
+
+def test_the_speed_is_the_median_so_that_a_slow_first_epoch_does_not_count() -> None:
+    run = curve("images_per_second", [10.0, 1000.0, 1002.0, 998.0, 1001.0])
+    assert measured(run, "images_per_second") == 1000.0
+
+
+@pytest.mark.parametrize("status", ["failed", "pending", "running", "interrupted"])
+@pytest.mark.parametrize("metric", get_args(Metric))
+def test_a_run_that_has_not_ended_has_no_value(metric: Metric, status: str) -> None:
+    assert read(record([row(epoch) for epoch in range(1, 9)], status), metric) is None
+
+
+@pytest.mark.parametrize("metric", get_args(Metric))
+def test_a_run_without_rows_has_no_value(metric: Metric) -> None:
+    assert read(record([]), metric) is None
+
+
+@pytest.mark.parametrize("metric", OF_THE_CURVES)
+def test_a_diverged_run_is_infinitely_bad(metric: Metric) -> None:
+    rows = [row(epoch, train_accuracy=0.9, test_accuracy=0.9) for epoch in range(1, 9)]
+    rows.append(row(9, train_loss=None, train_accuracy=0.1, test_loss=None, test_accuracy=None))
+    worst = -math.inf if MEASURES[metric].better == "higher" else math.inf
+    assert read(record(rows, "diverged"), metric) == worst
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"),
+    [("steps_per_epoch", 2), ("images_per_second", 200.0), ("peak_memory_bytes", 3_000_000)],
+)
+def test_what_a_step_costs_is_known_of_a_diverged_run(metric: Metric, value: float) -> None:
+    rows = [row(1, train_loss=None, test_loss=None, test_accuracy=None)]
+    assert measured(record(rows, "diverged"), metric) == value  # 100 images in batches of 64
+
+
+def test_the_time_of_a_diverged_run_is_not_that_of_training() -> None:
+    # it ended early, which is no speed
+    assert measured(record([row(1, train_loss=None)], "diverged"), "seconds") is None
+
+
+def test_a_gap_in_the_metrics_is_no_value() -> None:
+    gap = row(2, test_loss=None, test_accuracy=None)
+    run = record([row(1), gap])
+    assert measured(run, "final_test_loss") is None
+    assert measured(run, "final_test_accuracy") is None
+    assert measured(run, "best_test_accuracy") == 0.375
+    assert measured(run, "epochs_to_test_accuracy", 0.4) == math.inf
+    assert measured(record([gap]), "best_test_accuracy") is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "text"),
+    [
+        ("final_train_loss", 0.01234, "0.0123 nats"),
+        ("final_train_loss", -0.5, "-0.500 nats"),
+        ("final_train_loss", 1234.5, "1,234 nats"),
+        ("final_train_loss", math.inf, "diverged"),
+        ("final_test_accuracy", 0.91234, "91.2 %"),
+        ("final_test_accuracy", -0.005, "-0.5 %"),
+        ("final_test_accuracy", -math.inf, "diverged"),
+        ("epochs_to_test_accuracy", 12.0, "12 epochs"),
+        ("epochs_to_test_accuracy", 12.5, "12.5 epochs"),
+        ("epochs_to_test_accuracy", math.inf, "never"),
+        ("steps_per_epoch", 782.0, "782"),
+        ("steps_per_epoch", 50_000.0, "50,000"),  # batches of one image
+        ("steps_per_epoch", 49_218.0, "49,218"),
+        ("images_per_second", 23_456.7, "23,457 images/s"),
+        ("seconds", 7.25, "7.25 s"),
+        ("seconds", 3600.0, "3,600 s"),
+        ("peak_memory_bytes", 1_234_567_890.0, "1,235 MB"),
+    ],
+)
+def test_a_value_is_shown_with_its_unit(metric: Metric, value: float, text: str) -> None:
+    assert MEASURES[metric].text(value) == text

@@ -1,0 +1,164 @@
+"""The report of a sweep as files, from run folders that the tests write."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar_exp.config.identity import run_id
+from cifar_exp.config.load import to_yaml
+from cifar_exp.config.schema import Adam, ImageFolder, RunConfig, Training
+from cifar_exp.reports.render import check_report, write_report
+from cifar_exp.reports.table import sweep_id
+
+HOSTILE = (
+    "<script>alert(1)</script> | [x](http://x.example) <img src=http://x.example> `a` \\| \n# b"
+)
+STUDY = {
+    "name": "lr",
+    "title": f"Rate {HOSTILE}",
+    "question": f"Which {HOSTILE}?",
+    "vary": {"optimizer.lr": [0.01, 0.1]},
+    "claims": [
+        {
+            "says": f"More is better {HOSTILE}",
+            "metric": "final_test_accuracy",
+            "expects": "higher",
+            "at": 0.1,
+            "than": 0.01,
+        }
+    ],
+}
+
+
+def run(runs: Path, name: str, accuracy: float | None, **settings: Any) -> dict[str, str]:
+    """Write the folder of a run, which failed if it has no accuracy; return its line of a sweep."""
+    config = RunConfig(training=Training(epochs=2), **settings)
+    folder = f"{name}-{run_id(config)}"
+    (runs / folder).mkdir(parents=True)
+    (runs / folder / "config.yaml").write_text(to_yaml(config))
+    state: dict[str, Any] = {"status": "failed", "reason": f"no memory {HOSTILE}"}
+    if accuracy is not None:
+        state = {"status": "complete", "epochs": 2, "seconds": 2.0, "test_accuracy": accuracy}
+        rows = [
+            {
+                "epoch": epoch,
+                "train_loss": 1.0 - accuracy * epoch / 2,
+                "train_accuracy": accuracy,
+                "test_loss": 1.0,
+                "test_accuracy": accuracy,
+            }
+            for epoch in (1, 2)
+        ]
+        lines = "".join(f"{json.dumps(row)}\n" for row in rows)
+        (runs / folder / "metrics.jsonl").write_text(lines)
+    (runs / folder / "run.json").write_text(json.dumps(state))
+    return {"run_id": run_id(config), "folder": folder, "status": state["status"]}
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """A study of two levels with two seeds, of which one run failed; all names are hostile."""
+    data = ImageFolder(root=f"images {HOSTILE}")
+    name = HOSTILE.replace("/", "").replace("\n", "")
+    runs = [
+        run(tmp_path / "runs", name, accuracy, data=data, optimizer=Adam(lr=lr), seed=seed)
+        for lr, accuracies in {0.01: (0.5, 0.6), 0.1: (0.7, None)}.items()
+        for seed, accuracy in enumerate(accuracies)
+    ]
+    folder = tmp_path / f"lr-{sweep_id([run['run_id'] for run in runs])}"
+    folder.mkdir()
+    studies = [{"study": STUDY, "runs": [run["run_id"] for run in runs]}]
+    content = {"command": f"train.py '{HOSTILE}'", "runs": runs, "studies": studies}
+    (folder / "sweep.json").write_text(json.dumps(content))
+    return folder
+
+
+class Tags(HTMLParser):
+    """Collects the tags of a page, with their attributes, and the text between them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_shows_hostile_names_as_text_and_loads_nothing(sweep: Path) -> None:
+    source = write_report(sweep).read_text("utf-8")
+    page = Tags(source)
+    # title, question, claim, reason, command and the settings
+    assert page.text.count("<script>alert(1)</script>") >= 6
+    names = [tag for tag, _ in page.tags]
+    assert names.count("h1") == 1
+    assert not {"script", "iframe", "object", "embed", "form"} & set(names)
+    for tag, attributes in page.tags:
+        assert not [name for name in attributes if name.startswith("on")]
+        assert "http:" not in (attributes.get("href") or ""), tag
+        if "src" in attributes:
+            assert str(attributes["src"]).startswith("data:image/svg+xml;base64,")
+    (style,) = re.findall(r"<style>.*?</style>", source, re.S)
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_hostile_names_cannot_break_the_markdown(sweep: Path) -> None:
+    write_report(sweep)
+    lines = (sweep / "report.md").read_text("utf-8").splitlines()
+    tables: list[set[int]] = [set()]
+    for line in lines:
+        if line.startswith("|"):
+            tables[-1].add(len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)))
+        elif tables[-1]:
+            tables.append(set())
+    assert [len(bars) for bars in tables if bars] == [1] * 5  # all lines have as many cells
+    shown = "\n".join(line for line in lines if not line.startswith("    "))  # but for code
+    assert "<" not in shown
+    assert not re.search(r"(?<!\\)\]\(http", shown)
+    assert [line for line in lines if line.startswith("# ")] == [lines[0]]
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]*)\)", shown)
+    assert pictures
+    assert all((sweep / path).is_file() for path in pictures)
+
+
+def test_the_same_runs_give_the_same_bytes_and_a_check_finds_what_differs(sweep: Path) -> None:
+    page = write_report(sweep)
+    written = {path: path.read_bytes() for path in sweep.rglob("*") if path.is_file()}
+    assert {path.name for path in written} >= {"report.html", "report.md", "lr-curves.svg"}
+    page.unlink()
+    (sweep / "report.md").write_text("edited")
+    assert check_report(sweep) == [page, sweep / "report.md"]
+    write_report(sweep)
+    assert {path: path.read_bytes() for path in sweep.rglob("*") if path.is_file()} == written
+
+
+def test_runs_that_failed_are_named_before_the_answers(sweep: Path) -> None:
+    page = Tags(write_report(sweep).read_text("utf-8")).text
+    runs = json.loads((sweep / "sweep.json").read_text())["runs"]
+    (failed,) = [run["run_id"] for run in runs if run["status"] == "failed"]
+    for text in (page, (sweep / "report.md").read_text("utf-8")):
+        assert text.index(failed) < text.index("no memory") < text.index("not tested")
+
+
+def test_figures_that_are_no_longer_made_are_removed_and_others_stay(sweep: Path) -> None:
+    write_report(sweep)
+    figures = sweep / "figures"
+    made = sorted(figures.iterdir())
+    (figures / "old.svg").write_text("old")
+    (figures / "notes.txt").write_text("mine")
+    (figures / "mine.png").write_text("mine")
+    report = sweep / "report.md"
+    report.write_text(report.read_text() + "![old](figures/old.png)\n")
+    assert check_report(sweep) == [report, figures / "old.svg"]
+    write_report(sweep)
+    mine = [figures / "notes.txt", figures / "mine.png"]
+    assert sorted(figures.iterdir()) == sorted([*made, *mine])

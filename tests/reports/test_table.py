@@ -1,0 +1,124 @@
+"""The table of a sweep, from run folders that the tests write."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cifar_exp.config.schema import Adam, Model, RunConfig, Sgd
+from cifar_exp.reports.table import Record, as_text, ranked, varied, write_csv
+from cifar_exp.runs.folder import RunFolder
+
+
+def record(accuracy: float | None, status: str = "complete", **settings) -> Record:
+    config = RunConfig(**settings)
+    state = {"status": status, "seconds": 10.0, "test_accuracy": accuracy}
+    rows = [{"epoch": 1, "train_loss": 1.0, "test_accuracy": accuracy}]
+    return Record(config, RunFolder(Path("runs") / "x"), status, state, rows)
+
+
+def rates(groups) -> list[float]:
+    return [group.records[0].config.optimizer.lr for group in groups]
+
+
+def test_configurations_are_ranked_by_their_mean_over_seeds() -> None:
+    records = [
+        record(accuracy, seed=seed, optimizer=Adam(lr=lr))
+        # 0.1 has the best single seed and the lower mean
+        for lr, accuracies in {0.1: (0.9, 0.3), 0.01: (0.7, 0.8)}.items()
+        for seed, accuracy in enumerate(accuracies)
+    ]
+    groups = ranked(records)
+    assert rates(groups) == [0.01, 0.1]
+    assert groups[0].accuracy.mean == pytest.approx(0.75)
+    assert groups[0].accuracy.n == 2
+
+
+def test_what_diverged_or_failed_is_never_ranked_best() -> None:
+    records = [
+        record(None, "diverged", optimizer=Adam(lr=1.0)),
+        record(0.99, seed=0, optimizer=Adam(lr=0.1)),
+        record(None, "diverged", seed=1, optimizer=Adam(lr=0.1)),
+        record(None, "failed", optimizer=Adam(lr=0.5)),
+        record(0.10, optimizer=Adam(lr=0.01)),
+    ]
+    groups = ranked(records)
+    assert rates(groups)[:2] == [0.01, 0.1]
+    assert groups[1].statuses == "1 complete, 1 diverged"
+    assert groups[2].accuracy is None
+
+
+def test_seeds_that_were_trained_on_different_data_are_told() -> None:
+    records = [record(0.5, seed=seed) for seed in (0, 1)]
+    for one in records:
+        one.state["data_sha256"] = "same"
+    assert ranked(records)[0].statuses == "complete"
+    records[1].state["data_sha256"] = "other"
+    assert ranked(records)[0].statuses == "complete, on different data"
+
+
+def test_the_table_shows_what_varies_and_how_sure_it_is() -> None:
+    records = [
+        record(accuracy, seed=seed, optimizer=Adam(lr=lr))
+        for lr, accuracies in {0.1: (0.5,), 0.01: (0.7, 0.8, 0.9)}.items()
+        for seed, accuracy in enumerate(accuracies)
+    ]
+    lines = as_text(ranked(records)).splitlines()
+    assert lines[0].split() == [
+        "lr",
+        "test",
+        "accuracy",
+        "95",
+        "%",
+        "interval",
+        "n",
+        "status",
+        "seconds",
+    ]
+    # 4.303 * 0.1 / sqrt(3) = 0.2484
+    assert lines[2].split() == ["1", "0.01", "0.8000", "±", "0.2485", "3", "complete", "10"]
+    assert lines[3].split() == ["2", "0.1", "0.5000", "1", "complete", "10"]
+
+
+def test_two_kinds_of_optimizer_differ_in_the_kind_and_not_in_what_only_one_has() -> None:
+    kinds = [RunConfig(), RunConfig(optimizer=Sgd(lr=0.001))]
+    assert varied(kinds) == ["optimizer"]
+    momenta = [*kinds, RunConfig(optimizer=Sgd(lr=0.001, momentum=0.5))]
+    assert varied(momenta) == ["optimizer", "optimizer.momentum"]
+    assert varied([RunConfig(seed=0), RunConfig(seed=1)]) == []
+
+
+def test_unequal_classes_show_the_balanced_accuracy_beside_the_accuracy() -> None:
+    records = [record(0.54, seed=seed) for seed in (0, 1)]
+    assert "balanced" not in as_text(ranked(records))
+    for one, balanced in zip(records, (0.5, 0.6), strict=True):
+        one.state.update(balanced_accuracy=balanced, largest_class_share=0.55)
+    header, _, line = as_text(ranked(records)).splitlines()
+    assert "n    balanced accuracy    largest class    status" in header
+    assert "2    0.5500               0.5500" in line
+    other = record(0.5, optimizer=Adam(lr=0.5))  # of a time when it was not kept
+    assert "0.5500               0.5500" in as_text(ranked([*records, other]))
+
+
+def test_results_csv_has_a_line_a_run(tmp_path: Path) -> None:
+    records = [record(0.7, seed=seed, model=Model(dropout=0.5)) for seed in (0, 1)]
+    records.append(record(None, "diverged", model=Model(dropout=0.2)))
+    write_csv(tmp_path / "results.csv", ranked(records))
+    with (tmp_path / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["model.dropout"] for row in rows] == ["0.5", "0.5", "0.2"]
+    assert [row["seed"] for row in rows] == ["0", "1", "0"]
+    assert [row["mean_test_accuracy"] for row in rows] == ["0.7", "0.7", ""]
+    assert [row["n"] for row in rows] == ["2", "2", "0"]
+    assert rows[2]["status"] == "diverged"
+
+
+def test_the_table_needs_no_pytorch() -> None:
+    code = "import sys, cifar_exp.reports.table; print(json.dumps('torch' in sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import json; {code}"], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) is False

@@ -1,0 +1,121 @@
+"""Which run is meant, and what is said when none or several are."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cifar_exp.errors import UserError
+from cifar_exp.runs.find import find_run, find_sweep, run_folders
+from cifar_exp.runs.folder import RunFolder
+
+NAMES = ("lr=0.1-59868be4de", "lr=0.1,seed=1-0b54f00eab", "lr=0.01-77deadbeef")
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    for name in NAMES:
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.yaml").write_text("{}\n")
+    (tmp_path / "runs" / "lr=0.01-empty").mkdir()  # is no run
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("59868be4de", 0),  # the id
+        ("0b54", 1),  # how it begins
+        ("lr=0.1,seed=1-0b54f00eab", 1),  # the whole name
+        ("lr=0.1,s", 1),  # how it begins
+        ("lr=0.1", 0),  # the name of one, and how another begins
+        ("lr=0.01-77", 2),
+    ],
+)
+def test_a_run_is_found(results: Path, given: str, found: int) -> None:
+    assert find_run(given, results).path == results / "runs" / NAMES[found]
+
+
+def test_a_folder_is_itself_wherever_it_lies(results: Path) -> None:
+    elsewhere = results / "elsewhere"
+    (results / "runs" / NAMES[0]).rename(elsewhere)
+    assert find_run(str(elsewhere), results).path == elsewhere
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("lr=0.", "lr=0.: expected one run, there are 3: lr=0.01-77deadbeef, lr=0.1,seed=1-"),
+        ("lr=0.02", "lr=0.02: there is no such run in .*; near: lr=0.01-77deadbeef"),
+        ("", "expected the folder of a run"),
+        (".", "expected the folder of a run"),
+        ("a\0b", "there is no such run"),
+        ("x" * 200, "there is no such run"),
+    ],
+)
+def test_what_is_no_run_is_told(results: Path, given: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        find_run(given, results)
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere: there is no such folder"):
+        find_run("lr=0.1", tmp_path / "nowhere")
+
+
+def copy_of(results: Path, name: str, new_name: str) -> Path:
+    run = results / "runs" / name
+    state = {"status": "running", "name": name[:-11], "run_id": name[-10:]}
+    (run / "run.json").write_text(json.dumps(state))
+    return shutil.copytree(run, results / "runs" / new_name)
+
+
+@pytest.mark.parametrize("new_name", ["backup-59868be4de", "lr=0.1-59868be4de.bak", "a copy"])
+def test_a_copy_of_a_run_is_not_taken_for_it(results: Path, new_name: str) -> None:
+    copy = copy_of(results, NAMES[0], new_name)
+    found = RunFolder.with_id(results / "runs", NAMES[0][-10:])
+    assert found == find_run("59868", results) == RunFolder(results / "runs" / NAMES[0])
+    assert sorted(NAMES) == [run.path.name for run in run_folders(results)]
+    assert find_run(str(copy), results).path == copy  # which can be named
+
+
+@pytest.mark.parametrize("new_name", ["backup-59868be4de", "my best run"])
+def test_a_run_that_was_renamed_is_found_by_its_id(results: Path, new_name: str) -> None:
+    renamed = copy_of(results, NAMES[0], new_name)
+    shutil.rmtree(results / "runs" / NAMES[0])
+    assert RunFolder.with_id(results / "runs", NAMES[0][-10:]) == RunFolder(renamed)
+    assert find_run("59868be4de", results).path == renamed
+    assert find_run(new_name, results).path == renamed
+
+
+SWEEPS = {
+    "lr-38afae4dc0": "sweep.json",
+    "lr,seed-a65bba6c96": "sweep.json",
+    "search-x-11": "search.json",
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("38afae4dc0", "lr-38afae4dc0"),  # the id
+        ("a65", "lr,seed-a65bba6c96"),  # how it begins
+        ("lr", "lr-38afae4dc0"),  # the name of one, and how another begins
+        ("lr,", "lr,seed-a65bba6c96"),
+        ("search", "search-x-11"),
+    ],
+)
+def test_a_sweep_and_a_search_are_found_as_runs_are(results: Path, given: str, found: str) -> None:
+    for name, file in SWEEPS.items():
+        (results / name).mkdir()
+        (results / name / file).write_text("{}")
+    assert find_sweep(given, results) == results / found
+    assert find_sweep(str(results / found), Path("nowhere")) == results / found
+
+
+def test_a_run_is_no_sweep(results: Path) -> None:
+    with pytest.raises(UserError, match=r"59868be4de: there is no such folder, and .* no sweeps"):
+        find_sweep("59868be4de", results)
+    with pytest.raises(UserError, match="expected the folder of a sweep"):
+        find_sweep(str(results / "runs" / NAMES[0]), results)

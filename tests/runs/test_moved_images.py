@@ -1,0 +1,188 @@
+"""Image folders: stored runs mean the same from anywhere, and after a move."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from cifar_exp.config.identity import run_id
+from cifar_exp.config.load import to_yaml
+from cifar_exp.config.schema import Cifar10, ImageFolder, Model, Paths, RunConfig, Synthetic
+from cifar_exp.config.stored_paths import anchored, found_again
+from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.moved_images import recognised
+from tests.conftest import CommandLine, read_rows
+
+FOLDER = (
+    *("data=image_folder", "data.root=photos", "model=vgg11", "model.width=0.015625"),
+    *("epochs=1", "batch_size=4", "logger=none", "device=cpu"),
+)
+NewFolder = Callable[[str], CommandLine]
+
+
+def make_photos(root: Path, seed: int = 0) -> Path:
+    rng = np.random.default_rng(seed)
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (root / split / name).mkdir(parents=True)
+            for number in range(3):
+                pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory, command_line) -> CommandLine:
+    """A project with a sweep on its photos."""
+    project = command_line(tmp_path_factory.mktemp("original"))
+    make_photos(project.folder / "photos")
+    project("-m", *FOLDER, "seed=0,1")
+    return project
+
+
+def sweep_of(project: CommandLine) -> Path:
+    (file,) = project.runs.parent.glob("*/sweep.json")
+    return file.parent
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_a_sweep_means_the_same_from_another_folder(
+    original: CommandLine, new_folder: NewFolder
+) -> None:
+    here, elsewhere = original, new_folder("elsewhere")
+    sweep, runs = sweep_of(here), sorted(map(str, here.runs.iterdir()))
+    tables, files = [], []
+    for project in (here, elsewhere):
+        tables.append(project.cifar_exp("table", str(sweep)))
+        files.append((sweep / "results.csv").read_bytes())
+        project.cifar_exp("report", str(sweep), "--check")
+    assert tables[0] == tables[1]
+    assert files[0] == files[1]
+    assert here.cifar_exp("compare", *runs) == elsewhere.cifar_exp("compare", *runs)
+    said = [project.cifar_exp("evaluate", runs[0], "--out", "e") for project in (here, elsewhere)]
+    assert "not the images" not in "".join(said)
+    assert said[0] == said[1]
+    assert not (elsewhere.folder / "data").exists()  # the cache of the project is used
+
+
+@pytest.mark.integration
+def test_a_moved_project_has_finished_its_runs(
+    original: CommandLine, tmp_path: Path, command_line
+) -> None:
+    shutil.copytree(original.folder, tmp_path / "moved")
+    moved = command_line(tmp_path / "moved")
+    said = moved("-m", *FOLDER, "seed=0,1")
+    assert f"the images are those of {original.folder / 'photos'}" in said
+    assert "sweep of 2 runs (2 finished before)" in said
+    assert "finished before, not repeated" in moved(*FOLDER)
+    assert len(list(moved.runs.iterdir())) == 2
+    assert len(list(moved.runs.parent.glob("*/sweep.json"))) == 1
+    said = moved("-m", *FOLDER, "seed=0,1,2")  # and a new run is one of them
+    assert "sweep of 3 runs (2 finished before)" in said
+    assert "3    complete" in said  # with the others a mean over seeds
+    (new,) = moved.runs.glob("*seed=2*")
+    stored = yaml.safe_load((new / "config.yaml").read_text())
+    assert stored["data"]["root"] == str(moved.folder / "photos")
+    assert new.name.endswith(run_id(RunFolder(new).read_config()))
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_moved_images_are_recognised_and_other_ones_are_not(
+    original: CommandLine, tmp_path: Path
+) -> None:
+    results = str(original.folder / "multirun_results")
+    paths = Paths(results=results, cache=str(tmp_path / "cache"))
+    moved = shutil.copytree(original.folder / "photos", tmp_path / "moved")
+    others = make_photos(tmp_path / "others", seed=1)
+    same, other = recognised(
+        [RunConfig(data=ImageFolder(root=str(root)), paths=paths) for root in (moved, others)]
+    )
+    assert same.data.same_as == str(original.folder / "photos")
+    assert other.data.same_as is None
+    at_first = RunConfig(data=ImageFolder(root=str(original.folder / "photos")), paths=paths)
+    assert run_id(same) == run_id(at_first)
+    assert recognised([at_first]) == [at_first]
+
+
+def stored_at(runs: Path, config: RunConfig) -> Path:
+    folder = runs / f"x-{run_id(config)}"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(to_yaml(config))
+    return folder
+
+
+@pytest.mark.parametrize("results", ["multirun_results", "out/here", "absolute"])
+def test_runs_of_before_with_relative_paths_mean_the_same_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, results: str
+) -> None:
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    for folder in (project, elsewhere):
+        folder.mkdir()
+    monkeypatch.chdir(project)
+    given = str(project / "results") if results == "absolute" else results
+    config = RunConfig(data=ImageFolder(root="photos"), paths=Paths(results=given))
+    run = stored_at(Path(given).absolute() / "runs", config)
+    monkeypatch.chdir(elsewhere)
+    read = RunFolder(run).read_config()
+    assert isinstance(read.data, ImageFolder)
+    assert read.data.root == str(project / "photos")
+    assert run.name.endswith(run_id(read))
+
+
+def test_stored_paths_are_absolute_but_for_environment_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    typed = RunConfig(
+        data=ImageFolder(root="photos"), paths=Paths(logs="${oc.env:SCRATCH}/logs", cache="c")
+    )
+    stored = anchored(typed)
+    assert isinstance(stored.data, ImageFolder)
+    assert stored.data.root == str(tmp_path / "photos")
+    assert stored.paths.cache == str(tmp_path / "c")
+    assert stored.paths.logs == "${oc.env:SCRATCH}/logs"
+    assert run_id(stored) == run_id(typed)
+    assert anchored(RunConfig(data=Cifar10(root="d"))).data.root == str(tmp_path / "d")
+    assert anchored(RunConfig(data=Synthetic())).data == Synthetic()
+
+
+def test_a_moved_project_keeps_ids_and_leads_to_its_own_images(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    (new / "photos").mkdir(parents=True)
+    config = RunConfig(
+        data=ImageFolder(root=str(old / "photos")),
+        model=Model(name="vgg11"),
+        paths=Paths(results=str(old / "results"), logs=str(old / "logs"), cache="/other/cache"),
+    )
+    read = found_again(config, new / "results" / "runs" / "x")
+    assert isinstance(read.data, ImageFolder)
+    assert read.data.root == str(new / "photos")
+    assert read.paths.results == str(new / "results")
+    assert read.paths.logs == str(new / "logs")
+    assert read.paths.cache == "/other/cache"
+    assert run_id(read) == run_id(config)
+    # the results alone: the images are where they were
+    (old / "photos").mkdir(parents=True)
+    read = found_again(config, tmp_path / "alone" / "results" / "runs" / "x")
+    assert read.data == config.data
+
+
+def test_a_run_that_was_interrupted_goes_on_after_a_move(tmp_path: Path, command_line) -> None:
+    project = command_line(tmp_path / "project")
+    project.folder.mkdir()
+    make_photos(project.folder / "photos")
+    project(*FOLDER, "epochs=2")
+    state = json.loads((project.only_run / "run.json").read_text())
+    (project.only_run / "run.json").write_text(json.dumps(state | {"status": "running"}))
+    rows = read_rows(project.only_run)
+    project.folder.rename(tmp_path / "moved")
+    moved = command_line(tmp_path / "moved")
+    moved(*FOLDER, "epochs=2")
+    assert read_rows(moved.only_run) == rows  # from its last checkpoint

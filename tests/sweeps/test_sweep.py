@@ -1,0 +1,156 @@
+"""Sweeps through the command line."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.conftest import ROOT, TINY, CommandLine, computed, event_folder, read_state
+from tests.reliability.faults import SHORT, TWO_AT_ONCE, end, held
+
+pytestmark = pytest.mark.integration
+
+
+def sweep_folder(train: CommandLine) -> Path:
+    (folder,) = (p for p in train.runs.parent.iterdir() if (p / "sweep.json").exists())
+    return folder
+
+
+def results(train: CommandLine) -> list[dict[str, str]]:
+    with (sweep_folder(train) / "results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_sweep_trains_every_point_once_and_ends_with_a_table(train: CommandLine) -> None:
+    said = train("-m", *TINY, "optimizer.lr=0.1,0.01", "seed=0,1")
+    assert "sweep of 4 runs (0 finished before)" in said
+    assert "[4/4]" in said
+    assert len(list(train.runs.iterdir())) == 4
+    rows = results(train)
+    assert {(row["optimizer.lr"], row["seed"]) for row in rows} == {
+        ("0.1", "0"), ("0.1", "1"), ("0.01", "0"), ("0.01", "1"),
+    }  # fmt: skip
+    assert {row["n"] for row in rows} == {"2"}
+    listed = json.loads((sweep_folder(train) / "sweep.json").read_text())["runs"]
+    assert [run["status"] for run in listed] == ["complete"] * 4
+
+    assert train.cifar_exp("table", str(sweep_folder(train))).strip() in said
+
+
+@pytest.mark.slow
+def test_levels_words_and_globs_make_the_same_runs_as_numbers(train: CommandLine) -> None:
+    train("-m", *TINY, "epochs=1", "lr=glob(*)")
+    said = train("-m", *TINY, "epochs=1", "lr=0.1,0.01,0.001,0.0001")
+    assert "sweep of 4 runs (4 finished before)" in said
+    said = train("-m", *TINY, "epochs=1", "lr=high,too_high", "batch_size=64")
+    assert "sweep of 2 runs (2 finished before)" in said
+
+
+def test_a_wrong_point_is_found_before_the_first_is_trained(train: CommandLine) -> None:
+    said = train("-m", *TINY, "optimizer.lr=0.1,0.01,-1", status=1)
+    assert "optimizer.lr: expected a number greater than 0, got -1" in said
+    assert not train.runs.exists()
+
+
+def test_a_run_that_fails_is_told_at_once_and_the_others_go_on(train: CommandLine) -> None:
+    for root in ("damaged", "good"):
+        for name in ("train/a", "train/b", "test/a", "test/b"):
+            (train.folder / root / name).mkdir(parents=True)
+            Image.new("RGB", (32, 32)).save(train.folder / root / name / "1.png")
+    (train.folder / "damaged" / "test" / "b" / "1.png").write_bytes(b"")
+    settings = ("model=vgg11", "model.width=0.0625", "epochs=1", "batch_size=2", "logger=none")
+    said = train("-m", "data=image_folder", "data.root=damaged,good", *settings, status=1)
+    assert "[1/2] root=" in said
+    assert "failed: cannot read the image" in said
+    assert said.index("failed: ") < said.index("[2/2]")
+    assert "1 of 2 runs failed" in said
+    assert [row["status"] for row in results(train)] == ["complete", "failed"]
+
+
+@pytest.mark.slow
+def test_runs_that_were_changed_are_not_finished_and_the_others_are_trained(
+    train: CommandLine,
+) -> None:
+    short = [word for word in TINY if not word.startswith("epochs")] + ["epochs=1"]
+    train(*short, "seed=0")
+    edited = train.only_run
+    state = read_state(edited)
+    (edited / "run.json").write_text(json.dumps(state | {"test_accuracy": 0.99}))
+    train(*short, "seed=1")
+    (cut,) = (run for run in train.runs.iterdir() if run != edited)
+    (cut / "config.yaml").write_text((cut / "config.yaml").read_text()[:100])
+    said = train("-m", *short, "seed=0,1,2", status=1)
+    assert "sweep of 3 runs (0 finished before)" in said
+    assert "run.json has test_accuracy 0.99, and metrics.jsonl" in said
+    assert f"{cut.name}/config.yaml: expected the settings of a run" in said
+    assert "2 of 3 runs failed" in said
+    assert read_state(edited)["test_accuracy"] == 0.99  # nothing is changed unasked
+    assert sorted(row["status"] for row in results(train)) == ["complete", "damaged"]
+
+
+def test_the_settings_of_all_runs_are_kept_before_the_first_is_trained(train: CommandLine) -> None:
+    with held(train, "-m", *SHORT, "epochs=1", "seed=0,1,2", step=3) as it:
+        assert len(list(train.runs.glob("*/config.yaml"))) == 3
+        assert len(list(train.runs.glob("*/train.log"))) == 1
+        end(it.process, group=True)
+
+
+def test_packed_runs_equal_runs_alone_bit_for_bit(new_folder) -> None:
+    packed, alone = new_folder("packed"), new_folder("alone")
+    settings = (*TINY, "dropout=0.5", "data.augment=crop_flip")
+    packed("-m", *settings, "seed=0,1", TWO_AT_ONCE)
+    for seed in range(2):
+        alone(*settings, f"seed={seed}")
+    for run in alone.runs.iterdir():
+        assert computed(packed.runs / run.name) == computed(run)
+        weights = [load_file(r / "model.safetensors") for r in (run, packed.runs / run.name)]
+        assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_two_runs_train_at_the_same_time(train: CommandLine) -> None:
+    with held(train, "-m", *SHORT, "epochs=1", "seed=0,1", TWO_AT_ONCE, step=3, processes=2) as it:
+        assert len(list(train.runs.glob("*/train.log"))) == 2
+        end(it.process, group=True)
+
+
+@pytest.mark.slow
+def test_a_shorter_run_takes_its_epochs_from_a_longer_one(new_folder) -> None:
+    together, alone = new_folder("together"), new_folder("alone")
+    said = together("-m", *TINY, "epochs=2,4", "dropout=0.5")
+    assert "[2/2]" in said
+    alone(*TINY, "epochs=2", "dropout=0.5")
+    short = together.runs / alone.only_run.name
+    assert computed(short) == computed(alone.only_run)
+    weights = [load_file(r / "model.safetensors") for r in (short, alone.only_run)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    (long,) = (run for run in together.runs.iterdir() if run != short)
+    assert read_state(short)["began_as"] == read_state(long)["run_id"]
+    assert "goes on after epoch 2" in (short / "train.log").read_text()
+    events = EventAccumulator(str(event_folder(together.folder / "logs", short)))
+    events.Reload()
+    assert [scalar.step for scalar in events.Scalars("loss/train")] == [1, 2]
+
+
+def test_a_sweep_does_not_import_pytorch_itself() -> None:
+    code = "import sys, cifar_exp.sweeps.sweep; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+def test_what_is_no_sweep_is_refused(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cifar_exp", "table", tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "expected the folder of a sweep" in done.stderr
+    assert len(done.stderr.splitlines()) <= 2

@@ -1,0 +1,193 @@
+"""Networks and data of the user's own through the command line, as the guide shows them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from cifar_exp.config.load import from_yaml
+from cifar_exp.config.schema import OwnModel, Paths, RunConfig, Synthetic
+from cifar_exp.config.schema import Training as Length
+from cifar_exp.errors import UserError
+from cifar_exp.models.build import build_model
+from cifar_exp.runs.log import show_warnings
+from cifar_exp.runs.runner import Runner
+from cifar_exp.signals import Interrupted
+from tests.conftest import CommandLine, read_state
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "guide" / "examples"
+SHORT = ("epochs=2", "device=cpu", "batch_size=32", "logger=none")
+DATA = ("data._target_=my_data.patterns", "data.train_size=96", "data.test_size=40")
+NET = ("model._target_=my_net.MyNet", "model.width=0.0625", "dropout=0.5")
+SWEEP = ("-m", *SHORT, *DATA, *NET, "model.depth=1,2")
+
+
+@pytest.fixture
+def own(train: CommandLine) -> CommandLine:
+    """A folder with the examples, in which `train.py` is called."""
+    for example in EXAMPLES.glob("*.py"):
+        shutil.copy(example, train.folder)
+    return train
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory, command_line) -> CommandLine:
+    """The examples after a sweep."""
+    train = command_line(tmp_path_factory.mktemp("swept") / "here")
+    shutil.copytree(EXAMPLES, train.folder)
+    train.said = train(*SWEEP)
+    return train
+
+
+@pytest.mark.integration
+def test_the_examples_of_the_guide_are_swept(swept: CommandLine) -> None:
+    assert "2 runs (0 finished before)" in swept.said
+    assert "depth=2: complete" in swept.said
+    for run in swept.runs.iterdir():
+        assert "model=my_net.MyNet" in run.name
+        saved = json.loads((run / "model.json").read_text())
+        config = from_yaml((run / "config.yaml").read_text())
+        assert saved["architecture"] == config.model.model_dump()
+        assert saved["classes"] == ["horizontal", "vertical", "checks", "rings"]
+        state = read_state(run)
+        assert list(state["own_code_sha256"]) == ["my_data.patterns", "my_net.MyNet"]
+        assert state["status"] == "complete"
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (
+            "model.detph=3",
+            "model: my_net.MyNet raises TypeError: MyNet.__init__() got an unexpected",
+        ),
+        ("-m model.depth=1,9", "model: my_net.MyNet raises RuntimeError: "),  # halved 9 times
+        ("data.size=wide", "data: my_data.patterns raises AttributeError: "),
+        ("model=vgg16", "model._target_: expected no model=vgg16 beside it"),
+        ("batch_size=97", "data.batch_size: expected at most the 96 training images, got 97"),
+    ],
+)
+def test_what_cannot_work_is_told_before_anything_is_begun(
+    own: CommandLine, typed: str, told: str
+) -> None:
+    said = own(*SHORT, *DATA, *NET, *typed.split(), status=1)
+    lines = [line for line in said.strip().splitlines() if not line.startswith("set twice")]
+    assert lines[0].startswith(told)
+    assert len(lines) <= 2
+    assert "Traceback" not in said
+    assert not own.runs.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_a_study_varies_a_setting_of_ones_own_network(own: CommandLine) -> None:
+    (own.folder / "study").mkdir()
+    study = {"name": "depth", "title": "Depth", "question": "Does depth help?", "seeds": [0]}
+    study |= {"vary": {"model.depth": [1, 2]}, "settings": {"dropout": 0.25}}
+    (own.folder / "study" / "depth.yaml").write_text(yaml.safe_dump(study))
+    typed = ("--config-dir", str(own.folder), "study=depth", *SHORT, *DATA, "epochs=1")
+    said = own(*typed, NET[0], "model.width=0.0625", "model.depth=2,3")  # what is typed wins
+    assert "sweep of 2 runs" in said
+    models = [from_yaml((run / "config.yaml").read_text()).model for run in own.runs.iterdir()]
+    expected = [{"width": 0.0625, "dropout": 0.25, "depth": depth} for depth in (2, 3)]
+    assert sorted((model.settings for model in models), key=lambda s: s["depth"]) == expected
+
+
+def test_a_file_that_names_code_needs_the_name_from_the_user(own: CommandLine) -> None:
+    (own.folder / "model").mkdir()
+    content = {"_target_": "my_net.MyNet", "depth": 1, "width": 0.0625}
+    (own.folder / "model" / "mine.yaml").write_text(yaml.safe_dump(content))
+    typed = ("--config-dir", str(own.folder), "model=mine", *SHORT, *DATA, "epochs=1")
+    said = own(*typed, status=1)
+    allow = "if you trust it, add --allow my_net.MyNet"
+    assert said.endswith(f"model._target_: my_net.MyNet can run any code; {allow}\n")
+    assert not own.runs.exists()
+    own(*typed, "--allow", "my_net.MyNet", "model.depth=2")
+    assert "model=my_net.MyNet,depth=2,width=0.0625" in own.only_run.name
+
+
+@pytest.mark.integration
+def test_the_code_of_a_strangers_run_is_not_called(
+    swept: CommandLine, tmp_path: Path, command_line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = command_line(tmp_path / "theirs")
+    shutil.copytree(swept.folder, train.folder)
+    for example in EXAMPLES.glob("*.py"):
+        (train.folder / example.name).write_text("open('ran', 'w').close()\n")
+    (folder,) = train.folder.glob("multirun_results/depth-*")
+    runs = list(train.runs.iterdir())
+    train.cifar_exp("table", str(folder))
+    train.cifar_exp("report", str(folder))
+    assert "depth" in train.cifar_exp("compare", *map(str, runs))
+    assert "2 finished before" in train(*SWEEP)
+    monkeypatch.chdir(train.folder)
+    with pytest.raises(UserError, match=r"my_net\.MyNet can run any code"):
+        build_model(from_yaml((runs[0] / "config.yaml").read_text()).model, 4, 0)
+    assert not (train.folder / "ran").exists()
+    train(*SHORT, *DATA, *NET, status=1)  # so that this test can fail
+    assert (train.folder / "ran").exists()
+
+
+def test_an_environment_variable_reaches_the_code_and_no_file(own: CommandLine) -> None:
+    (own.folder / "theirs.py").write_text(
+        "import my_data\n\n"
+        "def named(names, path):\n"
+        "    train, test, _ = my_data.patterns(96, 40)\n"
+        "    return train, test, [*names, path]\n"
+    )
+    own.environment["SECRET"] = "s3cr3t"
+    typed = 'data.names=["${oc.env:SECRET}",b,c]', 'data.path="${oc.env:SECRET}/x"'
+    own(*SHORT, *NET, "epochs=1", "data._target_=theirs.named", *typed)
+    run = own.only_run
+    # the names of classes are data, and the one place where the function has put it
+    assert json.loads((run / "model.json").read_text())["classes"] == [
+        "s3cr3t",
+        "b",
+        "c",
+        "s3cr3t/x",
+    ]
+    written = "".join((run / name).read_text() for name in ("config.yaml", "run.json", "train.log"))
+    assert "s3cr3t" not in run.name + written
+    assert "${oc.env:SECRET}/x" in (run / "config.yaml").read_text()
+
+
+def test_weights_that_layers_share_are_saved_and_loaded(own: CommandLine) -> None:
+    shutil.copy(Path(__file__).parents[1] / "nets.py", own.folder)
+    own(*SHORT, *DATA, "epochs=1", "model._target_=nets.Tied")
+    saved = load_file(own.only_run / "model.safetensors")
+    assert torch.equal(saved["first.weight"], saved["second.weight"])
+    assert saved["seen"] == 96  # training images, each once
+    config = OwnModel.model_validate({"_target_": "tests.nets.Tied"})
+    network = build_model(config, 4, 0, {"tests.nets.Tied"})
+    assert not torch.equal(network.first.weight, saved["first.weight"])
+    network.load_state_dict(saved)
+    assert torch.equal(network.first.weight, saved["first.weight"])
+
+
+def test_a_run_that_goes_on_with_other_code_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.path", [str(tmp_path), *__import__("sys").path])
+    code = (EXAMPLES / "my_net.py").read_text()
+    (tmp_path / "my_changing_net.py").write_text(code)
+    config = RunConfig(
+        data=Synthetic(train_size=64, test_size=40),
+        model=OwnModel.model_validate({"_target_": "my_changing_net.MyNet", "width": 0.0625}),
+        training=Length(epochs=2),
+        device="cpu",
+        paths=Paths(results=str(tmp_path / "results"), logs=str(tmp_path / "logs")),
+    )
+    run = Runner().run(config)
+    while next(run).epoch == 1:
+        pass
+    with pytest.raises(Interrupted):
+        run.throw(Interrupted(15))
+    (tmp_path / "my_changing_net.py").write_text(code + "# changed\n")
+    told: list[str] = []
+    show_warnings(told.append)
+    list(Runner().run(config))
+    assert told == ["warning: the code of my_changing_net.MyNet has changed since the run began"]
