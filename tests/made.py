@@ -8,7 +8,7 @@ from typing import Any
 from cifar_exp.config.identity import run_id
 from cifar_exp.config.load import to_yaml
 from cifar_exp.config.schema import Paths, RunConfig, Training
-from cifar_exp.reports.table import sweep_id
+from cifar_exp.reports.records import sweep_id
 from cifar_exp.runs.folder import RunFolder
 
 

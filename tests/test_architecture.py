@@ -10,30 +10,34 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "cifar_exp"
 # From top to bottom; a room imports from those below it.
 ROOMS = [
-    "selftest",
-    "trained",
+    "cli",
     "search",
-    "studies",
+    "sweeps",
+    "reports",
+    "inference",
     "runs",
+    "loggers",
     "training",
     "models",
     "data",
+    "custom_code",
     "config",
 ]
-FOR_ALL = ("errors", "files", "out_of_memory", "terminal")
+FOR_ALL = ("errors", "files", "out_of_memory", "signals", "terminal")
 # Libraries that only these rooms may import.
 ONLY_IN = {
-    "hydra": {"config"},
-    "omegaconf": {"config"},
+    "hydra": {"cli", "config"},
     "matplotlib": {"figures"},
+    "omegaconf": {"cli", "config"},
     "optuna": {"search"},
+    "pydantic": {"config", "runs", "reports", "search"},  # settings, and what files hold
     "sqlalchemy": {"search"},
-    "pydantic": {"config"},
-    "tensorboard": {"runs"},
-    "torch": {"selftest", "trained", "runs", "training", "models", "data"},
-    "trackio": {"runs"},
-    "wandb": {"runs"},
+    "tensorboard": {"loggers"},
+    "torch": {"cli", "inference", "sweeps", "runs", "training", "models", "data"},
+    "trackio": {"loggers"},
+    "wandb": {"loggers"},
 }
+DRAWING = ("search", "reports", "inference", "runs")  # the rooms that import figures
 
 
 def imports(file: Path) -> Iterator[str]:
@@ -46,7 +50,7 @@ def imports(file: Path) -> Iterator[str]:
 
 
 def files(room: str) -> list[Path]:
-    found = sorted((PACKAGE / room).rglob("*.py"))
+    found = sorted([*PACKAGE.glob(f"{room}.py"), *(PACKAGE / room).rglob("*.py")])
     assert found
     return found
 
@@ -55,7 +59,7 @@ def files(room: str) -> list[Path]:
 def test_a_room_imports_from_those_below_it_only(room: str) -> None:
     # figures takes numbers and knows nothing of runs
     below = set() if room == "figures" else {*ROOMS[ROOMS.index(room) + 1 :]}
-    below |= {"figures"} if room in ("trained", "search", "studies", "runs") else set()
+    below |= {"figures"} if room in DRAWING else set()
     for file in files(room):
         for name in imports(file):
             top, _, rest = name.partition(".")
@@ -69,6 +73,50 @@ def test_a_library_is_imported_in_its_rooms_only(room: str) -> None:
         for name in imports(file):
             allowed = ONLY_IN.get(name.partition(".")[0], {room})
             assert room in allowed, f"{file} imports {name}"
+
+
+def test_every_room_has_its_place_in_the_table() -> None:
+    rooms = {file.parent.name for file in PACKAGE.glob("*/__init__.py")}
+    files = {file.stem for file in PACKAGE.glob("[a-z]*.py")}
+    assert rooms | files == {*ROOMS, *FOR_ALL, "figures"}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports inside functions count: they make a circle as well."""
+    below = {module_of(file): set(imported_modules(file)) for file in PACKAGE.rglob("*.py")}
+    while leaves := [module for module, names in below.items() if not names & below.keys()]:
+        for module in leaves:
+            del below[module]
+    assert not below, f"in a circle, or above one: {sorted(below)}"
+
+
+def module_of(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_modules(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            modules = {f"{node.module}.{alias.name}" for alias in node.names}
+            found = {name for name in modules if is_module(name)}
+            yield from found or {str(node.module)}
+
+
+def is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def test_plugins_only_register_what_the_command_line_has() -> None:
+    (file,) = (ROOT / "hydra_plugins").rglob("plugins.py")
+    assert {file.parent.name for file in (ROOT / "hydra_plugins").rglob("[a-z]*.py")} == {
+        "cifar_exp"
+    }
+    assert not any(
+        isinstance(node, ast.FunctionDef) for node in ast.walk(ast.parse(file.read_text()))
+    )
 
 
 def test_train_py_fits_on_a_screen() -> None:

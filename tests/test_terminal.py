@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.reports.table import Record, as_text, ranked
+from cifar_exp.reports.table import as_text, ranked
 from cifar_exp.runs import progress_bar
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.progress_bar import time_left
+from cifar_exp.runs.record import Record
 from cifar_exp.selftest import run as selftest_run
 from cifar_exp.selftest.faults import Fault
 from cifar_exp.signals import StopRequest

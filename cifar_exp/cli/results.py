@@ -96,8 +96,10 @@ def _ls(arguments: argparse.Namespace) -> int:
 
 
 def _table(arguments: argparse.Namespace) -> int:
-    from cifar_exp.reports.table import as_text, ranked, read_sweep, remarks, write_csv
+    from cifar_exp.reports.records import read_sweep
+    from cifar_exp.reports.table import as_text, ranked, write_csv
     from cifar_exp.runs.find import find_sweep
+    from cifar_exp.runs.record import remarks
 
     sweep = find_sweep(arguments.sweep, arguments.results)
     by_id, problems = read_sweep(sweep)

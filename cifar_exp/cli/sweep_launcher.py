@@ -121,7 +121,7 @@ class SweepLauncher(BasicLauncher):
 
 def first_of(configs: Sequence[RunConfig], job_overrides: Sequence[Sequence[str]]) -> str:
     """Return the settings of a sweep's first run as YAML, and in which the others differ."""
-    from cifar_exp.reports.table import varied
+    from cifar_exp.config.identity import varied
 
     differ = [*varied(configs), *["seed"] * (len({config.seed for config in configs}) > 1)]
     count = f"{len(configs)} run{'s' * (len(configs) > 1)}"

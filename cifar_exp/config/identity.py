@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +173,15 @@ def _word(value: Any) -> str:
         value = Path(value).name
     text = "-".join(map(str, value)) if isinstance(value, list) else f"{value}"
     return re.sub(r"[^\w.+-]+", "-", text)
+
+
+def varied(configs: Sequence[RunConfig]) -> list[str]:
+    """Return the keys in which runs differ, but for the seed.
+
+    A setting that only some of the runs have, such as `optimizer.momentum`, counts if those differ.
+    """
+    values: dict[str, set[str]] = defaultdict(set)
+    for config in configs:
+        for key, value in settings(config).items():
+            values[key].add(str(value))
+    return [key for key, different in values.items() if len(different) > 1 and key != "seed"]

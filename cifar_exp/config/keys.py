@@ -2,7 +2,7 @@
 
 import difflib
 import types
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -161,3 +161,9 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
 
 def _in_words(close: list[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def short_names(keys: Sequence[str]) -> list[str]:
+    """Leave out the section of each key where the last part alone is unique."""
+    last = [key.split(".")[-1] for key in keys]
+    return [short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)]

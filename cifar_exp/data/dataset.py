@@ -151,6 +151,7 @@ def check_held_out(counts: Sequence[int], classes: Sequence[str], fraction: floa
 
 
 def validation_size(train_size: int, fraction: float, classes: int) -> int:
+    """Return how many of the training images are held out, at least one a class."""
     size = round(fraction * train_size)
     if size < classes:
         raise UserError(
@@ -161,6 +162,7 @@ def validation_size(train_size: int, fraction: float, classes: int) -> int:
 
 
 def check_limit(limit: int | None, classes: int, key: str) -> None:
+    """Refuse a limit below one image a class. Raises: UserError: it is lower."""
     if limit is not None and limit < classes:
         raise UserError(
             f"{key}={limit} is lower than the {classes} classes: "

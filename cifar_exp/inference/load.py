@@ -21,8 +21,8 @@ from cifar_exp.data.batches import TEST_BATCH_SIZE, normalized
 from cifar_exp.errors import UserError
 from cifar_exp.files import read_text
 from cifar_exp.models.build import build_model
-from cifar_exp.reports.table import Record, read_record, remarks
 from cifar_exp.runs.find import RESULTS, find_run
+from cifar_exp.runs.record import Record, read_record, remarks
 from cifar_exp.runs.stored import StoredModel, check
 from cifar_exp.training.device import Compute, choose_compute, on_stream
 from cifar_exp.training.step import tested

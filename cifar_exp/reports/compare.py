@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from cifar_exp.config.identity import settings
 from cifar_exp.errors import UserError
 from cifar_exp.reports.metrics import MEASURES, measured
-from cifar_exp.reports.table import Record, read_record, remarks
 from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.record import Record, read_record, remarks
 from cifar_exp.terminal import columns, table
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 from cifar_exp.config.study import Claim, Value
 from cifar_exp.reports.metrics import MEASURES, images_behind, measured
 from cifar_exp.reports.statistics import Estimate, equivalence_p_value, estimate, holm, p_value
-from cifar_exp.reports.table import Record
+from cifar_exp.runs.record import Record
 
 Verdict = Literal[
     "supported",

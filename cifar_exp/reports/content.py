@@ -8,23 +8,18 @@ from pathlib import Path
 from statistics import median_low
 from typing import Any
 
-from cifar_exp.config.identity import differences, settings
+from cifar_exp.config.identity import differences, settings, varied
+from cifar_exp.config.keys import short_names
 from cifar_exp.config.schema import ImageFolder, Model, RunConfig
 from cifar_exp.config.study import Metric, Study, Value, read_study
 from cifar_exp.reports.levels import level_of, sorted_levels
 from cifar_exp.reports.metrics import MAIN_METRIC, MEASURES, images_behind, measured
 from cifar_exp.reports.plots import Picture, pictures_of
+from cifar_exp.reports.records import read_list, read_sweep
 from cifar_exp.reports.statistics import estimate
-from cifar_exp.reports.table import (
-    Record,
-    read_list,
-    read_sweep,
-    remarks,
-    short_names,
-    varied,
-)
 from cifar_exp.reports.verdicts import Finding, findings
 from cifar_exp.runs.folder import ENDED
+from cifar_exp.runs.record import Record, remarks
 
 _ARTICLE = RunConfig()
 

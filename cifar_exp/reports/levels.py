@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from cifar_exp.config.identity import settings
 from cifar_exp.config.study import Value, level_name
-from cifar_exp.reports.table import Record
+from cifar_exp.runs.record import Record
 
 
 def sorted_levels(records: Sequence[Record], key: str) -> dict[Value, list[Record]]:

@@ -12,12 +12,13 @@ from typing import Any
 from tabulate import tabulate
 
 from cifar_exp.config.identity import differences, settings
-from cifar_exp.config.keys import SHORT_NAMES, explain_option, level, short
+from cifar_exp.config.keys import SHORT_NAMES, explain_option, level, short, short_names
 from cifar_exp.errors import UserError
-from cifar_exp.reports.table import Record, read_list, read_record, remarks, short_names
+from cifar_exp.reports.records import read_list
 from cifar_exp.runs.cleaning import size_bytes
 from cifar_exp.runs.find import run_folders
 from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.record import Record, read_record, remarks
 from cifar_exp.terminal import table
 
 STATUSES = ("pending", "running", "interrupted", "complete", "diverged", "failed", "damaged")

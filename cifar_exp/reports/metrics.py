@@ -8,7 +8,7 @@ from statistics import median, stdev
 from typing import Any, Literal
 
 from cifar_exp.config.study import Metric
-from cifar_exp.reports.table import Record, fewest, tested_images
+from cifar_exp.runs.record import Record, fewest, tested_images
 
 Row = dict[str, Any]
 MAIN_METRIC: Metric = "final_test_accuracy"  # what sweeps without claims are judged by

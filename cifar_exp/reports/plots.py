@@ -7,6 +7,7 @@ from functools import partial
 from statistics import mean
 from typing import Any
 
+from cifar_exp.config.keys import short_names
 from cifar_exp.config.study import Metric, Value
 from cifar_exp.figures.levels import Level, Point, draw_effect, draw_level_curves
 from cifar_exp.figures.settings import (
@@ -18,7 +19,7 @@ from cifar_exp.reports.comparisons import Levels
 from cifar_exp.reports.levels import level_of
 from cifar_exp.reports.metrics import MAIN_METRIC, MEASURES, images_behind, measured
 from cifar_exp.reports.statistics import estimate
-from cifar_exp.reports.table import Record, short_names
+from cifar_exp.runs.record import Record
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,21 @@
 """The table of a sweep, made from the run folders alone."""
 
 import csv
-import hashlib
 import io
-import json
 import math
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
-from cifar_exp.config.identity import config_id, settings
-from cifar_exp.config.schema import Cifar10, RunConfig, Synthetic
-from cifar_exp.errors import UserError
-from cifar_exp.files import read_text, write_bytes
+from cifar_exp.config.identity import config_id, settings, varied
+from cifar_exp.config.keys import short_names
+from cifar_exp.files import write_bytes
 from cifar_exp.reports.locking import writing
-from cifar_exp.reports.stored import StoredSweep
-from cifar_exp.runs.find import some
-from cifar_exp.runs.folder import ENDED, RunFolder
-from cifar_exp.runs.stored import StoredRun, check, check_rows
+from cifar_exp.runs.record import Record, fewest, tested_images
 from cifar_exp.terminal import table
 
 if TYPE_CHECKING:  # SciPy takes half a second, and a list of runs does without
@@ -31,27 +24,6 @@ if TYPE_CHECKING:  # SciPy takes half a second, and a list of runs does without
 _METRICS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 _RUN = ("best_test_accuracy", "seconds", "peak_memory_bytes", "reason")
 _BALANCE = ("balanced_accuracy", "largest_class_share")  # of runs on unequal classes
-
-
-@dataclass(frozen=True)
-class Record:
-    """A run as its folder tells it.
-
-    Attributes:
-        config: its settings.
-        folder: where it is.
-        status: as `RunFolder.status`.
-        state: run.json.
-        rows: the lines of metrics.jsonl; none if the run is damaged.
-        problem: why it is damaged, if it is.
-    """
-
-    config: RunConfig
-    folder: RunFolder
-    status: str
-    state: dict[str, Any]
-    rows: list[dict[str, Any]]
-    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,156 +80,12 @@ class Group:
         return incomplete / len(self.records), best_first
 
 
-def tested_images(record: Record) -> int | None:
-    """Return how many images the accuracies of a run are shares of; None if that is not known."""
-    data, stored = record.config.data, record.state.get("evaluated_images")
-    match stored, data:
-        case int(), _:
-            return int(stored)
-        case _, Cifar10():
-            train, test = 50_000, 10_000
-        case _, Synthetic():
-            train, test = data.train_size, data.test_size
-        case _:  # a run from before the number was kept, on custom images
-            return data.limit_test if data.evaluated_on == "test" else None
-    if data.evaluated_on == "validation":
-        return round(data.val_fraction * min(train, data.limit_train or train))
-    return min(test, data.limit_test or test)
-
-
-def fewest(counts: Iterable[int | None]) -> int | None:
-    """Return the smallest of the numbers that are known."""
-    return min((count for count in counts if count), default=None)
-
-
-def read_record(folder: RunFolder) -> Record:
-    """Read a run's folder.
-
-    Raises:
-        UserError: its files cannot be read, or hold something else.
-    """
-    config, state, rows = folder.read_config(), folder.read_state(), folder.read_metrics()
-    check(StoredRun, state, folder.path / "run.json")
-    check_rows(rows, folder.metrics_file)
-    folder.check_config(config, state)
-    status, problem = folder.judged(state, rows)
-    # what cannot be trusted is in no number and no curve
-    return Record(config, folder, status, state, [] if problem else rows, problem)
-
-
-def read_sweep(sweep: Path) -> tuple[dict[str, Record], list[str]]:
-    """Read the runs that a sweep lists.
-
-    Args:
-        sweep: its folder, with sweep.json; the run folders lie in `runs` beside it.
-
-    Returns:
-        The runs by their ids, and a line about those that are missing or cannot be read.
-
-    Raises:
-        UserError: it is not the folder of a sweep, or none of its runs can be read.
-    """
-    listed = {run["run_id"]: run["folder"] for run in read_list(sweep)["runs"]}
-    by_name, left_out = read_runs(sweep.parent / "runs", {name: id for id, name in listed.items()})
-    return {id: by_name[name] for id, name in listed.items() if name in by_name}, left_out
-
-
-def read_runs(runs: Path, listed: Mapping[str, str]) -> tuple[dict[str, Record], list[str]]:
-    """Read some runs.
-
-    Args:
-        runs: the folder that holds them.
-        listed: names that their folders had when they were trained, with their ids: at least one.
-
-    Returns:
-        The runs by these names, and a line about those that are missing or cannot be read.
-
-    Raises:
-        UserError: none can be read.
-    """
-    records, left_out, missing = {}, [], []
-    for name, run_id in listed.items():
-        folder = RunFolder(runs / name)
-        if not folder.config_file.exists():  # it may have been renamed
-            folder = RunFolder.with_id(runs, run_id) or folder
-        if not folder.path.exists():
-            missing.append(name)
-            continue
-        try:
-            records[name] = read_record(folder)
-        except UserError as error:
-            left_out.append(str(error))
-    if missing:
-        count = f"{len(missing)} runs are" if len(missing) > 1 else "1 run is"
-        left_out.append(f"{runs}: {count} missing: {some(missing)}")
-    if not records:
-        raise UserError(left_out[0])
-    return records, left_out
-
-
-def remarks(records: Sequence[Record]) -> list[str]:
-    """Return a line about each run that cannot be trusted, and about those that have no sums."""
-    lines = [
-        f"{record.folder.path}: {record.problem}; its results are not used"
-        for record in records
-        if record.problem
-    ]
-    before = sum(r.status in ENDED and not r.folder.has_sums(r.state) for r in records)
-    if before:
-        count = f"{before} runs were" if before > 1 else "1 run was"
-        lines.append(f"{count} trained before sha256 sums were kept, so the files are not checked")
-    return lines
-
-
-def read_list(sweep: Path) -> dict[str, Any]:
-    """Return what a sweep's sweep.json says: its command, its runs and its studies.
-
-    Raises:
-        UserError: it is not the folder of a sweep, or its list is another sweep's.
-    """
-    file = sweep / "sweep.json"
-    try:
-        content: dict[str, Any] = json.loads(read_text(file))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(
-            f"{sweep}: expected the folder of a sweep, with a sweep.json that can be read"
-        ) from error
-    check(StoredSweep, content, file)
-    named = re.fullmatch(r".*-([0-9a-f]{10})", sweep.resolve().name, re.DOTALL)
-    if named and named[1] != sweep_id([run["run_id"] for run in content["runs"]]):
-        raise UserError(f"{file}: lists other runs than those of sweep {named[1]}; it was changed")
-    return content
-
-
-def sweep_id(run_ids: Sequence[str]) -> str:
-    """Return ten hex digits: the same runs are the same sweep."""
-    return hashlib.sha256(" ".join(sorted(run_ids)).encode()).hexdigest()[:10]
-
-
 def ranked(records: Sequence[Record]) -> list[Group]:
     """Return the configurations, best first; those that diverged or failed come last."""
     groups: dict[str, Group] = defaultdict(Group)
     for record in records:
         groups[config_id(record.config)].records.append(record)
     return sorted(groups.values(), key=Group._rank)
-
-
-def varied(configs: Sequence[RunConfig]) -> list[str]:
-    """Return the keys in which runs differ, but for the seed.
-
-    A setting that only some of the runs have, such as `optimizer.momentum`, counts if those differ.
-    """
-    values: dict[str, set[str]] = defaultdict(set)
-    for config in configs:
-        for key, value in settings(config).items():
-            values[key].add(str(value))
-    return [key for key, different in values.items() if len(different) > 1 and key != "seed"]
-
-
-def short_names(keys: Sequence[str]) -> list[str]:
-    """Leave out the section of each key where the last part alone is unique."""
-    last = [key.split(".")[-1] for key in keys]
-    return [short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)]
 
 
 def as_text(groups: Sequence[Group], kind: str = "text", width: int | None = None) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from cifar_exp.config.keys import short_names
 from cifar_exp.config.study import Claim
 from cifar_exp.errors import UserError
 from cifar_exp.figures.search import Tried, draw_history, draw_trials
@@ -24,9 +25,10 @@ from cifar_exp.reports.content import (
 )
 from cifar_exp.reports.metrics import MAIN_METRIC, MEASURES
 from cifar_exp.reports.plots import Picture, pictures_of
-from cifar_exp.reports.table import Record, read_runs, remarks, short_names
+from cifar_exp.reports.records import read_runs
 from cifar_exp.reports.verdicts import findings
 from cifar_exp.runs.folder import ENDED, RunFolder
+from cifar_exp.runs.record import Record, remarks
 from cifar_exp.runs.stored import check
 from cifar_exp.search.plan import in_words
 from cifar_exp.search.stored import StoredConfirmation, StoredSearch, StoredTrial

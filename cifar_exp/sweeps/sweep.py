@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from cifar_exp.config.identity import differences, run_id, run_name, settings
+from cifar_exp.config.identity import differences, run_id, run_name, settings, varied
+from cifar_exp.config.keys import short_names
 from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig, in_group
 from cifar_exp.config.study import Study
@@ -16,19 +17,12 @@ from cifar_exp.loggers.hparams import declare
 from cifar_exp.loggers.run_loggers import restore_events
 from cifar_exp.loggers.tensorboard import needs_events
 from cifar_exp.reports.locking import writing
-from cifar_exp.reports.table import (
-    as_text,
-    ranked,
-    read_sweep,
-    remarks,
-    short_names,
-    sweep_id,
-    varied,
-    write_csv,
-)
+from cifar_exp.reports.records import read_sweep, sweep_id
+from cifar_exp.reports.table import as_text, ranked, write_csv
 from cifar_exp.runs.continuing import checkpoint_room, continuing_lines
 from cifar_exp.runs.folder import ENDED, BusyError, RunFolder
 from cifar_exp.runs.moved_images import recognised
+from cifar_exp.runs.record import remarks
 from cifar_exp.signals import stop_request
 from cifar_exp.sweeps.cluster_jobs import RunJobs, check_before_jobs, train_as_jobs
 from cifar_exp.sweeps.dispatcher import Shift

@@ -9,8 +9,8 @@ import pytest
 from cifar_exp.config.schema import Cifar10, RunConfig
 from cifar_exp.config.study import Metric
 from cifar_exp.reports.metrics import MEASURES, measured
-from cifar_exp.reports.table import Record
 from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.record import Record
 
 OF_THE_CURVES = (
     "final_train_loss",

@@ -11,8 +11,8 @@ import pytest
 from cifar_exp.config.identity import run_id
 from cifar_exp.config.load import to_yaml
 from cifar_exp.config.schema import Adam, ImageFolder, RunConfig, Training
+from cifar_exp.reports.records import sweep_id
 from cifar_exp.reports.render import check_report, write_report
-from cifar_exp.reports.table import sweep_id
 
 HOSTILE = (
     "<script>alert(1)</script> | [x](http://x.example) <img src=http://x.example> `a` \\| \n# b"

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from cifar_exp.config.identity import varied
 from cifar_exp.config.schema import Adam, Model, RunConfig, Sgd
-from cifar_exp.reports.table import Record, as_text, ranked, varied, write_csv
+from cifar_exp.reports.table import as_text, ranked, write_csv
 from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.record import Record
 
 
 def record(accuracy: float | None, status: str = "complete", **settings) -> Record:

@@ -12,9 +12,11 @@ from cifar_exp.errors import UserError
 from cifar_exp.reports.compare import compare
 from cifar_exp.reports.content import read_report
 from cifar_exp.reports.list_runs import list_runs, list_sweeps
+from cifar_exp.reports.records import read_list, read_sweep
 from cifar_exp.reports.render import check_report, write_report
-from cifar_exp.reports.table import as_text, ranked, read_list, read_sweep, remarks, write_csv
+from cifar_exp.reports.table import as_text, ranked, write_csv
 from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.record import remarks
 from tests.made import damage, make_run, make_sweep
 
 

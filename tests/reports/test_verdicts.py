@@ -15,9 +15,9 @@ import pytest
 
 from cifar_exp.config.schema import Cifar10, RunConfig
 from cifar_exp.config.study import Claim, Metric, Value
-from cifar_exp.reports.table import Record
 from cifar_exp.reports.verdicts import Finding, Levels, findings
 from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.record import Record
 
 # What came out with the seeds 0, 1, 2 and so on: numbers, and these two words.
 DIVERGED, FAILED = "diverged", "failed"

@@ -8,8 +8,8 @@ import pytest
 
 from cifar_exp.config.schema import Adam, ImageFolder
 from cifar_exp.errors import UserError
-from cifar_exp.reports.table import read_record
 from cifar_exp.runs.folder import GoneError
+from cifar_exp.runs.record import read_record
 from tests.made import damage, make_run
 
 WITHOUT_SUMS = (

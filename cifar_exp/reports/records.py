@@ -1,0 +1,91 @@
+"""The runs that a sweep lists, read from their folders."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cifar_exp.errors import UserError
+from cifar_exp.files import read_text
+from cifar_exp.reports.stored import StoredSweep
+from cifar_exp.runs.find import some
+from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.record import Record, read_record
+from cifar_exp.runs.stored import check
+
+
+def read_sweep(sweep: Path) -> tuple[dict[str, Record], list[str]]:
+    """Read the runs that a sweep lists.
+
+    Args:
+        sweep: its folder, with sweep.json; the run folders lie in `runs` beside it.
+
+    Returns:
+        The runs by their ids, and a line about those that are missing or cannot be read.
+
+    Raises:
+        UserError: it is not the folder of a sweep, or none of its runs can be read.
+    """
+    listed = {run["run_id"]: run["folder"] for run in read_list(sweep)["runs"]}
+    by_name, left_out = read_runs(sweep.parent / "runs", {name: id for id, name in listed.items()})
+    return {id: by_name[name] for id, name in listed.items() if name in by_name}, left_out
+
+
+def read_runs(runs: Path, listed: Mapping[str, str]) -> tuple[dict[str, Record], list[str]]:
+    """Read some runs.
+
+    Args:
+        runs: the folder that holds them.
+        listed: names that their folders had when they were trained, with their ids: at least one.
+
+    Returns:
+        The runs by these names, and a line about those that are missing or cannot be read.
+
+    Raises:
+        UserError: none can be read.
+    """
+    records, left_out, missing = {}, [], []
+    for name, run_id in listed.items():
+        folder = RunFolder(runs / name)
+        if not folder.config_file.exists():  # it may have been renamed
+            folder = RunFolder.with_id(runs, run_id) or folder
+        if not folder.path.exists():
+            missing.append(name)
+            continue
+        try:
+            records[name] = read_record(folder)
+        except UserError as error:
+            left_out.append(str(error))
+    if missing:
+        count = f"{len(missing)} runs are" if len(missing) > 1 else "1 run is"
+        left_out.append(f"{runs}: {count} missing: {some(missing)}")
+    if not records:
+        raise UserError(left_out[0])
+    return records, left_out
+
+
+def read_list(sweep: Path) -> dict[str, Any]:
+    """Return what a sweep's sweep.json says: its command, its runs and its studies.
+
+    Raises:
+        UserError: it is not the folder of a sweep, or its list is another sweep's.
+    """
+    file = sweep / "sweep.json"
+    try:
+        content: dict[str, Any] = json.loads(read_text(file))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{sweep}: expected the folder of a sweep, with a sweep.json that can be read"
+        ) from error
+    check(StoredSweep, content, file)
+    named = re.fullmatch(r".*-([0-9a-f]{10})", sweep.resolve().name, re.DOTALL)
+    if named and named[1] != sweep_id([run["run_id"] for run in content["runs"]]):
+        raise UserError(f"{file}: lists other runs than those of sweep {named[1]}; it was changed")
+    return content
+
+
+def sweep_id(run_ids: Sequence[str]) -> str:
+    """Return ten hex digits: the same runs are the same sweep."""
+    return hashlib.sha256(" ".join(sorted(run_ids)).encode()).hexdigest()[:10]
