@@ -17,7 +17,7 @@ from cifar_exp.errors import UserError
 # a step at batch 1).
 _SMALLEST_BF16_BATCH_ON_CPU = 16
 # Work of a training step from which several threads are taken: images of 32x32 pixels through a
-# network of full width. Measured in docs/decisions/0019-threads.md.
+# network of full width. Measured in docs/decisions/0009-packing.md.
 _LEAST_WORK_OF_SEVERAL_THREADS = 16
 _PIXELS_A_SIDE = 32
 
