@@ -45,20 +45,21 @@ _VERDICTS: dict[Verdict, _Told] = {
     ),
 }
 _SEEDS = {
-    "Seeds": "A level is trained with several seeds, which decide the first weights and the order "
-    "of the images. What stands after ± is half of Student's 95 % t interval of the mean over n "
-    "seeds. With two or three seeds it is wide; one seed has none. The intervals are not corrected "
-    "for there being several levels.",
-    "Divergence": "A run whose loss exploded or was no number has diverged. That is a result and "
-    "no failure.",
+    "Seeds": "Each level is trained with several seeds, which determine the initial weights and "
+    "the order of the images. The value after ± is the half-width of the 95 % interval of the "
+    "mean: Student's t over n seeds, and for accuracies also the limited number of test images, "
+    "which more seeds do not make up for. With two or three seeds it is wide; one seed has none. "
+    "The intervals are not corrected for the number of levels.",
+    "Divergence": "A run whose loss exploded or became NaN has diverged. That is a result and "
+    "not a failure.",
 }
 _CLAIMS = {
-    "Pairs": "Each seed at one level is compared with the same seed at the other, so that what a "
-    "seed brings along falls out; 'A less B' is the mean of these differences. Where a run "
-    "diverged it counts as worse than any that did not, by no amount in particular: such "
-    "differences are counted, not tested, and all seeds must agree.",
-    "Tests": "A p value is that of a t test of the differences, corrected for the number of the "
-    "study's claims (Holm). Below 0.05 counts as significant.",
+    "Pairs": "Each seed at one level is compared with the same seed at the other, so that what "
+    "both share cancels out; 'A less B' is the mean of these differences. A diverged run counts "
+    "as worse than any other, by no particular amount: such differences are counted instead of "
+    "tested, and all seeds must agree.",
+    "Tests": "p is the level at which the interval of the differences ends at 0, corrected for "
+    "the number of the study's claims (Holm). Below 0.05 counts as significant.",
 }
 Rows = Sequence[Mapping[str, str]]
 
