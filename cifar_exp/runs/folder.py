@@ -214,9 +214,17 @@ class RunFolder:
             raise UserError(f"{self.path}: {problem}, so its settings are not known")
 
     def _config_problem(self, config: RunConfig, state: dict[str, Any]) -> str:
-        if isinstance(config.data, ImageFolder):
-            return ""  # its id has the place of the images when the run was trained
+        if isinstance(config.data, ImageFolder) and self._has_relative_root():
+            return ""  # its id has a place that depends on where the command was called
         return self._id_problem(run_id(config), state)
+
+    def _has_relative_root(self) -> bool:
+        """Return whether config.yaml is from before places of images were absolute."""
+        with suppress(OSError, ValueError):
+            data = from_yaml(read_text(self.config_file)).data
+            if isinstance(data, ImageFolder):
+                return not (os.path.isabs(data.root) or "${" in data.root)
+        return False
 
     def _id_problem(self, found: str, state: dict[str, Any]) -> str:
         """Compare the id of config.yaml with those in run.json and in the folder's name."""

@@ -70,6 +70,19 @@ def test_images_may_be_elsewhere_when_a_run_is_read(
     assert read_record(folder).status == "complete"
 
 
+@pytest.mark.parametrize("sums", [False, True])
+def test_settings_of_a_run_on_an_image_folder_are_held_against_its_id(
+    tmp_path: Path, sums: bool
+) -> None:
+    folder = make_run(tmp_path, sums=sums, data=ImageFolder(root=str(tmp_path / "photos")))
+    assert folder.status == "complete"
+    damage(folder, "settings edited")
+    assert folder.status == "damaged"
+    folder.write_state({"status": "failed"})
+    with pytest.raises(UserError, match="holds the settings of another run"):
+        read_record(folder)
+
+
 def test_files_of_the_user_stay_when_a_run_is_trained_again(tmp_path: Path) -> None:
     folder = make_run(tmp_path)
     (folder.path / "notes.txt").write_text("mine")
