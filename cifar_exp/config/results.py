@@ -175,6 +175,7 @@ class SearchSettings(Stored):
 class Search(Stored):
     """A search's search.json."""
 
+    id: Text = ""  # searches from before have none
     command: str = Field(max_length=100_000)
     settings: SearchSettings
     space: dict[Text, Text] = Field(min_length=1)
