@@ -176,6 +176,8 @@ class RunFolder:
         for key, value in measured.items():
             if state.get(key, value) != value:
                 return f"run.json has {key} {state[key]}, and metrics.jsonl {value}"
+        if type(state.get("seconds", 0)) not in (int, float):
+            return f"run.json has seconds {state['seconds']}"
         if self._sums_in(state) and "run_id" in state:  # of a config.yaml that has this id
             return self._id_problem(str(state["run_id"]), {})
         try:
@@ -394,6 +396,15 @@ class RunFolder:
     def outcome(self) -> str:
         """Return the status and numbers of a run that has ended, in a line."""
         state = self.read_state()
+        accuracies = [row.get("test_accuracy") for row in self.read_metrics()] or [None]
+        best = max((value for value in accuracies if value is not None), default=None)
+        # of these a run.json that was edited may lack some
+        known: dict[str, Any] = {
+            "test_accuracy": accuracies[-1],
+            "best_test_accuracy": best,
+            "seconds": 0.0,
+        }
+        state = known | state
         if state["test_accuracy"] is None:
             return f"{state['status']} in epoch {state['epochs']}, {state['seconds']:.0f} s"
         on = state.get("evaluated_on", "test")

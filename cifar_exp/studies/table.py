@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -136,7 +137,13 @@ def read_record(folder: RunFolder) -> Record:
         UserError: its files cannot be read, or hold something else.
     """
     config, state, rows = folder.read_config(), folder.read_state(), folder.read_metrics()
-    check(State, state, folder.path / "run.json")
+    file = folder.path / "run.json"
+    if not folder.has_state and (os.path.lexists(file) or rows):  # it comes before the first epoch
+        raise UserError(
+            f"{file}: expected JSON that can be read, so it is not known how the run ended; "
+            "the command that trained the run goes on from what is there"
+        )
+    check(State, state, file)
     check_rows(rows, folder.metrics_file)
     folder.check_config(config, state)
     status, problem = folder.judged(state, rows)
