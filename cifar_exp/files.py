@@ -111,14 +111,20 @@ def open_to_append(path: Path, create: bool = True) -> IO[str]:
     return os.fdopen(os.open(path, flags, 0o666), "a", encoding="utf-8")
 
 
-def sha256(path: Path) -> str:
+def sha256(path: Path, most_bytes: int | None = None) -> str:
     """Return the sha256 sum of a regular file.
 
+    Args:
+        path: of the file.
+        most_bytes: that such a file can have; None for any number.
+
     Raises:
-        OSError: it cannot be read, or is no regular file.
+        OSError: it cannot be read, is no regular file, or is larger.
     """
     if not path.is_file():  # a pipe would wait
         raise OSError(errno.ENOENT, "expected a regular file", str(path))
+    if most_bytes is not None and path.stat().st_size > most_bytes:
+        raise OSError(errno.EINVAL, f"expected at most {most_bytes:,} bytes", str(path))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -46,8 +46,10 @@ def identity(config: RunConfig) -> dict[str, Any]:
     """Return all settings that decide what a run computes, as plain JSON values."""
     content = config.model_dump(mode="json", exclude=NOT_IN_IDENTITY)
     if isinstance(config.data, ImageFolder):
-        root = content["data"].pop("same_as") or config.data.root
-        if "${" not in root:  # else the same run wherever the variable leads
+        root, known_as = config.data.root, content["data"].pop("same_as")
+        if known_as:  # a real path when it was stored; by now a link may lead from there
+            content["data"]["root"] = known_as
+        elif "${" not in root:  # else the same run wherever the variable leads
             # of functions that never fail, since the settings may come from another machine
             content["data"]["root"] = os.path.realpath(os.path.expanduser(root))
     elif isinstance(config.data, Cifar10):

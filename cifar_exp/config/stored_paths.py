@@ -23,12 +23,14 @@ def found_again(config: RunConfig, folder: Path) -> RunConfig:
     """Return the settings of a stored run with its paths as they are now.
 
     Where a project was moved together with its results, so were the images in it. They stay known
-    as the images of their first place: the identity of the run does not change.
+    as the images of their first place, also where a link now leads from there: the identity of the
+    run does not change.
 
     Args:
         config: as config.yaml has it.
         folder: of the run, in `runs` of the results.
     """
+    config = _known_as_before(config, folder)
     now = Path(os.path.realpath(folder)).parent
     if now.name != "runs" or "${" in config.paths.results:
         return config
@@ -56,6 +58,17 @@ def found_again(config: RunConfig, folder: Path) -> RunConfig:
             data = placed.data.model_copy(update={"same_as": known_as})
             placed = placed.model_copy(update={"data": data})
     return placed
+
+
+def _known_as_before(config: RunConfig, folder: Path) -> RunConfig:
+    """Name the place of images that a link leads to now, if the run has its id with it."""
+    data = config.data
+    if not isinstance(data, ImageFolder) or data.same_as or not os.path.isabs(data.root):
+        return config
+    if os.path.realpath(data.root) == data.root:
+        return config
+    named = config.model_copy(update={"data": data.model_copy(update={"same_as": data.root})})
+    return named if folder.name.endswith(run_id(named)) else config
 
 
 def _from_where_it_was_called(config: RunConfig, results: Path, folder: Path) -> RunConfig:

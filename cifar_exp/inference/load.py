@@ -202,10 +202,17 @@ def _restored(file: Path, build: Callable[[], nn.Module], own: bool) -> nn.Modul
             names = weights.keys()  # it cannot be iterated itself
             shapes = {name: weights.get_slice(name).get_shape() for name in names}
             with torch.device("cpu" if own else "meta"):  # of which code of one's own knows nothing
-                _check_shapes(shapes, build().state_dict(), file)
+                expected = build().state_dict()
+            _check_shapes(shapes, expected, file)
             state = {name: weights.get_tensor(name) for name in shapes}
     except (SafetensorError, ValueError) as error:
         raise UserError(f"{file}: the file is damaged: {error}") from error
+    for name, tensor in state.items():
+        if tensor.dtype != expected[name].dtype:  # it would be converted without a word
+            raise UserError(
+                f"{file}: expected {name} in {expected[name].dtype}, found {tensor.dtype}; "
+                "the file was changed since the run was trained"
+            )
     if not all(tensor.isfinite().all() for tensor in state.values()):
         raise UserError(f"{file}: the file is damaged: not all weights are finite numbers")
     model = build()

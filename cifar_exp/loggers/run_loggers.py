@@ -33,7 +33,7 @@ class Mirror:
     def end(self, status: str) -> None:
         """End, with the pictures that are in the run's folder. Args: status: as in run.json."""
         paths = {tag: self._folder / name for name, tag in IMAGE_TAGS.items()}
-        images = {tag: path for tag, path in paths.items() if path.exists()}
+        images = {tag: path for tag, path in paths.items() if path.is_file()}  # no pipe
         for tracker in self._trackers:
             tracker.end(status, images)
 

@@ -1,6 +1,7 @@
 """Which run or sweep is meant: by its folder, its id, or how its name begins."""
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,8 +29,10 @@ def run_folders(results: Path) -> list[RunFolder]:
     if not results.is_dir():
         raise UserError(f"{results}: there is no such folder; expected that of paths.results")
     by_id: dict[str, list[RunFolder]] = {}
-    for file in sorted((results / "runs").glob("*/config.yaml")):
-        folder = RunFolder(file.parent)
+    for path in sorted((results / "runs").glob("*")):
+        if not any(os.path.lexists(path / name) for name in ("config.yaml", "run.json")):
+            continue
+        folder = RunFolder(path)
         by_id.setdefault(folder.run_id or folder.path.name, []).append(folder)
     return sorted(map(original, by_id.values()), key=lambda run: run.path.name)
 

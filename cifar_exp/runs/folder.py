@@ -176,6 +176,8 @@ class RunFolder:
         for key, value in measured.items():
             if state.get(key, value) != value:
                 return f"run.json has {key} {state[key]}, and metrics.jsonl {value}"
+        if type(state.get("seconds", 0)) not in (int, float):
+            return f"run.json has seconds {state['seconds']}"
         if self._sums_in(state) and "run_id" in state:  # of a config.yaml that has this id
             return self._id_problem(str(state["run_id"]), {})
         try:
@@ -194,7 +196,9 @@ class RunFolder:
         if expected is None:
             return ""
         try:
-            found = sha256(self.path / name)
+            # gigabytes in place of a text take minutes to read
+            most = None if name == "model.safetensors" else _MOST_METRICS_BYTES
+            found = sha256(self.path / name, most)
         except OSError as error:
             return f"{name} cannot be read ({error.strerror})"
         return "" if found == expected else f"{name} does not match its sha256 in run.json"
@@ -214,9 +218,17 @@ class RunFolder:
             raise UserError(f"{self.path}: {problem}, so its settings are not known")
 
     def _config_problem(self, config: RunConfig, state: dict[str, Any]) -> str:
-        if isinstance(config.data, ImageFolder):
-            return ""  # its id has the place of the images when the run was trained
+        if isinstance(config.data, ImageFolder) and self._has_relative_root():
+            return ""  # its id has a place that depends on where the command was called
         return self._id_problem(run_id(config), state)
+
+    def _has_relative_root(self) -> bool:
+        """Return whether config.yaml is from before places of images were absolute."""
+        with suppress(OSError, ValueError):
+            data = from_yaml(read_text(self.config_file)).data
+            if isinstance(data, ImageFolder):
+                return not (os.path.isabs(data.root) or "${" in data.root)
+        return False
 
     def _id_problem(self, found: str, state: dict[str, Any]) -> str:
         """Compare the id of config.yaml with those in run.json and in the folder's name."""
@@ -386,6 +398,15 @@ class RunFolder:
     def outcome(self) -> str:
         """Return the status and numbers of a run that has ended, in a line."""
         state = self.read_state()
+        accuracies = [row.get("test_accuracy") for row in self.read_metrics()] or [None]
+        best = max((value for value in accuracies if value is not None), default=None)
+        # of these a run.json that was edited may lack some
+        known: dict[str, Any] = {
+            "test_accuracy": accuracies[-1],
+            "best_test_accuracy": best,
+            "seconds": 0.0,
+        }
+        state = known | state
         if state["test_accuracy"] is None:
             return f"{state['status']} in epoch {state['epochs']}, {state['seconds']:.0f} s"
         on = state.get("evaluated_on", "test")

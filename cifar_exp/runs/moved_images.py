@@ -8,6 +8,7 @@ from cifar_exp.config.load import from_yaml
 from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import ImageFolder, RunConfig
 from cifar_exp.errors import UserError
+from cifar_exp.files import read_text
 from cifar_exp.runs.folder import RunFolder
 
 
@@ -76,7 +77,7 @@ def _first_place(config: RunConfig, place: str) -> str | None:
 
 def _image_folder(file: Path) -> ImageFolder | None:
     try:
-        text = file.read_text("utf-8")
+        text = read_text(file)
         # most runs are on other data, and to check all their settings takes longer
         data = from_yaml(text).data if "name: image_folder" in text else None
     except (OSError, ValueError):

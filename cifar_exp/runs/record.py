@@ -1,10 +1,12 @@
 """A run as its folder tells it."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cifar_exp.config.schema import Cifar10, RunConfig, Synthetic
+from cifar_exp.errors import UserError
 from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.runs.stored import StoredRun, check, check_rows
 
@@ -59,7 +61,13 @@ def read_record(folder: RunFolder) -> Record:
         UserError: its files cannot be read, or hold something else.
     """
     config, state, rows = folder.read_config(), folder.read_state(), folder.read_metrics()
-    check(StoredRun, state, folder.path / "run.json")
+    file = folder.path / "run.json"
+    if not folder.has_state and (os.path.lexists(file) or rows):  # it comes before the first epoch
+        raise UserError(
+            f"{file}: expected readable JSON; run the command that trained the run again, "
+            "which restores the file"
+        )
+    check(StoredRun, state, file)
     check_rows(rows, folder.metrics_file)
     folder.check_config(config, state)
     status, problem = folder.judged(state, rows)

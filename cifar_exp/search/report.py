@@ -1,6 +1,7 @@
 """What the report of a search says, put together from search.json and the run folders alone."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -108,7 +109,11 @@ def read_search(folder: Path) -> StoredSearch:
             f"{folder}: expected the folder of a search, with a search.json that can be read"
         ) from error
     check(StoredSearch, content, file)
-    return StoredSearch.model_validate_json(json.dumps(content))
+    search = StoredSearch.model_validate_json(json.dumps(content))
+    named = re.fullmatch(r".*-([0-9a-f]{10})", folder.resolve().name, re.DOTALL)
+    if search.id and named and named[1] != search.id:
+        raise UserError(f"{file}: it is of search {search.id}, not of {named[1]}; it was replaced")
+    return search
 
 
 def _confirmed(confirmation: StoredConfirmation, by_name: Mapping[str, Record]) -> Levels:

@@ -33,6 +33,7 @@ def write_listing(
     listed = [_listed(trial) for trial in trials.all]
     best = trials.best
     content = {
+        "id": folder.name.rpartition("-")[2],
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "settings": plan.settings.model_dump(mode="json", exclude={"storage"}),
         "space": {key: str(domain) for key, domain in plan.space.items()},

@@ -39,6 +39,7 @@ class StoredSearchSettings(Stored):
 class StoredSearch(Stored):
     """A search's search.json."""
 
+    id: Text = ""  # searches from before have none
     command: str = Field(max_length=100_000)
     settings: StoredSearchSettings
     space: dict[Text, Text] = Field(min_length=1)

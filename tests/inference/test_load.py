@@ -148,7 +148,7 @@ def test_weights_of_another_network_are_refused_before_memory_is_taken(trained: 
         load_run(run)
 
 
-@pytest.mark.parametrize("change", ["missing", "more", "shape", "not a number"])
+@pytest.mark.parametrize("change", ["missing", "more", "shape", "not a number", "dtype"])
 def test_damaged_weights_are_refused(trained: Trained, change: str) -> None:
     trained.forget_sums()
     file = trained.run / "model.safetensors"
@@ -162,6 +162,8 @@ def test_damaged_weights_are_refused(trained: Trained, change: str) -> None:
             weights["classifier.bias"] = torch.zeros(11)
         case "not a number":
             weights["classifier.bias"][0] = NAN
+        case "dtype":
+            weights["classifier.bias"] = weights["classifier.bias"].half()
     save_file(weights, file)
     with pytest.raises(UserError, match=r"model\.safetensors: "):
         load_run(trained.run)

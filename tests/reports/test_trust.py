@@ -153,3 +153,15 @@ def test_what_is_behind_links_in_the_folder_of_a_sweep_is_not_touched(
     before = page.stat().st_ino
     write_report(sweep)
     assert page.stat().st_ino == before  # what a file has already is not written again
+
+
+@pytest.mark.parametrize("dangling", [False, True])
+def test_a_run_whose_settings_are_gone_is_named_by_ls(
+    tmp_path: Path, runs: list[RunFolder], dangling: bool
+) -> None:
+    runs[0].config_file.unlink()
+    if dangling:
+        runs[0].config_file.symlink_to(tmp_path / "nowhere")
+    listed, (problem,) = list_runs(tmp_path)
+    assert len(listed) == 2
+    assert str(runs[0].config_file) in problem

@@ -60,6 +60,28 @@ def test_settings_that_are_not_the_runs_are_not_shown(
         read_record(folder)
 
 
+@pytest.mark.parametrize("key", ["test_accuracy", "best_test_accuracy", "seconds"])
+def test_a_run_whose_numbers_are_gone_is_told_from_its_metrics(tmp_path: Path, key: str) -> None:
+    folder = make_run(tmp_path)
+    state = folder.read_state()
+    del state[key]
+    folder.write_state(state)
+    assert folder.status == "complete"
+    assert "test accuracy 0.5000 after 2 epochs (best 0.6000)" in folder.outcome()
+    folder.write_state(state | {"seconds": "x"})
+    assert folder.status == "damaged"
+
+
+@pytest.mark.parametrize("content", [None, "", "[1]", '{"status'])
+def test_a_run_json_that_is_gone_or_damaged_is_named(tmp_path: Path, content: str | None) -> None:
+    folder = make_run(tmp_path)
+    (folder.path / "run.json").unlink()
+    if content is not None:
+        (folder.path / "run.json").write_text(content)
+    with pytest.raises(UserError, match=r"run\.json: expected JSON that can be read"):
+        read_record(folder)
+
+
 def test_images_may_be_elsewhere_when_a_run_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,6 +90,19 @@ def test_images_may_be_elsewhere_when_a_run_is_read(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert read_record(folder).status == "complete"
+
+
+@pytest.mark.parametrize("sums", [False, True])
+def test_settings_of_a_run_on_an_image_folder_are_held_against_its_id(
+    tmp_path: Path, sums: bool
+) -> None:
+    folder = make_run(tmp_path, sums=sums, data=ImageFolder(root=str(tmp_path / "photos")))
+    assert folder.status == "complete"
+    damage(folder, "settings edited")
+    assert folder.status == "damaged"
+    folder.write_state({"status": "failed"})
+    with pytest.raises(UserError, match="holds the settings of another run"):
+        read_record(folder)
 
 
 def test_files_of_the_user_stay_when_a_run_is_trained_again(tmp_path: Path) -> None:
@@ -114,3 +149,9 @@ def test_sums_are_of_the_files_that_are_there(tmp_path: Path) -> None:
     folder = make_run(tmp_path)
     names = {"config.yaml", "metrics.jsonl", "model.json", "model.safetensors"}
     assert set(json.loads((folder.path / "run.json").read_text())["sha256"]) == names
+
+
+def test_gigabytes_in_place_of_a_text_are_not_read(tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    os.truncate(folder.config_file, 2**30)  # a sparse file, which takes no room
+    assert folder.problem == "config.yaml cannot be read (expected at most 536,870,912 bytes)"

@@ -1,6 +1,7 @@
 """Image folders: stored runs mean the same from anywhere, and after a move."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -186,3 +187,24 @@ def test_a_run_that_was_interrupted_goes_on_after_a_move(tmp_path: Path, command
     moved = command_line(tmp_path / "moved")
     moved(*FOLDER, "epochs=2")
     assert read_rows(moved.only_run) == rows  # from its last checkpoint
+
+
+def test_a_link_at_the_old_place_of_images_changes_no_id(tmp_path: Path) -> None:
+    old, new = tmp_path / "photos", tmp_path / "disk" / "photos"
+    old.mkdir()
+    typed = RunConfig(data=ImageFolder(root=str(old)), paths=Paths(results=str(tmp_path / "r")))
+    folder, known = RunFolder.of(typed), run_id(typed)
+    folder.claim(typed)
+    new.parent.mkdir()
+    old.rename(new)
+    old.symlink_to(new)
+    assert run_id(folder.read_config()) == known
+    data = ImageFolder(root=str(new), same_as=str(old))  # as `recognised` says
+    assert run_id(typed.model_copy(update={"data": data})) == known
+
+
+def test_a_pipe_among_the_stored_settings_does_not_hang(tmp_path: Path) -> None:
+    config = RunConfig(data=ImageFolder(root=str(tmp_path)), paths=Paths(results=str(tmp_path)))
+    (tmp_path / "runs" / "x").mkdir(parents=True)
+    os.mkfifo(tmp_path / "runs" / "x" / "config.yaml")
+    assert recognised([config]) == [config]
