@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.trained.conftest import Trained
 
 from cifar_exp.data.synthetic import load as shapes
 from cifar_exp.inference.calibration import calibration, expected_calibration_error
 from cifar_exp.inference.evaluate import Evaluation
 from tests.conftest import TINY, CommandLine, read_rows
+from tests.inference.conftest import Trained
 
 
 def evaluated(run: Path, name: str = "test") -> dict:

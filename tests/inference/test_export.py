@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.trained.conftest import Trained
 
 from cifar_exp import load_run
 from cifar_exp.data.sources import load
 from cifar_exp.errors import UserError
 from cifar_exp.inference.export import FORMATS, Format, export
 from tests.conftest import ROOT
+from tests.inference.conftest import Trained
 
 pytestmark = pytest.mark.integration
 

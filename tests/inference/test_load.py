@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.trained.conftest import Trained
 from torch.nn import functional
 
 import cifar_exp
@@ -16,6 +15,7 @@ from cifar_exp import TrainedRun, load_run
 from cifar_exp.data.sources import load
 from cifar_exp.errors import UserError
 from tests.conftest import TINY, CommandLine, read_rows
+from tests.inference.conftest import Trained
 
 NAN = float("nan")
 

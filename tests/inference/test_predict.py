@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.trained.conftest import Trained
 
 from cifar_exp import load_run
 from cifar_exp.inference.predict import predict
+from tests.inference.conftest import Trained
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (70, 50)) -> Image.Image:

@@ -78,7 +78,7 @@ def test_a_run_json_that_is_gone_or_damaged_is_named(tmp_path: Path, content: st
     (folder.path / "run.json").unlink()
     if content is not None:
         (folder.path / "run.json").write_text(content)
-    with pytest.raises(UserError, match=r"run\.json: expected JSON that can be read"):
+    with pytest.raises(UserError, match=r"run\.json: expected readable JSON"):
         read_record(folder)
 
 
