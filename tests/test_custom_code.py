@@ -19,7 +19,7 @@ from cifar_exp.runs.runner import Runner
 from cifar_exp.signals import Interrupted
 from tests.conftest import CommandLine, read_state
 
-EXAMPLES = Path(__file__).parents[2] / "docs" / "guide" / "examples"
+EXAMPLES = Path(__file__).parents[1] / "docs" / "guide" / "examples"
 SHORT = ("epochs=2", "device=cpu", "batch_size=32", "logger=none")
 DATA = ("data._target_=my_data.patterns", "data.train_size=96", "data.test_size=40")
 NET = ("model._target_=my_net.MyNet", "model.width=0.0625", "dropout=0.5")
