@@ -15,6 +15,7 @@ from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.messages import Begin, Ended, Train
 from cifar_exp.runs.runner import Runner
 from cifar_exp.runs.stopping import Interrupted
+from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS
 from cifar_exp.trained.data import data_settings, labelled_images
 from cifar_exp.trained.evaluate import difference_from_training, evaluate
 from cifar_exp.trained.load import load_run
@@ -136,7 +137,7 @@ def train_py(folder: Path, environment: dict[str, str], *overrides: str) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=LONGEST_WAIT_SECONDS,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

@@ -12,7 +12,7 @@ import yaml
 from cifar_exp.config.load import from_yaml
 from cifar_exp.config.schema import Logger, RunConfig, in_group
 from cifar_exp.runs.trackers.tracker import short_name
-from cifar_exp.selftest.workspace import wait_for
+from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS, wait_for
 from tests.conftest import TINY, CommandLine, read_rows, read_state
 from tests.processes import start_process
 from tests.runs.trackers.dropping import log_two_epochs_while_locked
@@ -136,7 +136,7 @@ def test_a_run_that_goes_on_is_one_run_there_with_every_epoch_once(
     process = train.start(*settings)
     wait_for(lambda: list(train.runs.glob("*/checkpoints/*.json")), process)
     process.send_signal(how)
-    process.wait(60)
+    process.wait(LONGEST_WAIT_SECONDS)
     train(*settings)
     expected = [(row["epoch"], row["test_accuracy"]) for row in read_rows(train.only_run)]
     assert [epoch for epoch, _ in expected] == [1, 2, 3, 4, 5, 6]
