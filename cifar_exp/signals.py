@@ -17,7 +17,7 @@ _OF_SCHEDULERS = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if ha
 STOPPING = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
-_SECONDS_TO_ANSWER = 1.0
+_SECONDS_TO_ANSWER = 10.0  # long only where a terminal takes nothing, or no core is free
 TOLD = "interrupted: the same command goes on where this one stopped"
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS
 from tests.processes import Command, run_command
 
 pytest_plugins = ["tests.cuda_emulator.plugin"]
@@ -73,7 +74,7 @@ class CommandLine:
         """Run to the end and return what was printed; the exit status must be `status`."""
         if self._needs_a_new_process():
             process = self.start(*overrides)
-            out, err = process.communicate(timeout=300)
+            out, err = process.communicate(timeout=LONGEST_WAIT_SECONDS)
             assert process.returncode == status, out + err
             return out + err
         return self._run("train.py", last_of_each(overrides), status)

@@ -22,6 +22,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS
+
 ROOT = Path(__file__).parents[1]
 _context = multiprocessing.get_context("forkserver")
 # What commands import, most of it when they need it; a library that is not installed is left out.
@@ -137,7 +139,9 @@ class Finished:
     err: str
 
 
-def run_command(*arguments: str, timeout_seconds: float = 300, **how: Any) -> Finished:
+def run_command(
+    *arguments: str, timeout_seconds: float = LONGEST_WAIT_SECONDS, **how: Any
+) -> Finished:
     """Run a command to its end; `how` is passed to `Command`."""
     command = Command(*arguments, **how)
     try:
@@ -145,7 +149,7 @@ def run_command(*arguments: str, timeout_seconds: float = 300, **how: Any) -> Fi
     except subprocess.TimeoutExpired:
         status = None
     command.kill_session()
-    return Finished(status, *command.communicate(timeout=60))
+    return Finished(status, *command.communicate(timeout=LONGEST_WAIT_SECONDS))
 
 
 def _run(

@@ -156,7 +156,7 @@ def test_an_environment_variable_reaches_the_code_and_no_file(own: CommandLine) 
 
 
 def test_weights_that_layers_share_are_saved_and_loaded(own: CommandLine) -> None:
-    shutil.copy(Path(__file__).parents[1] / "nets.py", own.folder)
+    shutil.copy(Path(__file__).parent / "nets.py", own.folder)
     own(*SHORT, *DATA, "epochs=1", "model._target_=nets.Tied")
     saved = load_file(own.only_run / "model.safetensors")
     assert torch.equal(saved["first.weight"], saved["second.weight"])

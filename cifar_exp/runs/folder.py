@@ -156,7 +156,7 @@ class RunFolder:
         if status in ENDED:
             problem = self._problem(state, rows)
             return ("damaged", problem) if problem else (status, "")
-        if status == "running" and not is_locked(self._lock_file):
+        if status == "running" and not self.is_held:
             return "interrupted", ""
         return status, ""
 
@@ -251,6 +251,11 @@ class RunFolder:
     def sums(self) -> dict[str, str]:
         """Return the sha256 sum of each file that makes up the results."""
         return {name: sha256(self.path / name) for name in _SUMMED if (self.path / name).is_file()}
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a process trains the run, or has just begun and has yet to write that."""
+        return is_locked(self._lock_file)
 
     @property
     def _lock_file(self) -> Path:

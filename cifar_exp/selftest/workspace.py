@@ -14,7 +14,8 @@ from cifar_exp.errors import UserError
 from cifar_exp.files import write_atomically
 
 ROOT = Path(__file__).parents[2]
-LONGEST_WAIT_SECONDS = 300
+# Ends what would never end. Where other programs take all cores, importing PyTorch takes minutes.
+LONGEST_WAIT_SECONDS = 1800
 # In the folder of a command: the step to wait at, and a file for each process that waits there.
 HOLD_AT = Path("hold-at")
 HELD = Path("held")

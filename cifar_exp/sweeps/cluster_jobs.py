@@ -66,10 +66,10 @@ def _told(configs: Sequence[RunConfig], run_jobs: RunJobs) -> Sequence[str | Non
 
 def _wait(folders: Sequence[RunFolder]) -> None:
     """Wait for runs that were busy when their job came: other jobs are training them."""
-    busy = [folder for folder in folders if folder.status == "running"]
+    busy = [folder for folder in folders if folder.is_held]
     if busy:
         print(f"waiting for {len(busy)} runs that other jobs train", flush=True)
-    while any(folder.status == "running" for folder in busy):
+    while any(folder.is_held for folder in busy):
         time.sleep(_POLL_SECONDS)
 
 

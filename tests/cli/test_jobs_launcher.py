@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 import yaml
 
-from cifar_exp.selftest.workspace import begun_anew, wait_for
+from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS, begun_anew, wait_for
 from tests.conftest import ROOT, TINY, CommandLine, computed, read_state
 from tests.reliability.faults import SHORT, assert_same_run, assert_same_runs, held
 
@@ -125,7 +125,7 @@ def test_sweeps_of_jobs_that_share_runs_train_each_once(train: CommandLine, laun
     sweeps = [("-m", *SHORT, launcher, "logger=none", seed) for seed in ("seed=0,1", "seed=1,0,2")]
     processes = [train.start(*sweep) for sweep in sweeps]
     for process in processes:
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=LONGEST_WAIT_SECONDS)
         assert process.returncode == 0, out + err
     assert len(list(train.runs.iterdir())) == 3
     assert [begun_anew(run) for run in train.runs.iterdir()] == [1, 1, 1]
@@ -150,7 +150,7 @@ def test_a_job_that_is_preempted_is_queued_again_and_goes_on_at_that_step(
         os.kill(job, signal.SIGTERM)
         wait_for(lambda: "stopping at the next step" in printed(train), it.process)
         os.kill(job, signal.SIGUSR2)
-    out, err = it.process.communicate(timeout=300)
+    out, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert it.process.returncode == 0, out + err
     assert "interrupted by SIGTERM" in log.read_text()
     assert begun_anew(train.only_run) == 1

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cifar_exp.selftest.workspace import begun_anew
+from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS, begun_anew
 from tests.conftest import ROOT, CommandLine
 from tests.reliability.faults import SHORT, STEPS_PER_EPOCH, assert_same_runs, held
 
@@ -28,7 +28,7 @@ def test_runs_are_those_of_the_usual_launcher_though_a_process_is_killed(
     ray.environment["PYTHONPATH"] = str(ROOT)
     with held(ray, *SWEEP, *CLUSTER, step=STEPS_PER_EPOCH + 1, processes=2) as it:
         os.kill(min(it.hold.held), signal.SIGKILL)  # Ray gives its run to another
-    out, err = it.process.communicate(timeout=600)
+    out, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert it.process.returncode == 0, out + err
     assert out.count("complete: ") == 2
     assert [begun_anew(run) for run in ray.runs.iterdir()] == [1, 1]

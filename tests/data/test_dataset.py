@@ -10,6 +10,7 @@ from cifar_exp.config.schema import Cifar10, ImageFolder, Synthetic
 from cifar_exp.data.dataset import Dataset, Split, balanced
 from cifar_exp.data.sources import check, load
 from cifar_exp.errors import UserError
+from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,4 +107,4 @@ def test_synthetic_images_come_without_importing_torchvision() -> None:
         "sys.exit('torchvision' in sys.modules or 'PIL' in sys.modules)"
     )
     command = [sys.executable, "-W", "error", "-c", program]
-    assert subprocess.run(command, timeout=60, cwd=ROOT).returncode == 0
+    assert subprocess.run(command, timeout=LONGEST_WAIT_SECONDS, cwd=ROOT).returncode == 0

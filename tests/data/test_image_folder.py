@@ -19,6 +19,7 @@ from cifar_exp.data import image_folder, sources
 from cifar_exp.data.dataset import Dataset
 from cifar_exp.data.decoding import opened
 from cifar_exp.errors import UserError
+from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS
 
 ROOT = Path(__file__).parents[2]
 RED, GREEN = (255, 0, 0), (0, 255, 0)
@@ -255,7 +256,9 @@ def test_the_second_start_reads_one_file_and_imports_no_decoder(root: Path) -> N
         "print(dataset.digest(), 'PIL' in sys.modules or 'torchvision' in sys.modules)"
     )
     command = [sys.executable, "-W", "error", "-c", program, str(root), str(root.parent / "cache")]
-    result = subprocess.run(command, cwd=ROOT, timeout=60, capture_output=True, text=True)
+    result = subprocess.run(
+        command, cwd=ROOT, timeout=LONGEST_WAIT_SECONDS, capture_output=True, text=True
+    )
     assert result.stdout.split() == [digest, "False"]
     assert result.stderr == ""
 

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS
 from tests.conftest import ROOT, CommandLine
 from tests.docs.commands import (
     ALL,
@@ -67,7 +68,7 @@ def run(text: str, folder: Path) -> tuple[int | None, str]:
             env=environment | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=LONGEST_WAIT_SECONDS,
         )
         return done.returncode, done.stdout + done.stderr
     expanded = subprocess.run(
@@ -75,7 +76,7 @@ def run(text: str, folder: Path) -> tuple[int | None, str]:
     ).stdout
     program = "cifar_exp" if "cifar_exp" in plain[1] else str(folder / "train.py")
     arguments = [word for word in expanded.split("\0") if word]
-    ended = run_command(*arguments, program=program, cwd=folder, timeout_seconds=600)
+    ended = run_command(*arguments, program=program, cwd=folder)
     return ended.status, ended.out + ended.err
 
 

@@ -12,11 +12,12 @@ import yaml
 from cifar_exp.config.load import from_yaml
 from cifar_exp.config.schema import Logger, RunConfig, in_group
 from cifar_exp.loggers.base import short_name
-from cifar_exp.selftest.workspace import wait_for
+from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS
 from tests.conftest import TINY, CommandLine, read_rows, read_state
 from tests.loggers.dropping import log_two_epochs_while_locked
 from tests.loggers.offline import OfflineRun
 from tests.processes import start_process
+from tests.reliability.faults import SHORT, STEPS_PER_EPOCH, held
 
 pytestmark = pytest.mark.integration
 
@@ -132,11 +133,10 @@ def test_a_run_that_goes_on_is_one_run_there_with_every_epoch_once(
     train: CommandLine, how: signal.Signals
 ) -> None:
     train.environment["TRACKIO_DIR"] = str(train.folder / "trackio")
-    settings = (*TINY, "epochs=6", "data.train_size=1600", "logger=[wandb,trackio]")
-    process = train.start(*settings)
-    wait_for(lambda: list(train.runs.glob("*/checkpoints/*.json")), process)
-    process.send_signal(how)
-    process.wait(60)
+    settings = (*SHORT, "epochs=6", "logger=[wandb,trackio]")
+    with held(train, *settings, step=STEPS_PER_EPOCH + 3) as it:
+        it.process.send_signal(how)
+    assert it.process.wait(LONGEST_WAIT_SECONDS) != 0
     train(*settings)
     expected = [(row["epoch"], row["test_accuracy"]) for row in read_rows(train.only_run)]
     assert [epoch for epoch, _ in expected] == [1, 2, 3, 4, 5, 6]

@@ -98,7 +98,8 @@ class Finder:
             owner = module
             for part in owners:
                 owner = getattr(owner, part)
-            setattr(owner, function, lambda *_, **__: {instead})
+            replaced = getattr(owner, function)
+            setattr(owner, function, lambda *given, **__: {instead})
         spec.loader.exec_module = exec_module
         return spec
 
@@ -123,16 +124,35 @@ def killed_in(
     Returns:
         The exit status, and what was printed.
     """
+    with replaced_in(train, module, function, kills):
+        process = train.start(*command, start_new_session=True)
+        out, err = process.communicate(timeout=LONGEST_WAIT_SECONDS)
+    return process.returncode, out, err
+
+
+@contextmanager
+def replaced_in(
+    train: CommandLine, module: str, function: str, instead: str, code: str = ""
+) -> Iterator[None]:
+    """Let the commands that are started in the block call something else than a function.
+
+    Args:
+        train: the folder.
+        module: of the function.
+        function: its name, `Class.method` for a method.
+        instead: an expression, in which `replaced` is the function and `given` its arguments.
+        code: that is run before, such as functions for `instead`.
+    """
     first = train.folder / "sitecustomize.py"
-    first.write_text(REPLACED.format(module=module, function=function, instead=kills))
+    first.write_text(code + REPLACED.format(module=module, function=function, instead=instead))
     usual = dict(train.environment)
     train.environment["PYTHONPATH"] = str(train.folder)
-    process = train.start(*command, start_new_session=True)
-    out, err = process.communicate(timeout=LONGEST_WAIT_SECONDS)
-    first.unlink()
-    train.environment.clear()
-    train.environment |= usual
-    return process.returncode, out, err
+    try:
+        yield
+    finally:
+        first.unlink()
+        train.environment.clear()
+        train.environment |= usual
 
 
 def kill_with_two_checkpoints(train: CommandLine, *command: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cifar_exp.selftest.workspace import begun_anew, checkpoints
+from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS, begun_anew, checkpoints
 from tests.conftest import CommandLine, computed, read_state
 from tests.reliability.faults import (
     SHORT,
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.integration
 
 
 def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
-    said = [process.communicate(timeout=300) for process in processes]
+    said = [process.communicate(timeout=LONGEST_WAIT_SECONDS) for process in processes]
     return [(p.returncode, out + err) for p, (out, err) in zip(processes, said, strict=True)]
 
 
@@ -46,7 +46,7 @@ def test_a_process_that_comes_while_the_run_trains_is_told_to_wait(train: Comman
     with held(train, *SHORT, step=3) as it:
         said = train(*SHORT, status=1)
         assert "another process is training this run; wait for it, or stop it" in said
-    it.process.communicate(timeout=300)
+    it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert it.process.returncode == 0
 
 

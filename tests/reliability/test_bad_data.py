@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS
 from tests.conftest import CommandLine
 
 # A training of less than a second, if the data were good.
@@ -42,7 +43,9 @@ def check_data(*arguments: str | Path, status: int) -> str:
     # a worldwide locale: what a file name holds must not stop it
     environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
     command = [sys.executable, "-W", "error", "-m", "cifar_exp", "check-data", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=LONGEST_WAIT_SECONDS, env=environment
+    )
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == "" or done.stderr == ""

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from cifar_exp.selftest.workspace import begun_anew, checkpoints
+from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS, begun_anew, checkpoints
 from tests.conftest import TINY, CommandLine, read_state
 from tests.reliability.faults import (
     SHORT,
@@ -83,7 +83,7 @@ def test_while_a_line_of_metrics_is_written(
         in_place_of("/dev/full", run / "metrics.jsonl"),
     ):
         it.hold.release()
-        _, err = it.process.communicate(timeout=300)
+        _, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert it.process.returncode == 1
     assert_told(err)
     assert read_state(run)["reason"].startswith("disk full")
@@ -97,7 +97,7 @@ def test_while_an_event_file_is_written(
     with small_disk(train.folder / "logs", 500_000):
         with held(train, *RUN, step=3) as it:  # before its first epoch has ended
             fill(train.folder / "logs")
-        _, err = it.process.communicate(timeout=300)
+        _, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
         assert it.process.returncode == 1
         assert_told(err)
         assert read_state(train.only_run)["reason"].startswith("disk full: cannot write logs/")
@@ -111,7 +111,7 @@ def test_while_anything_of_a_sweep_is_written(train: CommandLine, whole: Command
     with small_disk(results, 20_000_000):
         with held(train, *SWEEP, step=STEPS_PER_EPOCH + 1, processes=2) as it:
             ballast = fill(results)
-        out, err = it.process.communicate(timeout=300)
+        out, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
         assert it.process.returncode == 1, out + err
         assert "disk full" in err
         assert "the other runs have stopped as well" in err or "the runs are kept" in err
@@ -159,7 +159,7 @@ def test_a_limit_on_the_size_of_files_is_told_as_well(train: CommandLine, run_na
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
 
     process = train.start(*RUN, preexec_fn=limit)
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert process.returncode == 1
     assert "disk full (a limit on the size of files)" in err
     assert_told(err)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cifar_exp.selftest.workspace import workers_of
+from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS, workers_of
 from tests.conftest import ROOT, TINY, CommandLine, read_state
 from tests.reliability.faults import TWO_AT_ONCE
 
@@ -60,7 +60,7 @@ def test_a_run_that_does_not_fit_says_so_with_its_batch_size(
     train: CommandLine, limit: int
 ) -> None:
     process = train.start(*BIG, "batch_size=6000", preexec_fn=limited(limit))
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert process.returncode == 1
     assert REASON in err
     assert "Traceback" not in out + err
@@ -78,7 +78,7 @@ def test_a_run_that_did_not_fit_beside_others_is_repeated_alone_and_then_has_fai
 ) -> None:
     sweep = ("-m", *BIG, "data.batch_size=64,6000", TWO_AT_ONCE)
     process = train.start(*sweep, preexec_fn=limited(limit))
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert process.returncode == 1, out + err
     assert f"batch_size=6000: {REASON}" in out
     assert "it is repeated alone after the others" in out
@@ -156,7 +156,7 @@ def test_at_every_limit_a_run_is_complete_or_has_failed_in_two_lines(
         limited_run = new_folder(str(step))
         number = lowest + (highest - lowest) * step // STEPS
         process = limited_run.start(*words, preexec_fn=limited(number))
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=LONGEST_WAIT_SECONDS)
         seen = f"{number - lowest} bytes above the imports: {process.returncode}\n{out}{err}"
         assert "Traceback" not in out + err, seen
         runs = list(limited_run.runs.glob("*/run.json"))

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from cifar_exp.selftest.workspace import begun_anew, checkpoints
+from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS, begun_anew, checkpoints
 from tests.conftest import CommandLine, read_state
 from tests.reliability.faults import (
     SHORT,
@@ -22,8 +22,6 @@ from tests.reliability.faults import (
 
 pytestmark = pytest.mark.integration
 TOLD = "interrupted: the same command goes on where this one stopped"
-# Guards against a test that never ends; nothing is claimed about seconds.
-LONGEST_SECONDS = 300
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +44,7 @@ def test_a_run_stops_within_an_epoch_and_resumes_at_that_step(
 ) -> None:
     with held(train, *SHORT, step=3) as it:
         it.process.send_signal(number)
-    _, err = it.process.communicate(timeout=LONGEST_SECONDS)
+    _, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert it.process.returncode == status
     assert TOLD in err
     assert "Traceback" not in err
@@ -66,7 +64,7 @@ def test_ctrl_c_reaches_sweep_and_workers_and_all_runs_are_saved(
 ) -> None:
     with held(train, *SWEEP, step=STEPS_PER_EPOCH + 3, processes=2) as it:
         os.killpg(it.process.pid, signal.SIGINT)  # as a terminal does: to all processes
-    out, err = it.process.communicate(timeout=LONGEST_SECONDS)
+    out, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert it.process.returncode == 130, out + err
     assert TOLD in err
     assert "Traceback" not in out + err
@@ -95,7 +93,7 @@ def test_asked_twice_it_stops_at_once(
         it.process.send_signal(signal.SIGINT)
         it.process.send_signal(signal.SIGTERM)
         # it ends although no run has come to its next step
-        out, err = it.process.communicate(timeout=LONGEST_SECONDS)
+        out, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert it.process.returncode == 143, out + err
     assert "once more stops at once" in err
     assert TOLD in err
@@ -120,7 +118,7 @@ def test_before_anything_has_begun_a_signal_ends_it_in_a_line(train: CommandLine
     (train.folder / "sitecustomize.py").write_text(SIGNAL_IN_IMPORT)
     train.environment["PYTHONPATH"] = str(train.folder)
     process = train.start(*SHORT, stdin=subprocess.DEVNULL)  # no fork
-    out, err = process.communicate(timeout=LONGEST_SECONDS)
+    out, err = process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert process.returncode == 143
     assert err.strip() == TOLD
     assert out == ""
@@ -134,5 +132,5 @@ def test_what_nohup_ignores_stays_ignored(train: CommandLine) -> None:
 
     with held(train, *SHORT, step=3, preexec_fn=ignore) as it:
         it.process.send_signal(signal.SIGHUP)
-    out, err = it.process.communicate(timeout=LONGEST_SECONDS)
+    out, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert it.process.returncode == 0, out + err

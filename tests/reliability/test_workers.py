@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cifar_exp.selftest.workspace import begun_anew, wait_for, workers_of
+from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS, begun_anew, wait_for, workers_of
 from tests.conftest import CommandLine, read_state
 from tests.reliability.faults import (
     KILLS_ITSELF,
@@ -89,7 +89,7 @@ def test_a_run_whose_worker_is_killed_goes_on_alone_and_ends_with_the_same_bits(
 ) -> None:
     with held(train, *SWEEP, step=2 * STEPS_PER_EPOCH + 3) as it:
         kill_worker_of_seed_0(train, it)
-    out, err = it.process.communicate(timeout=300)
+    out, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert it.process.returncode == 0, out + err
     assert "seed=0: its process was killed by SIGKILL" in out
     assert "repeated alone after the others" in out
@@ -105,7 +105,7 @@ def test_a_run_whose_worker_is_killed_twice_has_failed_and_the_others_are_comple
     with held(train, *SWEEP, step=STEPS_PER_EPOCH + 3) as it:
         kill_worker_of_seed_0(train, it)
         kill_worker_of_seed_0(train, it)  # repeated from the checkpoint before that step
-    out, err = it.process.communicate(timeout=300)
+    out, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert it.process.returncode == 1, out + err
     assert "[3/3] seed=0: failed: its process was killed by SIGKILL" in out
     assert "1 of 3 runs failed; the same command tries again" in err
@@ -200,7 +200,7 @@ def test_a_run_that_the_kernel_kills_for_memory_fails_and_the_others_are_complet
     # 6000 images at once at full width are 1.6 GB after the first layer
     big = ("data.train_size=6000", "epochs=1", "data.batch_size=64,6000", "model.width=0.25")
     process = train.start("-m", *SHORT, *big, "optimizer=sgd", preexec_fn=join)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert process.returncode == 1, out + err
     assert "batch_size=6000: failed: its process was killed by SIGKILL" in out
     assert "memory is used up" in out

@@ -16,6 +16,7 @@ from cifar_exp.inference.test_data import data_settings, labelled_images
 from cifar_exp.runs import artifacts
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.runner import Runner
+from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS
 from cifar_exp.signals import Interrupted
 from cifar_exp.sweeps import worker
 from cifar_exp.sweeps.messages import Begin, Ended, Train
@@ -137,7 +138,7 @@ def train_py(folder: Path, environment: dict[str, str], *overrides: str) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=LONGEST_WAIT_SECONDS,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

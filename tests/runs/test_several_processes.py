@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch.distributed import TCPStore
 
-from cifar_exp.selftest.workspace import Hold, begun_anew
+from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS, Hold, begun_anew
 from tests.conftest import ROOT, TINY, CommandLine, computed, read_rows, read_state
 from tests.reliability.faults import SHORT
 
@@ -65,7 +65,7 @@ def together(train: CommandLine, size: int, *overrides: str) -> Iterator[list[An
 def in_forks(train: CommandLine, *overrides: str) -> str:
     """Run two processes to their ends, and return what they say."""
     with together(train, 2, *overrides) as processes:
-        said = [process.communicate(timeout=300) for process in processes]
+        said = [process.communicate(timeout=LONGEST_WAIT_SECONDS) for process in processes]
         assert [process.returncode for process in processes] == [0, 0], said
         assert said[1] == ("", "")
     return str(said[0][0])
@@ -80,7 +80,7 @@ def torchrun(train: CommandLine, *overrides: str) -> str:
         env=train.environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=LONGEST_WAIT_SECONDS,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -119,7 +119,7 @@ def test_one_is_asked_and_all_stop_at_a_step_where_another_number_goes_on(
         hold.wait(processes[0], processes=2)
         processes[1].send_signal(signal.SIGTERM)
         hold.release()
-        said = [process.communicate(timeout=300) for process in processes]
+        said = [process.communicate(timeout=LONGEST_WAIT_SECONDS) for process in processes]
         assert [process.returncode for process in processes] == [143, 143]
     assert "interrupted: the same command goes on" in said[0][1]
     assert said[1] == ("", "")
@@ -136,7 +136,7 @@ def test_a_process_that_dies_ends_the_run_with_a_reason(train: CommandLine) -> N
         hold.wait(processes[0], processes=2)
         processes[1].kill()
         hold.release()
-        _, err = processes[0].communicate(timeout=300)
+        _, err = processes[0].communicate(timeout=LONGEST_WAIT_SECONDS)
         assert processes[0].returncode == 1
     assert "another process of this run has ended" in err
     state = read_state(train.only_run)
@@ -154,10 +154,10 @@ def test_a_process_that_dies_ends_the_run_with_a_reason(train: CommandLine) -> N
 )
 def test_a_mistake_is_told_once(train: CommandLine, typed: tuple[str, ...], told: str) -> None:
     with together(train, 2, *TINY, *typed) as processes:
-        _, err = processes[0].communicate(timeout=300)
+        _, err = processes[0].communicate(timeout=LONGEST_WAIT_SECONDS)
         assert processes[0].returncode == 1
         assert told in err
         assert len(err.splitlines()) == 1
         processes[1].send_signal(signal.SIGTERM)  # as torchrun does then
-        assert processes[1].communicate(timeout=300) == ("", "")
+        assert processes[1].communicate(timeout=LONGEST_WAIT_SECONDS) == ("", "")
     assert not train.runs.exists()

@@ -13,8 +13,9 @@ import yaml
 
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.runs.folder import RunFolder
+from cifar_exp.selftest.workspace import Hold
 from tests.conftest import CommandLine, computed, read_rows, read_state
-from tests.reliability.faults import SHORT, TWO_AT_ONCE, end, held, killed_in
+from tests.reliability.faults import SHORT, TWO_AT_ONCE, end, held, killed_in, replaced_in
 
 pytest.importorskip("optuna")
 pytestmark = pytest.mark.integration
@@ -31,6 +32,7 @@ TINIEST = (
     "device=cpu",
     "logger=none",
 )
+HOLDING = "model._target_=cifar_exp.selftest.holding.Holding"
 LOG_LR = "lr=tag(log,interval(1e-5,1e-1))"
 # Losses have no ties, unlike the accuracies of ten images.
 BY_LOSS = "hydra.sweeper.metric=loss"
@@ -44,11 +46,13 @@ class Search:
     def __init__(self, train: CommandLine) -> None:
         self.train = train
 
-    def arguments(self, *overrides: str, trials: int, confirm: int = 0) -> list[str]:
+    def arguments(
+        self, *overrides: str, trials: int, confirm: int = 0, run: tuple[str, ...] = TINIEST
+    ) -> list[str]:
         return [
             "-m",
             "hydra/sweeper=optuna",
-            *TINIEST,
+            *run,
             f"hydra.sweeper.n_trials={trials}",
             f"hydra.sweeper.confirm={confirm}",
             *overrides,
@@ -142,20 +146,42 @@ def is_tested(run: Path) -> bool:
     return bool(read_state(run)["evaluated_on"] == "test")
 
 
+# In the search's process, which has by then asked trials that it has given up to stop.
+RELEASE = """
+import os, time
+
+def release():
+    while not os.listdir("held"):
+        time.sleep(0.01)
+    for name in os.listdir("held"):
+        os.unlink(f"held/{name}")
+"""
+
+
 @pytest.mark.slow
 def test_a_pruned_trial_stops_early_and_its_run_could_go_on(search: Search) -> None:
-    # long enough that the word to stop comes in time
-    said = search(LOG_LR, "epochs=80", *HARSH, trials=3)
+    # an epoch is a step; each trial waits in its sixth until the search has judged those before
+    waiting = (*(word for word in TINIEST if word != "model=vgg11"), HOLDING, "epochs=8")
+    with (
+        Hold(search.train.folder, step=6),
+        replaced_in(
+            search.train,
+            *("cifar_exp.search.search", "Search.goes_on"),
+            "(given[2].epoch == 5 and release(), replaced(*given))[1]",
+            code=RELEASE,
+        ),
+    ):
+        said = search.train(*search.arguments(LOG_LR, *HARSH, trials=3, run=waiting))
     pruned = [trial for trial in search.trials if trial["status"] == "pruned"]
     assert pruned
     for trial in pruned:
-        assert trial["epochs"] < 80
+        assert trial["epochs"] < 8
         assert trial["reason"] == f"pruned after {trial['epochs']} epoch" + "s" * (
             trial["epochs"] > 1
         )
         assert f"trial {trial['number']} " in said
         run = search.run(trial)
-        assert len(read_rows(run)) < 80
+        assert len(read_rows(run)) < 8
         assert RunFolder(run).status == "interrupted"
         assert list((run / "checkpoints").glob("*.pt"))
         assert "interrupted by the search" in (run / "train.log").read_text()
@@ -163,9 +189,9 @@ def test_a_pruned_trial_stops_early_and_its_run_could_go_on(search: Search) -> N
     trial = pruned[0]
     before = computed(search.run(trial))
     lr = trial["params"]["optimizer.lr"]
-    search.train(*TINIEST, "epochs=80", f"optimizer.lr={lr}")
+    search.train(*waiting, f"optimizer.lr={lr}")
     assert computed(search.run(trial))[: len(before)] == before
-    assert len(read_rows(search.run(trial))) == 80
+    assert len(read_rows(search.run(trial))) == 8
 
 
 @pytest.mark.slow

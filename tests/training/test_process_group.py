@@ -12,6 +12,7 @@ from torch import nn
 from cifar_exp.config import schema
 from cifar_exp.data import synthetic
 from cifar_exp.data.batches import DeviceImages
+from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS
 from cifar_exp.training.batch_norm import synchronised
 from cifar_exp.training.device import Compute
 from cifar_exp.training.loop import Training
@@ -87,7 +88,7 @@ def test_two_processes_compute_what_one_does(tmp_path: Path) -> None:
         process.start()
     one = trained_in_float64()
     for process in processes:
-        process.join(120)
+        process.join(LONGEST_WAIT_SECONDS)
         assert process.exitcode == 0
     first, second = (torch.load(file) for file in files)
     assert first["losses"] == second["losses"] == pytest.approx(one["losses"], abs=1e-6)
