@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.reports import jobs
+from cifar_exp.sweeps import cluster_jobs
 from cifar_exp.sweeps.cluster_jobs import train_as_jobs
 from tests.made import make_run
 
@@ -28,5 +28,5 @@ def test_a_run_that_another_job_has_just_begun_is_waited_for(
             folder.write_state(ended)
             other.close()
 
-        monkeypatch.setattr(jobs.time, "sleep", end_it)
+        monkeypatch.setattr(cluster_jobs.time, "sleep", end_it)
         assert train_as_jobs([(folder.read_config(), folder)], find_it_busy) == [None]
