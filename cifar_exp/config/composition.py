@@ -26,6 +26,8 @@ _OF_FOLDERS = {
     "run.dir": (".", "a run has a folder of its own; paths.results=FOLDER sets where"),
     "job.chdir": (None, "paths are relative to the folder of the command"),
 }
+# Hydra's default, where it composes without conf/config.yaml, as for --hydra-help
+_DIRECTORY_OF_HYDRA = "outputs/${now:%Y-%m-%d}/${now:%H-%M-%S}"
 
 
 @contextmanager
@@ -107,7 +109,9 @@ def _leave_out_folders(config: DictConfig, printed: set[str]) -> None:
         section, _, name = key.partition(".")
         node = config.hydra[section]._get_node(name)
         given = None if node is None else node._value()
-        if given in (usual, False) or (key == "job.chdir" and given is not True):
+        if given in (usual, False, _DIRECTORY_OF_HYDRA) or (
+            key == "job.chdir" and given is not True
+        ):
             continue
         if key not in printed and is_first():
             print(f"hydra.{key}={str(given).lower()}: not used, since {reason}", file=sys.stderr)
