@@ -171,7 +171,7 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
         dotted = [name for name in alike if "." in name] if dot else []
         return _in_words(difflib.get_close_matches(word, dotted or alike, n=1, cutoff=0.0))
     alike = [name for name in names if "." in name] if dot else names
-    return _in_words(difflib.get_close_matches(word, alike, n=1, cutoff=0.8))
+    return _in_words(difflib.get_close_matches(word, alike, n=1, cutoff=0.85))
 
 
 def _in_words(close: list[str]) -> str:
