@@ -15,15 +15,24 @@ from math import inf, isfinite, prod
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, OverrideType, RangeSweep
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    Override,
+    OverrideType,
+    RangeSweep,
+    Sweep,
+)
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from cifar_exp.cli.composition import adapted_to_this_project
 from cifar_exp.cli.hydra_guard import in_words, only_allowed, split_allowed
 from cifar_exp.config.keys import (
+    NO_OPTION,
     OPTIONAL_GROUPS,
     SHORT_NAMES,
     explain_key,
@@ -34,6 +43,7 @@ from cifar_exp.config.keys import (
     nearest,
     short,
 )
+from cifar_exp.config.load import trains_a_run
 from cifar_exp.config.schema import CAN_BE_OWN
 from cifar_exp.errors import UserError
 from cifar_exp.out_of_memory import (
@@ -68,7 +78,8 @@ def understood(arguments: Sequence[str]) -> Iterator[list[str]]:
     keep_reserve()
     arguments, trusted = split_allowed(arguments)
     arguments, shows = _split_shown_sweep(arguments)
-    with adapted_to_this_project(), only_allowed(trusted), warnings.catch_warnings():
+    adapted = adapted_to_this_project()
+    with adapted, only_allowed(trusted), _shows_sweeps(), warnings.catch_warnings():
         # conf/hydra/launcher/ray.yaml stands for the one of that name in Ray's plugin
         warnings.filterwarnings("ignore", r"\s*'hydra/launcher/ray' is validated", UserWarning)
         token = shows_settings.set(shows)
@@ -99,6 +110,41 @@ def _split_shown_sweep(arguments: Sequence[str]) -> tuple[list[str], bool]:
     ], True
 
 
+@contextmanager
+def _shows_sweeps() -> Iterator[None]:
+    """Show the first run of an experiment with `hydra: {mode: MULTIRUN}` while the block runs.
+
+    Only the composed configuration says that it is a sweep. Hydra would show what its runs share,
+    which none of them trains. The trials of a search are not chosen yet, so theirs is shown so.
+    """
+    show = Hydra.show_cfg
+
+    def shown(
+        self: Hydra,
+        config_name: str | None,
+        overrides: list[str],
+        cfg_type: str,
+        package: str | None,
+        resolve: bool = False,
+    ) -> None:
+        config = self.compose_config(config_name, overrides, run_mode=RunMode.RUN)
+        is_search = config.hydra.runtime.choices.get("hydra/sweeper") == "optuna"
+        if cfg_type != "job" or config.hydra.mode is not RunMode.MULTIRUN or is_search:
+            show(self, config_name, overrides, cfg_type, package, resolve)
+            return
+        token = shows_settings.set(True)
+        try:
+            self.multirun(config_name, trains_a_run(lambda composed: None), overrides)
+        finally:
+            shows_settings.reset(token)
+
+    Hydra.show_cfg = shown  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Hydra.show_cfg = show  # type: ignore[method-assign]
+
+
 def with_dotted_keys(arguments: Sequence[str]) -> list[str]:
     """Give numbers set by a short name their dotted key: `lr=0.03` becomes `optimizer.lr=0.03`.
 
@@ -121,6 +167,8 @@ def with_dotted_keys(arguments: Sequence[str]) -> list[str]:
         _refuse_option(unknown[0], arguments)
     if known.experimental_rerun is not None:
         _refuse("--experimental-rerun: expected no pickle, since loading one can run any code")
+    if known.multirun and known.cfg:
+        _refuse(f"--cfg {known.cfg}: expected no -m, which goes with --cfg job alone")
     modes = [known.run, known.multirun, known.cfg, known.info, known.shell_completion]
     if sum(map(bool, modes)) > 1:
         _refuse("expected one of --run, --multirun, --cfg, --info and --shell-completion")
@@ -215,6 +263,10 @@ def _chooses_nothing(argument: str) -> bool:
     if name.startswith("+") and plain in groups():
         problem = f"expected no plus, since {plain} is known"
         raise UserError(f"{argument}: {problem}; write {plain}={text}")
+    if plain.startswith("~") and plain[1:] in (*_SECTIONS, "logger"):
+        nothing = NO_OPTION.get(plain[1:])
+        hint = f"; write {plain[1:]}={nothing}" if nothing else ""
+        raise UserError(f"{argument}: expected an option, since every run needs one{hint}")
     override = _parsed(argument) if name in groups() else None
     if override is None or override.type is not OverrideType.CHANGE:
         return False
@@ -312,6 +364,36 @@ def _listed(sweep: RangeSweep) -> ChoiceSweep:
     return ChoiceSweep(list=list(range_values(sweep)), tags=sweep.tags, shuffle=sweep.shuffle)
 
 
+def refuse_other_sweeps(overrides: Sequence[Override], of_search: bool = False) -> None:
+    """Refuse levels that Hydra can read and not sweep.
+
+    Args:
+        overrides: parsed.
+        of_search: whether an interval may stand among them.
+
+    Raises:
+        UserError: an interval in a sweep, or a range in a list, with what to type instead.
+    """
+    for override in overrides:
+        sweep, text = override._value, override.input_line
+        if override.is_interval_sweep() and not of_search:
+            raise UserError(
+                f"{text}: expected a list or a range, since a sweep takes no number of an interval "
+                "by itself; a search does: add hydra/sweeper=optuna"
+            )
+        parts = sweep.list if isinstance(sweep, ChoiceSweep) else []
+        if any(isinstance(part, Sweep) for part in parts):
+            levels: list[Any] = []
+            for part in parts:
+                levels += (
+                    range_values(part) if isinstance(part, RangeSweep) and part.step else [part]
+                )
+            known = not any(isinstance(level, Sweep) for level in levels)
+            typed = f"{short(override.get_key_element())}={','.join(map(str, levels))}"
+            hint = f"; write {typed}" if known else ""
+            raise UserError(f"{text}: expected one list or one range, not both{hint}")
+
+
 def _length(override: Override) -> float:
     sweep = override._value
     if isinstance(sweep, RangeSweep):
@@ -399,7 +481,10 @@ def _explained(error: Exception) -> str:
             "a value with special characters needs quotes: 'KEY=\"VALUE\"'"
         )
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        file = str(error.missing_cfg_file)
+        group, _, option = file.rpartition("/")
+        if file.partition("/")[0] in SHORT_NAMES:  # lr=1/10
+            group, _, option = file.partition("/")
         if group:  # Hydra gives no options where several were chosen: logger=[tensorboard,wandb]
             return explain_option(group, option, error.options or ())
         return f"{option}.yaml: there is no such file in the configuration folders"
@@ -422,8 +507,10 @@ def _explain_several(override: str) -> str:
 
 
 def _refused_key(error: Exception) -> str | None:
+    match = re.search(r"(?:Could not override|specify|append|find) '\+?([\w./@-]+)'", str(error))
+    if match:
+        return match[1].rstrip(".")
     cause = error.__cause__
     if isinstance(cause, OmegaConfBaseException) and cause.full_key:
         return str(cause.full_key)
-    match = re.search(r"(?:Could not override|specify|append|find) '\+?([\w./@-]+)'", str(error))
-    return match[1].rstrip(".") if match else None
+    return None

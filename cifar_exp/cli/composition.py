@@ -17,7 +17,7 @@ from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from cifar_exp.config.keys import SHORT_NAMES, explain_key, groups, kinds_with, options
+from cifar_exp.config.keys import SHORT_NAMES, explain_key, groups, kinds_with, level, options
 from cifar_exp.errors import UserError
 from cifar_exp.terminal import is_first
 
@@ -26,6 +26,8 @@ _OF_FOLDERS = {
     "run.dir": (".", "a run has a folder of its own; paths.results=FOLDER sets where"),
     "job.chdir": (None, "paths are relative to the folder of the command"),
 }
+# Hydra's default, where it composes without conf/config.yaml, as for --hydra-help
+_DIRECTORY_OF_HYDRA = "outputs/${now:%Y-%m-%d}/${now:%H-%M-%S}"
 
 
 @contextmanager
@@ -107,7 +109,9 @@ def _leave_out_folders(config: DictConfig, printed: set[str]) -> None:
         section, _, name = key.partition(".")
         node = config.hydra[section]._get_node(name)
         given = None if node is None else node._value()
-        if given in (usual, False) or (key == "job.chdir" and given is not True):
+        if given in (usual, False, _DIRECTORY_OF_HYDRA) or (
+            key == "job.chdir" and given is not True
+        ):
             continue
         if key not in printed and is_first():
             print(f"hydra.{key}={str(given).lower()}: not used, since {reason}", file=sys.stderr)
@@ -149,7 +153,9 @@ def _read_as_typed(file: ConfigResult, path: str, group_exists: Callable[[str], 
     for name in [name for name in content if name in groups()]:
         value = content[name]
         if isinstance(value, str) and "${" not in value and value in options(name):
-            raise _write(path, group, name, value)
+            if name not in SHORT_NAMES:
+                raise _write(path, group, name, value)
+            value = level(name, value)
         if name in SHORT_NAMES and not isinstance(value, dict):
             with open_dict(file.config):
                 del file.config[name]
@@ -164,6 +170,9 @@ def _refuse_relative(
         return
     assert default.group is not None
     name = default.group.removeprefix("/")
+    if name in SHORT_NAMES and isinstance(default.value, str):
+        line = f"{name}: {default.value}"  # Hydra composes levels after the file
+        raise UserError(f"{path}.yaml: {line}: write `{line}` below its `defaults`")
     if default.override and default.group.startswith("/"):
         return
     is_top = name in groups() or name.startswith("hydra/")

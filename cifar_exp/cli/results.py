@@ -37,7 +37,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _add_ls(commands: Any) -> None:
-    parser = commands.add_parser("ls", help="list the runs and sweeps on this disk")
+    parser = commands.add_parser("ls", help="list the runs, sweeps and searches on this disk")
     parser.add_argument("--results", type=Path, default=_RESULTS, help=f"default: {_RESULTS}")
     parser.add_argument("--status", action="append", default=[], help="only these; may be repeated")
     parser.add_argument(

@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import (
     Transformer,
 )
 
-from cifar_exp.cli.command_line import range_values, with_dotted_key
+from cifar_exp.cli.command_line import range_values, refuse_other_sweeps, with_dotted_key
 from cifar_exp.config.keys import SHORT_NAMES
 from cifar_exp.errors import UserError
 from cifar_exp.search.space import Choice, Domain, Interval
@@ -41,6 +41,7 @@ def read_space(
         key = SHORT_NAMES.get(name, name)  # a level and a number set the same
         by_key.pop(key, None)
         by_key[key] = override
+    refuse_other_sweeps(list(by_key.values()), of_search=True)
     sweeps = [override for override in by_key.values() if override.is_sweep_override()]
     space = {override.get_key_element(): _domain(override) for override in sweeps}
     return space, [str(o.input_line) for o in by_key.values() if not o.is_sweep_override()]

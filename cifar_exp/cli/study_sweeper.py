@@ -14,6 +14,7 @@ from omegaconf import DictConfig, ListConfig
 from cifar_exp.cli.command_line import (
     for_own_code,
     key_of,
+    refuse_other_sweeps,
     refuse_too_many_runs,
     with_dotted_key,
     with_exact_ranges,
@@ -127,6 +128,7 @@ class StudySweeper(BasicSweeper):
         overrides: list[Override], max_batch_size: int | None
     ) -> list[list[list[str]]]:
         """Return the overrides of each run, in batches; called by Hydra's own sweeper."""
+        refuse_other_sweeps(overrides)
         return BasicSweeper.split_arguments(with_exact_ranges(overrides), max_batch_size)
 
     def _jobs(self, study: Study, typed: Sequence[str]) -> Iterator[tuple[str, ...]]:

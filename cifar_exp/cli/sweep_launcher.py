@@ -11,6 +11,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cifar_exp.cli.command_line import chosen_groups, explain, shows_settings
+from cifar_exp.config.identity import run_id
 from cifar_exp.config.load import load_config, to_yaml
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Study
@@ -124,7 +125,8 @@ def first_of(configs: Sequence[RunConfig], job_overrides: Sequence[Sequence[str]
     from cifar_exp.config.identity import varied
 
     differ = [*varied(configs), *["seed"] * (len({config.seed for config in configs}) > 1)]
-    count = f"{len(configs)} run{'s' * (len(configs) > 1)}"
+    different = len({run_id(config) for config in configs})
+    count = f"{different} run{'s' * (different > 1)}"
     told = f"# the first of {count}: {' '.join(job_overrides[0])}\n"
     told += f"# the runs differ in {', '.join(differ)}\n" * bool(differ)
     return told + to_yaml(configs[0])

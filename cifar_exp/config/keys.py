@@ -24,7 +24,7 @@ CONF = Path(__file__).parents[2] / "conf"
 # Groups of which none may be chosen.
 OPTIONAL_GROUPS = ("experiment", "study")
 # The option that stands for nothing, where a group needs one.
-_NONE = {"logger": "none", "scheduler": "constant"}
+NO_OPTION = {"logger": "none", "scheduler": "constant"}
 # What other programs call these settings.
 _ELSEWHERE = {
     "learning_rate": "lr",
@@ -116,6 +116,8 @@ def explain_key(key: str, kind: str | None = None) -> str:
         chosen = f"{section}={kind}" if kind else f"the chosen {section}"
         shown = " or ".join(f"{section}={name}" for name in having[:_SHOWN_KINDS])
         return f"{key}: {chosen} has no such setting; choose {shown}"
+    if key in known_keys():
+        return f"{key}: the chosen configuration has no such setting; leave out --config-name"
     hint = nearest(key, known_keys()) or "; `python train.py --cfg job` lists them"
     return f"{key}: unknown setting{hint}"
 
@@ -131,11 +133,22 @@ def explain_option(group: str, option: str, found: Collection[str] = ()) -> str:
     known = sorted(found or options(group))
     number = "a number or " if group in SHORT_NAMES else ""
     expected = ", ".join(known) or "no option"
-    if option in ("none", "null") and group in _NONE:
-        hint = f"; write {group}={_NONE[group]}"
+    if option in ("none", "null") and group in NO_OPTION:
+        hint = f"; write {group}={NO_OPTION[group]}"
+    elif group in SHORT_NAMES and _is_number(option):
+        hint = f"; write {group}={option} without quotes"
     else:
-        hint = _in_words(difflib.get_close_matches(option[:_LONGEST_MISSPELT], known, 1, 0.7))
+        near = option[:_LONGEST_MISSPELT].lower()
+        hint = _in_words(difflib.get_close_matches(near, known, 1, 0.7))
     return f"{group}={option}: expected {number}one of {expected}{hint}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:
@@ -146,6 +159,7 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
     if len(word) > _LONGEST_MISSPELT:
         return ""  # to compare it would take seconds
     names = sorted(candidates)
+    word = word.lower()
     _, dot, last = word.rpartition(".")
     last = _ELSEWHERE.get(last.replace("-", "_"), last)
     by_last: dict[str, list[str]] = {}
@@ -156,7 +170,8 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
         alike = by_last[near]
         dotted = [name for name in alike if "." in name] if dot else []
         return _in_words(difflib.get_close_matches(word, dotted or alike, n=1, cutoff=0.0))
-    return _in_words(difflib.get_close_matches(word, names, n=1, cutoff=0.8))
+    alike = [name for name in names if "." in name] if dot else names
+    return _in_words(difflib.get_close_matches(word, alike, n=1, cutoff=0.85))
 
 
 def _in_words(close: list[str]) -> str:

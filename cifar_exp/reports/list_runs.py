@@ -1,6 +1,7 @@
 """The runs and sweeps on the disk: how they stand, in what they differ, what came out."""
 
 import difflib
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -14,11 +15,14 @@ from tabulate import tabulate
 from cifar_exp.config.identity import differences, settings
 from cifar_exp.config.keys import SHORT_NAMES, explain_option, level, short, short_names
 from cifar_exp.errors import UserError
+from cifar_exp.files import read_text
 from cifar_exp.reports.records import read_list
+from cifar_exp.reports.stored import StoredSearch
 from cifar_exp.runs.cleaning import size_bytes
 from cifar_exp.runs.find import run_folders
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.record import Record, read_record, remarks
+from cifar_exp.runs.stored import check
 from cifar_exp.terminal import table
 
 STATUSES = ("pending", "running", "interrupted", "complete", "diverged", "failed", "damaged")
@@ -58,7 +62,7 @@ class ListedRun:
 
 @dataclass(frozen=True)
 class ListedSweep:
-    """A sweep or study on the disk.
+    """A sweep, study or search on the disk.
 
     Attributes:
         name: of its folder.
@@ -117,18 +121,42 @@ def _changed(record: Record) -> datetime:
 
 
 def list_sweeps(results: Path, runs: Sequence[ListedRun]) -> list[ListedSweep]:
-    """Read the sweeps that one of these runs belongs to. Args: results: as `paths.results`."""
+    """Read the sweeps, studies and searches that one of these runs belongs to.
+
+    Args:
+        results: as `paths.results`.
+        runs: of it.
+
+    Returns:
+        The newest first; of a search the runs are those of its trials and confirmations.
+    """
     by_id = {run.record.folder.run_id: run for run in runs}
     sweeps = []
-    for file in sorted(results.glob("*/sweep.json")):
-        with suppress(UserError):  # `table` tells what is wrong with it
-            ids = [run["run_id"] for run in read_list(file.parent)["runs"]]
+    for file in sorted([*results.glob("*/sweep.json"), *results.glob("*/search.json")]):
+        with suppress(UserError):  # `table` and `report` print what is wrong with it
+            ids = _ids_of_search(file) if file.name == "search.json" else _ids_of_sweep(file)
             listed = [by_id[run] for run in ids if run in by_id]
             if listed:
                 changed = max(run.changed for run in listed)
                 size = size_bytes(file.parent)
                 sweeps.append(ListedSweep(file.parent.name, len(ids), listed, changed, size))
     return sorted(sweeps, key=lambda sweep: sweep.changed, reverse=True)
+
+
+def _ids_of_sweep(file: Path) -> list[str]:
+    return [run["run_id"] for run in read_list(file.parent)["runs"]]
+
+
+def _ids_of_search(file: Path) -> list[str]:
+    try:
+        content = json.loads(read_text(file))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file}: expected the list of a search") from error
+    check(StoredSearch, content, file)
+    folders = [trial["run"] for trial in content["trials"] if trial["run"]]
+    for confirmation in content["confirmations"]:
+        folders += [*confirmation["found"], *confirmation["start"]]
+    return list(dict.fromkeys(folder.rpartition("-")[2] for folder in folders))
 
 
 def chosen(

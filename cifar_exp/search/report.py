@@ -27,12 +27,12 @@ from cifar_exp.reports.content import (
 from cifar_exp.reports.metrics import MAIN_METRIC, MEASURES
 from cifar_exp.reports.plots import Picture, pictures_of
 from cifar_exp.reports.records import read_runs
+from cifar_exp.reports.stored import StoredConfirmation, StoredSearch, StoredTrial
 from cifar_exp.reports.verdicts import findings
 from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.runs.record import Record, remarks
 from cifar_exp.runs.stored import check
 from cifar_exp.search.plan import in_words
-from cifar_exp.search.stored import StoredConfirmation, StoredSearch, StoredTrial
 
 _SHOWN_TRIALS = 5
 _GAIN = Claim(

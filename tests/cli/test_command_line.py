@@ -50,6 +50,21 @@ MISTAKES = {
     "training.lr=1": "training.lr: unknown setting; did you mean optimizer.lr?",
     "learning_rate=1": "learning_rate: unknown setting; did you mean lr?",
     "+seed=1": "+seed: expected no plus, since seed is known",
+    "LR=1": "LR: unknown setting; did you mean lr?",
+    "optimizer=SGD": "expected one of adam, adamw, rmsprop, sgd; did you mean sgd?",
+    "trainer.max_epochs=3": "trainer.max_epochs: unknown setting; did you mean training.epochs?",
+    "+optimizer.foo=1": "optimizer.foo: unknown setting; `python train.py --cfg job` lists them",
+    "lr=1/10": "lr=1/10: expected a number or one of article",
+    "lr='0.1'": "lr=0.1: expected a number or one of article, high, low, too_high; write lr=0.1 wi",
+    "-cn experiment/demo experiment=demo": "experiment: the chosen configuration has no such setti",
+    # what no run goes without
+    "~scheduler": "~scheduler: expected an option, since every run needs one; write scheduler=cons",
+    "~logger": "~logger: expected an option, since every run needs one; write logger=none",
+    "~model=vgg16": "~model=vgg16: expected an option, since every run needs one",
+    # what a sweep has not
+    "-m lr=interval(0.1,0.2)": "lr=interval(0.1,0.2): expected a list or a range",
+    "-m seed=range(0,2),5": "expected one list or one range, not both; write seed=0,1,5",
+    "-m lr=0.1,0.2 --cfg all": "--cfg all: expected no -m, which goes with --cfg job alone",
     "hydra/launcher=ray": "hydra/launcher=ray: expected a sweep; add -m",
     "data.root=~/photos": "a value with special characters needs quotes",
 }

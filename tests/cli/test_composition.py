@@ -84,6 +84,16 @@ def test_short_names_in_a_file_set_what_they_set_on_the_command_line(files: File
     assert files.run("experiment=mine", "optimizer=sgd").optimizer == Sgd(lr=0.3)
 
 
+def test_a_level_has_its_name_in_a_file_too(files: Files) -> None:
+    files.write("mine", {"lr": "high", "epochs": "short"})
+    config = files.run("experiment=mine", "optimizer=sgd")
+    assert (config.optimizer.lr, config.training.epochs) == (0.01, 10)
+    for key in ("/lr", "lr", "override /lr", "override lr"):
+        files.write("mine", {"defaults": ["demo", {key: "high"}]})
+        with pytest.raises(UserError, match=r"mine\.yaml: lr: high: write `lr: high` below its"):
+            files.run("experiment=mine")
+
+
 @pytest.mark.parametrize(
     ("content", "line"),
     [
@@ -93,7 +103,6 @@ def test_short_names_in_a_file_set_what_they_set_on_the_command_line(files: File
         ({"defaults": [{"override hydra/launcher": "basic"}]}, "- override /hydra/launcher: basic"),
         ({"defaults": [{"experiment": "demo"}]}, "- demo"),
         ({"optimizer": "sgd"}, "- override /optimizer: sgd"),
-        ({"lr": "high"}, "- override /lr: high"),
     ],
 )
 def test_what_hydra_would_misread_in_a_file_is_refused_with_the_line_to_write(

@@ -275,6 +275,20 @@ def test_a_sweep_shows_its_settings_too(train: CommandLine) -> None:
     assert not train.runs.exists()
 
 
+def test_an_experiment_that_is_a_sweep_shows_its_first_run(
+    train: CommandLine, tmp_path: Path
+) -> None:
+    file = tmp_path / "conf" / "experiment" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    hydra = {"mode": "MULTIRUN", "sweeper": {"params": {"lr": "0.1,1e-1,0.01"}}}
+    content = {"defaults": ["demo"], "hydra": hydra}
+    file.write_text(f"# @package _global_\n{yaml.safe_dump(content)}")
+    shown = train("--config-dir", str(tmp_path / "conf"), "experiment=mine", "--cfg", "job")
+    assert shown.startswith("# the first of 2 runs: ")
+    assert yaml.safe_load(shown)["optimizer"]["lr"] == 0.1
+    assert not train.runs.exists()
+
+
 def test_a_search_has_no_first_run_to_show(train: CommandLine) -> None:
     said = train("-m", "experiment=search_demo", "--cfg", "job", status=1)
     assert said.startswith("--cfg job: expected no -m in a search")

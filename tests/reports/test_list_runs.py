@@ -177,6 +177,35 @@ def test_lines_fit_the_terminal_and_only_settings_and_names_are_cut(disk: Comman
         assert all(sweep.name.rpartition("-")[2] in said for sweep in sweeps)
 
 
+def test_a_search_is_listed_with_the_runs_of_its_trials(disk: CommandLine) -> None:
+    results = disk.folder / "multirun_results"
+    runs, _ = list_runs(results)
+    trial = {"status": "complete", "value": 0.5, "epochs": 1, "params": {"lr": 0.1}, "reason": ""}
+    names = [runs[0].name, None]
+    found = {"winner": 0, "trials": 2, "found": [runs[1].name], "start": []}
+    content = {
+        "command": "train.py",
+        "settings": {"metric": "accuracy", "sampler": "tpe", "pruner": "median"},
+        "space": {"lr": "0.1 to 0.2"},
+        "trials": [trial | {"number": at, "run": name} for at, name in enumerate(names)],
+        "best": 0,
+        "importance": {},
+        "confirmations": [found],
+    }
+    folder = results / "search-0123456789"
+    folder.mkdir()
+    try:
+        (folder / "search.json").write_text(json.dumps(content))
+        (search,) = [one for one in list_sweeps(results, runs) if one.name == folder.name]
+        assert search.listed == runs[:2]
+        assert search.runs == 2
+        assert "0123456789" in disk.cifar_exp("ls")
+        (folder / "search.json").write_text("{")  # `report` prints what is wrong
+        assert folder.name not in [one.name for one in list_sweeps(results, runs)]
+    finally:
+        shutil.rmtree(folder)
+
+
 def test_the_first_twenty_are_listed_and_the_others_counted(disk: CommandLine) -> None:
     runs, _ = list_runs(disk.folder / "multirun_results")
     said = as_text(runs, [], most=2)
