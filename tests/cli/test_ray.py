@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from cifar_exp.selftest.workspace import begun_anew
 from tests.conftest import ROOT, CommandLine
-from tests.reliability.faults import SHORT, STEPS_PER_EPOCH, assert_same_runs, held
+from tests.reliability.faults import SHORT, STEPS_PER_EPOCH, assert_same_runs, begun_anew, held
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 CLUSTER = (

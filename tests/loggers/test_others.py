@@ -14,9 +14,9 @@ from tests.runs.trackers.offline import OfflineRun
 from cifar_exp.config.load import from_yaml
 from cifar_exp.config.schema import Logger, RunConfig, in_group
 from cifar_exp.loggers.base import short_name
-from cifar_exp.selftest.workspace import wait_for
 from tests.conftest import TINY, CommandLine, read_rows, read_state
 from tests.processes import start_process
+from tests.reliability.hold import wait_for
 
 pytestmark = pytest.mark.integration
 

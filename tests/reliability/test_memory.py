@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from cifar_exp.selftest.workspace import workers_of
 from tests.conftest import ROOT, TINY, CommandLine, read_state
-from tests.reliability.faults import TWO_AT_ONCE
+from tests.reliability.faults import TWO_AT_ONCE, workers_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits address space")
 # Above what the imports take; a step of 6000 images of this network takes 1.4 GB.
