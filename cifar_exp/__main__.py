@@ -3,11 +3,10 @@
 import argparse
 import sys
 
-from cifar_exp.cli import check_data, inference, report, results
+from cifar_exp.cli import check_data, doctor, inference, report, results
 from cifar_exp.errors import UserError
 from cifar_exp.files import disk_full
 from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY, free_memory, is_out_of_memory
-from cifar_exp.selftest import commands as selftest
 from cifar_exp.terminal import keep_output, printable
 
 
@@ -44,7 +43,7 @@ def _circumstance(error: Exception) -> str | None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cifar_exp", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for room in (results, report, inference, check_data, selftest):
+    for room in (results, report, inference, check_data, doctor):
         room.add_commands(commands)
     return parser
 

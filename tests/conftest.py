@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS
 from tests.processes import Command, run_command
+from tests.reliability.hold import LONGEST_WAIT_SECONDS
 
 pytest_plugins = ["tests.cuda_emulator.plugin"]
 

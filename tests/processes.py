@@ -22,7 +22,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS
+from tests.reliability.hold import LONGEST_WAIT_SECONDS
 
 ROOT = Path(__file__).parents[1]
 _context = multiprocessing.get_context("forkserver")

@@ -15,8 +15,6 @@ from cifar_exp.runs import progress_bar
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.progress_bar import time_left
 from cifar_exp.runs.record import Record
-from cifar_exp.selftest import run as selftest_run
-from cifar_exp.selftest.faults import Fault
 from cifar_exp.signals import StopRequest
 from cifar_exp.sweeps import progress_display
 from cifar_exp.sweeps.progress_display import Screen
@@ -161,38 +159,6 @@ def test_a_table_of_long_cells_takes_more_lines_rather_than_more_columns() -> No
         assert word in shown
     assert "0.25" in shown
     assert len(table(rows, ["", "words", "number"], None).splitlines()) == 3
-
-
-class Undisturbed:
-    def __init__(self, *_: object) -> None: ...
-
-    def train(self) -> None: ...
-
-
-class Counted:
-    """A bar that only counts."""
-
-    def __init__(self, total: int, **_: object) -> None:
-        self.total, self.n = total, 0
-
-    def __enter__(self) -> "Counted":
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def update(self) -> None:
-        self.n += 1
-
-
-def test_the_selftest_counts_to_as_many_faults_as_there_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    faults = [Fault(row, "what", "must", lambda *_: "it did") for row in range(3)]
-    bar = Counted(len(faults))
-    monkeypatch.setattr(selftest_run, "Workspace", Undisturbed)
-    monkeypatch.setattr(selftest_run, "tqdm", lambda **_: bar)
-    selftest_run._provoke(faults, tmp_path, "cpu")
-    assert bar.n == 3
 
 
 DEMO = (

@@ -12,9 +12,9 @@ from collections.abc import Callable
 import pytest
 import yaml
 
-from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS, begun_anew, wait_for
 from tests.conftest import ROOT, TINY, CommandLine, computed, read_state
-from tests.reliability.faults import SHORT, assert_same_run, assert_same_runs, held
+from tests.reliability.faults import SHORT, assert_same_run, assert_same_runs, begun_anew, held
+from tests.reliability.hold import LONGEST_WAIT_SECONDS, wait_for
 
 BASIC = "hydra/launcher=basic"
 LOCAL = "hydra/launcher=submitit_local"

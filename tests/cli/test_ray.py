@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS, begun_anew
 from tests.conftest import ROOT, CommandLine
-from tests.reliability.faults import SHORT, STEPS_PER_EPOCH, assert_same_runs, held
+from tests.reliability.faults import SHORT, STEPS_PER_EPOCH, assert_same_runs, begun_anew, held
+from tests.reliability.hold import LONGEST_WAIT_SECONDS
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 CLUSTER = (

@@ -10,7 +10,7 @@ from cifar_exp.config.schema import Cifar10, ImageFolder, Synthetic
 from cifar_exp.data.dataset import Dataset, Split, balanced
 from cifar_exp.data.sources import check, load
 from cifar_exp.errors import UserError
-from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS
+from tests.reliability.hold import LONGEST_WAIT_SECONDS
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,7 +19,7 @@ from cifar_exp.data import image_folder, sources
 from cifar_exp.data.dataset import Dataset
 from cifar_exp.data.decoding import opened
 from cifar_exp.errors import UserError
-from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS
+from tests.reliability.hold import LONGEST_WAIT_SECONDS
 
 ROOT = Path(__file__).parents[2]
 RED, GREEN = (255, 0, 0), (0, 255, 0)

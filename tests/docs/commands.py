@@ -31,7 +31,6 @@ class Rule:
 RULES = [
     Rule(r"python3 -m venv|pip install|activate$", None, "takes minutes; .ci/run does it"),
     Rule(r"python -m pytest|bash \.ci/run", None, "is what runs this test"),
-    Rule(r"cifar_exp selftest", None, "takes minutes; test_selftest.py runs it"),
     Rule(r"benchmarks/\w+\.py", None, "takes minutes; test_benchmarks.py runs it small"),
     Rule(r"^tensorboard ", "tensorboard --inspect ", "would serve until it is stopped"),
     Rule(

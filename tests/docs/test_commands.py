@@ -15,7 +15,6 @@ import pytest
 import yaml
 from PIL import Image
 
-from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS
 from tests.conftest import ROOT, CommandLine
 from tests.docs.commands import (
     ALL,
@@ -34,6 +33,7 @@ from tests.docs.commands import (
 )
 from tests.docs.composing import compose
 from tests.processes import run_command, start_process
+from tests.reliability.hold import LONGEST_WAIT_SECONDS
 
 # Pages whose commands need plugins of Hydra, which the extra test-all brings.
 NEED_PLUGINS = ("ray", "slurm")

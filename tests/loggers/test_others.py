@@ -12,12 +12,12 @@ import yaml
 from cifar_exp.config.load import from_yaml
 from cifar_exp.config.schema import Logger, RunConfig, in_group
 from cifar_exp.loggers.base import short_name
-from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS
 from tests.conftest import TINY, CommandLine, read_rows, read_state
 from tests.loggers.dropping import log_two_epochs_while_locked
 from tests.loggers.offline import OfflineRun
 from tests.processes import start_process
 from tests.reliability.faults import SHORT, STEPS_PER_EPOCH, held
+from tests.reliability.hold import LONGEST_WAIT_SECONDS
 
 pytestmark = pytest.mark.integration
 

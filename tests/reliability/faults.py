@@ -4,8 +4,7 @@ import os
 import re
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,14 +13,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS, Hold
 from tests.conftest import TINY, CommandLine, computed
+from tests.reliability.hold import LONGEST_WAIT_SECONDS, Hold
 
 # A run of a second or two; dropout and crops so that every random stream takes part. Its network
 # waits where `Hold` says, so that a fault comes at that step on any machine.
 SHORT = (
     *(word for word in TINY if not word.startswith("model")),
-    "model._target_=cifar_exp.selftest.holding.Holding",
+    "model._target_=tests.reliability.holding.Holding",
     "model.width=0.0625",
     "epochs=4",
     "data.train_size=320",
@@ -43,17 +42,42 @@ class Held(NamedTuple):
     hold: Hold
 
 
-def wait_until(condition: Callable[[], object]) -> None:
-    """Wait for what must happen soon; the deadline is for a test that would never end."""
-    deadline = time.monotonic() + LONGEST_WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def epochs_done(run: Path) -> int:
     metrics = run / "metrics.jsonl"
     return metrics.read_text().count("\n") if metrics.exists() else 0
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """Return the checkpoints that have their manifest, oldest first."""
+    return sorted(p for p in run.glob("checkpoints/*.pt") if p.with_suffix(".json").exists())
+
+
+def begun_anew(run: Path) -> int:
+    """Return how often a run was trained from its first step on."""
+    log = run / "train.log"
+    text = log.read_text("utf-8") if log.exists() else ""
+    # one that goes on says so just before, perhaps at this moment
+    begun = re.findall(r"(?s)goes on after.*? on synthetic: | on synthetic: ", text)
+    return begun.count(" on synthetic: ")
+
+
+def flip_a_bit(path: Path) -> None:
+    """Change one bit in the middle of a file, which PyTorch loads without a word."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def workers_of(process: "subprocess.Popen[str]") -> list[int]:
+    """Return the processes that train for a sweep: children of its fork server. Linux only."""
+    return [worker for child in _children(process.pid) for worker in _children(child)]
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
 
 
 @contextmanager

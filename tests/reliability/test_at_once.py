@@ -6,16 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS, begun_anew, checkpoints
 from tests.conftest import CommandLine, computed, read_state
 from tests.reliability.faults import (
     SHORT,
     STEPS_PER_EPOCH,
     assert_nothing_is_left_over,
     assert_same_run,
+    begun_anew,
+    checkpoints,
     held,
     kill_at,
 )
+from tests.reliability.hold import LONGEST_WAIT_SECONDS
 
 pytestmark = pytest.mark.integration
 

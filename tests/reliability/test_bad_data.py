@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS
 from tests.conftest import CommandLine
+from tests.reliability.hold import LONGEST_WAIT_SECONDS
 
 # A training of less than a second, if the data were good.
 SMALL = ("model=vgg11", "model.width=0.0625", "epochs=1", "batch_size=2", "logger=none")

@@ -167,7 +167,6 @@ COMMANDS = (
     ["report", "--check"],
     ["compare"],
     ["check-data", "--image-size", "64"],
-    ["selftest", "--only", "1"],
     ["ls", "--sort", "size", "--results"],
     ["gc", "--yes", "--results"],
     ["predict", "--grid", "4"],
@@ -183,11 +182,8 @@ WRONG_OPTIONS = (
     ["check-data", "--image-size", "31"],
     ["check-data", "--image-size", "1e3"],
     ["check-data", "--image-size"],
-    ["selftest", "--only"],
-    ["selftest", "--only", "x"],
-    ["selftest", "--only", "-1"],
-    ["selftest", "--only", "9" * 5000],
-    ["selftest", "--device", "tpu"],
+    ["doctor", "--results"],
+    ["doctor", "nowhere"],
     ["predict", "."],
     ["predict", ".", "--grid", "0"],
     ["evaluate", ".", "seed=1"],
@@ -241,7 +237,7 @@ def test_a_command_reports_what_is_wrong_with_its_arguments(
     place: Path, command: list[str], given: str
 ) -> None:
     works = ("none", "here", "an empty word", "an empty folder", "a folder that cannot be read")
-    if command[0] in ("ls", "gc", "selftest") and given in works:
+    if command[0] in ("ls", "gc") and given in works:
         pytest.skip("is right, and has tests of its own")
     assert command_status(place, [*command, *ARGUMENTS[given]]) in (1, 2)
 

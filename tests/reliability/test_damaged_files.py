@@ -5,9 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from cifar_exp.selftest.workspace import begun_anew, checkpoints, flip_a_bit
 from tests.conftest import CommandLine, computed, read_rows, read_state
-from tests.reliability.faults import SHORT, assert_same_run, kill_with_two_checkpoints
+from tests.reliability.faults import (
+    SHORT,
+    assert_same_run,
+    begun_anew,
+    checkpoints,
+    flip_a_bit,
+    kill_with_two_checkpoints,
+)
 
 pytestmark = pytest.mark.integration
 

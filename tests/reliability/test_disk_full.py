@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS, begun_anew, checkpoints
 from tests.conftest import TINY, CommandLine, read_state
 from tests.reliability.faults import (
     SHORT,
@@ -13,6 +12,8 @@ from tests.reliability.faults import (
     TWO_AT_ONCE,
     assert_same_run,
     assert_same_runs,
+    begun_anew,
+    checkpoints,
     enlarge,
     epochs_done,
     fill,
@@ -20,6 +21,7 @@ from tests.reliability.faults import (
     in_place_of,
     small_disk,
 )
+from tests.reliability.hold import LONGEST_WAIT_SECONDS
 
 pytestmark = [
     pytest.mark.integration,

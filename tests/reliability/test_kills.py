@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from cifar_exp.selftest.workspace import begun_anew, checkpoints
 from tests.conftest import CommandLine, read_state
 from tests.reliability.faults import (
     STEPS_PER_EPOCH,
     SWEEP,
     assert_nothing_is_left_over,
     assert_same_runs,
+    begun_anew,
+    checkpoints,
     end,
     held,
     killed_in,

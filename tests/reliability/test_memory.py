@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS, workers_of
 from tests.conftest import ROOT, TINY, CommandLine, read_state
-from tests.reliability.faults import TWO_AT_ONCE
+from tests.reliability.faults import TWO_AT_ONCE, workers_of
+from tests.reliability.hold import LONGEST_WAIT_SECONDS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits address space")
 # Above what the imports take; a step of 6000 images of this network takes 1.4 GB.

@@ -6,7 +6,6 @@ import subprocess
 
 import pytest
 
-from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS, begun_anew, checkpoints
 from tests.conftest import CommandLine, read_state
 from tests.reliability.faults import (
     SHORT,
@@ -16,9 +15,12 @@ from tests.reliability.faults import (
     TWO_AT_ONCE,
     assert_same_run,
     assert_same_runs,
+    begun_anew,
+    checkpoints,
     epochs_done,
     held,
 )
+from tests.reliability.hold import LONGEST_WAIT_SECONDS
 
 pytestmark = pytest.mark.integration
 TOLD = "interrupted: the same command goes on where this one stopped"

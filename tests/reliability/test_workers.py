@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS, begun_anew, wait_for, workers_of
 from tests.conftest import CommandLine, read_state
 from tests.reliability.faults import (
     KILLS_ITSELF,
@@ -19,11 +18,13 @@ from tests.reliability.faults import (
     SWEEP,
     Held,
     assert_same_run,
+    begun_anew,
     end,
     held,
     killed_in,
-    wait_until,
+    workers_of,
 )
+from tests.reliability.hold import LONGEST_WAIT_SECONDS, wait_for
 
 pytestmark = [
     pytest.mark.integration,
@@ -155,7 +156,7 @@ def test_workers_do_not_outlive_a_sweep_that_is_killed(train: CommandLine) -> No
         workers = it.hold.held
         end(it.process)
     # released, they find at their next pause that the sweep is gone, long before their last step
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
     states = [json.loads(path.read_text()) for path in train.runs.glob("*/run.json")]
     assert {state["status"] for state in states} == {"running"}
 

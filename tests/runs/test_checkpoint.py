@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cifar_exp.runs.checkpoint import Checkpoints, DamagedError
-from cifar_exp.selftest.workspace import flip_a_bit
+from tests.reliability.faults import flip_a_bit
 
 LOG = logging.getLogger("cifar_exp.tests.checkpoint")
 

@@ -16,13 +16,13 @@ from cifar_exp.inference.test_data import data_settings, labelled_images
 from cifar_exp.runs import artifacts
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.runner import Runner
-from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS
 from cifar_exp.signals import Interrupted
 from cifar_exp.sweeps import worker
 from cifar_exp.sweeps.messages import Begin, Ended, Train
 from cifar_exp.training import throttle
 from tests.conftest import ROOT, computed, read_state
 from tests.on_gpu import GPU, config, data
+from tests.reliability.hold import LONGEST_WAIT_SECONDS
 from tests.sweeps.test_worker import Connection
 
 pytestmark = pytest.mark.gpu

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 from torch.distributed import TCPStore
 
-from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS, Hold, begun_anew
 from tests.conftest import ROOT, TINY, CommandLine, computed, read_rows, read_state
-from tests.reliability.faults import SHORT
+from tests.reliability.faults import SHORT, begun_anew
+from tests.reliability.hold import LONGEST_WAIT_SECONDS, Hold
 
 pytestmark = pytest.mark.integration
 # Odd sizes: parts of a batch differ, and the last batch is short. A low rate keeps rounding small.

@@ -13,9 +13,9 @@ import yaml
 
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.runs.folder import RunFolder
-from cifar_exp.selftest.workspace import Hold
 from tests.conftest import CommandLine, computed, read_rows, read_state
 from tests.reliability.faults import SHORT, TWO_AT_ONCE, end, held, killed_in, replaced_in
+from tests.reliability.hold import Hold
 
 pytest.importorskip("optuna")
 pytestmark = pytest.mark.integration

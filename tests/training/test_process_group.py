@@ -12,12 +12,12 @@ from torch import nn
 from cifar_exp.config import schema
 from cifar_exp.data import synthetic
 from cifar_exp.data.batches import DeviceImages
-from cifar_exp.selftest.workspace import LONGEST_WAIT_SECONDS
 from cifar_exp.training.batch_norm import synchronised
 from cifar_exp.training.device import Compute
 from cifar_exp.training.loop import Training
 from cifar_exp.training.process_group import ALONE, Processes, all_processes
 from cifar_exp.training.progress import EpochMetrics
+from tests.reliability.hold import LONGEST_WAIT_SECONDS
 
 CPU = Compute(torch.device("cpu"), "fp32", threads=1)
 

@@ -1,15 +1,12 @@
 """A network that waits at a training step, so that a fault comes at exactly that step."""
 
 import os
-import time
 
 import torch
 from torch import Tensor
 
 from cifar_exp.models.vgg import PLANS, Vgg
-from cifar_exp.selftest.workspace import HELD, HOLD_AT, LONGEST_WAIT_SECONDS
-
-_POLL_SECONDS = 0.005
+from tests.reliability.hold import HELD, HOLD_AT, wait_for
 
 
 class Holding(Vgg):
@@ -31,7 +28,6 @@ class Holding(Vgg):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits. Shape: as of `Vgg`."""
         if self.training:
             self.steps += 1
             self._wait()
@@ -44,11 +40,7 @@ class Holding(Vgg):
             return
         held = HELD / str(os.getpid())
         held.touch()
-        deadline = time.monotonic() + LONGEST_WAIT_SECONDS
-        while held.exists() and _hold_at() == step:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"held at step {step}, and never released")
-            time.sleep(_POLL_SECONDS)
+        wait_for(lambda: not held.exists() or _hold_at() != step)
         held.unlink(missing_ok=True)
 
 

@@ -1,1 +1,0 @@
-"""Real faults on the user's own machine and disk, and whether what is promised holds there."""

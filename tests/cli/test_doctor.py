@@ -1,0 +1,251 @@
+"""`python -m cifar_exp doctor`: each kind of trouble is a row, and failures are the exit status."""
+
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cifar_exp.__main__ import main
+from cifar_exp.cli import doctor
+from cifar_exp.data import cifar10
+from cifar_exp.runs.folder import RunFolder
+from cifar_exp.training.cuda_graphs import Graphs
+from tests import processes
+
+GB = 10**9
+
+
+@pytest.fixture(autouse=True)
+def healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with room, no GPU and quick disks, whatever the tests run on."""
+    monkeypatch.chdir(tmp_path)
+    set_free_space(monkeypatch, 100 * GB)
+    monkeypatch.setattr(doctor, "_driver", lambda: "")
+    monkeypatch.setattr(doctor, "_cores", lambda: 1000)
+    monkeypatch.setattr(doctor, "_SLOW_WRITE_SECONDS", 1000)
+
+
+def set_free_space(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    usage = shutil._ntuple_diskusage(100 * GB, 0, free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+
+
+def table_of(
+    arguments: list[str], width: int, status: int, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> str:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(doctor, "columns", lambda: width)
+    monkeypatch.setattr(sys, "argv", ["cifar_exp", "doctor", *arguments])
+    for name in ("stdout", "stderr"):  # which the program replaces
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    assert main() == status
+    printed: str = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= width
+    return printed
+
+
+def test_a_healthy_machine_is_a_table_that_fits_and_status_0(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed = table_of([], 60, 0, monkeypatch, capsys)
+    for check in ("packages", "GPU", "free space", "atomic rename", "locks", "threads", "data"):
+        assert check in printed
+    assert "0 failed, 1 warnings" in printed  # there are no images
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failure_is_a_row_and_status_1_and_the_other_checks_are_done(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    printed = table_of(["--results", "file"], 80, 1, monkeypatch, capsys)
+    assert "failed: NotADirectoryError" in printed
+    assert "paths.results=FOLDER" in printed
+    assert "2 failed, 1 warnings" in printed
+
+
+@pytest.mark.parametrize(
+    ("free", "level"), [(GB // 2, "failed"), (2 * GB, "warning"), (9 * GB, "ok")]
+)
+def test_free_space_is_compared_with_what_runs_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, level: str
+) -> None:
+    set_free_space(monkeypatch, free)
+    assert doctor._free_space(tmp_path).level == level
+
+
+def test_a_file_that_is_not_replaced_as_a_whole_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "write_bytes", lambda path, content: path.write_bytes(content[:9]))
+    result = doctor._atomic_rename(tmp_path)
+    assert (result.level, result.found) == (
+        "failed",
+        "while a file was replaced, half of it was read",
+    )
+
+
+def test_a_slow_disk_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_SLOW_WRITE_SECONDS", 0)
+    assert doctor._atomic_rename(tmp_path).level == "warning"
+
+
+@pytest.fixture
+def quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork the other process from one that has imported everything."""
+    monkeypatch.setattr(doctor, "get_context", lambda _: processes._context)
+
+
+def test_a_lock_that_other_processes_do_not_see_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_start: None
+) -> None:
+    @contextmanager
+    def lock(run: RunFolder) -> Iterator[None]:
+        run.path.mkdir(exist_ok=True)
+        yield
+
+    monkeypatch.setattr(RunFolder, "lock", lock)  # in this process
+    result = doctor._locks(tmp_path)
+    assert result.level == "failed"
+    assert "is not seen" in result.found
+
+
+def test_a_lock_that_outlives_its_process_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_start: None
+) -> None:
+    monkeypatch.setattr(doctor, "_is_locked", lambda _: True)
+    result = doctor._locks(tmp_path)
+    assert result.level == "failed"
+    assert "stays when its process is killed" in result.found
+
+
+def test_locks_of_nfs_that_hold_on_one_machine_are_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_start: None
+) -> None:
+    options = {"rw", "local_lock=flock"}
+    monkeypatch.setattr(doctor, "_file_system", lambda _: ("nfs", options))
+    result = doctor._locks(tmp_path)
+    assert result.level == "warning"
+    assert "local_lock=flock" in result.found
+
+
+def test_packages_that_are_missing_fail_and_optional_ones_of_other_versions_warn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted = ["numpy>=2", 'pytest<1; extra == "test"', 'no-such-package; extra == "test"']
+    monkeypatch.setattr(doctor.metadata, "requires", lambda _: wanted)
+    result = doctor._packages()
+    assert result.level == "warning"
+    assert result.found.startswith("pytest ")
+    assert result.found.endswith("is not <1")
+    wanted.append("no-such-package>=1")
+    assert doctor._packages()[:2] == ("failed", "not installed: no-such-package")
+
+
+def test_a_gpu_that_pytorch_does_not_find_fails_unless_it_is_hidden(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(doctor, "_driver", lambda: "450.1")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def is_available() -> bool:
+        warnings.warn("CUDA initialization: the driver is too old. Update it.", stacklevel=1)
+        return False
+
+    monkeypatch.setattr(torch.cuda, "is_available", is_available)
+    result = doctor._gpu()
+    assert result.level == "failed"
+    assert "driver 450.1" in result.found
+    assert result.found.endswith(": CUDA initialization: the driver is too old")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert doctor._gpu().level == "ok"
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_captured_steps_are_compared_with_eager_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    result = doctor._gpu()
+    assert result.level == "ok", result
+    assert "captured steps equal eager ones" in result.found
+    monkeypatch.setattr(Graphs, "__call__", lambda *_: None)
+    result = doctor._gpu()
+    assert result.level == "failed"
+    assert "differ" in result.found
+
+
+@pytest.mark.gpu
+def test_steps_that_cannot_be_captured_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("not here")
+
+    monkeypatch.setattr(Graphs, "capture", refuse)
+    assert doctor._gpu().level == "warning"
+
+
+def test_more_threads_than_cores_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_cores", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    result = doctor._threads()
+    assert (result.level, result.advice) == ("warning", "set OMP_NUM_THREADS=2")
+
+
+def test_shared_memory_that_is_short_for_several_gpus_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_free_space(monkeypatch, 64 * 10**6)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert doctor._shared_memory().level == "ok"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert "--shm-size" in doctor._shared_memory().advice
+
+
+def altered(root: Path, _: pytest.MonkeyPatch) -> None:
+    (root / "cifar-10-batches-py").mkdir(parents=True)
+
+
+def published(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    altered(root, monkeypatch)
+    monkeypatch.setattr(cifar10, "altered_files", lambda _: iter(()))
+
+
+def cut_archive(root: Path, _: pytest.MonkeyPatch) -> None:
+    root.mkdir()
+    (root / "cifar-10-python.tar.gz").touch()
+
+
+def images(root: Path, _: pytest.MonkeyPatch) -> None:
+    for name in ("train/a", "train/b", "test/a", "test/b"):
+        (root / name).mkdir(parents=True)
+        (root / name / "1.png").touch()
+
+
+DATA: dict[Callable[[Path, pytest.MonkeyPatch], None], tuple[str, str]] = {
+    altered: ("failed", "MD5"),
+    published: ("ok", "as published"),
+    cut_archive: ("failed", "MD5"),
+    images: ("ok", "4 images"),
+}
+
+
+@pytest.mark.parametrize("make", DATA)
+def test_data_is_cifar10_or_folders_of_images_or_altered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any
+) -> None:
+    make(tmp_path / "data", monkeypatch)
+    level, found = DATA[make]
+    for given in (None, tmp_path / "data"):
+        result = doctor._data(given)
+        assert result.level == level
+        assert found in result.found
+
+
+def test_no_data_fails_only_where_a_folder_was_given(tmp_path: Path) -> None:
+    assert doctor._data(None).level == "warning"
+    assert doctor._data(tmp_path / "nowhere").level == "failed"
