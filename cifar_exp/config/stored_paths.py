@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cifar_exp.config.identity import run_id
-from cifar_exp.config.schema import Cifar10, ImageFolder, RunConfig
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.data.settings import ImageFolder
 
 _Place = Callable[[str], str]
 
@@ -81,7 +82,8 @@ def _with_places(config: RunConfig, place: _Place) -> RunConfig:
 
     paths = {name: placed(text) for name, text in config.paths.model_dump().items()}
     changed = config.model_copy(update={"paths": config.paths.model_copy(update=paths)})
-    if isinstance(config.data, Cifar10 | ImageFolder):
-        data = config.data.model_copy(update={"root": placed(config.data.root)})
+    if config.data.paths:
+        own = {name: placed(getattr(config.data, name)) for name in config.data.paths}
+        data = config.data.model_copy(update=own)
         changed = changed.model_copy(update={"data": data})
     return changed

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import yaml
 
 from cifar_exp.config.identity import run_id
-from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig
+from cifar_exp.expressions import as_path
 from cifar_exp.files import refuse_links
 from cifar_exp.loggers.base import (
     CONFIG_TAG,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from cifar_exp.config.paths import as_path
+from cifar_exp.expressions import as_path
 from cifar_exp.loggers.base import TrackedRun, scalars
 from cifar_exp.training.progress import EpochMetrics
 

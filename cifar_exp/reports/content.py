@@ -10,8 +10,10 @@ from typing import Any
 
 from cifar_exp.config.identity import differences, settings, varied
 from cifar_exp.config.keys import short_names
-from cifar_exp.config.schema import ImageFolder, Model, RunConfig
+from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Metric, Study, Value, read_study
+from cifar_exp.data.settings import ImageFolder
+from cifar_exp.models.settings import Model
 from cifar_exp.reports.levels import level_of, sorted_levels
 from cifar_exp.reports.metrics import MAIN_METRIC, MEASURES, images_behind, measured
 from cifar_exp.reports.plots import Picture, pictures_of

@@ -2,9 +2,10 @@
 
 import errno
 
-from cifar_exp.config.schema import Model, RunConfig
+from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.files import disk_full
+from cifar_exp.models.settings import Model
 from cifar_exp.out_of_memory import is_out_of_memory
 from cifar_exp.runs.folder import RunFolder
 

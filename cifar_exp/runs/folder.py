@@ -15,10 +15,10 @@ from filelock import FileLock, Timeout
 
 from cifar_exp.config.identity import identity, run_id, run_name
 from cifar_exp.config.load import from_yaml, to_yaml
-from cifar_exp.config.paths import as_path
-from cifar_exp.config.schema import ImageFolder, RunConfig
+from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.stored_paths import anchored, found_again
 from cifar_exp.errors import UserError
+from cifar_exp.expressions import as_path
 from cifar_exp.files import (
     is_locked,
     open_to_append,
@@ -214,7 +214,7 @@ class RunFolder:
             raise UserError(f"{self.path}: {problem}, so its settings are not known")
 
     def _config_problem(self, config: RunConfig, state: dict[str, Any]) -> str:
-        if isinstance(config.data, ImageFolder):
+        if config.data.id_has_place:
             return ""  # its id has the place of the images when the run was trained
         return self._id_problem(run_id(config), state)
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cifar_exp.config.identity import is_beginning
-from cifar_exp.config.schema import Model, RunConfig
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.models.settings import Model
 
 # What a step costs besides its images, in images of the full-width network: on a GPU what starting
 # its kernels takes (estimated), on a CPU little (measured: 5.5 ms, and 14 ms an image). Only the

@@ -75,7 +75,7 @@ def settings_page() -> str:
     parts = [
         "# All settings",
         MADE_BY,
-        "Set one by its key on the command line: `python train.py optimizer.lr=0.01`. Five keys "
+        "Set one by its key on the command line: `python train.py optimizer.lr=0.01`. Some keys "
         "have a short name as well (`lr=0.01`). `python train.py --cfg job` shows what a command "
         "comes to, and trains nothing. The defaults are the article's.",
         *sections(),

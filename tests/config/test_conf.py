@@ -7,22 +7,13 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from cifar_exp.config.load import from_yaml, load_config, to_yaml
-from cifar_exp.config.schema import (
-    Adam,
-    AdamW,
-    Cifar10,
-    Constant,
-    Cosine,
-    Model,
-    MultiStep,
-    OneCycle,
-    RmsProp,
-    RunConfig,
-    Section,
-    Sgd,
-    Synthetic,
-)
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.data.settings import Cifar10, Synthetic
 from cifar_exp.errors import UserError
+from cifar_exp.models.settings import Model
+from cifar_exp.optimizers import Adam, AdamW, RmsProp, Sgd
+from cifar_exp.schedulers import Constant, Cosine, MultiStep, OneCycle
+from cifar_exp.sections import Section
 
 CONF = Path(__file__).parents[2] / "conf"
 

@@ -3,7 +3,8 @@
 import pytest
 
 from cifar_exp.config.data_overrides import with_data
-from cifar_exp.config.schema import Cifar10, ImageFolder, RunConfig, Synthetic
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.data.settings import Cifar10, ImageFolder, Synthetic
 from cifar_exp.errors import UserError
 
 TRAINED = RunConfig(data=Cifar10(root="here", normalize="channels", test_flip=True, limit_test=50))

@@ -14,10 +14,11 @@ from omegaconf import OmegaConf
 from cifar_exp.cli.hydra_guard import only_allowed
 from cifar_exp.config.identity import run_id, run_name
 from cifar_exp.config.load import FREE_TEXT, load_config, to_yaml
-from cifar_exp.config.paths import as_path, expressions_kept, hide
-from cifar_exp.config.schema import ImageFolder, Paths, RunConfig
+from cifar_exp.config.schema import Paths, RunConfig
 from cifar_exp.config.study import load_studies
+from cifar_exp.data.settings import ImageFolder
 from cifar_exp.errors import UserError
+from cifar_exp.expressions import as_path, expressions_kept, hide
 
 CONF = Path(__file__).parents[2] / "conf"
 SECRET = "s3cr3t-of-mine"

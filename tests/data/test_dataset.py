@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cifar_exp.config.schema import Cifar10, ImageFolder, Synthetic
 from cifar_exp.data.dataset import Dataset, Split, balanced
+from cifar_exp.data.settings import Cifar10, ImageFolder, Synthetic
 from cifar_exp.data.sources import check, load
 from cifar_exp.errors import UserError
 

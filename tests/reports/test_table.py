@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from cifar_exp.config.identity import varied
-from cifar_exp.config.schema import Adam, Model, RunConfig, Sgd
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.models.settings import Model
+from cifar_exp.optimizers import Adam, Sgd
 from cifar_exp.reports.table import as_text, ranked, write_csv
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.record import Record

@@ -4,17 +4,10 @@ from itertools import zip_longest
 
 import pytest
 
-from cifar_exp.config.schema import (
-    AdamW,
-    Constant,
-    Cosine,
-    Model,
-    MultiStep,
-    OneCycle,
-    RmsProp,
-    Sgd,
-)
 from cifar_exp.config.schema import Training as Length
+from cifar_exp.models.settings import Model
+from cifar_exp.optimizers import AdamW, RmsProp, Sgd
+from cifar_exp.schedulers import Constant, Cosine, MultiStep, OneCycle
 from cifar_exp.training import throttle
 from tests.on_gpu import CPU, Runs, assert_same, checkpoint_of, config, data
 
