@@ -11,7 +11,7 @@ from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.settings import Cifar10, Synthetic
 from cifar_exp.errors import UserError
 from cifar_exp.models.settings import Model
-from cifar_exp.optimizers import Adam, AdamW, RmsProp, Sgd
+from cifar_exp.optimizers import Adam, AdamW, Lion, RmsProp, Sgd
 from cifar_exp.schedulers import Constant, Cosine, MultiStep, OneCycle
 from cifar_exp.sections import Section
 
@@ -40,6 +40,7 @@ def test_without_overrides_it_is_the_article() -> None:
         ("optimizer=adamw", AdamW()),
         ("optimizer=sgd", Sgd()),
         ("optimizer=rmsprop", RmsProp()),
+        ("optimizer=lion", Lion()),
         ("scheduler=multistep", MultiStep()),
         ("scheduler=constant", Constant()),
         ("scheduler=cosine", Cosine()),
