@@ -159,6 +159,15 @@ class Cifar10(Archive):
     name: Literal["cifar10"] = "cifar10"
 
 
+class Cifar100(Archive):
+    """CIFAR-100, 50,000 training and 10,000 test images of a hundred classes."""
+
+    torchvision, title, classes = "CIFAR100", "CIFAR-100", 100
+    folder, file = "cifar-100-python", "cifar-100-python.tar.gz"
+    published_sizes = 50_000, 10_000
+    name: Literal["cifar100"] = "cifar100"
+
+
 class ImageFolder(DataSection):
     """The user's images in root/train/<class>/ and root/test/<class>/, or in root/<class>/."""
 
@@ -247,6 +256,6 @@ class OwnData(DataSection, Own):
         return Contents(None, len(dataset.classes), len(dataset.train), side)
 
 
-Data = Cifar10 | ImageFolder | Synthetic | OwnData
+Data = Cifar10 | Cifar100 | ImageFolder | Synthetic | OwnData
 # Data sets that a folder may hold beside others.
-ARCHIVES: tuple[type[Archive], ...] = (Cifar10,)
+ARCHIVES: tuple[type[Archive], ...] = (Cifar10, Cifar100)

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 
 from cifar_exp.config.load import from_yaml, load_config, to_yaml
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.data.settings import Cifar10, Synthetic
+from cifar_exp.data.settings import Cifar10, Cifar100, Synthetic
 from cifar_exp.errors import UserError
 from cifar_exp.models.settings import Model
 from cifar_exp.optimizers import Adam, AdamW, Lion, RmsProp, Sgd
@@ -46,6 +46,7 @@ def test_without_overrides_it_is_the_article() -> None:
         ("scheduler=cosine", Cosine()),
         ("scheduler=onecycle", OneCycle()),
         ("data=cifar10", Cifar10()),
+        ("data=cifar100", Cifar100()),
         ("data=synthetic", Synthetic()),
         ("model=resnet18", Model(name="resnet18")),
         *((f"model=vgg{depth}", Model(name=f"vgg{depth}")) for depth in (11, 13, 16, 19)),

@@ -155,7 +155,7 @@ def test_a_folder_can_hold_images_and_cifar10(root: Path) -> None:
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"or cifar-10-python\.tar\.gz; there is none of them"):
+    with pytest.raises(UserError, match=r"or cifar-100-python\.tar\.gz; there is none of them"):
         inspect_data(tmp_path, 32)
     with pytest.raises(UserError, match="there is no such folder"):
         inspect_data(tmp_path / "none", 32)
