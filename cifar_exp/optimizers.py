@@ -176,7 +176,7 @@ def _lion() -> "type[TorchOptimizer]":
             betas: tuple[float, float],
             **_others: Any,
         ) -> None:
-            gradients = [p.grad for p in parameters]
+            gradients = [p.grad for p in parameters if p.grad is not None]
             for parameter in parameters:
                 if not self.state[parameter]:
                     self.state[parameter]["momentum"] = torch.zeros_like(parameter)

@@ -42,6 +42,11 @@ class Logger(Section):
         None, max_length=120, description="of the runs there; null: the study or sweep"
     )
 
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The loggers that are on: `NAME: true` stands for that of `loggers/NAME.py`."""
+        return tuple(name for name, value in self if value is True)
+
 
 class Paths(Section):
     """Where files go; relative to the folder the command is called from."""
@@ -89,11 +94,3 @@ class RunConfig(Section):
 
 # Sections that can name code of the user's own.
 CAN_BE_OWN = ("data", "model")
-
-
-def in_group(config: RunConfig, group: str) -> RunConfig:
-    """Return the settings with a group for W&B and Trackio, where they are wanted and have none."""
-    logger = config.logger
-    if logger.group or not (logger.wandb or logger.trackio):
-        return config
-    return config.model_copy(update={"logger": logger.model_copy(update={"group": group})})

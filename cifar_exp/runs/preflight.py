@@ -14,6 +14,7 @@ from cifar_exp.data.sources import check
 from cifar_exp.errors import UserError
 from cifar_exp.expressions import as_path
 from cifar_exp.files import in_bytes
+from cifar_exp.loggers.run_loggers import kinds
 from cifar_exp.models.build import check_model
 from cifar_exp.models.settings import Network
 from cifar_exp.runs.checkpoint import KEPT
@@ -60,8 +61,8 @@ def preflight(configs: Sequence[RunConfig], at_once: int = 1, trains_here: bool 
 
 
 def _check_trackers(logger: Logger) -> None:
-    for name, wanted in (("wandb", logger.wandb), ("trackio", logger.trackio)):
-        if wanted and find_spec(name) is None:
+    for name in (kind.package for kind in kinds(logger)):
+        if find_spec(name) is None:
             raise UserError(f"logger={name}: it is not installed; pip install -e '.[{name}]'")
 
 
