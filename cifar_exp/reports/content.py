@@ -19,6 +19,7 @@ from cifar_exp.reports.metrics import MAIN_METRIC, MEASURES, images_behind, meas
 from cifar_exp.reports.plots import Picture, pictures_of
 from cifar_exp.reports.records import read_list, read_sweep
 from cifar_exp.reports.statistics import estimate
+from cifar_exp.reports.table import report_rows
 from cifar_exp.reports.verdicts import Finding, findings
 from cifar_exp.runs.folder import ENDED
 from cifar_exp.runs.record import Record, remarks
@@ -103,7 +104,6 @@ def read_report(sweep: Path) -> Report:
     else:
         title = f"Sweep over {', '.join(short_names(keys))}" if keys else "Sweep"
         sections = [_section(None, records, "", title)]
-    unequal = any("balanced_accuracy" in record.state for record in records)
     shared = shared_settings([record.config for record in records])
     article = changed_from_article([record.config for record in records], shared)
     return Report(
@@ -111,7 +111,7 @@ def read_report(sweep: Path) -> Report:
         command=f"python {content['command']}",
         cautions=[*(f"Left out: {line}." for line in left_out), *cautions_of(records)],
         sections=sections,
-        runs=[_run_row(record, keys, unequal) for record in records],
+        runs=report_rows(records, keys),
         shared=shared,
         from_article=article,
         provenance=provenance_of(records),
@@ -167,23 +167,6 @@ def mean_and_interval(records: Sequence[Record], metric: Metric) -> str:
     found = estimate(finite, images_behind(records, metric))
     interval = f" ± {measure.text(found.half_width)}" if found.n > 1 else ""
     return f"{measure.text(found.mean)}{interval} (n = {found.n})"
-
-
-def _run_row(record: Record, keys: list[str], unequal: bool) -> dict[str, str]:
-    row = dict(zip(short_names(keys), (str(level_of(record, key)) for key in keys), strict=True))
-    last = record.rows[-1] if record.rows else {}
-    row["seed"] = str(record.config.seed)
-    row["status"] = record.status
-    metrics: tuple[Metric, ...] = ("final_train_loss", "final_test_accuracy")
-    for metric in metrics:
-        value = measured(record, metric) if last else None
-        row[MEASURES[metric].label] = "" if value is None else MEASURES[metric].text(value)
-    if unequal:
-        balanced = record.state.get("balanced_accuracy")
-        row["balanced accuracy"] = "" if balanced is None else f"{100 * balanced:.1f} %"
-    row["seconds"] = f"{record.state['seconds']:.0f}" if "seconds" in record.state else ""
-    row["folder"] = f"../runs/{record.folder.path.name}"
-    return row
 
 
 def shared_settings(configs: Sequence[RunConfig]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from cifar_exp.data.settings import OwnData
 from cifar_exp.data.sources import check, load
 from cifar_exp.errors import UserError
 
-TRUSTED = {"tests.data.test_own.returned"}
+TRUSTED = {"tests.data.test_custom.returned"}
 RGB = np.zeros((6, 8, 8, 3), np.uint8)
 LABELS = [0, 1, 2, 0, 1, 2]
 NAMES = ["a", "b", "c"]
@@ -33,7 +33,7 @@ def own(content: Any, number: int = 0, **settings: Any) -> OwnData:
     _returned = content
     # a number of its own, since a process keeps the last data set it was asked for
     return OwnData.model_validate(
-        {"_target_": "tests.data.test_own.returned", "number": number, **settings}
+        {"_target_": "tests.data.test_custom.returned", "number": number, **settings}
     )
 
 
@@ -128,13 +128,13 @@ def test_what_is_no_data_set_is_told(mistake: str) -> None:
     content, told = MISTAKES[mistake]
     with pytest.raises(UserError) as error:
         check(own(content, hash(mistake)), TRUSTED)
-    assert str(error.value).startswith(f"data: tests.data.test_own.returned returns {told}")
+    assert str(error.value).startswith(f"data: tests.data.test_custom.returned returns {told}")
 
 
 def test_an_error_in_the_function_is_told_with_its_line() -> None:
     with pytest.raises(UserError) as error:
         check(own(FileNotFoundError(2, "No such file or directory", "x.npz"), 4), TRUSTED)
     assert str(error.value).startswith(
-        "data: tests.data.test_own.returned raises FileNotFoundError: [Errno 2] No such file or "
+        "data: tests.data.test_custom.returned raises FileNotFoundError: [Errno 2] No such file or "
         f"directory: 'x.npz' ({__file__}, line "
     )

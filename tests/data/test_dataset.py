@@ -99,7 +99,7 @@ def test_synthetic_images_come_without_importing_torchvision() -> None:
     # its import alone would take longer than the whole data set
     program = (
         "import sys; from pathlib import Path\n"
-        "from cifar_exp.config.schema import Synthetic\n"
+        "from cifar_exp.data.settings import Synthetic\n"
         "from cifar_exp.data.sources import check, load\n"
         "config = Synthetic(train_size=64, test_size=10)\n"
         "check(config), load(config, Path('unused'))\n"
