@@ -14,25 +14,40 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class Model(Section):
-    """A network with BatchNorm and one linear layer."""
+class NetworkSection(Section):
+    """Settings of a network of this project."""
 
-    name: Literal["resnet18", "vgg11", "vgg13", "vgg16", "vgg19"] = "vgg16"
+    name: str
     width: float = Field(1.0, ge=1 / 64, le=8, description="factor on the channels of every layer")
     dropout: float = Field(0.0, ge=0, lt=1, description="probability before the linear layer")
 
     @property
     def smallest_image(self) -> int:
         """The fewest pixels a side that the network takes."""
-        return 32 if self.name.startswith("vgg") else 1
+        return 1
 
     def build(self, classes: int, trusted: Collection[str] = ()) -> "nn.Module":
         """Return the network, its weights drawn from PyTorch's global generator.
 
         Args:
             classes: number of classes, at least 2.
-            trusted: of no use here.
+            trusted: names of custom code that may be called.
         """
+        raise NotImplementedError
+
+
+class Model(NetworkSection):
+    """A network with BatchNorm and one linear layer."""
+
+    name: Literal["resnet18", "vgg11", "vgg13", "vgg16", "vgg19"] = "vgg16"
+
+    @property
+    def smallest_image(self) -> int:
+        """See the base class: five poolings halve an image of VGG to one pixel."""
+        return 32 if self.name.startswith("vgg") else 1
+
+    def build(self, classes: int, trusted: Collection[str] = ()) -> "nn.Module":
+        """See the base class."""
         import torch
 
         from cifar_exp.models.resnet import ResNet18

@@ -13,7 +13,7 @@ from cifar_exp.config.keys import short_names
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Metric, Study, Value, read_study
 from cifar_exp.data.settings import ImageFolder
-from cifar_exp.models.settings import Model
+from cifar_exp.models.settings import NetworkSection
 from cifar_exp.reports.levels import level_of, sorted_levels
 from cifar_exp.reports.metrics import MAIN_METRIC, MEASURES, images_behind, measured
 from cifar_exp.reports.plots import Picture, pictures_of
@@ -205,7 +205,7 @@ def cautions_of(records: Sequence[Record]) -> list[str]:
             small.append(f"data {flat['data']}")
         if config.data.limit_train is not None:
             small.append(f"{config.data.limit_train:,} training images")
-        if isinstance(config.model, Model) and config.model.width < 1:
+        if isinstance(config.model, NetworkSection) and config.model.width < 1:
             small.append(f"width {config.model.width:g}")
         if config.model.name != _ARTICLE.model.name:
             small.append(flat["model"])
