@@ -28,7 +28,7 @@ PLACES = {
     "cifar_exp/data/settings.py": ("Data = ", "Data = "),
     "cifar_exp/models/settings.py": ("Network = ", "Network = "),
     "cifar_exp/config/schema.py": ("    project: str", None),
-    "cifar_exp/reports/table.py": ("    Column(", None),
+    "cifar_exp/reports/table.py": ("    TableColumn(", None),
 }
 TYPED = (
     *("optimizer=plain", "scheduler=linear", "data=noise", "model=perceptron", "logger=printed"),

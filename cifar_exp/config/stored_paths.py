@@ -34,8 +34,9 @@ def found_again(config: RunConfig, folder: Path) -> RunConfig:
     if now.name != "runs" or "${" in config.paths.results:
         return config
     now = now.parent
-    root = config.data.root if isinstance(config.data, ImageFolder) else ""
-    stored = [text for text in (config.paths.results, root) if text and "${" not in text]
+    stored = [
+        text for text in (config.paths.results, config.data.place) if text and "${" not in text
+    ]
     if not all(map(os.path.isabs, stored)):  # from before paths were stored as absolute ones
         return _from_where_it_was_called(config, now, folder)
     before = Path(config.paths.results)

@@ -43,12 +43,10 @@ class DataSection(Section):
     Attributes:
         published_sizes: numbers of training and test images, where the settings say them.
         paths: settings that are paths.
-        id_has_place: whether runs on images in another folder are other runs.
     """
 
     published_sizes: ClassVar[tuple[int, int] | None] = None
     paths: ClassVar[tuple[str, ...]] = ()
-    id_has_place: ClassVar[bool] = False
 
     batch_size: int = Field(64, ge=1, description="images in a step")
     augment: Literal["none", "flip", "crop", "crop_flip"] = Field(
@@ -82,6 +80,11 @@ class DataSection(Section):
     def sizes(self) -> tuple[int, int] | None:
         """Numbers of training and test images before limits; None where only the images say."""
         return self.published_sizes
+
+    @property
+    def place(self) -> str:
+        """The folder of images that are known by their place; "" for others."""
+        return ""
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that decide which images a run sees, as plain JSON values."""
@@ -172,7 +175,6 @@ class ImageFolder(DataSection):
     """The user's images in root/train/<class>/ and root/test/<class>/, or in root/<class>/."""
 
     paths = ("root",)
-    id_has_place = True
     name: Literal["image_folder"] = "image_folder"
     root: PathText = Field(description="folder that holds train/ and test/, or the classes")
     same_as: PathText | None = Field(
@@ -188,6 +190,11 @@ class ImageFolder(DataSection):
         description="share of each class that becomes test images, the same for every seed, where "
         "root holds the classes",
     )
+
+    @property
+    def place(self) -> str:
+        """See the base class."""
+        return self.root
 
     def identity(self) -> dict[str, Any]:
         """See the base class: the images are known by their first place."""

@@ -12,7 +12,6 @@ from cifar_exp.config.identity import differences, settings, varied
 from cifar_exp.config.keys import short_names
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Metric, Study, Value, read_study
-from cifar_exp.data.settings import ImageFolder
 from cifar_exp.models.settings import NetworkSection
 from cifar_exp.reports.levels import level_of, sorted_levels
 from cifar_exp.reports.metrics import MAIN_METRIC, MEASURES, images_behind, measured
@@ -181,9 +180,9 @@ def shared_settings(configs: Sequence[RunConfig]) -> dict[str, str]:
 
 def _settings(config: RunConfig) -> dict[str, Any]:
     """Return the settings with the folder of the images as seen from that of the results."""
-    if not isinstance(config.data, ImageFolder):
+    if not config.data.place:
         return settings(config)
-    root, project = Path(config.data.root), Path(config.paths.results).parent
+    root, project = Path(config.data.place), Path(config.paths.results).parent
     near = root.is_relative_to(project)
     return settings(config) | {"data.root": str(root.relative_to(project) if near else root)}
 
@@ -201,7 +200,7 @@ def cautions_of(records: Sequence[Record]) -> list[str]:
     small = []
     for config in configs:
         flat = settings(config)
-        if config.data.name != "cifar10":
+        if config.data.name != _ARTICLE.data.name:
             small.append(f"data {flat['data']}")
         if config.data.limit_train is not None:
             small.append(f"{config.data.limit_train:,} training images")

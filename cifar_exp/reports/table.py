@@ -93,7 +93,7 @@ def ranked(records: Sequence[Record]) -> list[Group]:
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """A column of results.csv, of the table (as text, Markdown or LaTeX) and of the report.
 
     Attributes:
@@ -138,39 +138,39 @@ def _share(name: str) -> Callable[[Record], str]:
 
 
 # The settings that vary stand before them.
-COLUMNS = (
-    Column("seed", "seed", lambda _, r: r.config.seed, in_report=lambda r: str(r.config.seed)),
-    Column("status", "status", lambda _, r: r.status, in_report=lambda r: r.status),
-    Column("epoch", of_run=_last("epoch")),
-    Column(
+TABLE_COLUMNS = (
+    TableColumn("seed", "seed", lambda _, r: r.config.seed, in_report=lambda r: str(r.config.seed)),
+    TableColumn("status", "status", lambda _, r: r.status, in_report=lambda r: r.status),
+    TableColumn("epoch", of_run=_last("epoch")),
+    TableColumn(
         "train_loss",
         MEASURES["final_train_loss"].label,
         _last("train_loss"),
         in_report=_measure("final_train_loss"),
     ),
-    Column("train_accuracy", of_run=_last("train_accuracy")),
-    Column("test_loss", of_run=_last("test_loss")),
-    Column(
+    TableColumn("train_accuracy", of_run=_last("train_accuracy")),
+    TableColumn("test_loss", of_run=_last("test_loss")),
+    TableColumn(
         "test_accuracy",
         MEASURES["final_test_accuracy"].label,
         _last("test_accuracy"),
         in_report=_measure("final_test_accuracy"),
     ),
-    Column("best_test_accuracy", of_run=_stored("best_test_accuracy")),
-    Column(
+    TableColumn("best_test_accuracy", of_run=_stored("best_test_accuracy")),
+    TableColumn(
         "mean_test_accuracy",
         "{images} accuracy",
         lambda group, _: group.accuracy.mean if group.accuracy else None,
         lambda group: f"{group.accuracy.mean:.4f}" if group.accuracy else "",
     ),
-    Column(
+    TableColumn(
         "interval_half_width",
         "95 % interval",
         lambda group, _: group.half_width,
         lambda group: "" if group.half_width is None else f"± {group.half_width:.4f}",
     ),
-    Column("n", "n", lambda group, _: group.n, lambda group: str(group.n)),
-    Column(
+    TableColumn("n", "n", lambda group, _: group.n, lambda group: str(group.n)),
+    TableColumn(
         "balanced_accuracy",
         "balanced accuracy",
         _stored("balanced_accuracy"),
@@ -178,24 +178,24 @@ COLUMNS = (
         _share("balanced_accuracy"),
         needs="balanced_accuracy",
     ),
-    Column(
+    TableColumn(
         "largest_class_share",
         "largest class",
         _stored("largest_class_share"),
         lambda group: group.mean("largest_class_share"),
         needs="largest_class_share",
     ),
-    Column("status", "status", of_group=lambda group: group.statuses),
-    Column(
+    TableColumn("status", "status", of_group=lambda group: group.statuses),
+    TableColumn(
         "seconds",
         "seconds",
         _stored("seconds"),
         lambda group: "" if group.seconds is None else f"{group.seconds:.0f}",
         lambda r: f"{r.state['seconds']:.0f}" if "seconds" in r.state else "",
     ),
-    Column("peak_memory_bytes", of_run=_stored("peak_memory_bytes")),
-    Column("reason", of_run=lambda _, r: r.problem or r.state.get("reason")),
-    Column(
+    TableColumn("peak_memory_bytes", of_run=_stored("peak_memory_bytes")),
+    TableColumn("reason", of_run=lambda _, r: r.problem or r.state.get("reason")),
+    TableColumn(
         "folder",
         "folder",
         lambda _, r: f"../runs/{r.folder.path.name}",  # wherever the results are moved
@@ -214,7 +214,7 @@ def as_text(groups: Sequence[Group], kind: str = "text", width: int | None = Non
     """
     records = [record for group in groups for record in group.records]
     keys = varied([record.config for record in records])
-    shown = [(c.title, c.of_group) for c in COLUMNS if c.of_group and c.is_shown(records)]
+    shown = [(c.title, c.of_group) for c in TABLE_COLUMNS if c.of_group and c.is_shown(records)]
     rows = [
         [number, *_varied_values(group, keys), *(cell(group) for _, cell in shown)]
         for number, group in enumerate(groups, 1)
@@ -229,7 +229,7 @@ def as_text(groups: Sequence[Group], kind: str = "text", width: int | None = Non
 
 def report_rows(records: Sequence[Record], keys: Sequence[str]) -> list[dict[str, str]]:
     """Return the report's list of runs, column title and text. Args: keys: settings that vary."""
-    shown = [(c.title, c.in_report) for c in COLUMNS if c.in_report and c.is_shown(records)]
+    shown = [(c.title, c.in_report) for c in TABLE_COLUMNS if c.in_report and c.is_shown(records)]
     return [
         dict(zip(short_names(keys), (str(level_of(record, key)) for key in keys), strict=True))
         | {title: cell(record) for title, cell in shown}
@@ -262,5 +262,5 @@ def _csv_row(rank: int, group: Group, record: Record, keys: Sequence[str]) -> di
     return {
         "rank": rank,
         **dict(zip(keys, _varied_values(group, keys), strict=True)),
-        **{column.name: column.of_run(group, record) for column in COLUMNS if column.of_run},
+        **{column.name: column.of_run(group, record) for column in TABLE_COLUMNS if column.of_run},
     }

@@ -214,7 +214,7 @@ class RunFolder:
             raise UserError(f"{self.path}: {problem}, so its settings are not known")
 
     def _config_problem(self, config: RunConfig, state: dict[str, Any]) -> str:
-        if config.data.id_has_place:
+        if config.data.place:
             return ""  # its id has the place of the images when the run was trained
         return self._id_problem(run_id(config), state)
 

@@ -13,7 +13,7 @@ from cifar_exp.config.schema import RunConfig
 from cifar_exp.models.settings import Model
 from cifar_exp.optimizers import Adam, Sgd
 from cifar_exp.reports import table
-from cifar_exp.reports.table import Column, as_text, ranked, report_rows, write_csv
+from cifar_exp.reports.table import TableColumn, as_text, ranked, report_rows, write_csv
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.record import Record
 
@@ -132,10 +132,10 @@ def test_the_table_needs_no_pytorch() -> None:
 def test_one_entry_makes_a_column_of_every_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    column = Column(
+    column = TableColumn(
         "batch", "batch", lambda _, r: r.config.data.batch_size, lambda g: "b64", lambda r: "B64"
     )
-    monkeypatch.setattr(table, "COLUMNS", (*table.COLUMNS, column))
+    monkeypatch.setattr(table, "TABLE_COLUMNS", (*table.TABLE_COLUMNS, column))
     records = [record(0.5, optimizer=Adam(lr=lr)) for lr in (0.1, 0.2)]
     groups = ranked(records)
     for kind in ("text", "markdown", "latex"):
