@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.runs.test_worker import Connection
+from tests.sweeps.test_worker import Connection
 
 from cifar_exp.config.schema import Paths
 from cifar_exp.config.schema import Training as Length
