@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.sweeps.test_worker import Connection
 
 from cifar_exp.config.schema import Paths
 from cifar_exp.config.schema import Training as Length
@@ -23,6 +22,7 @@ from cifar_exp.sweeps.messages import Begin, Ended, Train
 from cifar_exp.training import throttle
 from tests.conftest import ROOT, computed, read_state
 from tests.on_gpu import GPU, config, data
+from tests.sweeps.test_worker import Connection
 
 pytestmark = pytest.mark.gpu
 
