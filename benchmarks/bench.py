@@ -12,11 +12,13 @@ from typing import Literal
 import torch
 from article_loop import ArticleLoop
 
-from cifar_exp.config.schema import Data, ImageFolder, Logger, Model, Paths, RunConfig, Synthetic
+from cifar_exp.config.schema import Logger, Paths, RunConfig
 from cifar_exp.config.schema import Training as TrainingSettings
 from cifar_exp.data.batches import DeviceImages
 from cifar_exp.data.dataset import Dataset
+from cifar_exp.data.settings import Data, ImageFolder, Synthetic
 from cifar_exp.data.sources import load
+from cifar_exp.models.settings import Model
 from cifar_exp.training.device import choose_compute
 from cifar_exp.training.loop import Training
 

@@ -10,7 +10,7 @@ from floors import counts
 from measure import Table, at_least, at_most, in_turn, number, ratios, seconds_of, spread
 from one_image import steps_of_one_image
 
-from cifar_exp.config.schema import Data
+from cifar_exp.data.settings import Data
 from cifar_exp.training.device import choose_compute
 from cifar_exp.training.progress import EpochMetrics, Progress
 

@@ -20,9 +20,10 @@ from tabulate import tabulate
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
-from cifar_exp.config.schema import Adam, Model
 from cifar_exp.models.build import build_model
+from cifar_exp.models.settings import Model
 from cifar_exp.models.vgg import Vgg
+from cifar_exp.optimizers import Adam
 from cifar_exp.training.device import Compute
 from cifar_exp.training.optimizers import Update
 

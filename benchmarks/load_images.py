@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch  # noqa: F401
 
-from cifar_exp.config.schema import ImageFolder, RunConfig
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.data.settings import ImageFolder
 from cifar_exp.data.sources import load
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import torch
 from bench import Bench, in_new_process, train_py
 from measure import Table, at_most, in_turn, ratios, spread
 
-from cifar_exp.config.schema import Data, ImageFolder, Synthetic
+from cifar_exp.data.settings import Data, ImageFolder, Synthetic
 
 _GOAL_COMMAND_SECONDS = 1.0
 _GOAL_FIRST_STEP = 1.5

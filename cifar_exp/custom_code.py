@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from cifar_exp.config.paths import expanded
-from cifar_exp.config.schema import Own
 from cifar_exp.errors import UserError, told
+from cifar_exp.expressions import expanded
+from cifar_exp.sections import Own
 
 # Launchers that conf/ has settings for, and the extras of pyproject.toml that bring them.
 _PLUGINS = {"hydra_submitit_launcher": "slurm", "hydra_ray_launcher": "ray"}

@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 
-from cifar_exp.config.schema import Logger, Model, Paths, RunConfig, Synthetic
+from cifar_exp.config.schema import Logger, Paths, RunConfig
 from cifar_exp.config.schema import Training as Length
 from cifar_exp.data.batches import DeviceImages
 from cifar_exp.data.dataset import Dataset
+from cifar_exp.data.settings import Synthetic
 from cifar_exp.data.sources import load
+from cifar_exp.models.settings import Model
 from cifar_exp.training.device import Compute
 from cifar_exp.training.loop import Training
 

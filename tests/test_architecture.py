@@ -18,22 +18,30 @@ ROOMS = [
     "runs",
     "loggers",
     "training",
+    "config",  # puts together the settings of those below, each beside what it builds
+    "optimizers",
+    "schedulers",
     "models",
     "data",
     "custom_code",
-    "config",
+    "expressions",
+    "sections",
 ]
 FOR_ALL = ("errors", "files", "out_of_memory", "signals", "terminal")
 # Libraries that only these rooms may import.
 ONLY_IN = {
     "hydra": {"cli", "config"},
     "matplotlib": {"figures"},
-    "omegaconf": {"cli", "config"},
+    "omegaconf": {"cli", "config", "expressions"},
     "optuna": {"search"},
-    "pydantic": {"config", "runs", "reports", "search"},  # settings, and what files hold
+    "pydantic": {
+        # settings
+        *("config", "optimizers", "schedulers", "models", "data", "sections"),
+        *("runs", "reports", "search"),  # what files hold
+    },
     "sqlalchemy": {"search"},
     "tensorboard": {"loggers"},
-    "torch": {"cli", "inference", "sweeps", "runs", "training", "models", "data"},
+    "torch": {"cli", "inference", "sweeps", "runs", "training", "optimizers", "models", "data"},
     "trackio": {"loggers"},
     "wandb": {"loggers"},
 }

@@ -10,10 +10,12 @@ import yaml
 from safetensors.torch import load_file
 
 from cifar_exp.config.load import from_yaml
-from cifar_exp.config.schema import OwnModel, Paths, RunConfig, Synthetic
+from cifar_exp.config.schema import Paths, RunConfig
 from cifar_exp.config.schema import Training as Length
+from cifar_exp.data.settings import Synthetic
 from cifar_exp.errors import UserError
 from cifar_exp.models.build import build_model
+from cifar_exp.models.settings import OwnModel
 from cifar_exp.runs.log import show_warnings
 from cifar_exp.runs.runner import Runner
 from cifar_exp.signals import Interrupted

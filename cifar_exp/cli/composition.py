@@ -80,6 +80,8 @@ def adapted_to_this_project() -> Iterator[None]:
             raise UserError(f"{config_path}.yaml: {error}") from error
         if file is not None and not file.is_schema_source and isinstance(file.config, DictConfig):
             _read_as_typed(file, config_path, self.group_exists)
+            if config_path == "config":
+                _offer_levels(file)
         return file
 
     impl._load_configuration_impl = composed  # type: ignore[method-assign,assignment]
@@ -160,6 +162,13 @@ def _read_as_typed(file: ConfigResult, path: str, group_exists: Callable[[str], 
             with open_dict(file.config):
                 del file.config[name]
                 OmegaConf.update(file.config, SHORT_NAMES[name], value, force_add=True)
+
+
+def _offer_levels(file: ConfigResult) -> None:
+    """Let levels be chosen in every group of them, as if config.yaml named them all."""
+    defaults = file.defaults_list or []
+    named = {default.group for default in defaults if isinstance(default, GroupDefault)}
+    defaults.extend(GroupDefault(group=name) for name in SHORT_NAMES if name not in named)
 
 
 def _refuse_relative(

@@ -23,9 +23,9 @@ from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from cifar_exp.config.paths import expressions_kept, names_variables, reason_of
 from cifar_exp.custom_code import untrusted
 from cifar_exp.errors import UserError
+from cifar_exp.expressions import expressions_kept, names_variables, reason_of
 
 _LOGGING = ("job_logging", "hydra_logging")
 _CALLED = ("callbacks", "launcher", "sweeper", *_LOGGING)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cifar_exp.config.schema import Cifar10, Constant, ImageFolder, MultiStep, RunConfig
+from cifar_exp.config.keys import SHORT_NAMES
+from cifar_exp.config.schema import RunConfig
 from cifar_exp.files import shortened
 
 # Raise it when the same settings come to mean another computation: every id changes.
@@ -24,20 +24,11 @@ _BEFORE: dict[tuple[str, str], Any] = {
     ("data", "val_fraction"): 0.0,
     ("data", "test_fraction"): 0.2,  # before, a folder without train/ and test/ was refused
 }
-# The settings people study stand first in a name, which may be cut off at its end.
-_NAME_ORDER = (
-    "optimizer",
-    "scheduler",
-    "data.batch_size",
-    "training",
-    "model.dropout",
-    "seed",
-    "model",
-    "data",
-    "precision",
-    "device",
-    "deterministic",
-)
+# The settings people study stand first in a name, which may be cut off at its end: all of some
+# sections, and of the others those with a short name.
+_STUDIED = ("optimizer", "scheduler", "data", "training", "model")
+_WHOLE = {"optimizer", "scheduler", "training"}
+_OTHERS = ("seed", "model", "data", "precision", "device", "deterministic")
 _LONGEST_NAME_BYTES = 80
 _ARTICLE = RunConfig()
 
@@ -45,15 +36,7 @@ _ARTICLE = RunConfig()
 def identity(config: RunConfig) -> dict[str, Any]:
     """Return all settings that decide what a run computes, as plain JSON values."""
     content = config.model_dump(mode="json", exclude=NOT_IN_IDENTITY)
-    if isinstance(config.data, ImageFolder):
-        root, known_as = config.data.root, content["data"].pop("same_as")
-        if known_as:  # a real path when it was stored; by now a link may lead from there
-            content["data"]["root"] = known_as
-        elif "${" not in root:  # else the same run wherever the variable leads
-            # of functions that never fail, since the settings may come from another machine
-            content["data"]["root"] = os.path.realpath(os.path.expanduser(root))
-    elif isinstance(config.data, Cifar10):
-        del content["data"]["root"]
+    content["data"] = config.data.identity()
     for (section, name), before in _BEFORE.items():
         if content[section].get(name) == before:
             del content[section][name]
@@ -84,7 +67,7 @@ def is_beginning(short: RunConfig, long: RunConfig) -> bool:
 
 def can_be_continued(config: RunConfig) -> bool:
     """Return whether the learning rates do not depend on how many epochs are trained."""
-    return isinstance(config.scheduler, Constant | MultiStep)
+    return not config.scheduler.depends_on_length
 
 
 def shorter_ids(config: RunConfig) -> Iterator[tuple[int, str]]:
@@ -147,7 +130,9 @@ def differences(config: RunConfig) -> dict[str, Any]:
 
 def _place(key: str) -> int:
     section = key.partition(".")[0]
-    return _NAME_ORDER.index(key if key in _NAME_ORDER else section)
+    if section in _WHOLE or key in SHORT_NAMES.values():
+        return _STUDIED.index(section)
+    return len(_STUDIED) + _OTHERS.index(section)
 
 
 def _defaults(config: RunConfig, section: str) -> dict[str, Any]:

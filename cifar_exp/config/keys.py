@@ -12,15 +12,37 @@ from pydantic import BaseModel
 
 from cifar_exp.config.schema import RunConfig
 
-# Each is a group of levels with names, and the short name of the number they set.
-SHORT_NAMES = {
-    "lr": "optimizer.lr",
-    "weight_decay": "optimizer.weight_decay",
-    "batch_size": "data.batch_size",
-    "dropout": "model.dropout",
-    "epochs": "training.epochs",
-}
 CONF = Path(__file__).parents[2] / "conf"
+
+
+def levels_in(conf: Path) -> dict[str, str]:
+    """Return the groups of levels in a folder, each with the setting that its files set.
+
+    Such a group has files that set one and the same setting each, and its name is the short name
+    of that setting: `conf/lr/high.yaml` sets `optimizer.lr`.
+    """
+    found = {}
+    for folder in sorted(path for path in conf.iterdir() if path.is_dir()):
+        keys = {_only_key(file) for file in sorted(folder.glob("*.yaml"))}
+        if len(keys) == 1 and (key := keys.pop()):
+            found[folder.name] = key
+    return found
+
+
+def _only_key(file: Path) -> str:
+    """Return the setting that a file sets, if it is one of a section, else nothing."""
+    text = file.read_text("utf-8")
+    if not text.startswith("# @package _global_"):
+        return ""
+    match yaml.safe_load(text):
+        case {**sections} if len(sections) == 1:
+            ((section, values),) = sections.items()
+            if isinstance(values, dict) and len(values) == 1:
+                return f"{section}.{next(iter(values))}"
+    return ""
+
+
+SHORT_NAMES = levels_in(CONF)
 # Groups of which none may be chosen.
 OPTIONAL_GROUPS = ("experiment", "study")
 # The option that stands for nothing, where a group needs one.

@@ -10,9 +10,9 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import ValidationError
 
 from cifar_exp.config.keys import explain_key, is_list, short
-from cifar_exp.config.paths import expressions_kept, names_variables, reason_of
 from cifar_exp.config.schema import CAN_BE_OWN, RunConfig
 from cifar_exp.errors import UserError
+from cifar_exp.expressions import expressions_kept, names_variables, reason_of
 
 _Task = TypeVar("_Task")
 # What is free text keeps the environment variables in it; see `paths`.

@@ -6,8 +6,8 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, ValidationError
 
 from cifar_exp.config.load import in_lines
-from cifar_exp.config.schema import Section
 from cifar_exp.errors import UserError
+from cifar_exp.sections import Section
 
 # Given to Optuna's class by name; what it takes stands in Optuna's reference.
 Options = Annotated[

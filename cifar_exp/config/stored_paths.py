@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cifar_exp.config.identity import run_id
-from cifar_exp.config.schema import Cifar10, ImageFolder, RunConfig
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.data.settings import ImageFolder
 
 _Place = Callable[[str], str]
 
@@ -35,8 +36,9 @@ def found_again(config: RunConfig, folder: Path) -> RunConfig:
     if now.name != "runs" or "${" in config.paths.results:
         return config
     now = now.parent
-    root = config.data.root if isinstance(config.data, ImageFolder) else ""
-    stored = [text for text in (config.paths.results, root) if text and "${" not in text]
+    stored = [
+        text for text in (config.paths.results, config.data.place) if text and "${" not in text
+    ]
     if not all(map(os.path.isabs, stored)):  # from before paths were stored as absolute ones
         return _from_where_it_was_called(config, now, folder)
     before = Path(config.paths.results)
@@ -94,7 +96,8 @@ def _with_places(config: RunConfig, place: _Place) -> RunConfig:
 
     paths = {name: placed(text) for name, text in config.paths.model_dump().items()}
     changed = config.model_copy(update={"paths": config.paths.model_copy(update=paths)})
-    if isinstance(config.data, Cifar10 | ImageFolder):
-        data = config.data.model_copy(update={"root": placed(config.data.root)})
+    if config.data.paths:
+        own = {name: placed(getattr(config.data, name)) for name in config.data.paths}
+        data = config.data.model_copy(update=own)
         changed = changed.model_copy(update={"data": data})
     return changed

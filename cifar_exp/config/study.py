@@ -9,9 +9,9 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from cifar_exp.config.keys import SHORT_NAMES
 from cifar_exp.config.load import in_lines, resolved
-from cifar_exp.config.paths import expressions_kept
-from cifar_exp.config.schema import Section
 from cifar_exp.errors import UserError
+from cifar_exp.expressions import expressions_kept
+from cifar_exp.sections import Section
 
 Value = int | float | str | bool | None
 Level = Value | tuple[Value, ...]  # the milestones of a schedule are a list

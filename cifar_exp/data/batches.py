@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cifar_exp.config.schema import Data
 from cifar_exp.data.dataset import Dataset, Split
+from cifar_exp.data.settings import Data
 
 _CROP_PADDING = 4  # pixels on each side. Source: He et al., 2016, section 4.2
 # A fixed size, so that the test metrics do not depend on the training batch size.

@@ -20,6 +20,7 @@ from cifar_exp.data.decoding import (
     pixel_digest,
     upright,
 )
+from cifar_exp.data.settings import ARCHIVES, Archive
 from cifar_exp.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ _SHOWN = 10  # findings of a kind that are printed
 _COPIES = 4  # files that are printed of those with the same image
 _UNEQUAL = 3  # times as many images in a class as in another are remarkable
 _LONG = 3  # times as wide as high, or as high as wide
-_BATCHES, _ARCHIVE = "cifar-10-batches-py", "cifar-10-python.tar.gz"
 
 
 @dataclass(frozen=True)
@@ -69,23 +69,22 @@ def inspect_data(root: Path, image_size: int) -> list[Inspection]:
         image_size: pixels a side, at which images are compared.
 
     Returns:
-        One for an image folder, one for CIFAR-10.
+        One for an image folder, one for each archive, such as CIFAR-10.
 
     Raises:
         UserError: the folder holds neither.
     """
     inspections = []
-    is_cifar10 = (root / _BATCHES).exists() or (root / _ARCHIVE).exists()
+    archives = [a for a in ARCHIVES if (root / a.folder).exists() or (root / a.file).exists()]
     folders = ClassFolders(root)
     has_images = any(folders.entries(split) for split in SPLITS)
-    if folders.has_splits or (has_images and not is_cifar10):
+    if folders.has_splits or (has_images and not archives):
         inspections.append(_inspect_images(folders, image_size))
-    if is_cifar10:
-        inspections.append(_inspect_cifar10(root))
+    inspections += [_inspect_archive(root, archive) for archive in archives]
     if not inspections:
         raise UserError(
-            f"{root}: expected a folder with train/ and test/, with classes, or with {_BATCHES} or "
-            f"{_ARCHIVE}; "
+            f"{root}: expected a folder with train/ and test/, with classes, or with "
+            f"{' or '.join(name for a in ARCHIVES for name in (a.folder, a.file))}; "
             f"{'there is none of them' if root.is_dir() else 'there is no such folder'}. "
             "Give the folder that you would give as data.root."
         )
@@ -177,19 +176,20 @@ def _compare_counts(found: Inspection) -> None:
             )
 
 
-def _inspect_cifar10(root: Path) -> Inspection:
+def _inspect_archive(root: Path, archive: type[Archive]) -> Inspection:
     from cifar_exp.data import cifar10  # torchvision takes 2 s
 
-    found = Inspection(f"{root}: CIFAR-10")
-    if (root / _ARCHIVE).exists() and (altered := cifar10.altered_archive(root)):
+    found, name = Inspection(f"{root}: {archive.title}"), archive.torchvision
+    if (root / archive.file).exists() and (altered := cifar10.altered_archive(root, name)):
         found.problems["archive"].append(altered)
-    if not (root / _BATCHES).exists():
-        found.remarks["not extracted yet"].append(f"training will extract {_ARCHIVE}")
+    if not (root / archive.folder).exists():
+        found.remarks["not extracted yet"].append(f"training will extract {archive.file}")
         return found
-    altered_files = list(cifar10.altered_files(root))
-    found.problems[f"files (delete {_BATCHES}, and training will get good ones)"] += altered_files
+    altered_files = list(cifar10.altered_files(root, name))
+    kind = f"files (delete {archive.folder}, and training will get good ones)"
+    found.problems[kind] += altered_files
     if not altered_files:  # what has another MD5 is never unpickled
-        _inspect_dataset(cifar10.load(root), found)
+        _inspect_dataset(cifar10.load(root, name), found)
     return found
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from cifar_exp.config.paths import as_path
-from cifar_exp.config.schema import Cifar10, Data, ImageFolder, OwnData, Synthetic
 from cifar_exp.data.dataset import (
     Dataset,
     balanced,
@@ -13,6 +11,7 @@ from cifar_exp.data.dataset import (
     held_out,
     validation_size,
 )
+from cifar_exp.data.settings import Data
 from cifar_exp.errors import UserError
 
 
@@ -33,30 +32,7 @@ def load(config: Data, cache: Path, trusted: Collection[str] = ()) -> Dataset:
         UserError: if images are missing, damaged or cannot be downloaded, a limit is too low, or
             the user's own function may not be called or fails.
     """
-    # each source is imported when it is asked for: torchvision alone takes 2 s
-    match config:
-        case Cifar10():
-            from cifar_exp.data import cifar10
-
-            dataset = cifar10.load(as_path(config.root))
-        case ImageFolder():
-            from cifar_exp.data import image_folder
-
-            dataset = image_folder.load(
-                as_path(config.root),
-                config.image_size,
-                cache,
-                config.test_fraction,
-                (config.limit_train, config.limit_test),
-            )
-        case Synthetic():
-            from cifar_exp.data import synthetic
-
-            dataset = synthetic.load(config.train_size, config.test_size)
-        case OwnData():
-            from cifar_exp.data import custom
-
-            dataset = custom.load(config, trusted)
+    dataset = config.read(cache, trusted)
     train = balanced(dataset.train, config.limit_train, "data.limit_train")
     if config.evaluated_on == "validation":  # the test images are not even kept
         check_held_out(train.labels.bincount().tolist(), dataset.classes, config.val_fraction)
@@ -82,27 +58,9 @@ def check(config: Data, trusted: Collection[str] = ()) -> tuple[int, int, int]:
         UserError: if files, a folder or a class are missing, a limit is too low, or a batch is
             larger than the training set.
     """
-    image_size = 32
-    match config:
-        case Cifar10():
-            classes, train_size = 10, 50_000
-        case ImageFolder():
-            from cifar_exp.data import image_folder
-
-            counts = image_folder.count(as_path(config.root), config.test_fraction)
-            classes, train_size = len(counts), sum(counts.values())
-            if config.evaluated_on == "validation":
-                names, images = list(counts), list(counts.values())
-                check_held_out(images, names, config.val_fraction)
-            image_size = config.image_size
-        case Synthetic():
-            classes, train_size = 10, config.train_size
-        case OwnData():
-            from cifar_exp.data import custom
-
-            dataset = custom.load(config, trusted)
-            classes, train_size = len(dataset.classes), len(dataset.train)
-            image_size = dataset.train.images.shape[1]
+    counts, classes, train_size, image_size = config.contents(trusted)
+    if counts and config.evaluated_on == "validation":
+        check_held_out(list(counts.values()), list(counts), config.val_fraction)
     check_limit(config.limit_train, classes, "data.limit_train")
     check_limit(config.limit_test, classes, "data.limit_test")
     train_size = min(train_size, config.limit_train or train_size)
@@ -113,8 +71,5 @@ def check(config: Data, trusted: Collection[str] = ()) -> tuple[int, int, int]:
             f"data.batch_size: expected at most the {train_size} training images, "
             f"got {config.batch_size}"
         )
-    if isinstance(config, Cifar10):
-        from cifar_exp.data import cifar10
-
-        cifar10.provide(as_path(config.root))
+    config.provide()
     return classes, image_size, (train_size - 1) % config.batch_size + 1

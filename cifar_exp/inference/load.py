@@ -16,11 +16,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from cifar_exp.config.schema import OwnModel, RunConfig
+from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import TEST_BATCH_SIZE, normalized
 from cifar_exp.errors import UserError
 from cifar_exp.files import read_text
 from cifar_exp.models.build import build_model
+from cifar_exp.models.settings import OwnModel
 from cifar_exp.runs.find import RESULTS, find_run
 from cifar_exp.runs.record import Record, read_record, remarks
 from cifar_exp.runs.stored import StoredModel, check

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import torch
 
 from cifar_exp.config.data_overrides import with_data
-from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.dataset import Dataset, Split
 from cifar_exp.data.sources import load
 from cifar_exp.errors import UserError
+from cifar_exp.expressions import as_path
 from cifar_exp.inference.load import TrainedRun
 
 _SHOWN = 3

@@ -1,6 +1,6 @@
 """What every tracker is told of a run, and under which names it shows it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -84,6 +84,23 @@ class Tracker(Protocol):
 
     def end(self, status: str, images: Mapping[str, Path]) -> None:
         """End. Args: status: as in run.json, or interrupted; images: pictures by their tags."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What others need to know of a kind of logger; each module of one has it as LOGGER.
+
+    Attributes:
+        make: returns a logger for a run.
+        title: in warnings.
+        package: that it needs, which has the same name as the extra of pyproject.toml.
+        is_service: whether it talks to others: then it has a thread, and groups of runs.
+    """
+
+    make: Callable[[], Tracker]
+    title: str
+    package: str
+    is_service: bool = True
 
 
 def short_name(config: RunConfig) -> str:

@@ -17,8 +17,8 @@ from filelock import FileLock
 
 from cifar_exp.config.identity import settings
 from cifar_exp.config.keys import SHORT_NAMES
-from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig
+from cifar_exp.expressions import as_path
 from cifar_exp.files import (
     read_text,
     refuse_links,

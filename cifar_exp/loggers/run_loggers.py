@@ -2,20 +2,32 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from cifar_exp.config.schema import Logger, RunConfig
 from cifar_exp.loggers.background import Background, InBackground
-from cifar_exp.loggers.base import IMAGE_TAGS, TrackedRun, Tracker
+from cifar_exp.loggers.base import IMAGE_TAGS, Kind, TrackedRun, Tracker
 from cifar_exp.loggers.tensorboard import TensorBoard, needs_events
-from cifar_exp.loggers.trackio import Trackio
-from cifar_exp.loggers.wandb import Wandb
 from cifar_exp.signals import Interrupted
 from cifar_exp.training.progress import EpochMetrics
 
 # A process that ends waits so long for what trackers have not sent.
 SECONDS_TO_FINISH = 10.0
+
+
+def kinds(logger: Logger) -> list[Kind]:
+    """Return the kinds of loggers that are on, in the order of their settings."""
+    return [import_module(f"cifar_exp.loggers.{name}").LOGGER for name in logger.chosen]
+
+
+def in_group(config: RunConfig, group: str) -> RunConfig:
+    """Return the settings with a group where a service is on and none is given."""
+    logger = config.logger
+    if logger.group or not any(kind.is_service for kind in kinds(logger)):
+        return config
+    return config.model_copy(update={"logger": logger.model_copy(update={"group": group})})
 
 
 class Mirror:
@@ -68,7 +80,7 @@ def restore_events(
 
 
 class Trackers:
-    """The trackers of all runs of this process; each kind but TensorBoard has a thread."""
+    """The trackers of all runs of this process; each kind of service has a thread."""
 
     def __init__(self) -> None:
         self._backgrounds: dict[str, Background] = {}
@@ -95,12 +107,10 @@ class Trackers:
             raise
 
     def _of(self, logger: Logger) -> Iterator[Tracker]:
-        if logger.tensorboard:
-            yield TensorBoard()
-        if logger.wandb:
-            yield InBackground(Wandb(), self._background("W&B"))
-        if logger.trackio:
-            yield InBackground(Trackio(), self._background("Trackio"))
+        for kind in kinds(logger):
+            tracker = kind.make()
+            is_service = kind.is_service
+            yield InBackground(tracker, self._background(kind.title)) if is_service else tracker
 
     def _background(self, name: str) -> Background:
         if name not in self._backgrounds:

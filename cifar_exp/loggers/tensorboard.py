@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import yaml
 
 from cifar_exp.config.identity import run_id
-from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig
+from cifar_exp.expressions import as_path
 from cifar_exp.files import refuse_links
 from cifar_exp.loggers.base import (
     CONFIG_TAG,
     PROVENANCE_TAG,
+    Kind,
     TrackedRun,
     scalars,
     short_name,
@@ -118,3 +119,6 @@ def _next_name(folder: Path) -> str:
     found = [re.match(rf"{_PREFIX}\.(\d+)", name) for name in os.listdir(folder)]
     latest = max((int(match[1]) for match in found if match), default=0)
     return f"{_PREFIX}.{max(int(time.time()), latest + 1):010d}.{os.getpid()}"
+
+
+LOGGER = Kind(TensorBoard, title="TensorBoard", package="tensorboard", is_service=False)

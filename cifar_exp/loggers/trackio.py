@@ -5,7 +5,7 @@ from contextvars import Context
 from pathlib import Path
 from typing import Any
 
-from cifar_exp.loggers.base import TrackedRun, scalars
+from cifar_exp.loggers.base import Kind, TrackedRun, scalars
 from cifar_exp.training.progress import EpochMetrics
 
 _ATTEMPTS = 3  # to write what was dropped
@@ -106,3 +106,6 @@ def _silence() -> None:
 
     for module in (trackio, trackio.run, trackio.utils):
         vars(module)["print"] = lambda *_args, **_how: None
+
+
+LOGGER = Kind(Trackio, title="Trackio", package="trackio")

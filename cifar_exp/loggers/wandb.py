@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from cifar_exp.config.paths import as_path
-from cifar_exp.loggers.base import TrackedRun, scalars
+from cifar_exp.expressions import as_path
+from cifar_exp.loggers.base import Kind, TrackedRun, scalars
 from cifar_exp.training.progress import EpochMetrics
 
 _SECONDS_TO_BEGIN = 20.0
@@ -100,3 +100,6 @@ def _keep_paths_out_of_its_log() -> None:
 
 def _is_warning(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING
+
+
+LOGGER = Kind(Wandb, title="W&B", package="wandb")

@@ -5,10 +5,8 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-from cifar_exp.config.schema import Model, Network, OwnModel
 from cifar_exp.errors import UserError, told
-from cifar_exp.models.resnet import ResNet18
-from cifar_exp.models.vgg import PLANS, SMALLEST_IMAGE, Vgg
+from cifar_exp.models.settings import Network, OwnModel
 
 _CHECKED_IMAGES = 2
 
@@ -37,16 +35,7 @@ def build_model(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        match config:
-            case OwnModel():
-                from cifar_exp.models.custom import build_own
-
-                return build_own(config, classes, trusted)
-            case Model(name="resnet18"):
-                model: nn.Module = ResNet18(classes, config.width, config.dropout)
-            case Model():
-                model = Vgg(PLANS[config.name], classes, config.width, config.dropout)
-    return model.to(memory_format=torch.channels_last)
+        return config.build(classes, trusted)
 
 
 def check_model(
@@ -76,10 +65,10 @@ def check_model(
         if single:
             _train_on_one(config, classes, image_size, trusted)
     else:
-        if config.name in PLANS and image_size < SMALLEST_IMAGE:
+        if image_size < config.smallest_image:
             raise UserError(
-                f"model: {config.name} takes images of {SMALLEST_IMAGE} pixels a side or more, "
-                f"got {image_size}; choose model=resnet18 or another"
+                f"model: {config.name} takes images of {config.smallest_image} pixels a side or "
+                f"more, got {image_size}; choose model=resnet18 or another"
             )
         with torch.device("meta"):  # where tensors have a shape and no memory
             network = build_model(config, classes, 0)

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from cifar_exp.config.schema import OwnModel
 from cifar_exp.custom_code import call
 from cifar_exp.errors import UserError
+from cifar_exp.sections import Own
 
 
-def build_own(config: OwnModel, classes: int, trusted: Collection[str]) -> nn.Module:
+def build_own(config: Own, classes: int, trusted: Collection[str]) -> nn.Module:
     """Call what the settings name, with `num_classes` and the user's settings.
 
     Args:

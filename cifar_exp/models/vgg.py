@@ -12,7 +12,6 @@ PLANS: dict[str, tuple[tuple[int, ...], ...]] = {
     "vgg16": ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3),
     "vgg19": ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4),
 }
-SMALLEST_IMAGE = 32  # pixels a side, which five poolings halve to one
 
 
 class Vgg(nn.Module):

@@ -10,13 +10,15 @@ from typing import Any
 
 from cifar_exp.config.identity import differences, settings, varied
 from cifar_exp.config.keys import short_names
-from cifar_exp.config.schema import ImageFolder, Model, RunConfig
+from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Metric, Study, Value, read_study
+from cifar_exp.models.settings import NetworkSection
 from cifar_exp.reports.levels import level_of, sorted_levels
 from cifar_exp.reports.metrics import MAIN_METRIC, MEASURES, images_behind, measured
 from cifar_exp.reports.plots import Picture, pictures_of
 from cifar_exp.reports.records import read_list, read_sweep
 from cifar_exp.reports.statistics import estimate
+from cifar_exp.reports.table import report_rows
 from cifar_exp.reports.verdicts import Finding, findings
 from cifar_exp.runs.folder import ENDED
 from cifar_exp.runs.record import Record, remarks
@@ -101,7 +103,6 @@ def read_report(sweep: Path) -> Report:
     else:
         title = f"Sweep over {', '.join(short_names(keys))}" if keys else "Sweep"
         sections = [_section(None, records, "", title)]
-    unequal = any("balanced_accuracy" in record.state for record in records)
     shared = shared_settings([record.config for record in records])
     article = changed_from_article([record.config for record in records], shared)
     return Report(
@@ -109,7 +110,7 @@ def read_report(sweep: Path) -> Report:
         command=f"python {content['command']}",
         cautions=[*(f"Left out: {line}." for line in left_out), *cautions_of(records)],
         sections=sections,
-        runs=[_run_row(record, keys, unequal) for record in records],
+        runs=report_rows(records, keys),
         shared=shared,
         from_article=article,
         provenance=provenance_of(records),
@@ -167,23 +168,6 @@ def mean_and_interval(records: Sequence[Record], metric: Metric) -> str:
     return f"{measure.text(found.mean)}{interval} (n = {found.n})"
 
 
-def _run_row(record: Record, keys: list[str], unequal: bool) -> dict[str, str]:
-    row = dict(zip(short_names(keys), (str(level_of(record, key)) for key in keys), strict=True))
-    last = record.rows[-1] if record.rows else {}
-    row["seed"] = str(record.config.seed)
-    row["status"] = record.status
-    metrics: tuple[Metric, ...] = ("final_train_loss", "final_test_accuracy")
-    for metric in metrics:
-        value = measured(record, metric) if last else None
-        row[MEASURES[metric].label] = "" if value is None else MEASURES[metric].text(value)
-    if unequal:
-        balanced = record.state.get("balanced_accuracy")
-        row["balanced accuracy"] = "" if balanced is None else f"{100 * balanced:.1f} %"
-    row["seconds"] = f"{record.state['seconds']:.0f}" if "seconds" in record.state else ""
-    row["folder"] = f"../runs/{record.folder.path.name}"
-    return row
-
-
 def shared_settings(configs: Sequence[RunConfig]) -> dict[str, str]:
     """Return the settings that are the same in all runs, but for the seed."""
     first, *others = [_settings(config) for config in configs]
@@ -196,9 +180,9 @@ def shared_settings(configs: Sequence[RunConfig]) -> dict[str, str]:
 
 def _settings(config: RunConfig) -> dict[str, Any]:
     """Return the settings with the folder of the images as seen from that of the results."""
-    if not isinstance(config.data, ImageFolder):
+    if not config.data.place:
         return settings(config)
-    root, project = Path(config.data.root), Path(config.paths.results).parent
+    root, project = Path(config.data.place), Path(config.paths.results).parent
     near = root.is_relative_to(project)
     return settings(config) | {"data.root": str(root.relative_to(project) if near else root)}
 
@@ -216,11 +200,11 @@ def cautions_of(records: Sequence[Record]) -> list[str]:
     small = []
     for config in configs:
         flat = settings(config)
-        if config.data.name != "cifar10":
+        if config.data.name != _ARTICLE.data.name:
             small.append(f"data {flat['data']}")
         if config.data.limit_train is not None:
             small.append(f"{config.data.limit_train:,} training images")
-        if isinstance(config.model, Model) and config.model.width < 1:
+        if isinstance(config.model, NetworkSection) and config.model.width < 1:
             small.append(f"width {config.model.width:g}")
         if config.model.name != _ARTICLE.model.name:
             small.append(flat["model"])

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,17 +13,16 @@ from tabulate import tabulate
 
 from cifar_exp.config.identity import config_id, settings, varied
 from cifar_exp.config.keys import short_names
+from cifar_exp.config.study import Metric
 from cifar_exp.files import write_bytes
+from cifar_exp.reports.levels import level_of
 from cifar_exp.reports.locking import writing
+from cifar_exp.reports.metrics import MEASURES, measured
 from cifar_exp.runs.record import Record, fewest, tested_images
 from cifar_exp.terminal import table
 
 if TYPE_CHECKING:  # SciPy takes half a second, and a list of runs does without
     from cifar_exp.reports.statistics import Estimate
-
-_METRICS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
-_RUN = ("best_test_accuracy", "seconds", "peak_memory_bytes", "reason")
-_BALANCE = ("balanced_accuracy", "largest_class_share")  # of runs on unequal classes
 
 
 @dataclass(frozen=True)
@@ -43,15 +42,20 @@ class Group:
         return estimate(accuracies, images) if complete else None
 
     @property
-    def balance(self) -> list[str]:
-        """Mean balanced accuracy of the complete runs, and the share of the largest class."""
-        complete = [r.state for r in self.records if r.status == "complete"]
-        states = [state for state in complete if all(name in state for name in _BALANCE)]
-        return [
-            f"{sum(state[name] for state in states) / len(states):.4f}"
-            for name in _BALANCE
-            if states
-        ]
+    def n(self) -> int:
+        """How many runs the mean is over."""
+        return self.accuracy.n if self.accuracy else 0
+
+    @property
+    def half_width(self) -> float | None:
+        """Half of the 95 % interval of the mean; None of a single run."""
+        return self.accuracy.half_width if self.accuracy and self.accuracy.n > 1 else None
+
+    def mean(self, name: str) -> str:
+        """Return the mean of a value of run.json over the complete runs that have it."""
+        states = [record.state for record in self.records if record.status == "complete"]
+        values = [state[name] for state in states if name in state]
+        return f"{sum(values) / len(values):.4f}" if values else ""
 
     @property
     def seconds(self) -> float | None:
@@ -88,6 +92,118 @@ def ranked(records: Sequence[Record]) -> list[Group]:
     return sorted(groups.values(), key=Group._rank)
 
 
+@dataclass(frozen=True)
+class TableColumn:
+    """A column of results.csv, of the table (as text, Markdown or LaTeX) and of the report.
+
+    Attributes:
+        name: in results.csv.
+        title: in the others; {images} stands for which images runs are evaluated on.
+        of_run: the value in results.csv, which has a line a run; None: it has no such column.
+        of_group: the cell of the table, which has a line a configuration.
+        in_report: the cell of the report's list of runs.
+        needs: run.json must have this in one of the runs, or table and report lack the column.
+    """
+
+    name: str
+    title: str = ""
+    of_run: Callable[[Group, Record], Any] | None = None
+    of_group: Callable[[Group], str] | None = None
+    in_report: Callable[[Record], str] | None = None
+    needs: str = ""
+
+    def is_shown(self, records: Sequence[Record]) -> bool:
+        """Return whether table and report have the column."""
+        return not self.needs or any(self.needs in record.state for record in records)
+
+
+def _last(name: str) -> Callable[[Group, Record], Any]:
+    return lambda _, record: record.rows[-1].get(name) if record.rows else None
+
+
+def _stored(name: str) -> Callable[[Group, Record], Any]:
+    return lambda _, record: None if record.problem else record.state.get(name)
+
+
+def _measure(metric: Metric) -> Callable[[Record], str]:
+    def cell(record: Record) -> str:
+        value = measured(record, metric) if record.rows else None
+        return "" if value is None else MEASURES[metric].text(value)
+
+    return cell
+
+
+def _share(name: str) -> Callable[[Record], str]:
+    return lambda r: f"{100 * r.state[name]:.1f} %" if name in r.state else ""
+
+
+# The settings that vary stand before them.
+TABLE_COLUMNS = (
+    TableColumn("seed", "seed", lambda _, r: r.config.seed, in_report=lambda r: str(r.config.seed)),
+    TableColumn("status", "status", lambda _, r: r.status, in_report=lambda r: r.status),
+    TableColumn("epoch", of_run=_last("epoch")),
+    TableColumn(
+        "train_loss",
+        MEASURES["final_train_loss"].label,
+        _last("train_loss"),
+        in_report=_measure("final_train_loss"),
+    ),
+    TableColumn("train_accuracy", of_run=_last("train_accuracy")),
+    TableColumn("test_loss", of_run=_last("test_loss")),
+    TableColumn(
+        "test_accuracy",
+        MEASURES["final_test_accuracy"].label,
+        _last("test_accuracy"),
+        in_report=_measure("final_test_accuracy"),
+    ),
+    TableColumn("best_test_accuracy", of_run=_stored("best_test_accuracy")),
+    TableColumn(
+        "mean_test_accuracy",
+        "{images} accuracy",
+        lambda group, _: group.accuracy.mean if group.accuracy else None,
+        lambda group: f"{group.accuracy.mean:.4f}" if group.accuracy else "",
+    ),
+    TableColumn(
+        "interval_half_width",
+        "95 % interval",
+        lambda group, _: group.half_width,
+        lambda group: "" if group.half_width is None else f"± {group.half_width:.4f}",
+    ),
+    TableColumn("n", "n", lambda group, _: group.n, lambda group: str(group.n)),
+    TableColumn(
+        "balanced_accuracy",
+        "balanced accuracy",
+        _stored("balanced_accuracy"),
+        lambda group: group.mean("balanced_accuracy"),
+        _share("balanced_accuracy"),
+        needs="balanced_accuracy",
+    ),
+    TableColumn(
+        "largest_class_share",
+        "largest class",
+        _stored("largest_class_share"),
+        lambda group: group.mean("largest_class_share"),
+        needs="largest_class_share",
+    ),
+    TableColumn("status", "status", of_group=lambda group: group.statuses),
+    TableColumn(
+        "seconds",
+        "seconds",
+        _stored("seconds"),
+        lambda group: "" if group.seconds is None else f"{group.seconds:.0f}",
+        lambda r: f"{r.state['seconds']:.0f}" if "seconds" in r.state else "",
+    ),
+    TableColumn("peak_memory_bytes", of_run=_stored("peak_memory_bytes")),
+    TableColumn("reason", of_run=lambda _, r: r.problem or r.state.get("reason")),
+    TableColumn(
+        "folder",
+        "folder",
+        lambda _, r: f"../runs/{r.folder.path.name}",  # wherever the results are moved
+        in_report=lambda r: f"../runs/{r.folder.path.name}",
+    ),
+)
+
+
 def as_text(groups: Sequence[Group], kind: str = "text", width: int | None = None) -> str:
     """Return the table: a line a configuration, best first.
 
@@ -96,40 +212,34 @@ def as_text(groups: Sequence[Group], kind: str = "text", width: int | None = Non
         kind: "text" for the terminal, "markdown" or "latex" for a paper.
         width: columns that a text may take; None for as many as it takes.
     """
-    keys = varied([record.config for group in groups for record in group.records])
-    unequal = any(group.balance for group in groups)
+    records = [record for group in groups for record in group.records]
+    keys = varied([record.config for record in records])
+    shown = [(c.title, c.of_group) for c in TABLE_COLUMNS if c.of_group and c.is_shown(records)]
     rows = [
-        [
-            number,
-            *_varied_values(group, keys),
-            *_accuracy_cells(group),
-            *((group.balance or ["", ""]) if unequal else ()),
-            group.statuses,
-            "" if group.seconds is None else f"{group.seconds:.0f}",
-        ]
+        [number, *_varied_values(group, keys), *(cell(group) for _, cell in shown)]
         for number, group in enumerate(groups, 1)
     ]
-    evaluated_on = {r.config.data.evaluated_on for group in groups for r in group.records}
-    accuracy = f"{'/'.join(sorted(evaluated_on))} accuracy"
-    balance = ["balanced accuracy", "largest class"] if unequal else []
-    header = ["", *short_names(keys), accuracy, "95 % interval", "n", *balance, "status", "seconds"]
+    images = "/".join(sorted({record.config.data.evaluated_on for record in records}))
+    header = ["", *short_names(keys), *(title.format(images=images) for title, _ in shown)]
     if kind == "text":
         return table(rows, header, width)
     form = {"markdown": "github", "latex": "latex_booktabs"}[kind]
     return tabulate(rows, header, tablefmt=form, disable_numparse=True)
 
 
+def report_rows(records: Sequence[Record], keys: Sequence[str]) -> list[dict[str, str]]:
+    """Return the report's list of runs, column title and text. Args: keys: settings that vary."""
+    shown = [(c.title, c.in_report) for c in TABLE_COLUMNS if c.in_report and c.is_shown(records)]
+    return [
+        dict(zip(short_names(keys), (str(level_of(record, key)) for key in keys), strict=True))
+        | {title: cell(record) for title, cell in shown}
+        for record in records
+    ]
+
+
 def _varied_values(group: Group, keys: Sequence[str]) -> list[Any]:
     flat = settings(group.records[0].config)
     return [flat.get(key, "") for key in keys]
-
-
-def _accuracy_cells(group: Group) -> list[str]:
-    accuracy = group.accuracy
-    if accuracy is None:
-        return ["", "", "0"]
-    interval = "" if accuracy.n == 1 else f"± {accuracy.half_width:.4f}"
-    return [f"{accuracy.mean:.4f}", interval, str(accuracy.n)]
 
 
 def write_csv(path: Path, groups: Sequence[Group]) -> None:
@@ -149,18 +259,8 @@ def write_csv(path: Path, groups: Sequence[Group]) -> None:
 
 
 def _csv_row(rank: int, group: Group, record: Record, keys: Sequence[str]) -> dict[str, Any]:
-    last = record.rows[-1] if record.rows else {}
-    state = {"reason": record.problem} if record.problem else record.state
-    estimated = group.accuracy
     return {
         "rank": rank,
         **dict(zip(keys, _varied_values(group, keys), strict=True)),
-        "seed": record.config.seed,
-        "status": record.status,
-        **{name: last.get(name) for name in _METRICS},
-        **{name: state.get(name) for name in (*_RUN, *_BALANCE)},
-        "mean_test_accuracy": estimated.mean if estimated else None,
-        "interval_half_width": estimated.half_width if estimated and estimated.n > 1 else None,
-        "n": estimated.n if estimated else 0,
-        "folder": f"../runs/{record.folder.path.name}",  # wherever the results are moved
+        **{column.name: column.of_run(group, record) for column in TABLE_COLUMNS if column.of_run},
     }

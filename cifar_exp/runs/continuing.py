@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cifar_exp.config.identity import can_be_continued, shorter_ids
-from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig
+from cifar_exp.expressions import as_path
 from cifar_exp.files import in_bytes
 from cifar_exp.runs.folder import RunFolder
 

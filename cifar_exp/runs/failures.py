@@ -2,9 +2,10 @@
 
 import errno
 
-from cifar_exp.config.schema import Model, RunConfig
+from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.files import disk_full
+from cifar_exp.models.settings import NetworkSection
 from cifar_exp.out_of_memory import is_out_of_memory
 from cifar_exp.runs.folder import RunFolder
 
@@ -66,7 +67,7 @@ def _disk_full(error: OSError, folder: RunFolder) -> RunError:
 
 def _out_of_memory(config: RunConfig) -> str:
     told = f"out of memory with data.batch_size={config.data.batch_size}"
-    if isinstance(config.model, Model):
+    if isinstance(config.model, NetworkSection):
         told += f" and {config.model.name} of width {config.model.width:g}"
         return f"{told}; choose a smaller data.batch_size or model.width"
     return f"{told} and {config.model.target}; choose a smaller data.batch_size or network"

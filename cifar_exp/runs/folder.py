@@ -15,10 +15,10 @@ from filelock import FileLock, Timeout
 
 from cifar_exp.config.identity import identity, run_id, run_name
 from cifar_exp.config.load import from_yaml, to_yaml
-from cifar_exp.config.paths import as_path
-from cifar_exp.config.schema import ImageFolder, RunConfig
+from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.stored_paths import anchored, found_again
 from cifar_exp.errors import UserError
+from cifar_exp.expressions import as_path
 from cifar_exp.files import (
     is_locked,
     open_to_append,
@@ -218,16 +218,15 @@ class RunFolder:
             raise UserError(f"{self.path}: {problem}, so its settings are not known")
 
     def _config_problem(self, config: RunConfig, state: dict[str, Any]) -> str:
-        if isinstance(config.data, ImageFolder) and self._has_relative_root():
+        if config.data.place and self._has_relative_root():
             return ""  # its id has a place that depends on where the command was called
         return self._id_problem(run_id(config), state)
 
     def _has_relative_root(self) -> bool:
         """Return whether config.yaml is from before places of images were absolute."""
         with suppress(OSError, ValueError):
-            data = from_yaml(read_text(self.config_file)).data
-            if isinstance(data, ImageFolder):
-                return not (os.path.isabs(data.root) or "${" in data.root)
+            place = from_yaml(read_text(self.config_file)).data.place
+            return not (os.path.isabs(place) or "${" in place)
         return False
 
     def _id_problem(self, found: str, state: dict[str, Any]) -> str:

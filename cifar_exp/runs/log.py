@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cifar_exp.config.identity import run_id
-from cifar_exp.config.paths import hide
 from cifar_exp.config.schema import RunConfig
+from cifar_exp.expressions import hide
 from cifar_exp.files import open_to_append
 
 _package = logging.getLogger("cifar_exp")

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_exp.config.load import from_yaml
-from cifar_exp.config.paths import as_path
-from cifar_exp.config.schema import ImageFolder, RunConfig
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.data.settings import ImageFolder
 from cifar_exp.errors import UserError
+from cifar_exp.expressions import as_path
 from cifar_exp.files import read_text
 from cifar_exp.runs.folder import RunFolder
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from cifar_exp.config.identity import can_be_continued
-from cifar_exp.config.paths import as_path
-from cifar_exp.config.schema import Logger, Network, RunConfig, Sgd
+from cifar_exp.config.schema import Logger, RunConfig
 from cifar_exp.data.sources import check
 from cifar_exp.errors import UserError
+from cifar_exp.expressions import as_path
 from cifar_exp.files import in_bytes
+from cifar_exp.loggers.run_loggers import kinds
 from cifar_exp.models.build import check_model
+from cifar_exp.models.settings import Network
 from cifar_exp.runs.checkpoint import KEPT
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.training.device import choose_compute
@@ -59,8 +61,8 @@ def preflight(configs: Sequence[RunConfig], at_once: int = 1, trains_here: bool 
 
 
 def _check_trackers(logger: Logger) -> None:
-    for name, wanted in (("wandb", logger.wandb), ("trackio", logger.trackio)):
-        if wanted and find_spec(name) is None:
+    for name in (kind.package for kind in kinds(logger)):
+        if find_spec(name) is None:
             raise UserError(f"logger={name}: it is not installed; pip install -e '.[{name}]'")
 
 
@@ -125,8 +127,7 @@ def _kept_bytes(configs: Sequence[RunConfig], numbers: Sequence[int]) -> int:
 
 
 def _checkpoint_bytes(config: RunConfig, numbers: int) -> int:
-    moments = 1 if isinstance(config.optimizer, Sgd) else 2
-    return numbers * (1 + moments) * _BYTES_PER_NUMBER
+    return numbers * (1 + config.optimizer.moments) * _BYTES_PER_NUMBER
 
 
 @cache  # the runs of a sweep share networks

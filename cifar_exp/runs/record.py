@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cifar_exp.config.schema import Cifar10, RunConfig, Synthetic
+from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.runs.stored import StoredRun, check, check_rows
@@ -35,15 +35,11 @@ class Record:
 def tested_images(record: Record) -> int | None:
     """Return how many images the accuracies of a run are shares of; None if that is not known."""
     data, stored = record.config.data, record.state.get("evaluated_images")
-    match stored, data:
-        case int(), _:
-            return int(stored)
-        case _, Cifar10():
-            train, test = 50_000, 10_000
-        case _, Synthetic():
-            train, test = data.train_size, data.test_size
-        case _:  # a run from before the number was kept, on custom images
-            return data.limit_test if data.evaluated_on == "test" else None
+    if isinstance(stored, int):
+        return stored
+    if data.sizes is None:  # a run from before the number was kept, on custom images
+        return data.limit_test if data.evaluated_on == "test" else None
+    train, test = data.sizes
     if data.evaluated_on == "validation":
         return round(data.val_fraction * min(train, data.limit_train or train))
     return min(test, data.limit_test or test)

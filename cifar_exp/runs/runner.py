@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from cifar_exp.config.identity import can_be_continued, model_and_data, run_id, run_name
-from cifar_exp.config.paths import as_path, hide
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import DeviceImages
 from cifar_exp.data.dataset import Dataset
 from cifar_exp.data.sources import load
 from cifar_exp.errors import UserError
+from cifar_exp.expressions import as_path, hide
 from cifar_exp.files import remove_files
 from cifar_exp.loggers.base import TrackedRun
 from cifar_exp.loggers.run_loggers import Mirror, Trackers, restore_events

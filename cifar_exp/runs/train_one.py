@@ -7,9 +7,9 @@ from dataclasses import replace
 from tqdm import tqdm
 
 from cifar_exp.config.identity import model_and_data, run_id, run_name
-from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
+from cifar_exp.expressions import as_path
 from cifar_exp.loggers.hparams import declare
 from cifar_exp.runs.continuing import shorter_run
 from cifar_exp.runs.folder import RunFolder, in_epochs

@@ -9,10 +9,10 @@ from typing import Any
 
 from cifar_exp.config.identity import identity
 from cifar_exp.config.keys import SHORT_NAMES, short_names
-from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.search_settings import SearchSettings
 from cifar_exp.errors import UserError
+from cifar_exp.expressions import as_path
 from cifar_exp.files import shortened
 from cifar_exp.search.space import Domain
 

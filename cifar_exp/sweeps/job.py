@@ -5,9 +5,9 @@ import sys
 import traceback
 from typing import Any
 
-from cifar_exp.config.paths import hide
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
+from cifar_exp.expressions import hide
 from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY, free_memory, is_out_of_memory
 from cifar_exp.runs.folder import BusyError
 from cifar_exp.runs.train_one import train_one

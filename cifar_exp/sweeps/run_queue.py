@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cifar_exp.config.identity import is_beginning
-from cifar_exp.config.schema import Model, RunConfig
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.models.settings import NetworkSection
 
 # What a step costs besides its images, in images of the full-width network: on a GPU what starting
 # its kernels takes (estimated), on a CPU little (measured: 5.5 ms, and 14 ms an image). Only the
@@ -18,7 +19,7 @@ def expected_cost(config: RunConfig, on_gpu: bool) -> float:
     """Return how long a run will take compared with others on the same data, in no unit."""
     step = _IMAGES_WORTH_OF_A_STEP_ON_GPU if on_gpu else _IMAGES_WORTH_OF_A_STEP_ON_CPU
     # of what a network of the user's own costs nothing is known
-    image = config.model.width**2 if isinstance(config.model, Model) else 1.0
+    image = config.model.width**2 if isinstance(config.model, NetworkSection) else 1.0
     return config.training.epochs * (image + step / config.data.batch_size)
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from cifar_exp.config.identity import differences, run_id, run_name, settings, varied
 from cifar_exp.config.keys import short_names
-from cifar_exp.config.paths import as_path
-from cifar_exp.config.schema import RunConfig, in_group
+from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Study
 from cifar_exp.errors import UserError
+from cifar_exp.expressions import as_path
 from cifar_exp.files import shortened, write_json
 from cifar_exp.loggers.hparams import declare
-from cifar_exp.loggers.run_loggers import restore_events
+from cifar_exp.loggers.run_loggers import in_group, restore_events
 from cifar_exp.loggers.tensorboard import needs_events
 from cifar_exp.reports.locking import writing
 from cifar_exp.reports.records import read_sweep, sweep_id

@@ -10,8 +10,9 @@ from weakref import WeakSet
 
 import torch
 
-from cifar_exp.config.schema import Model, RunConfig
+from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
+from cifar_exp.models.settings import NetworkSection
 
 # Below this batch size bf16 is slower than fp32 on a CPU (measured on Zen 4: 6.1 against 3.2 ms
 # a step at batch 1).
@@ -181,7 +182,7 @@ def _threads(config: RunConfig, most: int) -> int:
     """
     if "OMP_NUM_THREADS" in os.environ:  # was set by someone who knows
         return most
-    width = config.model.width if isinstance(config.model, Model) else 1.0
+    width = config.model.width if isinstance(config.model, NetworkSection) else 1.0
     size = getattr(config.data, "image_size", _PIXELS_A_SIDE)
     work = config.data.batch_size * width**2 * (size / _PIXELS_A_SIDE) ** 2
     return most if work >= _LEAST_WORK_OF_SEVERAL_THREADS else 1

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from cifar_exp.config.identity import run_id
-from cifar_exp.config.schema import OwnModel, RunConfig
+from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import Batches, DeviceImages
 from cifar_exp.models.build import build_model
 from cifar_exp.models.dropout import Dropout
+from cifar_exp.models.settings import OwnModel
 from cifar_exp.out_of_memory import is_out_of_memory
 from cifar_exp.training.batch_norm import synchronised
 from cifar_exp.training.cuda_graphs import Graphs, Launch, Work
@@ -22,7 +23,6 @@ from cifar_exp.training.memory import PeakMemory
 from cifar_exp.training.process_group import ALONE, Processes
 from cifar_exp.training.progress import EpochMetrics, Progress, has_diverged
 from cifar_exp.training.randomness import derived_seed, generator
-from cifar_exp.training.schedules import lr_factor
 from cifar_exp.training.step import Step
 from cifar_exp.training.throttle import Pace
 
@@ -276,7 +276,7 @@ class Training:
     def _lr(self, epoch: int, step: int) -> float:
         steps = self.batches.steps_per_epoch
         place = (epoch - 1) * steps + step
-        factor = lr_factor(self.config.scheduler, place, steps, self.config.training.epochs)
+        factor = self.config.scheduler.factor(place, steps, self.config.training.epochs)
         return self.config.optimizer.lr * factor
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The optimizers of the `optimizer` group."""
+"""Steps of an optimizer on the weights of a network."""
 
 import inspect
 from collections.abc import Iterable
@@ -6,12 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, RMSprop
-from torch.optim import Adam as TorchAdam
-from torch.optim import AdamW as TorchAdamW
 from torch.optim import Optimizer as TorchOptimizer
 
-from cifar_exp.config.schema import Adam, AdamW, Optimizer, RmsProp, Sgd
+from cifar_exp.optimizers import Optimizer
 
 
 def _without_compiler() -> None:
@@ -41,7 +38,7 @@ class Update:
 
     def __init__(self, config: Optimizer, parameters: Iterable[nn.Parameter]) -> None:
         self._weights = [(weight, _as_stored(weight.detach())) for weight in parameters]
-        self._optimizer = _build(config, [stored for _, stored in self._weights])
+        self._optimizer = config.build([stored for _, stored in self._weights])
         self._lr = config.lr
         # without the wrappers around it, which keep hooks and profiles and import the compiler
         self._step = inspect.unwrap(type(self._optimizer).step)
@@ -83,24 +80,6 @@ class Update:
         """Go back to where `state_dict` was taken."""
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def _build(config: Optimizer, weights: list[Tensor]) -> TorchOptimizer:
-    settings = config.model_dump(exclude={"name"})
-    device = weights[0].device
-    on_gpu = device.type == "cuda"
-    if on_gpu:
-        settings["lr"] = torch.tensor(config.lr, device=device)
-    # the fused forms update all weights in one kernel
-    match config:
-        case Adam():
-            return TorchAdam(weights, fused=True, capturable=on_gpu, **settings)
-        case AdamW():
-            return TorchAdamW(weights, fused=True, capturable=on_gpu, **settings)
-        case Sgd():
-            return SGD(weights, fused=True, **settings)
-        case RmsProp():
-            return RMSprop(weights, capturable=on_gpu, **settings)
 
 
 def _as_stored(tensor: Tensor) -> Tensor:

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cifar_exp.config.schema import OwnModel, RunConfig
+from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import Batches
 from cifar_exp.models.dropout import Dropout
+from cifar_exp.models.settings import OwnModel
 from cifar_exp.training.bf16 import Bf16Weights
 from cifar_exp.training.device import Compute
 from cifar_exp.training.metrics import MetricSums

@@ -75,7 +75,7 @@ def settings_page() -> str:
     parts = [
         "# All settings",
         MADE_BY,
-        "Set one by its key on the command line: `python train.py optimizer.lr=0.01`. Five keys "
+        "Set one by its key on the command line: `python train.py optimizer.lr=0.01`. Some keys "
         "have a short name as well (`lr=0.01`). `python train.py --cfg job` shows what a command "
         "comes to, and trains nothing. The defaults are the article's.",
         *sections(),
@@ -254,7 +254,8 @@ def plugin_table(prefix: str, settings: Any) -> Iterator[str]:
     """Yield what a plugin is and its settings, whose meaning its docstring tells."""
     found = {field.name: field for field in fields(settings)}
     module, _, name = found.pop("_target_").default.rpartition(".")
-    text = inspect.getdoc(getattr(import_module(module), name)) or ""
+    # what Hydra finds is a subclass without anything of its own
+    text = inspect.getdoc(getattr(import_module(module), name).__base__) or ""
     yield text.partition("\n")[0]
     meanings = dict(re.findall(r"^    (\w+): ((?:.|\n {8})+)$", text, re.MULTILINE))
     rows = [

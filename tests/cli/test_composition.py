@@ -12,8 +12,10 @@ from hydra.types import RunMode
 
 from cifar_exp.cli.command_line import understood
 from cifar_exp.config.load import load_config
-from cifar_exp.config.schema import Constant, RunConfig, Sgd
+from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
+from cifar_exp.optimizers import Sgd
+from cifar_exp.schedulers import Constant
 
 CONF = Path(__file__).parents[2] / "conf"
 

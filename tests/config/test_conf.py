@@ -7,22 +7,13 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from cifar_exp.config.load import from_yaml, load_config, to_yaml
-from cifar_exp.config.schema import (
-    Adam,
-    AdamW,
-    Cifar10,
-    Constant,
-    Cosine,
-    Model,
-    MultiStep,
-    OneCycle,
-    RmsProp,
-    RunConfig,
-    Section,
-    Sgd,
-    Synthetic,
-)
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.data.settings import Cifar10, Cifar100, Synthetic
 from cifar_exp.errors import UserError
+from cifar_exp.models.settings import Model
+from cifar_exp.optimizers import Adam, AdamW, Lion, RmsProp, Sgd
+from cifar_exp.schedulers import Constant, Cosine, MultiStep, OneCycle
+from cifar_exp.sections import Section
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -49,11 +40,13 @@ def test_without_overrides_it_is_the_article() -> None:
         ("optimizer=adamw", AdamW()),
         ("optimizer=sgd", Sgd()),
         ("optimizer=rmsprop", RmsProp()),
+        ("optimizer=lion", Lion()),
         ("scheduler=multistep", MultiStep()),
         ("scheduler=constant", Constant()),
         ("scheduler=cosine", Cosine()),
         ("scheduler=onecycle", OneCycle()),
         ("data=cifar10", Cifar10()),
+        ("data=cifar100", Cifar100()),
         ("data=synthetic", Synthetic()),
         ("model=resnet18", Model(name="resnet18")),
         *((f"model=vgg{depth}", Model(name=f"vgg{depth}")) for depth in (11, 13, 16, 19)),

@@ -3,7 +3,8 @@
 import pytest
 
 from cifar_exp.config.data_overrides import with_data
-from cifar_exp.config.schema import Cifar10, ImageFolder, RunConfig, Synthetic
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.data.settings import Cifar10, ImageFolder, Synthetic
 from cifar_exp.errors import UserError
 
 TRAINED = RunConfig(data=Cifar10(root="here", normalize="channels", test_flip=True, limit_test=50))
@@ -47,7 +48,7 @@ def test_images_of_a_folder_get_the_size_of_the_network_unless_one_says() -> Non
         (["data.root='"], "data.root=': expected data=OPTION"),
         (["data.limt_test=1"], "data.limt_test: unknown setting"),
         (["data.limit_test=x"], 'data.limit_test: expected an integer, got "x"'),
-        (["data=cats"], "data.name: expected one of 'cifar10', 'image_folder', 'synthetic'"),
+        (["data=cats"], "data.name: expected one of 'cifar10', 'cifar100', 'image_folder'"),
         (["data=[1]"], "data.name: "),
         (["data=image_folder"], "data.root: a value is needed"),
         (["data.name=synthetic"], "data.root: data=synthetic has no such setting"),

@@ -6,20 +6,11 @@ from typing import Any
 import pytest
 
 from cifar_exp.config.identity import config_id, differences, identity, run_id, run_name
-from cifar_exp.config.schema import (
-    Adam,
-    ImageFolder,
-    Logger,
-    Model,
-    MultiStep,
-    OwnData,
-    OwnModel,
-    Paths,
-    RunConfig,
-    Sgd,
-    Synthetic,
-    Training,
-)
+from cifar_exp.config.schema import Logger, Paths, RunConfig, Training
+from cifar_exp.data.settings import ImageFolder, OwnData, Synthetic
+from cifar_exp.models.settings import Model, OwnModel
+from cifar_exp.optimizers import Adam, Sgd
+from cifar_exp.schedulers import MultiStep
 
 OWN_MODEL = OwnModel.model_validate({"_target_": "my_package.MyNet", "depth": 3})
 OWN_DATA = OwnData.model_validate({"_target_": "my_package.my_data", "root": "/scans/mine"})

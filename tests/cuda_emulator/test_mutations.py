@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 LOOP, GRAPHS, STEP = (f"cifar_exp/training/{name}.py" for name in ("loop", "graphs", "step"))
-OPTIMIZERS, BATCHES = "cifar_exp/training/optimizers.py", "cifar_exp/data/batches.py"
+OPTIMIZERS, BATCHES = "cifar_exp/optimizers.py", "cifar_exp/data/batches.py"
 DEVICE, MEMORY = "cifar_exp/training/device.py", "cifar_exp/training/memory.py"
 WORKER = "cifar_exp/sweeps/worker.py"
 EQUAL = (
@@ -44,14 +44,14 @@ MUTATIONS = {
     "warm-up kept on the device": (GRAPHS, "detach().cpu()", "detach().clone()", IN_MEMORY),
     "rate as a number": (
         OPTIMIZERS,
-        'settings["lr"] = torch.tensor(config.lr, device=device)',
+        'settings["lr"] = torch.tensor(settings["lr"], device=device)',
         "pass",
         f"{EQUAL}[adam]",
     ),
     "rate as a tensor on the CPU": (
         OPTIMIZERS,
-        "torch.tensor(config.lr, device=device)",
-        "torch.tensor(config.lr)",
+        'torch.tensor(settings["lr"], device=device)',
+        'torch.tensor(settings["lr"])',
         f"{EQUAL}[adam]",
     ),
     "not capturable": (OPTIMIZERS, "capturable=on_gpu", "capturable=False", f"{EQUAL}[adam]"),

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import torch
 
-from cifar_exp.config.schema import Synthetic
 from cifar_exp.data.batches import Batches, DeviceImages, channel_statistics, cutout, random_crop
 from cifar_exp.data.dataset import Dataset, Split
+from cifar_exp.data.settings import Synthetic
 
 CPU = torch.device("cpu")
 

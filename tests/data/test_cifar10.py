@@ -6,10 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from torchvision.datasets import CIFAR10
+from torchvision.datasets import CIFAR10, CIFAR100
 
+from cifar_exp.config.identity import run_id
+from cifar_exp.config.schema import RunConfig
 from cifar_exp.data import cifar10
 from cifar_exp.data.inspection import inspect_data
+from cifar_exp.data.settings import Cifar10, Cifar100
+from cifar_exp.data.sources import check, load
 from cifar_exp.errors import UserError
 
 NOWHERE = "http://127.0.0.1:9/cifar-10-python.tar.gz"  # the discard port: refused at once
@@ -246,3 +250,46 @@ def test_a_root_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     root.write_text("")
     with pytest.raises(UserError, match=r"cannot write CIFAR-10 into data\.root="):
         cifar10.load(root)
+
+
+@pytest.fixture
+def cifar100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a small archive in the layout of CIFAR-100, and no network."""
+    folder = tmp_path / "source" / "cifar-100-python"
+    folder.mkdir(parents=True)
+    names = [f"class {number}" for number in range(100)]
+    for split, count in (("train", 300), ("test", 100)):
+        data = np.arange(count, dtype=np.uint8)[:, None].repeat(3072, 1)
+        labels = [row % 100 for row in range(count)]
+        content = {"data": data, "fine_labels": labels, "coarse_labels": [0] * count}
+        (folder / split).write_bytes(pickle.dumps(content))
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": names}))
+    root = tmp_path / "data"
+    root.mkdir()
+    with tarfile.open(root / "cifar-100-python.tar.gz", "w:gz") as tar:
+        tar.add(folder, folder.name)
+    monkeypatch.setattr(CIFAR100, "train_list", [["train", md5(folder / "train")]])
+    monkeypatch.setattr(CIFAR100, "test_list", [["test", md5(folder / "test")]])
+    monkeypatch.setattr(CIFAR100, "meta", {**CIFAR100.meta, "md5": md5(folder / "meta")})
+    monkeypatch.setattr(CIFAR100, "tgz_md5", md5(root / "cifar-100-python.tar.gz"))
+    monkeypatch.setattr(CIFAR100, "url", NOWHERE)
+    return root
+
+
+def test_cifar100_is_extracted_read_and_checked_as_cifar10_is(cifar100: Path) -> None:
+    settings = Cifar100(root=str(cifar100), limit_train=200)
+    assert check(settings) == (100, 32, 8)  # the last batch of 200 images in batches of 64
+    dataset = load(settings, cifar100)
+    assert (len(dataset.train), len(dataset.test)) == (200, 100)
+    assert dataset.classes[99] == "class 99"
+    assert dataset.test.labels.tolist() == list(range(100))
+    (found,) = inspect_data(cifar100, 32)
+    assert (found.title, found.problem_count) == (f"{cifar100}: CIFAR-100", 0)
+    (cifar100 / "cifar-100-python" / "test").write_bytes(b"altered")
+    with pytest.raises(UserError, match=r"cifar-100-python/test is altered"):
+        load(settings, cifar100)
+
+
+def test_where_cifar100_lies_does_not_make_another_run() -> None:
+    here, there = (RunConfig(data=Cifar100(root=root)) for root in ("a", "b"))
+    assert run_id(here) == run_id(there) != run_id(RunConfig(data=Cifar10()))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cifar_exp.config.schema import OwnData
+from cifar_exp.data.settings import OwnData
 from cifar_exp.data.sources import check, load
 from cifar_exp.errors import UserError
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cifar_exp.config.schema import Cifar10, ImageFolder, Synthetic
 from cifar_exp.data.dataset import Dataset, Split, balanced
+from cifar_exp.data.settings import Cifar10, ImageFolder, Synthetic
 from cifar_exp.data.sources import check, load
 from cifar_exp.errors import UserError
 from tests.reliability.hold import LONGEST_WAIT_SECONDS
@@ -100,7 +100,7 @@ def test_synthetic_images_come_without_importing_torchvision() -> None:
     # its import alone would take longer than the whole data set
     program = (
         "import sys; from pathlib import Path\n"
-        "from cifar_exp.config.schema import Synthetic\n"
+        "from cifar_exp.data.settings import Synthetic\n"
         "from cifar_exp.data.sources import check, load\n"
         "config = Synthetic(train_size=64, test_size=10)\n"
         "check(config), load(config, Path('unused'))\n"

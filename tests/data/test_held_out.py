@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 from cifar_exp.config.identity import differences, run_id, run_name, settings
-from cifar_exp.config.schema import ImageFolder, RunConfig, Synthetic
+from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.dataset import Split, held_out
+from cifar_exp.data.settings import ImageFolder, Synthetic
 from cifar_exp.data.sources import check, load
 from cifar_exp.errors import UserError
 from tests.conftest import TINY, CommandLine, read_state

@@ -14,10 +14,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cifar_exp.config.schema import ImageFolder
 from cifar_exp.data import image_folder, sources
 from cifar_exp.data.dataset import Dataset
 from cifar_exp.data.decoding import opened
+from cifar_exp.data.settings import ImageFolder
 from cifar_exp.errors import UserError
 from tests.reliability.hold import LONGEST_WAIT_SECONDS
 

@@ -155,7 +155,7 @@ def test_a_folder_can_hold_images_and_cifar10(root: Path) -> None:
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"or cifar-10-python\.tar\.gz; there is none of them"):
+    with pytest.raises(UserError, match=r"or cifar-100-python\.tar\.gz; there is none of them"):
         inspect_data(tmp_path, 32)
     with pytest.raises(UserError, match="there is no such folder"):
         inspect_data(tmp_path / "none", 32)
@@ -167,8 +167,8 @@ def test_copies_in_cifar10_as_it_was_published_are_remarks(
     images = torch.arange(4, dtype=torch.uint8)[:, None, None, None].expand(4, 32, 32, 3)
     train = Split(images[[0, 1, 1]].contiguous(), torch.tensor([0, 1, 1]))
     test = Split(images[[0, 2]].contiguous(), torch.tensor([0, 1]))
-    monkeypatch.setattr(cifar10, "load", lambda root: Dataset(train, test, ("cat", "dog")))
-    monkeypatch.setattr(cifar10, "altered_files", lambda root: iter(()))
+    monkeypatch.setattr(cifar10, "load", lambda root, name: Dataset(train, test, ("cat", "dog")))
+    monkeypatch.setattr(cifar10, "altered_files", lambda root, name: iter(()))
     (tmp_path / "cifar-10-batches-py").mkdir()
     found = only(tmp_path)
     assert found.counts == {"train": {"cat": 1, "dog": 2}, "test": {"cat": 1, "dog": 1}}

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from cifar_exp.config.schema import Logger, Model, Paths, RunConfig, Synthetic, Training
+from cifar_exp.config.schema import Logger, Paths, RunConfig, Training
+from cifar_exp.data.settings import Synthetic
 from cifar_exp.errors import UserError
 from cifar_exp.loggers import background, run_loggers
 from cifar_exp.loggers.background import Background, InBackground
 from cifar_exp.loggers.base import TrackedRun
+from cifar_exp.models.settings import Model
 from cifar_exp.runs import preflight
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.log import show_warnings

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from cifar_exp.config.load import from_yaml
-from cifar_exp.config.schema import Logger, RunConfig, in_group
+from cifar_exp.config.schema import Logger, RunConfig
 from cifar_exp.loggers.base import short_name
+from cifar_exp.loggers.run_loggers import in_group
 from tests.conftest import TINY, CommandLine, read_rows, read_state
 from tests.loggers.dropping import log_two_epochs_while_locked
 from tests.loggers.offline import OfflineRun

@@ -13,10 +13,11 @@ from urllib.request import urlopen
 
 import pytest
 
-from cifar_exp.config.schema import Adam, Paths, RunConfig
+from cifar_exp.config.schema import Paths, RunConfig
 from cifar_exp.loggers.base import TrackedRun
 from cifar_exp.loggers.hparams import declare
 from cifar_exp.loggers.tensorboard import TensorBoard
+from cifar_exp.optimizers import Adam
 from cifar_exp.training.progress import EpochMetrics
 
 playwright = pytest.importorskip("playwright.sync_api")

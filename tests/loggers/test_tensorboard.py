@@ -17,11 +17,12 @@ from tensorboard.plugins.hparams.get_experiment import Handler as GetExperiment
 from tensorboard.plugins.hparams.list_session_groups import Handler as ListSessionGroups
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from cifar_exp.config.schema import Adam, Logger, Paths, RunConfig, Sgd
+from cifar_exp.config.schema import Logger, Paths, RunConfig
 from cifar_exp.loggers.base import TrackedRun, short_name
 from cifar_exp.loggers.event_file import EventFile
 from cifar_exp.loggers.hparams import declare
 from cifar_exp.loggers.tensorboard import TensorBoard
+from cifar_exp.optimizers import Adam, Sgd
 from cifar_exp.training.progress import EpochMetrics
 from tests.conftest import ROOT, TINY, CommandLine, event_folder, read_rows, read_state
 

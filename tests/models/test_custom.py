@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from cifar_exp.config.schema import Model, OwnModel
 from cifar_exp.errors import UserError
 from cifar_exp.models.build import build_model, check_model
+from cifar_exp.models.settings import Model, OwnModel
 from tests import nets
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from cifar_exp.config.schema import Model
 from cifar_exp.models.build import build_model
+from cifar_exp.models.settings import Model
 
 
 def parameters(model: nn.Module) -> int:

@@ -108,7 +108,10 @@ def test_a_run_that_fits_when_it_is_alone_is_complete(train: CommandLine, limit:
 FAIL_AND_COUNT = """
 import gc, resource, sys
 import torch
-from cifar_exp.config.schema import Model, Paths, RunConfig, Sgd, Synthetic, Training
+from cifar_exp.config.schema import Paths, RunConfig, Training
+from cifar_exp.data.settings import Synthetic
+from cifar_exp.models.settings import Model
+from cifar_exp.optimizers import Sgd
 from cifar_exp.runs.runner import Runner
 from cifar_exp.errors import UserError
 

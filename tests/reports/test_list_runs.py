@@ -9,7 +9,8 @@ import pytest
 
 from cifar_exp.config.identity import run_id, run_name
 from cifar_exp.config.load import to_yaml
-from cifar_exp.config.schema import Adam, RunConfig, Sgd, Training
+from cifar_exp.config.schema import RunConfig, Training
+from cifar_exp.optimizers import Adam, Sgd
 from cifar_exp.reports.list_runs import as_text, list_runs, list_sweeps
 from cifar_exp.reports.records import sweep_id
 from cifar_exp.runs.folder import RunFolder

@@ -6,8 +6,9 @@ from typing import Any, get_args
 
 import pytest
 
-from cifar_exp.config.schema import Cifar10, RunConfig
+from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Metric
+from cifar_exp.data.settings import Cifar10
 from cifar_exp.reports.metrics import MEASURES, measured
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.record import Record

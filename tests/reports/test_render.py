@@ -10,7 +10,9 @@ import pytest
 
 from cifar_exp.config.identity import run_id
 from cifar_exp.config.load import to_yaml
-from cifar_exp.config.schema import Adam, ImageFolder, RunConfig, Training
+from cifar_exp.config.schema import RunConfig, Training
+from cifar_exp.data.settings import ImageFolder
+from cifar_exp.optimizers import Adam
 from cifar_exp.reports.records import sweep_id
 from cifar_exp.reports.render import check_report, write_report
 

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from cifar_exp.config.identity import varied
-from cifar_exp.config.schema import Adam, Model, RunConfig, Sgd
-from cifar_exp.reports.table import as_text, ranked, write_csv
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.models.settings import Model
+from cifar_exp.optimizers import Adam, Sgd
+from cifar_exp.reports import table
+from cifar_exp.reports.table import TableColumn, as_text, ranked, report_rows, write_csv
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.record import Record
 
@@ -124,3 +127,31 @@ def test_the_table_needs_no_pytorch() -> None:
         [sys.executable, "-c", f"import json; {code}"], capture_output=True, text=True, check=True
     )
     assert json.loads(done.stdout) is False
+
+
+def test_one_entry_makes_a_column_of_every_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    column = TableColumn(
+        "batch", "batch", lambda _, r: r.config.data.batch_size, lambda g: "b64", lambda r: "B64"
+    )
+    monkeypatch.setattr(table, "TABLE_COLUMNS", (*table.TABLE_COLUMNS, column))
+    records = [record(0.5, optimizer=Adam(lr=lr)) for lr in (0.1, 0.2)]
+    groups = ranked(records)
+    for kind in ("text", "markdown", "latex"):
+        assert "batch" in as_text(groups, kind)
+        assert as_text(groups, kind).count("b64") == 2
+    assert [row["batch"] for row in report_rows(records, ["optimizer.lr"])] == ["B64", "B64"]
+    write_csv(tmp_path / "results.csv", groups)
+    with (tmp_path / "results.csv").open(newline="") as file:
+        assert [row["batch"] for row in csv.DictReader(file)] == ["64", "64"]
+
+
+def test_results_csv_has_the_names_that_it_always_had(tmp_path: Path) -> None:
+    write_csv(tmp_path / "results.csv", ranked([record(0.5, seed=seed) for seed in (0, 1)]))
+    assert set((tmp_path / "results.csv").read_text().splitlines()[0].split(",")) == {
+        *("rank", "seed", "status", "epoch", "train_loss", "train_accuracy", "test_loss"),
+        *("test_accuracy", "best_test_accuracy", "seconds", "peak_memory_bytes", "reason"),
+        *("balanced_accuracy", "largest_class_share", "mean_test_accuracy"),
+        *("interval_half_width", "n", "folder"),
+    }

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cifar_exp.config.schema import Adam
 from cifar_exp.errors import UserError
+from cifar_exp.optimizers import Adam
 from cifar_exp.reports.compare import compare
 from cifar_exp.reports.content import read_report
 from cifar_exp.reports.list_runs import list_runs, list_sweeps

@@ -13,8 +13,9 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from cifar_exp.config.schema import Cifar10, RunConfig
+from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Claim, Metric, Value
+from cifar_exp.data.settings import Cifar10
 from cifar_exp.reports.verdicts import Finding, Levels, findings
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.record import Record

@@ -7,11 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cifar_exp.config.schema import Constant, Cosine, OneCycle, RunConfig, Training
+from cifar_exp.config.schema import RunConfig, Training
 from cifar_exp.data.dataset import Dataset
 from cifar_exp.runs.continuing import continuing_lines, shorter_run
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.preflight import preflight
+from cifar_exp.schedulers import Constant, Cosine, OneCycle
 from cifar_exp.training.progress import EpochMetrics
 from tests.conftest import TINY, CommandLine, computed, read_rows, read_state
 from tests.runs.test_runner import config, finish

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cifar_exp.config.schema import Adam, ImageFolder
+from cifar_exp.data.settings import ImageFolder
 from cifar_exp.errors import UserError
+from cifar_exp.optimizers import Adam
 from cifar_exp.runs.folder import GoneError
 from cifar_exp.runs.record import read_record
 from tests.made import damage, make_run

@@ -13,8 +13,10 @@ from PIL import Image
 
 from cifar_exp.config.identity import run_id
 from cifar_exp.config.load import to_yaml
-from cifar_exp.config.schema import Cifar10, ImageFolder, Model, Paths, RunConfig, Synthetic
+from cifar_exp.config.schema import Paths, RunConfig
 from cifar_exp.config.stored_paths import anchored, found_again
+from cifar_exp.data.settings import Cifar10, ImageFolder, Synthetic
+from cifar_exp.models.settings import Model
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.moved_images import recognised
 from tests.conftest import CommandLine, read_rows

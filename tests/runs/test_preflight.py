@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from cifar_exp.config.schema import Logger, Model, Paths, RunConfig, Synthetic
+from cifar_exp.config.schema import Logger, Paths, RunConfig
+from cifar_exp.data.settings import Synthetic
 from cifar_exp.errors import UserError
+from cifar_exp.models.settings import Model
 from cifar_exp.runs import train_one
 from cifar_exp.runs.preflight import preflight
 from tests.made import make_run

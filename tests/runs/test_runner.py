@@ -8,8 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cifar_exp.config.schema import Logger, Model, Paths, RunConfig, Sgd, Synthetic, Training
+from cifar_exp.config.schema import Logger, Paths, RunConfig, Training
+from cifar_exp.data.settings import Synthetic
 from cifar_exp.errors import UserError
+from cifar_exp.models.settings import Model
+from cifar_exp.optimizers import Sgd
 from cifar_exp.runs.folder import BusyError, RunFolder
 from cifar_exp.runs.runner import Runner
 from cifar_exp.signals import Interrupted

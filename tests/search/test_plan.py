@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from cifar_exp.config.schema import RunConfig, Sgd, Synthetic
+from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.search_settings import SearchSettings
+from cifar_exp.data.settings import Synthetic
 from cifar_exp.errors import UserError
+from cifar_exp.optimizers import Sgd
 from cifar_exp.search.plan import make_plan
 from cifar_exp.search.space import Choice
 

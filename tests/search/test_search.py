@@ -32,7 +32,7 @@ TINIEST = (
     "device=cpu",
     "logger=none",
 )
-HOLDING = "model._target_=cifar_exp.selftest.holding.Holding"
+HOLDING = "model._target_=tests.reliability.holding.Holding"
 LOG_LR = "lr=tag(log,interval(1e-5,1e-1))"
 # Losses have no ties, unlike the accuracies of ten images.
 BY_LOSS = "hydra.sweeper.metric=loss"

@@ -1,6 +1,9 @@
 """The order of the runs of a sweep."""
 
-from cifar_exp.config.schema import Constant, Cosine, Model, RunConfig, Synthetic, Training
+from cifar_exp.config.schema import RunConfig, Training
+from cifar_exp.data.settings import Synthetic
+from cifar_exp.models.settings import Model
+from cifar_exp.schedulers import Constant, Cosine
 from cifar_exp.sweeps.run_queue import Agenda
 
 

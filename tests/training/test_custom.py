@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from cifar_exp.config.schema import OwnModel, RunConfig, Synthetic
+from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.schema import Training as Length
 from cifar_exp.data.batches import DeviceImages
 from cifar_exp.data.dataset import Dataset
+from cifar_exp.data.settings import Synthetic
 from cifar_exp.data.sources import load
+from cifar_exp.models.settings import OwnModel
 from cifar_exp.training import throttle
 from cifar_exp.training.device import Compute
 from cifar_exp.training.loop import Training

@@ -4,17 +4,10 @@ from itertools import zip_longest
 
 import pytest
 
-from cifar_exp.config.schema import (
-    AdamW,
-    Constant,
-    Cosine,
-    Model,
-    MultiStep,
-    OneCycle,
-    RmsProp,
-    Sgd,
-)
 from cifar_exp.config.schema import Training as Length
+from cifar_exp.models.settings import Model
+from cifar_exp.optimizers import AdamW, Lion, RmsProp, Sgd
+from cifar_exp.schedulers import Constant, Cosine, MultiStep, OneCycle
 from cifar_exp.training import throttle
 from tests.on_gpu import CPU, Runs, assert_same, checkpoint_of, config, data
 
@@ -49,6 +42,7 @@ SETTINGS = {
         "scheduler": Constant(),
         "data": data(augment="crop", cutout=0),
     },
+    "lion": {"optimizer": Lion(lr=1e-3, weight_decay=0.1)},
     "resnet18": {"model": RESNET, "optimizer": AdamW(), "data": data(train_size=32)},
     "a batch that is larger than the data": {"data": data(train_size=20, batch_size=64)},
     "any kernels": {"deterministic": False},

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from cifar_exp.config.schema import Model, OwnModel
 from cifar_exp.config.schema import Training as Length
+from cifar_exp.models.settings import Model, OwnModel
 from cifar_exp.out_of_memory import is_out_of_memory
 from cifar_exp.training import loop, throttle
 from cifar_exp.training.device import new_stream

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from cifar_exp.config.schema import Model, RunConfig
+from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.schema import Training as Length
+from cifar_exp.models.settings import Model
 from cifar_exp.training import throttle
 from cifar_exp.training.cuda_graphs import Graphs
 from tests.on_gpu import GPU, Runs, config, data

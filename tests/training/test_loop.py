@@ -10,13 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from cifar_exp.config.schema import Adam, Model, RunConfig, Sgd, Synthetic
+from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.schema import Training as Length
 from cifar_exp.data.batches import DeviceImages
 from cifar_exp.data.dataset import Dataset
+from cifar_exp.data.settings import Synthetic
 from cifar_exp.data.sources import load
 from cifar_exp.models.build import build_model
+from cifar_exp.models.settings import Model
 from cifar_exp.models.vgg import Vgg
+from cifar_exp.optimizers import Adam, Sgd
 from cifar_exp.training import throttle
 from cifar_exp.training.device import Compute
 from cifar_exp.training.loop import Training

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from cifar_exp.config.schema import Cifar10, ImageFolder, Model, RunConfig
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.data.settings import Cifar10, ImageFolder
+from cifar_exp.models.settings import Model
 from cifar_exp.training.device import choose_compute
 
 

@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch.distributed import TCPStore
 
-from cifar_exp.config.schema import Data, Model, RunConfig, Synthetic
+from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import DeviceImages
+from cifar_exp.data.settings import Data, Synthetic
 from cifar_exp.data.sources import load
+from cifar_exp.models.settings import Model
 from cifar_exp.training import loop, process_group
 from cifar_exp.training.device import Compute
 from cifar_exp.training.process_group import OthersEndedError, Processes, all_processes

@@ -6,13 +6,12 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from cifar_exp.config.schema import Constant, Cosine, MultiStep, OneCycle, Scheduler
-from cifar_exp.training.schedules import lr_factor
+from cifar_exp.schedulers import Constant, Cosine, MultiStep, OneCycle, Scheduler
 
 
 def factors(config: Scheduler, steps_per_epoch: int, epochs: int) -> list[float]:
     steps = range(steps_per_epoch * epochs)
-    return [lr_factor(config, step, steps_per_epoch, epochs) for step in steps]
+    return [config.factor(step, steps_per_epoch, epochs) for step in steps]
 
 
 def optimizer() -> torch.optim.Optimizer:

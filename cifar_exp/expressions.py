@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
-from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
+from cifar_exp.sections import Section
 
 _SHORTEST_SECRET = 3  # a shorter value is everywhere by chance
 # Without quotes: a name, a path, and another expression.
@@ -104,7 +104,7 @@ def _as_typed(argument: Any) -> str:
     return f"'{argument}'"
 
 
-def hide(text: str, config: RunConfig) -> str:
+def hide(text: str, config: Section) -> str:
     """Put expressions for the values of environment variables that the settings name.
 
     Args:
@@ -120,10 +120,14 @@ def hide(text: str, config: RunConfig) -> str:
     return text
 
 
-def _texts(config: RunConfig) -> Iterator[str]:
-    for section in (config.paths, config.data, config.model):
-        for value in section.model_dump().values():
-            yield from map(str, value if isinstance(value, list) else [value])
+def _texts(config: Section) -> Iterator[str]:
+    waiting = [config.model_dump()]
+    while waiting:
+        for value in waiting.pop().values():
+            if isinstance(value, dict):
+                waiting.append(value)
+            else:
+                yield from map(str, value if isinstance(value, list) else [value])
 
 
 def _forms(value: str) -> set[str]:

@@ -1,0 +1,81 @@
+"""The networks of the `model` group: each is its settings and builds itself.
+
+Settings are read by commands that train nothing, so PyTorch is imported where one is built.
+"""
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from cifar_exp.sections import Own, Section
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class NetworkSection(Section):
+    """Settings of a network of this project."""
+
+    name: str
+    width: float = Field(1.0, ge=1 / 64, le=8, description="factor on the channels of every layer")
+    dropout: float = Field(0.0, ge=0, lt=1, description="probability before the linear layer")
+
+    @property
+    def smallest_image(self) -> int:
+        """The fewest pixels a side that the network takes."""
+        return 1
+
+    def build(self, classes: int, trusted: Collection[str] = ()) -> "nn.Module":
+        """Return the network, its weights drawn from PyTorch's global generator.
+
+        Args:
+            classes: number of classes, at least 2.
+            trusted: names of custom code that may be called.
+        """
+        raise NotImplementedError
+
+
+class Model(NetworkSection):
+    """A network with BatchNorm and one linear layer."""
+
+    name: Literal["resnet18", "vgg11", "vgg13", "vgg16", "vgg19"] = "vgg16"
+
+    @property
+    def smallest_image(self) -> int:
+        """See the base class: five poolings halve an image of VGG to one pixel."""
+        return 32 if self.name.startswith("vgg") else 1
+
+    def build(self, classes: int, trusted: Collection[str] = ()) -> "nn.Module":
+        """See the base class."""
+        import torch
+
+        from cifar_exp.models.resnet import ResNet18
+        from cifar_exp.models.vgg import PLANS, Vgg
+
+        if self.name == "resnet18":
+            network: nn.Module = ResNet18(classes, self.width, self.dropout)
+        else:
+            network = Vgg(PLANS[self.name], classes, self.width, self.dropout)
+        return network.to(memory_format=torch.channels_last)
+
+
+class OwnModel(Own):
+    """A network of the user's own."""
+
+    def build(self, classes: int, trusted: Collection[str] = ()) -> "nn.Module":
+        """Return what the custom code builds.
+
+        Args:
+            classes: number of classes, at least 2.
+            trusted: names of custom code that may be called.
+
+        Raises:
+            UserError: the code may not be called, or does not build a network.
+        """
+        from cifar_exp.models.custom import build_own
+
+        return build_own(self, classes, trusted)
+
+
+Network = Model | OwnModel
