@@ -10,7 +10,16 @@ batches of 64, random horizontal flips and 100 epochs.
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
+
+from cifar_exp.config.metrics import OPTIONAL
 
 
 def _without_nul(text: str) -> str:
@@ -22,6 +31,12 @@ def _without_nul(text: str) -> str:
 def _is_in_a_module(name: str) -> str:
     if "." not in name or not all(map(str.isidentifier, name.split("."))):
         raise ValueError("expected a module and what is in it, such as my_package.MyNet")
+    return name
+
+
+def _is_optional_metric(name: str) -> str:
+    if name not in OPTIONAL:
+        raise ValueError(f"expected one of {', '.join(OPTIONAL)}")
     return name
 
 
@@ -44,7 +59,9 @@ PathText = Annotated[str, Field(max_length=4096), AfterValidator(_without_nul)]
 Limit = Annotated[
     int | None, Field(ge=1, description="take this many images, balanced over the classes")
 ]
-
+OptionalMetric = Annotated[
+    str, AfterValidator(_is_optional_metric), WithJsonSchema({"enum": OPTIONAL})
+]
 
 Plain = Annotated[Any, AfterValidator(_plain)]
 
@@ -291,6 +308,9 @@ class RunConfig(Section):
     )
     logger: Logger = Logger(tensorboard=True)
     paths: Paths = Paths()
+    metrics: tuple[OptionalMetric, ...] = Field(
+        (), description="measured besides loss and accuracy; costs a little time"
+    )
     rerun: bool = Field(False, description="train again what is complete; the old run is set aside")
     resume: Literal["auto", "fresh"] = Field(
         "auto", description="fresh: a run that cannot go on starts again; the old one is set aside"

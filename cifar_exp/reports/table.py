@@ -13,16 +13,18 @@ from tabulate import tabulate
 
 from cifar_exp.config.identity import config_id, settings, varied
 from cifar_exp.config.keys import short_names
+from cifar_exp.config.metrics import CURVES, with_defaults
+from cifar_exp.config.study import MetricOfRun
 from cifar_exp.files import write_bytes
 from cifar_exp.reports.locking import writing
+from cifar_exp.reports.metrics import MEASURES, measured, optional_metrics
+from cifar_exp.runs.folder import ENDED
 from cifar_exp.runs.record import Record, fewest, tested_images
 from cifar_exp.terminal import table
 
 if TYPE_CHECKING:  # SciPy takes half a second, and a list of runs does without
     from cifar_exp.reports.statistics import Estimate
 
-_METRICS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
-_RUN = ("best_test_accuracy", "seconds", "peak_memory_bytes", "reason")
 _BALANCE = ("balanced_accuracy", "largest_class_share")  # of runs on unequal classes
 
 
@@ -34,13 +36,19 @@ class Group:
 
     @property
     def accuracy(self) -> "Estimate | None":
-        """Final test accuracy of the complete runs; None if there are none."""
+        """Final accuracy of the complete runs; None if there are none."""
         from cifar_exp.reports.statistics import estimate
 
-        complete = [record for record in self.records if record.status == "complete"]
-        accuracies = [record.state["test_accuracy"] for record in complete]
-        images = fewest(map(tested_images, complete))
-        return estimate(accuracies, images) if complete else None
+        found = [(r, r.results.accuracy) for r in self.records if r.status == "complete"]
+        accuracies = [accuracy for _, accuracy in found if accuracy is not None]
+        images = fewest(tested_images(record) for record, _ in found)
+        return estimate(accuracies, images) if accuracies else None
+
+    def mean(self, metric: MetricOfRun) -> str:
+        """Return the mean of a metric over the complete runs, as it is shown."""
+        values = [measured(r, metric) for r in self.records if r.status == "complete"]
+        known = [value for value in values if value is not None]
+        return MEASURES[metric].text(sum(known) / len(known)) if known else ""
 
     @property
     def balance(self) -> list[str]:
@@ -56,7 +64,7 @@ class Group:
     @property
     def seconds(self) -> float | None:
         """Mean time of the runs that ended."""
-        seconds = [r.state["seconds"] for r in self.records if "seconds" in r.state]
+        seconds = [r.results.seconds for r in self.records if r.status in ENDED and r.rows]
         return sum(seconds) / len(seconds) if seconds else None
 
     @property
@@ -98,21 +106,24 @@ def as_text(groups: Sequence[Group], kind: str = "text", width: int | None = Non
     """
     keys = varied([record.config for group in groups for record in group.records])
     unequal = any(group.balance for group in groups)
+    records = [record for group in groups for record in group.records]
+    metrics = optional_metrics(records)
     rows = [
         [
             number,
             *_varied_values(group, keys),
             *_accuracy_cells(group),
+            *(group.mean(metric) for metric in metrics),
             *((group.balance or ["", ""]) if unequal else ()),
             group.statuses,
             "" if group.seconds is None else f"{group.seconds:.0f}",
         ]
         for number, group in enumerate(groups, 1)
     ]
-    evaluated_on = {r.config.data.evaluated_on for group in groups for r in group.records}
-    accuracy = f"{'/'.join(sorted(evaluated_on))} accuracy"
-    balance = ["balanced accuracy", "largest class"] if unequal else []
-    header = ["", *short_names(keys), accuracy, "95 % interval", "n", *balance, "status", "seconds"]
+    accuracy = f"{'/'.join(sorted({record.evaluated_on for record in records}))} accuracy"
+    others = [MEASURES[metric].label.removesuffix(" at the end") for metric in metrics]
+    others += ["balanced accuracy", "largest class"] if unequal else []
+    header = ["", *short_names(keys), accuracy, "95 % interval", "n", *others, "status", "seconds"]
     if kind == "text":
         return table(rows, header, width)
     form = {"markdown": "github", "latex": "latex_booktabs"}[kind]
@@ -141,7 +152,8 @@ def write_csv(path: Path, groups: Sequence[Group]) -> None:
         for record in group.records
     ]
     text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0].keys())
+    # runs differ in what was measured, and on which images
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))
     writer.writeheader()
     writer.writerows(rows)
     with writing(path.parent):
@@ -149,17 +161,23 @@ def write_csv(path: Path, groups: Sequence[Group]) -> None:
 
 
 def _csv_row(rank: int, group: Group, record: Record, keys: Sequence[str]) -> dict[str, Any]:
-    last = record.rows[-1] if record.rows else {}
+    last = with_defaults(record.rows[-1] if record.rows else {}, record.evaluated_on)
     state = {"reason": record.problem} if record.problem else record.state
-    estimated = group.accuracy
+    estimated, results = group.accuracy, record.results
+    accuracy, ended = record.evaluated("accuracy"), record.status in ENDED
     return {
         "rank": rank,
         **dict(zip(keys, _varied_values(group, keys), strict=True)),
         "seed": record.config.seed,
         "status": record.status,
-        **{name: last.get(name) for name in _METRICS},
-        **{name: state.get(name) for name in (*_RUN, *_BALANCE)},
-        "mean_test_accuracy": estimated.mean if estimated else None,
+        "epoch": last.get("epoch"),
+        **{key: value for key, value in last.items() if key in CURVES},
+        f"best_{accuracy}": results.best_accuracy if ended else None,
+        "seconds": results.seconds if ended else None,
+        "peak_memory_bytes": results.peak_memory_bytes if ended else None,
+        "reason": state.get("reason"),
+        **{name: state.get(name) for name in _BALANCE},
+        f"mean_{accuracy}": estimated.mean if estimated else None,
         "interval_half_width": estimated.half_width if estimated and estimated.n > 1 else None,
         "n": estimated.n if estimated else 0,
         "folder": f"../runs/{record.folder.path.name}",  # wherever the results are moved

@@ -20,6 +20,7 @@ from cifar_exp.models.vgg import Vgg
 from cifar_exp.training import throttle
 from cifar_exp.training.device import Compute
 from cifar_exp.training.loop import Training
+from cifar_exp.training.metrics import Measured
 from cifar_exp.training.progress import EpochMetrics, Progress
 from cifar_exp.training.randomness import derived_seed, generator
 
@@ -43,8 +44,8 @@ def training(run: RunConfig, dataset: Dataset, compute: Compute = CPU, **how) ->
 
 def assert_same(one: Training, other: Training) -> None:
     """Compare losses and weights bit for bit."""
-    assert [m.train_loss for m in one.history] == [m.train_loss for m in other.history]
-    assert [m.test_loss for m in one.history] == [m.test_loss for m in other.history]
+    assert [m["train_loss"] for m in one.history] == [m["train_loss"] for m in other.history]
+    assert [m["test_loss"] for m in one.history] == [m["test_loss"] for m in other.history]
     pairs = zip(one.model.parameters(), other.model.parameters(), strict=True)
     assert all(torch.equal(weights, others) for weights, others in pairs)
 
@@ -112,13 +113,13 @@ def step_losses(training: Training) -> tuple[list[float], float]:
     sums = []
     add = training.step.train_sums.add
 
-    def keep(loss: torch.Tensor, *rest: torch.Tensor) -> None:
-        sums.append(loss.item())
-        add(loss, *rest)
+    def keep(step: Measured) -> None:
+        sums.append(step.loss.item())
+        add(step)
 
     training.step.train_sums.add = keep
     (metrics,) = (event for event in training.run() if isinstance(event, EpochMetrics))
-    return sums, metrics.test_loss
+    return sums, metrics["test_loss"]
 
 
 TWENTY_STEPS = Synthetic(train_size=640, test_size=90, augment="none", batch_size=32)
@@ -217,7 +218,9 @@ def test_a_loss_that_explodes_ends_the_run_with_its_metrics(dataset: Dataset) ->
     assert exploding.diverged
     assert isinstance(events[-1], EpochMetrics)
     assert len(exploding.history) < 5
-    assert math.isnan(exploding.history[-1].test_accuracy)  # or class 0 would be right in a tenth
+    assert math.isnan(
+        exploding.history[-1]["test_accuracy"]
+    )  # or class 0 would be right in a tenth
 
 
 def test_a_high_rate_that_only_learns_badly_has_not_diverged(dataset: Dataset) -> None:
@@ -231,8 +234,10 @@ def test_smoothed_labels_raise_the_loss_of_training_and_not_of_testing(dataset: 
     plain = training(config(**fixed), dataset)
     smooth = training(config(training=Length(epochs=1, label_smoothing=0.5), **fixed), dataset)
     list(plain.run()), list(smooth.run())
-    assert smooth.history[0].train_loss != pytest.approx(plain.history[0].train_loss, abs=1e-4)
-    assert smooth.history[0].test_loss == pytest.approx(plain.history[0].test_loss, abs=1e-6)
+    assert smooth.history[0]["train_loss"] != pytest.approx(
+        plain.history[0]["train_loss"], abs=1e-4
+    )
+    assert smooth.history[0]["test_loss"] == pytest.approx(plain.history[0]["test_loss"], abs=1e-6)
 
 
 def test_testing_with_a_flip_takes_the_mean_of_both_logits(dataset: Dataset) -> None:
