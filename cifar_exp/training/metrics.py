@@ -45,11 +45,18 @@ def _add_correct(total: Tensor, step: Measured) -> None:
     total.add_((step.logits.argmax(1) == step.labels).sum())
 
 
+def _add_correct_in_five(total: Tensor, step: Measured) -> None:
+    # stable, as `argmax` is: of equal logits the first class comes first
+    best = step.logits.argsort(dim=1, descending=True, stable=True)[:, :5]
+    total.add_((best == step.labels.unsqueeze(1)).sum())
+
+
 # How a step is added to a metric's sum over images, of which this process has its part; by the
 # metric's name. The mean over all images of the epoch is the metric.
 _ADD: dict[str, Callable[[Tensor, Measured], None]] = {
     "loss": _add_loss,
     "accuracy": _add_correct,
+    "top5_accuracy": _add_correct_in_five,
 }
 
 

@@ -25,6 +25,20 @@ def test_a_short_batch_counts_by_its_images() -> None:
     assert sums.means(count=4) == {"loss": 3.0, "accuracy": 0.75}
 
 
+def test_the_label_is_among_the_five_best() -> None:
+    sums = MetricSums(torch.device("cpu"), "val", ["top5_accuracy"])
+    logits = torch.tensor([[6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0]])
+    for label in range(7):
+        sums.add(measured(1.0, logits, [label]))
+    sums.add(measured(1.0, torch.zeros(2, 7), [4, 5]))  # a network that tells nothing apart
+    sums.fetch()
+    assert sums.means(count=9)["top5_accuracy"] == 6 / 9
+    few = MetricSums(torch.device("cpu"), "val", ["top5_accuracy"])
+    few.add(measured(1.0, torch.zeros(1, 3), [2]))  # of fewer classes all are among five
+    few.fetch()
+    assert few.means(count=1)["top5_accuracy"] == 1
+
+
 def test_unequal_classes_have_a_balanced_accuracy_and_the_share_of_the_largest() -> None:
     # 6 of 8 right by always predicting the first class, and then 1 of 2 classes; the last is empty
     always_first = torch.tensor([[6, 0, 0], [2, 0, 0], [0, 0, 0]])
