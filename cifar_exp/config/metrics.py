@@ -74,6 +74,7 @@ METRICS = {
         Metric("loss", "loss", "nats", "lower", "loss", _ALL),
         Metric("accuracy", "accuracy", "%", "higher", "accuracy", _ALL),
         Metric("top5_accuracy", "top-5 accuracy", "%", "higher", "top5_accuracy", _ALL, True),
+        Metric("grad_norm", "gradient norm", tag="grad_norm", splits=("train",), optional=True),
         Metric("lr", "learning rate", tag="lr"),
         Metric("seconds", "time", "s", "lower", splits=_ALL),
         Metric("images_per_second", "speed", "images/s", "higher", "speed/images_per_second"),

@@ -51,12 +51,19 @@ def _add_correct_in_five(total: Tensor, step: Measured) -> None:
     total.add_((best == step.labels.unsqueeze(1)).sum())
 
 
+def _add_gradient_norm(total: Tensor, step: Measured) -> None:
+    gradients = [weight.grad for weight in step.model.parameters() if weight.grad is not None]
+    # of the whole batch, and so counted for this process's images of it
+    total.add_(nn.utils.get_total_norm(gradients), alpha=len(step.labels))
+
+
 # How a step is added to a metric's sum over images, of which this process has its part; by the
 # metric's name. The mean over all images of the epoch is the metric.
 _ADD: dict[str, Callable[[Tensor, Measured], None]] = {
     "loss": _add_loss,
     "accuracy": _add_correct,
     "top5_accuracy": _add_correct_in_five,
+    "grad_norm": _add_gradient_norm,
 }
 
 

@@ -39,6 +39,16 @@ def test_the_label_is_among_the_five_best() -> None:
     assert few.means(count=1)["top5_accuracy"] == 1
 
 
+def test_the_gradient_norm_is_that_of_all_weights_together() -> None:
+    sums = MetricSums(torch.device("cpu"), "train", ["grad_norm"])
+    step = measured(1.0, torch.zeros(2, 2), [0, 1])
+    weight, bias = step.model.parameters()
+    weight.grad, bias.grad = torch.full_like(weight, 3.0), torch.full_like(bias, 4.0)
+    sums.add(step)
+    sums.fetch()
+    assert sums.means(count=2)["grad_norm"] == 5
+
+
 def test_unequal_classes_have_a_balanced_accuracy_and_the_share_of_the_largest() -> None:
     # 6 of 8 right by always predicting the first class, and then 1 of 2 classes; the last is empty
     always_first = torch.tensor([[6, 0, 0], [2, 0, 0], [0, 0, 0]])
