@@ -6,9 +6,15 @@ from typing import Any
 
 import pytest
 
-from cifar_exp.config.metrics import OF_RUNS
+from cifar_exp.config.metrics import OF_RUNS, as_named_now, with_defaults
 from cifar_exp.config.schema import Cifar10, RunConfig
-from cifar_exp.reports.metrics import MEASURES, measured
+from cifar_exp.reports.metrics import (
+    MEASURES,
+    main_metrics,
+    measured,
+    of_evaluated,
+    optional_metrics,
+)
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.record import Record
 
@@ -194,3 +200,38 @@ def test_a_gap_in_the_metrics_is_no_value() -> None:
 )
 def test_a_value_is_shown_with_its_unit(metric: str, value: float, text: str) -> None:
     assert MEASURES[metric].text(value) == text
+
+
+HELD_OUT = Cifar10(val_fraction=0.1)
+
+
+def test_the_metric_of_a_claim_is_of_the_images_that_the_runs_are_evaluated_on() -> None:
+    held_out, tested = record([], data=HELD_OUT), record([])
+    assert of_evaluated("best_test_accuracy", [held_out]) == "best_val_accuracy"
+    assert of_evaluated("final_train_loss", [held_out]) == "final_train_loss"
+    assert of_evaluated("best_test_accuracy", [held_out, tested]) == "best_test_accuracy"
+    both = ["final_test_accuracy", "final_val_accuracy"]
+    assert main_metrics([held_out, tested]) == both
+    assert MEASURES[both[1]].label == "validation accuracy at the end"
+
+
+def test_rows_of_before_validation_had_its_name_are_read() -> None:
+    old = with_defaults({"epoch": 1, "test_accuracy": 0.5}, "validation")
+    assert old == {
+        "epoch": 1,
+        "train_loss": None,
+        "train_accuracy": None,
+        "val_loss": None,
+        "val_accuracy": 0.5,
+    }
+    both = {"epoch": 1, "val_accuracy": 0.5, "test_accuracy": 0.4}
+    assert as_named_now(both, "validation") == both
+
+
+def test_a_metric_that_was_not_measured_has_no_value() -> None:
+    run = record([row(1), row(2)])
+    for metric in ("final_grad_norm", "best_test_top5_accuracy"):
+        assert measured(run, metric) is None
+    assert measured(run, "epochs_to_test_top5_accuracy", 0.5) is None
+    assert optional_metrics([run]) == []
+    assert optional_metrics([record([row(1, grad_norm=2.0)])]) == ["final_grad_norm"]

@@ -258,3 +258,68 @@ def test_two_threads_train_the_same_run_twice_bit_for_bit(dataset: Dataset) -> N
     finally:
         torch.set_num_threads(1)
     assert_same(*runs)
+
+
+MEASURED = ("top5_accuracy", "grad_norm")
+
+
+def with_short_epochs(**changes) -> RunConfig:
+    data = DATA.model_copy(update={"train_size": 96, "test_size": 40, "batch_size": 32})
+    return config(data=data, training=Length(epochs=2), **changes)
+
+
+def test_metrics_that_are_switched_on_change_no_bit_of_a_run() -> None:
+    dataset = load(with_short_epochs().data, Path("."))
+    plain = training(with_short_epochs(), dataset)
+    measured = training(with_short_epochs(metrics=MEASURED), dataset)
+    list(plain.run()), list(measured.run())
+    assert_same(plain, measured)
+    last = measured.history[-1]
+    assert last["train_accuracy"] <= last["train_top5_accuracy"] <= 1
+    assert last["test_accuracy"] <= last["test_top5_accuracy"] <= 1
+    assert last["grad_norm"] > 0
+    assert not {"grad_norm", "test_top5_accuracy"} & plain.history[-1].values.keys()
+
+
+@pytest.mark.parametrize(("before", "after"), [((), MEASURED), (MEASURED, ())])
+def test_a_run_is_resumed_with_other_metrics_than_it_began_with(
+    monkeypatch: pytest.MonkeyPatch, before: tuple[str, ...], after: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(throttle, "_STEPS_BETWEEN_PAUSES", 1)
+    dataset = load(with_short_epochs().data, Path("."))
+    begun = training(with_short_epochs(metrics=before), dataset)
+    events = begun.run()
+    next(event for event in events if isinstance(event, Progress) and begun._steps == 1)
+    state = torch_copy(begun.state_dict())
+    if not before:
+        del state["epoch"]["metrics"]  # as checkpoints were before metrics could be chosen
+    resumed = training(with_short_epochs(metrics=after), dataset)
+    resumed.load_state_dict(state)
+    list(resumed.run()), list(events)
+    assert_same(begun, resumed)
+    first, second = (metrics.as_json() for metrics in resumed.history)
+    if after:  # of an epoch that was measured in part there is no mean
+        assert first["grad_norm"] is first["train_top5_accuracy"] is None
+        assert second["grad_norm"] > 0
+    else:
+        assert "grad_norm" not in first
+
+
+def test_a_run_on_validation_images_says_so_and_resumes_what_called_them_test() -> None:
+    run = with_short_epochs()
+    run = run.model_copy(update={"data": run.data.model_copy(update={"val_fraction": 0.25})})
+    dataset = load(run.data, Path("."))
+    whole = training(run, dataset)
+    states = [torch_copy(whole.state_dict()) for e in whole.run() if isinstance(e, EpochMetrics)]
+    names = {"val_loss", "val_accuracy", "val_seconds"}
+    assert names < whole.history[-1].values.keys()
+    assert not any(key.startswith("test_") for key in whole.history[-1].values)
+    old = states[0]
+    old["history"] = [
+        {key.replace("val_", "test_"): value for key, value in row.items()}
+        for row in old["history"]
+    ]
+    resumed = training(run, dataset)
+    resumed.load_state_dict(old)
+    list(resumed.run())
+    assert [m["val_loss"] for m in resumed.history] == [m["val_loss"] for m in whole.history]
