@@ -13,6 +13,7 @@ from measure import Table, in_turn, number, ratios, seconds_of, spread, wait
 
 from cifar_exp.training.device import Clock, new_stream, on_stream
 from cifar_exp.training.loop import Training
+from cifar_exp.training.metrics import Measured
 from cifar_exp.training.randomness import generator
 
 _OF_A_STEP = ("input", "forward", "backward", "optimizer", "metrics")
@@ -116,7 +117,8 @@ def _parts_seconds(training: Training, stream: torch.cuda.Stream | None) -> dict
         marks.append(clock.mark())
         step.change_weights()
         marks.append(clock.mark())
-        step.train_sums.add(loss.detach(), logits.detach(), labels, len(labels))
+        measured = Measured(loss.detach(), logits.detach(), labels, len(labels), training.model)
+        step.train_sums.add(measured)
         marks.append(clock.mark())
         training.model.eval()
         step.test(slice(0, training.batches.test_batch_size))

@@ -10,6 +10,7 @@ from cifar_exp.config.load import to_yaml
 from cifar_exp.config.schema import Paths, RunConfig, Training
 from cifar_exp.reports.records import sweep_id
 from cifar_exp.runs.folder import RunFolder
+from cifar_exp.training.progress import EpochMetrics
 
 
 def make_run(results: Path, sums: bool = True, **settings: Any) -> RunFolder:
@@ -24,10 +25,16 @@ def make_run(results: Path, sums: bool = True, **settings: Any) -> RunFolder:
     )
     (folder.path / "model.json").write_text("{}")
     (folder.path / "model.safetensors").write_bytes(b"weights")
-    state = {"status": "complete", "run_id": run_id(config), "epochs": 2, "test_accuracy": 0.5}
-    state |= {"best_test_accuracy": 0.6, "seconds": 1.0}
+    state = {"status": "complete", "run_id": run_id(config)}
     folder.write_state(state | ({"sha256": folder.sums()} if sums else {}))
     return folder
+
+
+def an_epoch(number: int, accuracy: float = 0.5) -> EpochMetrics:
+    """What an epoch of a run on test images comes to."""
+    values = {"train_loss": 1.0, "train_accuracy": 0.5, "test_loss": 1.0}
+    values |= {"test_accuracy": accuracy, "lr": 0.1, "train_seconds": 1.0, "test_seconds": 1.0}
+    return EpochMetrics(number, values | {"images_per_second": 10.0, "peak_memory_bytes": 1})
 
 
 def edit(file: Path, old: str, new: str) -> None:
@@ -49,10 +56,6 @@ def damage(folder: RunFolder, kind: str) -> None:
             other = make_run(folder.path.parents[2] / "other", seed=7).path
             for file in other.iterdir():
                 os.replace(file, folder.path / file.name)
-        case "an accuracy in run.json":
-            edit(folder.path / "run.json", '"test_accuracy": 0.5', '"test_accuracy": 0.9')
-        case "the best accuracy in run.json":
-            edit(folder.path / "run.json", '"best_test_accuracy": 0.6', '"best_test_accuracy": 0.9')
         case "a number in metrics.jsonl":
             edit(folder.metrics_file, '"train_loss": 1.0', '"train_loss": 0.1')
 

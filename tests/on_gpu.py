@@ -75,7 +75,7 @@ def assert_same(one: Training, other: Training, rounding: float = 0.0) -> None:
     """Compare measures, and without rounding the weights as well."""
     for first, second in zip(one.history, other.history, strict=True):
         for field in MEASURES:
-            difference = abs(getattr(first, field) - getattr(second, field))
+            difference = abs(first[field] - second[field])
             assert difference <= rounding, field
     if rounding == 0:
         ours, theirs = one.model.state_dict(), other.model.state_dict()

@@ -20,6 +20,7 @@ from cifar_exp.sweeps import progress_display
 from cifar_exp.sweeps.progress_display import Screen
 from cifar_exp.terminal import table
 from cifar_exp.training.progress import EpochMetrics, Progress
+from tests.made import an_epoch
 from tests.terminals import InTerminal, Terminal
 
 WIDTHS = [120, 80, 60]
@@ -63,7 +64,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def metrics(epoch: int) -> EpochMetrics:
-    return EpochMetrics(epoch, 0.5, 0.5, 0.5, 0.25, 0.1, 1.0, 1.0, 1.0, 1)
+    return an_epoch(epoch, 0.25)
 
 
 def test_bars_fit_and_what_does_not_is_left_out_whole(terminal: Terminal, clock: Clock) -> None:
@@ -84,7 +85,7 @@ def test_bars_fit_and_what_does_not_is_left_out_whole(terminal: Terminal, clock:
         assert sweep.startswith("sweep:  40%|")
         assert ", about 00:13 left" in sweep
         words = run.split("| ")[1].split(", ")
-        whole = ["about 00:02 left", "epoch 1", "validation accuracy 0.250", "loss 0.500"]
+        whole = ["about 00:02 left", "epoch 1", "validation accuracy 0.250", "loss 1.000"]
         assert words[1:] == whole[: len(words) - 1]
         assert len(words) > 1
         shown.close()
@@ -137,8 +138,8 @@ def test_the_result_table_fits_60_columns() -> None:
             RunConfig.model_validate({"seed": seed, "optimizer": {"name": "adam", "lr": lr}}),
             RunFolder(Path("x")),
             "complete",
-            {"test_accuracy": 0.5 + seed / 100, "seconds": 7.0},
-            [],
+            {},
+            [{"epoch": 1, "test_accuracy": 0.5 + seed / 100, "train_seconds": 7.0}],
         )
         for seed in range(3)
         for lr in (0.0001, 0.01)

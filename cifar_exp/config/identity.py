@@ -16,8 +16,8 @@ from cifar_exp.files import shortened
 
 # Raise it when the same settings come to mean another computation: every id changes.
 VERSION = 2
-# These say where things go and how they are shown, not what is computed.
-NOT_IN_IDENTITY = {"logger", "paths", "rerun", "resume", "keep_checkpoint"}
+# These say where things go, what is measured and how it is shown, not what is computed.
+NOT_IN_IDENTITY = {"logger", "metrics", "paths", "rerun", "resume", "keep_checkpoint"}
 # Settings that came later, with the value that means what was computed before: with it they are
 # left out, so that the ids of older runs stay.
 _BEFORE: dict[tuple[str, str], Any] = {

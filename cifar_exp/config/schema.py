@@ -11,13 +11,25 @@ batches of 64, random horizontal flips and 100 epochs.
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
+from cifar_exp.config.metrics import OPTIONAL
 from cifar_exp.data.settings import Cifar10, Data
 from cifar_exp.models.settings import Model, Network
 from cifar_exp.optimizers import Adam, Optimizer
 from cifar_exp.schedulers import MultiStep, Scheduler
 from cifar_exp.sections import Own, PathText, Section
+
+
+def _is_optional_metric(name: str) -> str:
+    if name not in OPTIONAL:
+        raise ValueError(f"expected one of {', '.join(OPTIONAL)}")
+    return name
+
+
+OptionalMetric = Annotated[
+    str, AfterValidator(_is_optional_metric), WithJsonSchema({"enum": OPTIONAL})
+]
 
 
 class Training(Section):
@@ -76,6 +88,9 @@ class RunConfig(Section):
     )
     logger: Logger = Logger(tensorboard=True)
     paths: Paths = Paths()
+    metrics: tuple[OptionalMetric, ...] = Field(
+        (), description="measured besides loss and accuracy; costs a little time"
+    )
     rerun: bool = Field(False, description="train again what is complete; the old run is set aside")
     resume: Literal["auto", "fresh"] = Field(
         "auto", description="fresh: a run that cannot go on starts again; the old one is set aside"

@@ -1,7 +1,7 @@
 """What a study is: what it varies, and the claims that its report tests."""
 
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -9,29 +9,18 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from cifar_exp.config.keys import SHORT_NAMES
 from cifar_exp.config.load import in_lines, resolved
+from cifar_exp.config.metrics import OF_RUNS
 from cifar_exp.errors import UserError
 from cifar_exp.expressions import expressions_kept
 from cifar_exp.sections import Section
 
 Value = int | float | str | bool | None
 Level = Value | tuple[Value, ...]  # the milestones of a schedule are a list
-Metric = Literal[
-    "final_train_loss",
-    "final_train_accuracy",
-    "final_test_loss",
-    "final_test_accuracy",
-    "best_test_accuracy",
-    "epochs_to_train_accuracy",
-    "epochs_to_test_accuracy",
-    "train_loss_oscillation",
-    "test_accuracy_oscillation",
-    "steps_per_epoch",
-    "images_per_second",
-    "seconds",
-    "peak_memory_bytes",
-]
+if TYPE_CHECKING:
+    MetricOfRun = str
+else:  # all that can be read off a run
+    MetricOfRun = Literal[OF_RUNS]
 _OF_TWO_LEVELS = ("higher", "lower", "same")
-_NEEDS_REACHED = ("epochs_to_train_accuracy", "epochs_to_test_accuracy")
 
 
 def level_name(level: Any) -> Any:
@@ -46,7 +35,7 @@ class Claim(Section):
     """A statement, and what it predicts for a metric."""
 
     says: str = Field(description="the statement, in a sentence")
-    metric: Metric = Field(description="what is compared")
+    metric: MetricOfRun = Field(description="what is compared")
     expects: Literal["higher", "lower", "same", "rises", "falls", "differs", "best_inside"] = Field(
         description="higher, lower, same: at one level than at another; rises, falls: along the "
         "levels; differs: between some levels; best_inside: best at a level that is not an end"
@@ -70,7 +59,7 @@ class Claim(Section):
             raise ValueError(f"expected no `at` and `than` with expects={self.expects}")
         if self.expects == "same" and self.matters_from == 0:
             raise ValueError("expected `matters_from` above 0 with expects=same")
-        if (self.metric in _NEEDS_REACHED) != (self.reached is not None):
+        if self.metric.startswith("epochs_to_") != (self.reached is not None):
             raise ValueError("expected `reached` with the metrics epochs_to_..., and only there")
         return self
 

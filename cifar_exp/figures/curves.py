@@ -12,15 +12,13 @@ TRAIN_COLOUR = "#0072B2"
 TEST_COLOUR = "#D55E00"
 
 
-def draw_curves(
-    rows: Sequence[dict[str, Any]], title: str = "", evaluated_on: str = "test"
-) -> Figure:
-    """Draw the curves of one run, train and test.
+def draw_curves(rows: Sequence[dict[str, Any]], title: str = "", evaluated: str = "test") -> Figure:
+    """Draw the curves of one run, of training and of the evaluated images.
 
     Args:
         rows: the lines of metrics.jsonl; None stands for what was not finite.
         title: above the curves.
-        evaluated_on: the images whose numbers are called test_loss and so on.
+        evaluated: "test" or "val", with which the columns of the evaluated images begin.
 
     Returns:
         The figure, to be saved.
@@ -30,7 +28,7 @@ def draw_curves(
     loss, accuracy = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in rows]
     for axes, metric in ((loss, "loss"), (accuracy, "accuracy")):
-        for split, colour, marker in (("train", TRAIN_COLOUR, "o"), ("test", TEST_COLOUR, "s")):
+        for split, colour, marker in (("train", TRAIN_COLOUR, "o"), (evaluated, TEST_COLOUR, "s")):
             values = [row[f"{split}_{metric}"] for row in rows]
             axes.plot(
                 epochs,
@@ -38,7 +36,7 @@ def draw_curves(
                 color=colour,
                 marker=marker if len(rows) <= 30 else None,
                 markersize=4,
-                label=evaluated_on if split == "test" else split,
+                label="validation" if split == "val" else split,
             )
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

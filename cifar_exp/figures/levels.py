@@ -64,31 +64,33 @@ class Point:
     diverged: int
 
 
-def draw_level_curves(levels: Sequence[Level], title: str) -> Figure:
+def draw_level_curves(levels: Sequence[Level], title: str, evaluated: str = "test") -> Figure:
     """Draw loss and accuracy on both sets against the epoch, a colour a level.
 
     Args:
         levels: in the order of the legend.
         title: above the curves.
+        evaluated: "test" or "val", with which the columns of the evaluated images begin.
 
     Returns:
         The figure, to be saved.
     """
     figure = new_figure(6.4, title)
+    sets = {"train": "training", "val": "validation", "test": "test"}
     panels = figure.subplots(2, 2, sharex=True, sharey="row")
-    top, is_cut = _loss_limit(levels)
+    top, is_cut = _loss_limit(levels, evaluated)
     any_diverged = False
-    for axes, split, name in zip(panels[0], ("train", "test"), ("training", "test"), strict=True):
-        axes.set_title(f"{name} set", fontsize=10)
+    for axes, split in zip(panels[0], ("train", evaluated), strict=True):
+        axes.set_title(f"{sets[split]} set", fontsize=10)
         axes.set_ylim(0, top)
         for number, level in enumerate(levels):
             _draw_level(axes, level, number, f"{split}_loss", highest=10 * top)
-            ends = [rows[-1]["epoch"] for rows in level.seeds if _has_diverged(rows)]
+            ends = [rows[-1]["epoch"] for rows in level.seeds if _has_diverged(rows, evaluated)]
             if ends:
                 any_diverged = True
                 cross = _look(number) | {"marker": "x", "linestyle": "", "clip_on": False}
                 axes.plot(ends, [top] * len(ends), zorder=4, **cross)
-    for axes, split in zip(panels[1], ("train", "test"), strict=True):
+    for axes, split in zip(panels[1], ("train", evaluated), strict=True):
         for number, level in enumerate(levels):
             _draw_level(axes, level, number, f"{split}_accuracy", highest=1)
         axes.set_xlabel("epoch")
@@ -173,11 +175,11 @@ def _look(number: int) -> dict[str, Any]:
     }
 
 
-def _has_diverged(rows: Sequence[dict[str, Any]]) -> bool:
-    return bool(rows) and rows[-1]["test_loss"] is None
+def _has_diverged(rows: Sequence[dict[str, Any]], evaluated: str) -> bool:
+    return bool(rows) and rows[-1].get(f"{evaluated}_loss", 0.0) is None
 
 
-def _loss_limit(levels: Sequence[Level]) -> tuple[float, bool]:
+def _loss_limit(levels: Sequence[Level], evaluated: str) -> tuple[float, bool]:
     """Find where the loss axis ends and whether that cuts a run off.
 
     Most runs have their largest loss in the first epoch, a little less than that of guessing.
@@ -186,9 +188,9 @@ def _loss_limit(levels: Sequence[Level]) -> tuple[float, bool]:
     whose largest is at most four times that of the run a quarter from below.
     """
     runs = [rows for level in levels for rows in level.seeds if rows]
-    keys = ("train_loss", "test_loss")
+    keys = ("train_loss", f"{evaluated}_loss")
     largest = sorted(
-        filter(None, (max(row[k] or 0.0 for row in rows for k in keys) for rows in runs))
+        filter(None, (max(row.get(k) or 0.0 for row in rows for k in keys) for rows in runs))
     )
     kept = [loss for loss in largest if loss <= 4 * largest[len(largest) // 4]]
     return 1.05 * max(kept, default=0.0) or 1.0, len(kept) < len(largest)
@@ -199,7 +201,7 @@ def _draw_level(axes: Axes, level: Level, number: int, key: str, highest: float)
     values: NDArray[np.float64] = np.full((len(level.seeds), len(epochs)), np.nan)
     for seed, rows in enumerate(level.seeds):
         for row in rows:
-            if row[key] is not None:
+            if row.get(key) is not None:
                 values[seed, epochs.index(row["epoch"])] = row[key]
     look = _look(number)
     if len(values) > 1:

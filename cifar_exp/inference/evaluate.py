@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from cifar_exp.config.metrics import evaluated
 from cifar_exp.data.dataset import Split
 from cifar_exp.inference.calibration import Bin, calibration, expected_calibration_error
 from cifar_exp.inference.load import TrainedRun
@@ -175,7 +176,8 @@ def difference_from_training(run: TrainedRun, evaluation: Evaluation) -> str | N
     Rounding differs between devices, and in bf16 between processors as well.
     """
     last = run.metrics[-1]
-    accuracy, loss = last["test_accuracy"], last["test_loss"]
+    on = run.config.data.evaluated_on
+    accuracy, loss = (last[evaluated(name, on)] for name in ("accuracy", "loss"))
     same = np.isclose([evaluation.accuracy, evaluation.loss], [accuracy, loss], 1e-4, 1e-6)
     if same.all():
         return None

@@ -39,7 +39,8 @@ class TrainedRun:
     Attributes:
         path: its folder.
         config: all its settings: `run.config.optimizer.lr`.
-        metrics: the lines of metrics.jsonl, one an epoch: `run.metrics[-1]["test_accuracy"]`.
+        metrics: the lines of metrics.jsonl, one an epoch: `run.metrics[-1]["test_accuracy"]`,
+            or `["val_accuracy"]` where images are held out.
         state: what run.json holds: command, commit, versions, hardware, times.
         model: the network, in evaluation mode on the device; it takes normalised images.
         classes: their names, in the order of the network's outputs.

@@ -9,21 +9,13 @@ import yaml
 
 from cifar_exp.config.identity import config_id, run_id, run_name
 from cifar_exp.config.load import to_yaml
+from cifar_exp.config.metrics import COLUMNS
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.stored_paths import anchored
 from cifar_exp.files import shortened
 from cifar_exp.training.progress import EpochMetrics
 
-# The tag of each metric; the step is the epoch. docs/guide/trackers.md has them with the others.
-TAGS = {
-    "train_loss": "loss/train",
-    "test_loss": "loss/test",
-    "train_accuracy": "accuracy/train",
-    "test_accuracy": "accuracy/test",
-    "lr": "lr",
-    "images_per_second": "speed/images_per_second",
-    "peak_memory_bytes": "memory/peak_bytes",
-}
+# The tags of metrics are in config/metrics.py; docs/guide/trackers.md has all of them.
 CONFIG_TAG, PROVENANCE_TAG = "text/config", "text/provenance"
 # The tag of each picture in a run's folder.
 IMAGE_TAGS = {"predictions.png": "images/predictions", "confusion.png": "images/confusion"}
@@ -123,5 +115,6 @@ def _fits(parts: list[str]) -> bool:
 
 
 def scalars(metrics: EpochMetrics) -> dict[str, float]:
-    """Return the metrics of an epoch by their tags."""
-    return {tag: getattr(metrics, field) for field, tag in TAGS.items()}
+    """Return the metrics of an epoch by their tags; the step is the epoch."""
+    tagged = {key: COLUMNS[key].tag for key in metrics.values if key in COLUMNS}
+    return {tag: metrics[key] for key, tag in tagged.items() if tag}

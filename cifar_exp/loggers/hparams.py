@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from cifar_exp.config.identity import settings
 from cifar_exp.config.keys import SHORT_NAMES
+from cifar_exp.config.metrics import COLUMNS, evaluated_split
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.expressions import as_path
 from cifar_exp.files import (
@@ -27,12 +28,12 @@ from cifar_exp.files import (
     write_atomically,
     write_json,
 )
-from cifar_exp.loggers.base import TAGS
 
 Level = bool | float | str
 
-# The metrics of the page, the last value of each curve.
-_METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss", "images_per_second")
+# Among the levels of all settings, the columns of metrics.jsonl whose last values are shown.
+_METRICS = "metrics"
+_SPLITS = ("test", "val", "train", "")  # in the order of the page
 # With more levels than that TensorBoard has no check boxes, but for numbers an interval.
 _MOST_BOXES = 9
 # The folder of the file says what is in it: a TensorBoard that is open reads a file once, and takes
@@ -75,11 +76,21 @@ def declare(configs: Iterable[RunConfig]) -> None:
     by_folder: dict[Path, list[dict[str, Level]]] = {}
     for config in configs:
         if config.logger.tensorboard:
-            by_folder.setdefault(as_path(config.paths.logs), []).append(values(config))
+            runs = by_folder.setdefault(as_path(config.paths.logs), [])
+            runs += [values(config), *_columns(config)]
     for folder, runs in by_folder.items():
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".hparams.lock"):  # several sweeps may begin at once
             _declare(folder, runs)
+
+
+def _columns(config: RunConfig) -> Iterator[dict[str, Level]]:
+    """Yield the columns of metrics.jsonl that a run has, and that compare runs."""
+    splits = ("", "train", evaluated_split(config.data.evaluated_on))
+    for key, column in COLUMNS.items():
+        metric, is_there = column.metric, column.tag and column.split in splits
+        if is_there and (metric.name in config.metrics if metric.optional else metric.better):
+            yield {_METRICS: key}
 
 
 def _declare(logs: Path, runs: Sequence[dict[str, Level]]) -> None:
@@ -126,10 +137,12 @@ def _write(file: Path, levels: dict[str, list[Level]]) -> None:
     from cifar_exp.loggers.event_file import EventFile
 
     # what all runs share tells nothing there
-    differ = [key for key, there in levels.items() if len(there) > 1]
+    differ = [key for key, there in levels.items() if len(there) > 1 and key != _METRICS]
     shown = differ or [key for key in SHORT_NAMES.values() if key in levels]
     settings = [HParam(key, _domain(levels[key]), key.rpartition(".")[2]) for key in shown]
-    metrics = [Metric(TAGS[name], display_name=name.replace("_", " ")) for name in _METRICS]
+    columns = [COLUMNS[str(key)] for key in levels.get(_METRICS, []) if key in COLUMNS]
+    columns.sort(key=lambda column: (_SPLITS.index(column.split), column.key))
+    metrics = [Metric(c.tag, display_name=c.key.replace("_", " ")) for c in columns]
     with EventFile(file) as events:
         events.add(hparams_config_pb(settings, metrics, time_created_secs=time.time()))
 

@@ -69,10 +69,7 @@ def restore_events(
     """
     if not rows or not needs_events(config):
         return False
-    try:
-        history = tuple(map(EpochMetrics.from_json, rows))
-    except TypeError:  # another version wrote them
-        return False
+    history = tuple(EpochMetrics.from_json(row, config.data.evaluated_on) for row in rows)
     tracker = TensorBoard()
     tracker.begin(TrackedRun(config, state.get("provenance", {}), history))
     Mirror([tracker], folder).end(str(state["status"]))

@@ -11,10 +11,17 @@ from typing import Any
 from cifar_exp.config.identity import differences, settings, varied
 from cifar_exp.config.keys import short_names
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.config.study import Metric, Study, Value, read_study
+from cifar_exp.config.study import MetricOfRun, Study, Value, read_study
 from cifar_exp.models.settings import NetworkSection
 from cifar_exp.reports.levels import level_of, sorted_levels
-from cifar_exp.reports.metrics import MAIN_METRIC, MEASURES, images_behind, measured
+from cifar_exp.reports.metrics import (
+    MEASURES,
+    images_behind,
+    main_metrics,
+    measured,
+    of_evaluated,
+    optional_metrics,
+)
 from cifar_exp.reports.plots import Picture, pictures_of
 from cifar_exp.reports.records import read_list, read_sweep
 from cifar_exp.reports.statistics import estimate
@@ -122,7 +129,8 @@ def _section(study: Study | None, records: list[Record], prefix: str, title: str
     keys = list(study.vary) if study else varied([record.config for record in records])
     claims = study.claims if study else ()
     levels = {key: sorted_levels(records, key) for key in keys}
-    shown = [MAIN_METRIC, *(claim.metric for claim in claims if claim.reached is None)]
+    claimed = [of_evaluated(c.metric, records) for c in claims if c.reached is None]
+    shown = [*main_metrics(records), *claimed, *optional_metrics(records)]
     metrics = list(dict.fromkeys(shown))
     return Section(
         title=study.title if study else title,
@@ -135,7 +143,7 @@ def _section(study: Study | None, records: list[Record], prefix: str, title: str
 
 
 def _summary(
-    records: Sequence[Record], keys: list[str], metrics: list[Metric]
+    records: Sequence[Record], keys: list[str], metrics: list[MetricOfRun]
 ) -> list[dict[str, str]]:
     groups: dict[tuple[Value, ...], list[Record]] = {}
     for record in records:
@@ -156,7 +164,7 @@ def statuses(records: Sequence[Record]) -> str:
     return ", ".join(f"{count} {status}" for status, count in counts.items())
 
 
-def mean_and_interval(records: Sequence[Record], metric: Metric) -> str:
+def mean_and_interval(records: Sequence[Record], metric: MetricOfRun) -> str:
     """Return "61.3 % ± 2.1 % (n = 3)" of the runs that have the metric."""
     measure = MEASURES[metric]
     values = [measured(record, metric) for record in records]
@@ -219,7 +227,7 @@ def cautions_of(records: Sequence[Record]) -> list[str]:
         )
     if any(config.data.evaluated_on == "validation" for config in configs):
         cautions.append(
-            "With data.val_fraction, what is called test is a validation set, held out of the "
+            "With data.val_fraction, accuracies are of validation images, held out of the "
             "training images; such a run has never seen a test image."
         )
     shares = [r.state["largest_class_share"] for r in records if "largest_class_share" in r.state]

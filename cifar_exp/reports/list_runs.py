@@ -86,8 +86,19 @@ class ListedSweep:
 
     @property
     def accuracy(self) -> float | None:
-        """The best of its runs."""
-        return max((r.accuracy for r in self.listed if r.accuracy is not None), default=None)
+        """The best of its runs, of those on test images if there are any."""
+        return next(iter(self.best.values()))
+
+    @property
+    def best(self) -> dict[str, float | None]:
+        """The best accuracy on each kind of images that runs are evaluated on, test first."""
+        by_column: dict[str, list[float | None]] = {}
+        for run in sorted(self.listed, key=lambda run: run.record.evaluated_on):
+            by_column.setdefault(run.record.evaluated("accuracy"), []).append(run.accuracy)
+        return {
+            column: max((a for a in accuracies if a is not None), default=None)
+            for column, accuracies in by_column.items()
+        }
 
 
 def list_runs(results: Path) -> tuple[list[ListedRun], list[str]]:
@@ -103,11 +114,10 @@ def list_runs(results: Path) -> tuple[list[ListedRun], list[str]]:
 
 def _listed(folder: RunFolder) -> ListedRun:
     record = read_record(folder)
-    last = record.rows[-1] if record.rows else {}
     return ListedRun(
         record,
         settings(record.config),
-        last.get("test_accuracy"),
+        record.results.accuracy,
         _changed(record),
         size_bytes(folder.path),
     )
@@ -288,7 +298,8 @@ def as_text(
         ]
         for run, one in zip(shown, different, strict=True)
     ]
-    header = ["run", "status", "settings", "accuracy", "epochs", "age", "size"]
+    on = "/".join(sorted({run.record.evaluated_on for run in shown}))
+    header = ["run", "status", "settings", f"{on} accuracy", "epochs", "age", "size"]
     parts = [_cut_table(rows, header, "settings", width)]
     if shared:
         parts.append(f"all of them: {_words(shared)}")
@@ -363,7 +374,7 @@ def as_json(runs: Sequence[ListedRun], sweeps: Sequence[ListedSweep]) -> dict[st
                 "folder": run.name,
                 "status": run.record.status,
                 "settings": dict(run.settings),
-                "test_accuracy": run.accuracy,
+                run.record.evaluated("accuracy"): run.accuracy,
                 "epochs": len(run.record.rows),
                 "changed": run.changed.isoformat(timespec="seconds"),
                 "size_bytes": run.size_bytes,
@@ -375,7 +386,7 @@ def as_json(runs: Sequence[ListedRun], sweeps: Sequence[ListedSweep]) -> dict[st
                 "folder": sweep.name,
                 "runs": sweep.runs,
                 "listed": [run.name for run in sweep.listed],
-                "best_test_accuracy": sweep.accuracy,
+                **{f"best_{key}": value for key, value in sweep.best.items()},
                 "changed": sweep.changed.isoformat(timespec="seconds"),
                 "size_bytes": sweep.size_bytes,
             }

@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median, stdev
-from typing import Any, Literal
+from typing import Any
 
-from cifar_exp.config.study import Metric
+from cifar_exp.config.metrics import BEST, EPOCHS_TO, FINAL, OSCILLATION, Better, Column
+from cifar_exp.config.study import MetricOfRun
 from cifar_exp.runs.record import Record, fewest, tested_images
 
 Row = dict[str, Any]
-MAIN_METRIC: Metric = "final_test_accuracy"  # what sweeps without claims are judged by
+# What sweeps without claims are judged by; see `main_metrics`.
+MAIN_METRIC: MetricOfRun = "final_test_accuracy"
 # Fewer changes from epoch to epoch say nothing about how much a curve oscillates.
 _LEAST_CHANGES = 3
 
@@ -29,7 +31,7 @@ class Measure:
 
     label: str
     unit: str
-    better: Literal["higher", "lower"] | None
+    better: Better | None
     of_diverged: float | None
     read: Callable[[Record, float | None], float | None]
 
@@ -54,7 +56,32 @@ class Measure:
         return self.text(value)
 
 
-def measured(record: Record, metric: Metric, reached: float | None = None) -> float | None:
+def of_evaluated(metric: MetricOfRun, records: Iterable[Record]) -> MetricOfRun:
+    """Return the metric of the validation images, where no run is evaluated on test images.
+
+    So the claims of a study hold as well where images are held out.
+
+    Args:
+        metric: of test images, or any other.
+        records: the runs.
+    """
+    if {record.evaluated_on for record in records} == {"validation"}:
+        return metric.replace("test_", "val_")
+    return metric
+
+
+def main_metric(records: Iterable[Record]) -> MetricOfRun:
+    """Return what runs without claims are judged by: the accuracy after the last epoch."""
+    return of_evaluated(MAIN_METRIC, records)
+
+
+def main_metrics(records: Iterable[Record]) -> list[MetricOfRun]:
+    """Return the same for each kind of images that the runs are evaluated on, test first."""
+    by_split = {record.evaluated_on: [record] for record in records}
+    return [main_metric(by_split[split]) for split in sorted(by_split)]
+
+
+def measured(record: Record, metric: MetricOfRun, reached: float | None = None) -> float | None:
     """Read a metric off a run.
 
     Args:
@@ -78,19 +105,19 @@ def measured(record: Record, metric: Metric, reached: float | None = None) -> fl
     return value if value is None or not math.isnan(value) else None
 
 
-def images_behind(records: Iterable[Record], metric: Metric) -> int | None:
+def images_behind(records: Iterable[Record], metric: MetricOfRun) -> int | None:
     """Return of how many images a metric is a share, the fewest of the runs; None if of none.
 
     Args:
         records: the runs.
         metric: which.
     """
-    match metric:
-        case "final_test_accuracy" | "best_test_accuracy":
-            return fewest(map(tested_images, records))
-        case "final_train_accuracy":
-            return fewest(_trained_images(record) for record in records if record.rows)
-    return None
+    column = FINAL.get(metric) or BEST.get(metric)
+    if column is None or column.metric.unit != "%":
+        return None
+    if column.split == "train":
+        return fewest(_trained_images(record) for record in records if record.rows)
+    return fewest(map(tested_images, records))
 
 
 def _trained_images(record: Record) -> int:
@@ -100,18 +127,21 @@ def _trained_images(record: Record) -> int:
 
 
 def _final(column: str) -> Callable[[Record, float | None], float | None]:
-    return lambda record, _: _number(record.rows[-1][column])
+    return lambda record, _: _number(record.rows[-1].get(column))
 
 
-def _best_test_accuracy(record: Record, _: float | None) -> float | None:
-    return max(_numbers(record.rows, "test_accuracy"), default=None)
+def _best(column: str) -> Callable[[Record, float | None], float | None]:
+    return lambda record, _: max(_numbers(record.rows, column), default=None)
 
 
-def _epochs_to(column: str) -> Callable[[Record, float | None], float]:
-    def read(record: Record, reached: float | None) -> float:
+def _epochs_to(column: str) -> Callable[[Record, float | None], float | None]:
+    def read(record: Record, reached: float | None) -> float | None:
         assert reached is not None
+        if not any(column in row for row in record.rows):
+            return None  # it was not measured
         for row in record.rows:
-            if row[column] is not None and row[column] >= reached:
+            value = row.get(column)
+            if value is not None and value >= reached:
                 return float(row["epoch"])
         return math.inf  # never, as far as it was trained
 
@@ -142,11 +172,11 @@ def _images_per_second(record: Record, _: float | None) -> float:
 def _seconds(record: Record, _: float | None) -> float | None:
     if record.status == "diverged":
         return None  # it ended early, which is no speed
-    return float(record.state["seconds"])
+    return record.results.seconds
 
 
-def _peak_memory(record: Record, _: float | None) -> float:
-    return float(record.state["peak_memory_bytes"])
+def _peak_memory(record: Record, _: float | None) -> float | None:
+    return _number(record.results.peak_memory_bytes)
 
 
 def _number(value: Any) -> float | None:
@@ -154,36 +184,34 @@ def _number(value: Any) -> float | None:
 
 
 def _numbers(rows: Sequence[Row], column: str) -> list[float]:
-    return [row[column] for row in rows if row[column] is not None]
+    return [row[column] for row in rows if row.get(column) is not None]
 
 
-_INF = math.inf
-MEASURES: dict[Metric, Measure] = {
-    "final_train_loss": Measure(
-        "training loss at the end", "nats", "lower", _INF, _final("train_loss")
-    ),
-    "final_train_accuracy": Measure(
-        "training accuracy at the end", "%", "higher", -_INF, _final("train_accuracy")
-    ),
-    "final_test_loss": Measure("test loss at the end", "nats", "lower", _INF, _final("test_loss")),
-    "final_test_accuracy": Measure(
-        "test accuracy at the end", "%", "higher", -_INF, _final("test_accuracy")
-    ),
-    "best_test_accuracy": Measure(
-        "best test accuracy of all epochs", "%", "higher", -_INF, _best_test_accuracy
-    ),
-    "epochs_to_train_accuracy": Measure(
-        "epochs to a training accuracy", "epochs", "lower", _INF, _epochs_to("train_accuracy")
-    ),
-    "epochs_to_test_accuracy": Measure(
-        "epochs to a test accuracy", "epochs", "lower", _INF, _epochs_to("test_accuracy")
-    ),
-    "train_loss_oscillation": Measure(
-        "late oscillation of the training loss", "nats", "lower", _INF, _oscillation("train_loss")
-    ),
-    "test_accuracy_oscillation": Measure(
-        "late oscillation of the test accuracy", "%", "lower", _INF, _oscillation("test_accuracy")
-    ),
+def _of_diverged(better: Better | None) -> float | None:
+    return None if better is None else (-math.inf if better == "higher" else math.inf)
+
+
+def _of(column: Column, label: str, read: Any) -> Measure:
+    metric = column.metric
+    return Measure(label, metric.unit, metric.better, _of_diverged(metric.better), read(column.key))
+
+
+def _time_to(column: Column) -> Measure:
+    # "a training accuracy", with a number after it
+    label = f"epochs to a {column.label}"
+    return Measure(label, "epochs", "lower", math.inf, _epochs_to(column.key))
+
+
+def _unsteadiness(column: Column) -> Measure:
+    label = f"late oscillation of the {column.label}"
+    return Measure(label, column.metric.unit, "lower", math.inf, _oscillation(column.key))
+
+
+MEASURES: dict[MetricOfRun, Measure] = {
+    **{name: _of(column, f"{column.label} at the end", _final) for name, column in FINAL.items()},
+    **{name: _of(c, f"best {c.label} of all epochs", _best) for name, c in BEST.items()},
+    **{name: _time_to(column) for name, column in EPOCHS_TO.items()},
+    **{name: _unsteadiness(column) for name, column in OSCILLATION.items()},
     "steps_per_epoch": Measure("steps an epoch", "", None, None, _steps_per_epoch),
     "images_per_second": Measure(
         "training images a second", "images/s", "higher", None, _images_per_second
@@ -191,3 +219,9 @@ MEASURES: dict[Metric, Measure] = {
     "seconds": Measure("time of training and testing", "s", "lower", None, _seconds),
     "peak_memory_bytes": Measure("peak memory", "bytes", "lower", None, _peak_memory),
 }
+
+
+def optional_metrics(records: Iterable[Record]) -> list[MetricOfRun]:
+    """Return those, after the last epoch, that runs have only where their settings ask for them."""
+    there = {key for record in records for row in record.rows[-1:] for key in row}
+    return [name for name, c in FINAL.items() if c.metric.optional and c.key in there]

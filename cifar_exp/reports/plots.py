@@ -8,7 +8,8 @@ from statistics import mean
 from typing import Any
 
 from cifar_exp.config.keys import short_names
-from cifar_exp.config.study import Metric, Value
+from cifar_exp.config.metrics import evaluated_split
+from cifar_exp.config.study import MetricOfRun, Value
 from cifar_exp.figures.levels import Level, Point, draw_effect, draw_level_curves
 from cifar_exp.figures.settings import (
     draw_heat_map,
@@ -17,7 +18,7 @@ from cifar_exp.figures.settings import (
 )
 from cifar_exp.reports.comparisons import Levels
 from cifar_exp.reports.levels import level_of
-from cifar_exp.reports.metrics import MAIN_METRIC, MEASURES, images_behind, measured
+from cifar_exp.reports.metrics import MEASURES, images_behind, main_metric, measured
 from cifar_exp.reports.statistics import estimate
 from cifar_exp.runs.record import Record
 
@@ -34,7 +35,7 @@ class Picture:
 def pictures_of(
     records: Sequence[Record],
     levels: Mapping[str, Levels],
-    metrics: Sequence[Metric],
+    metrics: Sequence[MetricOfRun],
     prefix: str = "",
 ) -> list[Picture]:
     """Choose the pictures of a study or sweep.
@@ -66,14 +67,16 @@ def _curves(runs: Levels, name: str, prefix: str) -> Picture:
     caption = f"Loss and accuracy against the epoch for each value of {name}"
     if any(len(level.seeds) > 1 for level in levels):
         caption += ": thin lines are seeds, thick ones their mean, the band spans them"
-    return Picture(f"{prefix}curves", f"{caption}.", partial(draw_level_curves, levels, name))
+    on = {record.evaluated_on for records in runs.values() for record in records}
+    draw = partial(draw_level_curves, levels, name, evaluated_split(min(on)))
+    return Picture(f"{prefix}curves", f"{caption}.", draw)
 
 
 def _position(level: Value) -> float | None:
     return float(level) if isinstance(level, int | float) and not isinstance(level, bool) else None
 
 
-def _effect(runs: Levels, name: str, metric: Metric, prefix: str) -> Picture | None:
+def _effect(runs: Levels, name: str, metric: MetricOfRun, prefix: str) -> Picture | None:
     measure = MEASURES[metric]
     factor, unit = (1e-6, "MB") if measure.unit == "bytes" else (1.0, measure.unit)
     points = []
@@ -106,16 +109,18 @@ def _effect(runs: Levels, name: str, metric: Metric, prefix: str) -> Picture | N
 def _of_several_settings(
     records: Sequence[Record], levels: Mapping[str, Levels], names: dict[str, str], prefix: str
 ) -> list[Picture]:
-    complete = [record for record in records if record.status == "complete"]
+    metric = main_metric(records)
+    values = [(record, measured(record, metric)) for record in records]
+    complete = [(r, v) for r, v in values if r.status == "complete" and v is not None]
     if len(complete) < 2:
         return []
-    label = MEASURES[MAIN_METRIC].label
+    label = MEASURES[metric].label
     shares = {key: _share_of_variance(complete, key) for key in levels}
     first, second, *_ = sorted(levels, key=lambda key: -shares[key])
-    pictures = [_heat_map(complete, levels, names, (first, second), prefix)]
+    pictures = [_heat_map(complete, levels, names, (first, second), label, prefix)]
     lines = [
-        ([_axis_value(level_of(record, key)) for key in levels], record.state["test_accuracy"])
-        for record in complete
+        ([_axis_value(level_of(record, key)) for key in levels], value)
+        for record, value in complete
     ]
     parallel = partial(draw_parallel_coordinates, list(names.values()), lines, label, True)
     caption = f"Each line is a run: its settings, and last its {label}."
@@ -128,10 +133,11 @@ def _of_several_settings(
 
 
 def _heat_map(
-    records: Sequence[Record],
+    records: Sequence[tuple[Record, float]],
     levels: Mapping[str, Levels],
     names: dict[str, str],
     pair: tuple[str, str],
+    label: str,
     prefix: str,
 ) -> Picture:
     rows, columns = (list(levels[key]) for key in pair)
@@ -140,13 +146,12 @@ def _heat_map(
         means.append([])
         for column in columns:
             cell = [
-                record.state["test_accuracy"]
-                for record in records
+                value
+                for record, value in records
                 if (level_of(record, pair[0]), level_of(record, pair[1])) == (row, column)
             ]
             means[-1].append(mean(cell) if cell else None)
     first, second = (names[key] for key in pair)
-    label = MEASURES[MAIN_METRIC].label
     draw = partial(
         draw_heat_map,
         list(map(str, rows)),
@@ -166,13 +171,13 @@ def _axis_value(level: Value) -> str | float:
     return str(level) if position is None else position
 
 
-def _share_of_variance(records: Sequence[Record], key: str) -> float:
+def _share_of_variance(records: Sequence[tuple[Record, float]], key: str) -> float:
     """Return the variance between the levels' means over the whole (eta squared), in [0, 1]."""
-    values = [record.state["test_accuracy"] for record in records]
+    values = [value for _, value in records]
     middle = mean(values)
     whole = sum((value - middle) ** 2 for value in values)
     groups: dict[Value, list[float]] = {}
-    for record in records:
-        groups.setdefault(level_of(record, key), []).append(record.state["test_accuracy"])
+    for record, value in records:
+        groups.setdefault(level_of(record, key), []).append(value)
     between = sum(len(group) * (mean(group) - middle) ** 2 for group in groups.values())
     return between / whole if whole else 0.0

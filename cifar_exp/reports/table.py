@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,13 @@ from tabulate import tabulate
 
 from cifar_exp.config.identity import config_id, settings, varied
 from cifar_exp.config.keys import short_names
-from cifar_exp.config.study import Metric
+from cifar_exp.config.metrics import CURVES, evaluated_split
+from cifar_exp.config.study import MetricOfRun
 from cifar_exp.files import write_bytes
 from cifar_exp.reports.levels import level_of
 from cifar_exp.reports.locking import writing
-from cifar_exp.reports.metrics import MEASURES, measured
+from cifar_exp.reports.metrics import MEASURES, main_metrics, measured, optional_metrics
+from cifar_exp.runs.folder import ENDED
 from cifar_exp.runs.record import Record, fewest, tested_images
 from cifar_exp.terminal import table
 
@@ -33,13 +35,13 @@ class Group:
 
     @property
     def accuracy(self) -> "Estimate | None":
-        """Final test accuracy of the complete runs; None if there are none."""
+        """Final accuracy of the complete runs; None if there are none."""
         from cifar_exp.reports.statistics import estimate
 
-        complete = [record for record in self.records if record.status == "complete"]
-        accuracies = [record.state["test_accuracy"] for record in complete]
-        images = fewest(map(tested_images, complete))
-        return estimate(accuracies, images) if complete else None
+        found = [(r, r.results.accuracy) for r in self.records if r.status == "complete"]
+        accuracies = [accuracy for _, accuracy in found if accuracy is not None]
+        images = fewest(tested_images(record) for record, _ in found)
+        return estimate(accuracies, images) if accuracies else None
 
     @property
     def n(self) -> int:
@@ -51,7 +53,13 @@ class Group:
         """Half of the 95 % interval of the mean; None of a single run."""
         return self.accuracy.half_width if self.accuracy and self.accuracy.n > 1 else None
 
-    def mean(self, name: str) -> str:
+    def mean(self, metric: MetricOfRun) -> str:
+        """Return the mean of a metric over the complete runs, as it is shown."""
+        values = [measured(r, metric) for r in self.records if r.status == "complete"]
+        known = [value for value in values if value is not None]
+        return MEASURES[metric].text(sum(known) / len(known)) if known else ""
+
+    def stored_mean(self, name: str) -> str:
         """Return the mean of a value of run.json over the complete runs that have it."""
         states = [record.state for record in self.records if record.status == "complete"]
         values = [state[name] for state in states if name in state]
@@ -60,7 +68,7 @@ class Group:
     @property
     def seconds(self) -> float | None:
         """Mean time of the runs that ended."""
-        seconds = [r.state["seconds"] for r in self.records if "seconds" in r.state]
+        seconds = [r.results.seconds for r in self.records if r.status in ENDED]
         return sum(seconds) / len(seconds) if seconds else None
 
     @property
@@ -117,51 +125,27 @@ class TableColumn:
         return not self.needs or any(self.needs in record.state for record in records)
 
 
-def _last(name: str) -> Callable[[Group, Record], Any]:
-    return lambda _, record: record.rows[-1].get(name) if record.rows else None
-
-
 def _stored(name: str) -> Callable[[Group, Record], Any]:
     return lambda _, record: None if record.problem else record.state.get(name)
 
 
-def _measure(metric: Metric) -> Callable[[Record], str]:
-    def cell(record: Record) -> str:
-        value = measured(record, metric) if record.rows else None
-        return "" if value is None else MEASURES[metric].text(value)
-
-    return cell
+def _ended(read: Callable[[Record], Any]) -> Callable[[Group, Record], Any]:
+    return lambda _, record: read(record) if record.status in ENDED else None
 
 
 def _share(name: str) -> Callable[[Record], str]:
     return lambda r: f"{100 * r.state[name]:.1f} %" if name in r.state else ""
 
 
-# The settings that vary stand before them.
+# The settings that vary come before them, and the metrics after the epoch; see `columns_of`.
 TABLE_COLUMNS = (
     TableColumn("seed", "seed", lambda _, r: r.config.seed, in_report=lambda r: str(r.config.seed)),
     TableColumn("status", "status", lambda _, r: r.status, in_report=lambda r: r.status),
-    TableColumn("epoch", of_run=_last("epoch")),
+    TableColumn("epoch", of_run=lambda _, r: r.rows[-1].get("epoch") if r.rows else None),
     TableColumn(
-        "train_loss",
-        MEASURES["final_train_loss"].label,
-        _last("train_loss"),
-        in_report=_measure("final_train_loss"),
-    ),
-    TableColumn("train_accuracy", of_run=_last("train_accuracy")),
-    TableColumn("test_loss", of_run=_last("test_loss")),
-    TableColumn(
-        "test_accuracy",
-        MEASURES["final_test_accuracy"].label,
-        _last("test_accuracy"),
-        in_report=_measure("final_test_accuracy"),
-    ),
-    TableColumn("best_test_accuracy", of_run=_stored("best_test_accuracy")),
-    TableColumn(
-        "mean_test_accuracy",
+        "accuracy",
         "{images} accuracy",
-        lambda group, _: group.accuracy.mean if group.accuracy else None,
-        lambda group: f"{group.accuracy.mean:.4f}" if group.accuracy else "",
+        of_group=lambda group: f"{group.accuracy.mean:.4f}" if group.accuracy else "",
     ),
     TableColumn(
         "interval_half_width",
@@ -174,7 +158,7 @@ TABLE_COLUMNS = (
         "balanced_accuracy",
         "balanced accuracy",
         _stored("balanced_accuracy"),
-        lambda group: group.mean("balanced_accuracy"),
+        lambda group: group.stored_mean("balanced_accuracy"),
         _share("balanced_accuracy"),
         needs="balanced_accuracy",
     ),
@@ -182,18 +166,18 @@ TABLE_COLUMNS = (
         "largest_class_share",
         "largest class",
         _stored("largest_class_share"),
-        lambda group: group.mean("largest_class_share"),
+        lambda group: group.stored_mean("largest_class_share"),
         needs="largest_class_share",
     ),
     TableColumn("status", "status", of_group=lambda group: group.statuses),
     TableColumn(
         "seconds",
         "seconds",
-        _stored("seconds"),
+        _ended(lambda record: record.results.seconds),
         lambda group: "" if group.seconds is None else f"{group.seconds:.0f}",
-        lambda r: f"{r.state['seconds']:.0f}" if "seconds" in r.state else "",
+        lambda r: f"{r.results.seconds:.0f}" if r.status in ENDED else "",
     ),
-    TableColumn("peak_memory_bytes", of_run=_stored("peak_memory_bytes")),
+    TableColumn("peak_memory_bytes", of_run=_ended(lambda r: r.results.peak_memory_bytes)),
     TableColumn("reason", of_run=lambda _, r: r.problem or r.state.get("reason")),
     TableColumn(
         "folder",
@@ -202,6 +186,61 @@ TABLE_COLUMNS = (
         in_report=lambda r: f"../runs/{r.folder.path.name}",
     ),
 )
+
+
+def columns_of(records: Sequence[Record]) -> list[TableColumn]:
+    """Return `TABLE_COLUMNS` with those of the metrics that the runs have."""
+    after = [column.name for column in TABLE_COLUMNS].index("epoch") + 1
+    return [*TABLE_COLUMNS[:after], *_of_metrics(records), *TABLE_COLUMNS[after:]]
+
+
+def _of_metrics(records: Sequence[Record]) -> Iterator[TableColumn]:
+    splits = sorted({record.evaluated_on for record in records})
+    optional = optional_metrics(records)
+    reported = {"final_train_loss", *main_metrics(records), *optional}
+    for key, column in CURVES.items():
+        final = f"final_{key}"
+        is_usual = column.split in ("train", *map(evaluated_split, splits))
+        if final in optional or (is_usual and not column.metric.optional):
+            yield TableColumn(
+                key,
+                MEASURES[final].label,
+                _last(key),
+                _mean(final) if final in optional else None,
+                _measure(final) if final in reported else None,
+            )
+    for split in splits:
+        accuracy = f"{evaluated_split(split)}_accuracy"
+        yield TableColumn(f"best_{accuracy}", of_run=_best(split))
+        yield TableColumn(f"mean_{accuracy}", of_run=_mean_accuracy(split))
+
+
+def _last(key: str) -> Callable[[Group, Record], Any]:
+    return lambda _, record: record.rows[-1].get(key) if record.rows else None
+
+
+def _mean(metric: MetricOfRun) -> Callable[[Group], str]:
+    return lambda group: group.mean(metric)
+
+
+def _measure(metric: MetricOfRun) -> Callable[[Record], str]:
+    def cell(record: Record) -> str:
+        value = measured(record, metric) if record.rows else None
+        return "" if value is None else MEASURES[metric].text(value)
+
+    return cell
+
+
+def _best(split: str) -> Callable[[Group, Record], Any]:
+    return _ended(lambda r: r.results.best_accuracy if r.evaluated_on == split else None)
+
+
+def _mean_accuracy(split: str) -> Callable[[Group, Record], Any]:
+    def cell(group: Group, record: Record) -> float | None:
+        has_mean = group.accuracy and record.evaluated_on == split
+        return group.accuracy.mean if has_mean and group.accuracy else None
+
+    return cell
 
 
 def as_text(groups: Sequence[Group], kind: str = "text", width: int | None = None) -> str:
@@ -214,12 +253,13 @@ def as_text(groups: Sequence[Group], kind: str = "text", width: int | None = Non
     """
     records = [record for group in groups for record in group.records]
     keys = varied([record.config for record in records])
-    shown = [(c.title, c.of_group) for c in TABLE_COLUMNS if c.of_group and c.is_shown(records)]
+    columns = [column for column in columns_of(records) if column.is_shown(records)]
+    shown = [(column.title, column.of_group) for column in columns if column.of_group]
     rows = [
         [number, *_varied_values(group, keys), *(cell(group) for _, cell in shown)]
         for number, group in enumerate(groups, 1)
     ]
-    images = "/".join(sorted({record.config.data.evaluated_on for record in records}))
+    images = "/".join(sorted({record.evaluated_on for record in records}))
     header = ["", *short_names(keys), *(title.format(images=images) for title, _ in shown)]
     if kind == "text":
         return table(rows, header, width)
@@ -229,7 +269,8 @@ def as_text(groups: Sequence[Group], kind: str = "text", width: int | None = Non
 
 def report_rows(records: Sequence[Record], keys: Sequence[str]) -> list[dict[str, str]]:
     """Return the report's list of runs, column title and text. Args: keys: settings that vary."""
-    shown = [(c.title, c.in_report) for c in TABLE_COLUMNS if c.in_report and c.is_shown(records)]
+    columns = [column for column in columns_of(records) if column.is_shown(records)]
+    shown = [(column.title, column.in_report) for column in columns if column.in_report]
     return [
         dict(zip(short_names(keys), (str(level_of(record, key)) for key in keys), strict=True))
         | {title: cell(record) for title, cell in shown}
@@ -244,9 +285,15 @@ def _varied_values(group: Group, keys: Sequence[str]) -> list[Any]:
 
 def write_csv(path: Path, groups: Sequence[Group]) -> None:
     """Write results.csv: a line a run, with the rank and estimate of its configuration."""
-    keys = varied([record.config for group in groups for record in group.records])
+    records = [record for group in groups for record in group.records]
+    keys = varied([record.config for record in records])
+    columns = [(column.name, column.of_run) for column in columns_of(records) if column.of_run]
     rows = [
-        _csv_row(rank, group, record, keys)
+        {
+            "rank": rank,
+            **dict(zip(keys, _varied_values(group, keys), strict=True)),
+            **{name: value(group, record) for name, value in columns},
+        }
         for rank, group in enumerate(groups, 1)
         for record in group.records
     ]
@@ -256,11 +303,3 @@ def write_csv(path: Path, groups: Sequence[Group]) -> None:
     writer.writerows(rows)
     with writing(path.parent):
         write_bytes(path, text.getvalue().encode())
-
-
-def _csv_row(rank: int, group: Group, record: Record, keys: Sequence[str]) -> dict[str, Any]:
-    return {
-        "rank": rank,
-        **dict(zip(keys, _varied_values(group, keys), strict=True)),
-        **{column.name: column.of_run(group, record) for column in TABLE_COLUMNS if column.of_run},
-    }

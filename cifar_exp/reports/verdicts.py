@@ -13,7 +13,7 @@ from cifar_exp.reports.comparisons import (
     Levels,
     Verdict,
 )
-from cifar_exp.reports.metrics import MAIN_METRIC, MEASURES, Measure, measured
+from cifar_exp.reports.metrics import MEASURES, Measure, main_metric, measured, of_evaluated
 from cifar_exp.reports.statistics import MOST_SEEDS, holm, seeds_needed
 
 
@@ -53,6 +53,10 @@ def findings(claims: Sequence[Claim], levels: Levels) -> list[Finding]:
         A finding for each claim, in order; p values are corrected for their number. Where levels
         were trained that no claim is about, one more: the best against the second best.
     """
+    records = [record for at_level in levels.values() for record in at_level]
+    claims = [
+        claim.model_copy(update={"metric": of_evaluated(claim.metric, records)}) for claim in claims
+    ]
     evidence = [Evidence.of(claim, levels) for claim in claims]
     found = _corrected(evidence)
     about = {level for claim in claims for level in _compared(claim, levels)}
@@ -84,9 +88,10 @@ def _best_against_second(levels: Levels) -> list[Finding]:
     They are chosen by the numbers that they are then tested with, so p is corrected for all pairs
     of levels that could have been chosen.
     """
+    metric = main_metric(record for records in levels.values() for record in records)
     means = {}
     for level, records in levels.items():
-        values = [measured(record, MAIN_METRIC) for record in records]
+        values = [measured(record, metric) for record in records]
         known = [value for value in values if value is not None]
         if known:
             means[level] = mean(known)
@@ -95,7 +100,7 @@ def _best_against_second(levels: Levels) -> list[Finding]:
     best, second, *_ = sorted(means, key=lambda level: -means[level])
     claim = Claim(
         says=f"{best}, the best level here, is better than {second}, the second best.",
-        metric=MAIN_METRIC,
+        metric=metric,
         expects="higher",
         at=best,
         than=second,

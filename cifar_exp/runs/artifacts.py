@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
+from cifar_exp.config.metrics import evaluated_split
 from cifar_exp.data.batches import channel_statistics
 from cifar_exp.data.dataset import Dataset
 from cifar_exp.files import write_atomically, write_json
@@ -31,7 +32,7 @@ def write_outputs(folder: Path, training: Training, dataset: Dataset) -> dict[st
     from cifar_exp.figures.curves import draw_curves
 
     rows = [metrics.as_json() for metrics in training.history]
-    curves = draw_curves(rows, folder.name, training.config.data.evaluated_on)
+    curves = draw_curves(rows, folder.name, evaluated_split(training.config.data.evaluated_on))
     write_atomically(folder / "curves.png", lambda file: save_figure(curves, file))
     if training.diverged:
         return {}

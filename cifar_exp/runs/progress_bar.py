@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tqdm import tqdm
 
+from cifar_exp.config.metrics import evaluated
 from cifar_exp.terminal import printable
 from cifar_exp.training.progress import EpochMetrics, Progress
 
@@ -112,6 +113,7 @@ class RunBar:
 
     def __init__(self, label: str, position: int, evaluated_on: str) -> None:
         self._evaluated_on = evaluated_on
+        self._accuracy = evaluated("accuracy", evaluated_on)
         self._begun: tuple[float, int] | None = None  # seconds, steps
         self._metrics: list[str] = []
         # settings may hold anything; the first event tells the steps
@@ -122,8 +124,8 @@ class RunBar:
         if isinstance(event, EpochMetrics):
             self._metrics = [
                 f"epoch {event.epoch}",
-                f"{self._evaluated_on} accuracy {event.test_accuracy:.3f}",
-                f"loss {event.train_loss:.3f}",
+                f"{self._evaluated_on} accuracy {event[self._accuracy]:.3f}",
+                f"loss {event['train_loss']:.3f}",
             ]
             return
         now = time.monotonic()

@@ -5,9 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cifar_exp.config.metrics import evaluated, with_defaults
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.runs.folder import ENDED, RunFolder
+from cifar_exp.runs.results import Results
 from cifar_exp.runs.stored import StoredRun, check, check_rows
 
 
@@ -20,7 +22,8 @@ class Record:
         folder: where it is.
         status: as `RunFolder.status`.
         state: run.json.
-        rows: the lines of metrics.jsonl; none if the run is damaged.
+        rows: the lines of metrics.jsonl under the names of today, None for values that they lack;
+            none if the run is damaged.
         problem: why it is damaged, if it is.
     """
 
@@ -30,6 +33,20 @@ class Record:
     state: dict[str, Any]
     rows: list[dict[str, Any]]
     problem: str = ""
+
+    @property
+    def evaluated_on(self) -> str:
+        """The images that it is evaluated on after each epoch, "test" or "validation"."""
+        return self.config.data.evaluated_on
+
+    @property
+    def results(self) -> Results:
+        """What its rows come to."""
+        return Results(self.rows, self.evaluated_on)
+
+    def evaluated(self, name: str) -> str:
+        """Return the column of a metric on the evaluated images. Args: name: of the metric."""
+        return evaluated(name, self.evaluated_on)
 
 
 def tested_images(record: Record) -> int | None:
@@ -68,7 +85,8 @@ def read_record(folder: RunFolder) -> Record:
     folder.check_config(config, state)
     status, problem = folder.judged(state, rows)
     # what cannot be trusted is in no number and no curve
-    return Record(config, folder, status, state, [] if problem else rows, problem)
+    rows = [] if problem else [with_defaults(row, config.data.evaluated_on) for row in rows]
+    return Record(config, folder, status, state, rows, problem)
 
 
 def remarks(records: Sequence[Record]) -> list[str]:

@@ -1,7 +1,7 @@
 """How a run goes on: from which checkpoint, on what, and when it cannot."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,6 @@ from cifar_exp.runs.failures import CannotResumeError
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.training.device import Compute
 from cifar_exp.training.loop import Training
-from cifar_exp.training.progress import EpochMetrics
 
 _log = logging.getLogger("cifar_exp")
 
@@ -145,22 +144,8 @@ def rebuild_state(config: RunConfig, folder: RunFolder) -> None:
     written = len(rows) == config.training.epochs and (folder.path / "predictions.png").exists()
     if folder.has_state or not written:
         return
-    history = [EpochMetrics.from_json(row) for row in rows]
-    end = {"status": "complete", "sha256": folder.sums()}
-    folder.write_state(ids(config) | end | summary(history))
+    folder.write_state(ids(config) | {"status": "complete", "sha256": folder.sums()})
     _log.warning("%s: run.json could not be read, and was made anew", folder.path)
-
-
-def summary(history: Sequence[EpochMetrics]) -> dict[str, Any]:
-    """Return what run.json says of the results of a run with at least one epoch."""
-    accuracies = [m.test_accuracy for m in history if m.test_accuracy == m.test_accuracy]
-    return {
-        "epochs": len(history),
-        "test_accuracy": history[-1].as_json()["test_accuracy"],
-        "best_test_accuracy": max(accuracies, default=None),
-        "seconds": sum(metrics.train_seconds + metrics.test_seconds for metrics in history),
-        "peak_memory_bytes": max(metrics.peak_memory_bytes for metrics in history),
-    }
 
 
 def ids(config: RunConfig) -> dict[str, Any]:

@@ -35,7 +35,6 @@ from cifar_exp.runs.resuming import (
     last_state,
     rebuild_state,
     restore,
-    summary,
 )
 from cifar_exp.signals import Interrupted
 from cifar_exp.training.device import Compute, choose_compute
@@ -219,7 +218,7 @@ class Runner:
             and _save_last(training, state, checkpoints, run.log)
         )
         end = {"status": status, "ended": _now(), "sha256": run.folder.sums()}
-        run.folder.write_state(state | end | summary(training.history) | balance)
+        run.folder.write_state(state | end | balance)
         checkpoints.keep_last() if kept else run.folder.remove_checkpoints()
         run.log.info("%s after %d epochs", status, len(training.history))
 

@@ -12,9 +12,11 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    create_model,
     model_validator,
 )
 
+from cifar_exp.config.metrics import COLUMNS
 from cifar_exp.errors import UserError
 
 _LARGEST_FLOAT32 = 3.5e38
@@ -65,13 +67,8 @@ class StoredRun(Stored):
 
     status: Literal["pending", "running", "complete", "diverged", "failed"]
     reason: Text = ""
-    epochs: Count = 0
-    test_accuracy: Accuracy | None = None
-    best_test_accuracy: Accuracy | None = None
     balanced_accuracy: Accuracy | None = None
     largest_class_share: Accuracy | None = None
-    seconds: Amount = 0.0
-    peak_memory_bytes: Count = 0
     data_sha256: Text = ""
     sha256: dict[Text, Text] = {}
     evaluated_images: Count = 0
@@ -81,24 +78,23 @@ class StoredRun(Stored):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        if self.status == "complete" and self.test_accuracy is None:
-            raise ValueError("expected `test_accuracy` of a run that is complete")
         given = self.model_fields_set
         if "provenance" in given and (not self.provenance or not self.compute or not self.started):
             raise ValueError("expected `provenance` together with `compute` and `started`")
         return self
 
 
-class StoredEpoch(Stored):
-    """A line of a run's metrics.jsonl."""
-
+class _Epoch(Stored):
     epoch: int = Field(ge=1, le=1_000_000)
-    train_loss: Loss | None
-    train_accuracy: Accuracy | None
-    test_loss: Loss | None
-    test_accuracy: Accuracy | None
-    train_seconds: Amount = 0.0
-    images_per_second: Amount = 0.0
+
+
+# What a column may hold, by its unit; a value that is missing or was not finite is None.
+_RANGES: dict[str, Any] = {"%": Accuracy, "s": Amount, "images/s": Amount, "bytes": Count}
+_columns: dict[str, Any] = {
+    key: (_RANGES.get(column.metric.unit, Loss) | None, None) for key, column in COLUMNS.items()
+}
+# A line of a run's metrics.jsonl.
+StoredEpoch = create_model("StoredEpoch", __base__=_Epoch, **_columns)
 
 
 Channels = Annotated[list[float], Field(min_length=3, max_length=3)]

@@ -214,9 +214,10 @@ def _pictures(
 
 
 def _tried(search: StoredSearch, trial: StoredTrial, tried: dict[int, Record]) -> Tried:
-    column = f"test_{search.settings.metric}"
+    record = tried[trial.number]
+    column = record.evaluated(search.settings.metric)
     # a run that others share may have gone on
-    rows = tried[trial.number].rows[: trial.epochs]
+    rows = record.rows[: trial.epochs]
     values = [row[column] for row in rows if row[column] is not None]
     return Tried(trial.number, values, trial.status == "complete")
 

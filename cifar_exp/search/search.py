@@ -220,7 +220,8 @@ class Search:
         if folder.read_state()["status"] == "diverged":
             self._trials.prune(trial, DIVERGED, len(rows))
         else:
-            self._trials.complete(trial, rows[-1][self._trials.metric])
+            metric = self._plan.settings.metric
+            self._trials.complete(trial, folder.results.column(metric)[-1])
         return folder.outcome()
 
     def _is_pruned(self, trial: Trial, rows: Sequence[dict[str, Any]], config: RunConfig) -> bool:

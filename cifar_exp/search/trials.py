@@ -14,6 +14,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import URL
 
+from cifar_exp.config.metrics import as_named_now, evaluated
 from cifar_exp.config.search_settings import SearchSettings
 from cifar_exp.errors import UserError, causes
 from cifar_exp.files import write_atomically
@@ -74,7 +75,7 @@ class Trials:
             raise UserError("hydra.sweeper.sampler=cmaes needs a package: pip install cmaes")
         self._settings = settings
         self._space = space
-        self.metric = "test_accuracy" if settings.metric == "accuracy" else "test_loss"
+        self.metric = evaluated(settings.metric, "validation")
         options = {"max_resource": epochs} if settings.pruner == "hyperband" else {}
         pruner = _made(_PRUNERS, settings.pruner, options | settings.pruner_options, "pruner")
         self._study = optuna.create_study(
@@ -158,12 +159,13 @@ class Trials:
         return trial
 
     def report(self, trial: Trial, row: dict[str, Any]) -> None:
-        """Tell an epoch, a line of metrics.jsonl."""
-        if row[self.metric] is None:
+        """Report an epoch. Args: row: of metrics.jsonl, by this version or an earlier one."""
+        value = as_named_now(row, "validation").get(self.metric)
+        if value is None:
             return
         with warnings.catch_warnings():  # that an epoch was told before, and stays as it was
             warnings.simplefilter("ignore")
-            trial.report(row[self.metric], row["epoch"])
+            trial.report(value, row["epoch"])
 
     def complete(self, trial: Trial, value: float) -> None:
         """Tell that the run came to its end."""

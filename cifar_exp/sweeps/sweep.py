@@ -51,7 +51,7 @@ def run_sweep(
         run_jobs: trains runs elsewhere; None to train them in workers on this machine.
 
     Returns:
-        For each configuration the final test accuracy, a fraction; None if it diverged.
+        For each configuration the final accuracy, a fraction; None if it diverged.
 
     Raises:
         UserError: nothing can be trained here, or at the end, that runs failed.
@@ -66,7 +66,7 @@ def run_sweep(
     failed = sweep.run(runs_per_device, run_jobs)
     if failed:
         raise UserError(f"{failed} of {len(sweep.runs)} runs failed; the same command tries again")
-    return [RunFolder.of(config).read_state().get("test_accuracy") for config in configs]
+    return [RunFolder.of(config).results.accuracy for config in configs]
 
 
 class Sweep:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cifar_exp.config.identity import run_id
+from cifar_exp.config.metrics import METRICS, evaluated_split
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import Batches, DeviceImages
 from cifar_exp.models.build import build_model
@@ -72,6 +73,7 @@ class Training:
             self.model = model.to(compute.device)
             self.step = Step(config, self.model, self.batches, compute, processes)
         self.history: list[EpochMetrics] = []
+        self._split = evaluated_split(config.data.evaluated_on)
         self._steps = 0  # done in the epoch that has begun
         self._seconds = 0.0  # that they took before the run was resumed
         self._processes = processes
@@ -90,7 +92,8 @@ class Training:
         if not self.history:
             return False
         last = self.history[-1]
-        return has_diverged(last.train_loss, len(self.classes)) or not math.isfinite(last.test_loss)
+        evaluated = last[METRICS["loss"].key(self._split)]
+        return has_diverged(last["train_loss"], len(self.classes)) or not math.isfinite(evaluated)
 
     @property
     def finished(self) -> bool:
@@ -252,22 +255,21 @@ class Training:
         time.sleep(_POLL_SECONDS)
 
     def _metrics(self, epoch: int, train_seconds: float, test_seconds: float) -> EpochMetrics:
-        train_loss, train_accuracy = self.step.train_sums.means(self.batches.train_size)
-        test_loss, test_accuracy = self.step.test_sums.means(self.batches.test_size)
-        if has_diverged(train_loss, len(self.classes)):
-            test_loss = test_accuracy = math.nan  # NaN logits would count as class 0
-        return EpochMetrics(
-            epoch=epoch,
-            train_loss=train_loss,
-            train_accuracy=train_accuracy,
-            test_loss=test_loss,
-            test_accuracy=test_accuracy,
-            lr=self._lr(epoch, self.batches.steps_per_epoch - 1),
-            train_seconds=train_seconds,
-            test_seconds=test_seconds,
-            images_per_second=self.batches.train_size / train_seconds,
-            peak_memory_bytes=self._peak_memory.bytes(),
-        )
+        trained = self.step.train_sums.means(self.batches.train_size)
+        tested = self.step.test_sums.means(self.batches.test_size)
+        if has_diverged(trained["loss"], len(self.classes)):
+            tested = dict.fromkeys(tested, math.nan)  # NaN logits would count as class 0
+        values: dict[str, float] = {
+            METRICS[name].key(split): value
+            for split, means in (("train", trained), (self._split, tested))
+            for name, value in means.items()
+        }
+        values["lr"] = self._lr(epoch, self.batches.steps_per_epoch - 1)
+        values["train_seconds"] = train_seconds
+        values[f"{self._split}_seconds"] = test_seconds
+        values["images_per_second"] = self.batches.train_size / train_seconds
+        values["peak_memory_bytes"] = self._peak_memory.bytes()
+        return EpochMetrics(epoch, values)
 
     def _progress(self, epoch: int) -> Progress:
         # by the steps that are done, not only handed over, it is measured how many runs pay
@@ -295,6 +297,7 @@ class Training:
             "epoch": {
                 "steps": self._steps,
                 "sums": self.step.train_sums.sums,
+                "metrics": self.step.train_sums.names,
                 "seconds": seconds,
             },
         }
@@ -304,10 +307,12 @@ class Training:
         self.model.load_state_dict(state["model"])
         self.step.weights_have_changed()
         self.step.update.load_state_dict(state["optimizer"])
-        self.history = [EpochMetrics.from_json(row) for row in state["history"]]
+        on = self.config.data.evaluated_on
+        self.history = [EpochMetrics.from_json(row, on) for row in state["history"]]
         epoch = state["epoch"]
         self._steps, self._seconds = epoch["steps"], epoch["seconds"]
-        self.step.train_sums.sums.copy_(epoch["sums"])
+        # checkpoints from before metrics could be chosen have these two
+        self.step.train_sums.restore(epoch["sums"], epoch.get("metrics", ("loss", "accuracy")))
 
     def logits(self, images: Tensor) -> Tensor:
         """Return what the network makes of normalised images, as it is tested.

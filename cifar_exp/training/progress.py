@@ -1,8 +1,11 @@
 """What a run tells while it trains. Nothing here needs PyTorch, so that others can listen."""
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
+
+from cifar_exp.config.metrics import as_named_now
 
 # An epoch whose mean loss is this many times that of guessing, ln(classes), counts as exploded.
 _EXPLODED = 1000
@@ -23,41 +26,39 @@ class EpochMetrics:
 
     Attributes:
         epoch: counted from 1.
-        train_loss: cross-entropy, mean over the images as they were trained on.
-        train_accuracy: fraction in [0, 1], likewise.
-        test_loss: mean over the whole test set after the epoch, or with `data.val_fraction` over
-            the validation images; NaN if the run diverged.
-        test_accuracy: fraction in [0, 1]; NaN if the run diverged.
-        lr: learning rate of the epoch's last step.
-        train_seconds: wall time of training in the epoch.
-        test_seconds: wall time of testing after it.
-        images_per_second: training images over train_seconds.
-        peak_memory_bytes: since the run started: of the GPU's tensors, or of the whole process.
+        values: by the columns of config/metrics.py. Losses are means over images; those of the
+            evaluated images are NaN if the run diverged. Speed is training images over
+            train_seconds, the learning rate that of the epoch's last step, and the peak of memory
+            since the run started: of the GPU's tensors, or of the whole process.
     """
 
     epoch: int
-    train_loss: float
-    train_accuracy: float
-    test_loss: float
-    test_accuracy: float
-    lr: float
-    train_seconds: float
-    test_seconds: float
-    images_per_second: float
-    peak_memory_bytes: int
+    values: Mapping[str, float]
+
+    def __getitem__(self, column: str) -> float:
+        """Return a value; NaN for one that was not measured."""
+        return self.values.get(column, math.nan)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields; what is not finite becomes None, since JSON has no NaN."""
-        return {
+        """Return the line; what is not finite becomes None, since JSON has no NaN."""
+        values = {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in asdict(self).items()
+            for key, value in self.values.items()
         }
+        return {"epoch": self.epoch, **values}
 
     @staticmethod
-    def from_json(row: dict[str, Any]) -> "EpochMetrics":
-        """Read what `as_json` made."""
-        values: dict[str, Any] = {k: math.nan if v is None else v for k, v in row.items()}
-        return EpochMetrics(**values)
+    def from_json(row: Mapping[str, Any], evaluated_on: str) -> "EpochMetrics":
+        """Read what `as_json` made, by this version or an earlier one.
+
+        Args:
+            row: the line.
+            evaluated_on: as in the run's data.
+        """
+        named = as_named_now(row, evaluated_on)
+        epoch = named.pop("epoch")
+        values = {key: math.nan if value is None else value for key, value in named.items()}
+        return EpochMetrics(epoch, values)
 
 
 def has_diverged(loss: float, classes: int) -> bool:

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cifar_exp.config.metrics import evaluated_split
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import Batches
 from cifar_exp.models.dropout import Dropout
 from cifar_exp.models.settings import OwnModel
 from cifar_exp.training.bf16 import Bf16Weights
 from cifar_exp.training.device import Compute
-from cifar_exp.training.metrics import MetricSums
+from cifar_exp.training.metrics import Measured, MetricSums
 from cifar_exp.training.optimizers import Update
 from cifar_exp.training.process_group import ALONE, Processes
 
@@ -52,8 +53,9 @@ class Step:
         copied = on_gpu_in_bf16 and not isinstance(config.model, OwnModel)
         self._bf16 = Bf16Weights(model) if copied else None
         self._network: Callable[[Tensor], Tensor] = self._bf16 or model
-        self.train_sums = MetricSums(compute.device, processes)
-        self.test_sums = MetricSums(compute.device, processes)
+        split = evaluated_split(config.data.evaluated_on)
+        self.train_sums = MetricSums(compute.device, "train", config.metrics, processes)
+        self.test_sums = MetricSums(compute.device, split, config.metrics, processes)
 
     def train(self, places: slice | Tensor) -> None:
         """Take one optimizer step. Args: places: of the batch in the epoch's order, below N."""
@@ -62,7 +64,7 @@ class Step:
         loss, logits = self.forward(images, labels, count)
         self.backward(loss)
         self.change_weights()
-        self.train_sums.add(loss.detach(), logits.detach(), labels, count)
+        self.train_sums.add(Measured(loss.detach(), logits.detach(), labels, count, self._model))
 
     def forward(self, images: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Return this process's share of the loss of a batch, and the logits.
@@ -104,7 +106,8 @@ class Step:
         own, count = self._own(places)
         images, labels = self._batches.test_batch(own)
         logits = self.logits(images)
-        self.test_sums.add(self._loss(logits, labels, count), logits, labels, count)
+        loss = self._loss(logits, labels, count)
+        self.test_sums.add(Measured(loss, logits, labels, count, self._model))
 
     def _own(self, places: slice | Tensor) -> tuple[slice | Tensor, int]:
         """Return this process's part of a batch, and how many images the whole batch has."""

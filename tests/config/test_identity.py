@@ -33,6 +33,11 @@ def test_whole_numbers_for_fractions_are_the_same_run() -> None:
     assert run_id(RunConfig(optimizer=Adam(lr=1))) == run_id(RunConfig(optimizer=Adam(lr=1.0)))
 
 
+def test_what_is_measured_besides_makes_no_other_run() -> None:
+    assert run_id(RunConfig(metrics=("grad_norm",))) == run_id(RunConfig())
+    assert run_name(RunConfig(metrics=("grad_norm",))) == "article"
+
+
 def test_paths_logging_and_rerun_do_not_make_another_run() -> None:
     moved = RunConfig(paths=Paths(results="r", logs="l"), logger=Logger(), rerun=True)
     assert run_id(moved) == run_id(RunConfig())

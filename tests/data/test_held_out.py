@@ -13,7 +13,7 @@ from cifar_exp.data.dataset import Split, held_out
 from cifar_exp.data.settings import ImageFolder, Synthetic
 from cifar_exp.data.sources import check, load
 from cifar_exp.errors import UserError
-from tests.conftest import TINY, CommandLine, read_state
+from tests.conftest import TINY, CommandLine, read_rows, read_state
 
 
 def numbered(labels: list[int]) -> Split:
@@ -73,10 +73,18 @@ def test_a_run_says_what_it_was_evaluated_on(train: CommandLine) -> None:
     assert "complete: validation accuracy" in said
     assert read_state(train.only_run)["evaluated_on"] == "validation"
     assert "val_fraction=0.25" in train.only_run.name
+    (row,) = read_rows(train.only_run)
+    assert {"val_loss", "val_accuracy", "val_seconds"} < set(row)
+    assert not any(key.startswith("test_") for key in row)
     said = train("-m", *TINY, "epochs=1", "data.val_fraction=0.25")
     assert "validation accuracy    95 % interval" in said
     (sweep,) = train.runs.parent.glob("*/sweep.json")
     report = (sweep.parent / "report.md").read_text()
+    assert "validation accuracy at the end" in report
+    assert "test accuracy" not in report
+    header = (sweep.parent / "results.csv").read_text().splitlines()[0]
+    assert "best_val_accuracy" in header
+    assert "test_" not in header
     assert "has never seen a test image" in report
     assert json.loads(sweep.read_text())["runs"][0]["status"] == "complete"
 

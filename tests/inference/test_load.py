@@ -199,9 +199,9 @@ def test_a_network_that_was_changed_is_refused(trained: Trained, change: str) ->
 
 
 def test_a_run_that_was_changed_is_refused(trained: Trained) -> None:
-    state = trained.read_json("run.json")
-    trained.write_json("run.json", state | {"test_accuracy": 0.999})
-    with pytest.raises(UserError, match=r"run\.json has test_accuracy 0\.999.*rerun=true"):
+    metrics = trained.run / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().replace('"test_accuracy": 0.', '"test_accuracy": 0.9'))
+    with pytest.raises(UserError, match=r"metrics\.jsonl does not match its sha256.*rerun=true"):
         load_run(trained.run)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cifar_exp.config.schema import Logger, RunConfig
 from cifar_exp.loggers.base import TrackedRun
-from cifar_exp.training.progress import EpochMetrics
+from tests.made import an_epoch
 
 
 def log_two_epochs_while_locked(folder: Path) -> None:
@@ -28,6 +28,6 @@ def log_two_epochs_while_locked(folder: Path) -> None:
     tracker = Trackio()
     tracker.begin(TrackedRun(RunConfig(logger=Logger(trackio=True)), {}, ()))
     for epoch in (1, 2):
-        tracker.epoch(EpochMetrics(epoch, 1.0, 0.5, 1.0, 0.5, 0.1, 1.0, 1.0, 10.0, 1))
+        tracker.epoch(an_epoch(epoch))
     tracker.end("complete", {})
     assert len(calls) == 2

@@ -22,8 +22,9 @@ from cifar_exp.runs.log import show_warnings
 from cifar_exp.runs.runner import Runner
 from cifar_exp.training.progress import EpochMetrics
 from tests.conftest import TINY, CommandLine
+from tests.made import an_epoch
 
-EPOCH = EpochMetrics(1, 1.0, 0.5, 1.0, 0.5, 0.1, 1.0, 1.0, 10.0, 1)
+EPOCH = an_epoch(1)
 RUN = TrackedRun(RunConfig(), {}, ())
 
 

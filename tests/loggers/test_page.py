@@ -18,7 +18,7 @@ from cifar_exp.loggers.base import TrackedRun
 from cifar_exp.loggers.hparams import declare
 from cifar_exp.loggers.tensorboard import TensorBoard
 from cifar_exp.optimizers import Adam
-from cifar_exp.training.progress import EpochMetrics
+from tests.made import an_epoch
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -39,7 +39,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for config, accuracy in zip(runs, (0.25, 0.75, 0.8, 0.9), strict=True):
         tracker = TensorBoard()
         tracker.begin(TrackedRun(config, {"python": "3.11"}, ()))
-        tracker.epoch(EpochMetrics(1, 1.0, 0.4, 1.0, accuracy, 0.1, 1.0, 1.0, 10.0, 1))
+        tracker.epoch(an_epoch(1, accuracy))
         tracker.end("complete" if accuracy < 0.9 else "interrupted", {})
     return logs
 

@@ -25,6 +25,7 @@ from cifar_exp.loggers.tensorboard import TensorBoard
 from cifar_exp.optimizers import Adam, Sgd
 from cifar_exp.training.progress import EpochMetrics
 from tests.conftest import ROOT, TINY, CommandLine, event_folder, read_rows, read_state
+from tests.made import an_epoch
 
 STATUSES = [api_pb2.STATUS_UNKNOWN, api_pb2.STATUS_SUCCESS, api_pb2.STATUS_FAILURE]
 
@@ -241,7 +242,7 @@ def test_a_short_name_keeps_the_seed(config: RunConfig, name: str) -> None:
 
 
 def epoch(number: int) -> EpochMetrics:
-    return EpochMetrics(number, 1.0, 0.5, 1.0, 0.5 + number / 10, 0.1, 1.0, 1.0, 10.0, 1)
+    return an_epoch(number, 0.5 + number / 10)
 
 
 def write(logs: Path, history: int, epochs: list[int], status: str) -> EventAccumulator:

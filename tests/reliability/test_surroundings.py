@@ -63,7 +63,7 @@ def test_a_clock_that_jumps_backwards_changes_nothing(train: CommandLine, new_fo
     assert_same_run(train.only_run, plain.only_run)
     times = re.findall(r"(?m)^(\S+ \S+) INFO", (train.only_run / "train.log").read_text())
     assert times != sorted(times)  # it did jump
-    assert read_state(train.only_run)["seconds"] > 0
+    assert "ended" in read_state(train.only_run)
     events = EventAccumulator(str(event_folder(train.folder / "logs", train.only_run)))
     events.Reload()
     assert [scalar.step for scalar in events.Scalars("loss/test")] == [1, 2, 3, 4]

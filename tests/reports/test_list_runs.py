@@ -32,10 +32,8 @@ def make_run(
     (folder / "config.yaml").write_text(to_yaml(config))
     rows = [row(epoch, accuracy) for epoch, accuracy in enumerate(accuracies, 1)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in rows))
-    state = {"status": status, "epochs": len(rows), "started": (NOW - age).isoformat()}
+    state = {"status": status, "started": (NOW - age).isoformat()}
     state["sha256"] = RunFolder(folder).sums()
-    if accuracies:
-        state["test_accuracy"] = accuracies[-1]
     (folder / "run.json").write_text(json.dumps(state))
     return folder.name
 

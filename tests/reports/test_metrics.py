@@ -2,14 +2,20 @@
 
 import math
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
+from cifar_exp.config.metrics import OF_RUNS, as_named_now, with_defaults
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.config.study import Metric
 from cifar_exp.data.settings import Cifar10
-from cifar_exp.reports.metrics import MEASURES, measured
+from cifar_exp.reports.metrics import (
+    MEASURES,
+    main_metrics,
+    measured,
+    of_evaluated,
+    optional_metrics,
+)
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.record import Record
 
@@ -42,23 +48,20 @@ def row(epoch: int, **values: Any) -> dict[str, Any]:
 
 
 def record(rows: list[dict[str, Any]], status: str = "complete", **settings: Any) -> Record:
-    state = {"status": status}
-    if status in ("complete", "diverged"):
-        state |= {"seconds": 12.5, "peak_memory_bytes": 3_000_000}
-    return Record(RunConfig(**settings), RunFolder(Path("runs") / "x"), status, state, rows)
+    return Record(RunConfig(**settings), RunFolder(Path("runs") / "x"), status, {}, rows)
 
 
 def curve(column: str, values: list[float | None]) -> Record:
     return record([row(epoch, **{column: value}) for epoch, value in enumerate(values, 1)])
 
 
-def read(run: Record, metric: Metric) -> float | None:
+def read(run: Record, metric: str) -> float | None:
     reached = 0.5 if metric.startswith("epochs_to") else None
     return measured(run, metric, reached)
 
 
 def test_every_metric_has_a_measure() -> None:
-    assert set(MEASURES) == set(get_args(Metric))
+    assert set(MEASURES) == set(OF_RUNS)
 
 
 @pytest.mark.parametrize(
@@ -69,15 +72,15 @@ def test_every_metric_has_a_measure() -> None:
         ("final_test_loss", 1.5),
         ("final_test_accuracy", 0.625),
         ("best_test_accuracy", 0.875),
-        ("seconds", 12.5),
+        ("seconds", 3 * (0.5 + 0.125)),
         ("peak_memory_bytes", 3_000_000),
     ],
 )
 def test_what_is_read_off_the_last_epoch_the_best_or_the_whole_run(
-    metric: Metric, value: float
+    metric: str, value: float
 ) -> None:
     last = row(3, train_loss=0.5, train_accuracy=0.75, test_loss=1.5, test_accuracy=0.625)
-    run = record([row(1), row(2, test_accuracy=0.875), last])
+    run = record([row(1), row(2, test_accuracy=0.875, peak_memory_bytes=3_000_000), last])
     assert measured(run, metric) == value
 
 
@@ -132,18 +135,18 @@ def test_the_speed_is_the_median_so_that_a_slow_first_epoch_does_not_count() -> 
 
 
 @pytest.mark.parametrize("status", ["failed", "pending", "running", "interrupted"])
-@pytest.mark.parametrize("metric", get_args(Metric))
-def test_a_run_that_has_not_ended_has_no_value(metric: Metric, status: str) -> None:
+@pytest.mark.parametrize("metric", OF_RUNS)
+def test_a_run_that_has_not_ended_has_no_value(metric: str, status: str) -> None:
     assert read(record([row(epoch) for epoch in range(1, 9)], status), metric) is None
 
 
-@pytest.mark.parametrize("metric", get_args(Metric))
-def test_a_run_without_rows_has_no_value(metric: Metric) -> None:
+@pytest.mark.parametrize("metric", OF_RUNS)
+def test_a_run_without_rows_has_no_value(metric: str) -> None:
     assert read(record([]), metric) is None
 
 
 @pytest.mark.parametrize("metric", OF_THE_CURVES)
-def test_a_diverged_run_is_infinitely_bad(metric: Metric) -> None:
+def test_a_diverged_run_is_infinitely_bad(metric: str) -> None:
     rows = [row(epoch, train_accuracy=0.9, test_accuracy=0.9) for epoch in range(1, 9)]
     rows.append(row(9, train_loss=None, train_accuracy=0.1, test_loss=None, test_accuracy=None))
     worst = -math.inf if MEASURES[metric].better == "higher" else math.inf
@@ -154,7 +157,7 @@ def test_a_diverged_run_is_infinitely_bad(metric: Metric) -> None:
     ("metric", "value"),
     [("steps_per_epoch", 2), ("images_per_second", 200.0), ("peak_memory_bytes", 3_000_000)],
 )
-def test_what_a_step_costs_is_known_of_a_diverged_run(metric: Metric, value: float) -> None:
+def test_what_a_step_costs_is_known_of_a_diverged_run(metric: str, value: float) -> None:
     rows = [row(1, train_loss=None, test_loss=None, test_accuracy=None)]
     assert measured(record(rows, "diverged"), metric) == value  # 100 images in batches of 64
 
@@ -196,5 +199,40 @@ def test_a_gap_in_the_metrics_is_no_value() -> None:
         ("peak_memory_bytes", 1_234_567_890.0, "1,235 MB"),
     ],
 )
-def test_a_value_is_shown_with_its_unit(metric: Metric, value: float, text: str) -> None:
+def test_a_value_is_shown_with_its_unit(metric: str, value: float, text: str) -> None:
     assert MEASURES[metric].text(value) == text
+
+
+HELD_OUT = Cifar10(val_fraction=0.1)
+
+
+def test_the_metric_of_a_claim_is_of_the_images_that_the_runs_are_evaluated_on() -> None:
+    held_out, tested = record([], data=HELD_OUT), record([])
+    assert of_evaluated("best_test_accuracy", [held_out]) == "best_val_accuracy"
+    assert of_evaluated("final_train_loss", [held_out]) == "final_train_loss"
+    assert of_evaluated("best_test_accuracy", [held_out, tested]) == "best_test_accuracy"
+    both = ["final_test_accuracy", "final_val_accuracy"]
+    assert main_metrics([held_out, tested]) == both
+    assert MEASURES[both[1]].label == "validation accuracy at the end"
+
+
+def test_rows_of_before_validation_had_its_name_are_read() -> None:
+    old = with_defaults({"epoch": 1, "test_accuracy": 0.5}, "validation")
+    assert old == {
+        "epoch": 1,
+        "train_loss": None,
+        "train_accuracy": None,
+        "val_loss": None,
+        "val_accuracy": 0.5,
+    }
+    both = {"epoch": 1, "val_accuracy": 0.5, "test_accuracy": 0.4}
+    assert as_named_now(both, "validation") == both
+
+
+def test_a_metric_that_was_not_measured_has_no_value() -> None:
+    run = record([row(1), row(2)])
+    for metric in ("final_grad_norm", "best_test_top5_accuracy"):
+        assert measured(run, metric) is None
+    assert measured(run, "epochs_to_test_top5_accuracy", 0.5) is None
+    assert optional_metrics([run]) == []
+    assert optional_metrics([record([row(1, grad_norm=2.0)])]) == ["final_grad_norm"]

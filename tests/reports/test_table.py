@@ -20,9 +20,8 @@ from cifar_exp.runs.record import Record
 
 def record(accuracy: float | None, status: str = "complete", **settings) -> Record:
     config = RunConfig(**settings)
-    state = {"status": status, "seconds": 10.0, "test_accuracy": accuracy}
-    rows = [{"epoch": 1, "train_loss": 1.0, "test_accuracy": accuracy}]
-    return Record(config, RunFolder(Path("runs") / "x"), status, state, rows)
+    rows = [{"epoch": 1, "train_loss": 1.0, "test_accuracy": accuracy, "train_seconds": 10.0}]
+    return Record(config, RunFolder(Path("runs") / "x"), status, {}, rows)
 
 
 def rates(groups) -> list[float]:

@@ -33,23 +33,23 @@ def sweep(tmp_path: Path, runs: list[RunFolder]) -> Path:
 def test_a_run_that_was_changed_is_marked_and_has_no_numbers(
     sweep: Path, runs: list[RunFolder]
 ) -> None:
-    damage(runs[0], "an accuracy in run.json")
+    damage(runs[0], "a number in metrics.jsonl")
     by_id, left_out = read_sweep(sweep)
     records = list(by_id.values())
     assert left_out == []
     (told,) = remarks(records)
     assert str(runs[0].path) in told
-    assert "run.json has test_accuracy 0.9, and metrics.jsonl 0.5" in told
+    assert "metrics.jsonl does not match its sha256 in run.json" in told
     groups = ranked(records)
     *_, last = as_text(groups).splitlines()
-    assert last.split() == ["3", "0.001", "0", "damaged", "1"]
+    assert last.split() == ["3", "0.001", "0", "damaged"]
     write_csv(sweep / "results.csv", groups)
     with (sweep / "results.csv").open(newline="") as file:
         (line,) = [row for row in csv.DictReader(file) if row["status"] == "damaged"]
     assert line["test_accuracy"] == line["best_test_accuracy"] == ""
-    assert line["reason"].startswith("run.json has test_accuracy 0.9")
+    assert line["reason"].startswith("metrics.jsonl does not match")
     report = read_report(sweep)
-    assert f"Not there: {runs[0].path.name} (damaged: run.json has" in report.cautions[-1]
+    assert f"Not there: {runs[0].path.name} (damaged: metrics.jsonl does" in report.cautions[-1]
     assert [len(record.rows) for record in records] == [0, 2, 2]  # and it is in no curve
     (row,) = [row for row in report.runs if row["status"] == "damaged"]
     assert [text for name, text in row.items() if "accuracy" in name] == [""]

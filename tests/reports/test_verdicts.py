@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.config.study import Claim, Metric, Value
+from cifar_exp.config.study import Claim, MetricOfRun, Value
 from cifar_exp.data.settings import Cifar10
 from cifar_exp.reports.verdicts import Finding, Levels, findings
 from cifar_exp.runs.folder import RunFolder
@@ -27,7 +27,7 @@ Outcomes = Mapping[Value, Sequence[float | str]]
 BASE = (1.0, 1.1, 1.2)  # what seeds bring along differs more than the levels do
 
 
-def run(seed: int, metric: Metric, outcome: float | str, **others: float) -> Record:
+def run(seed: int, metric: MetricOfRun, outcome: float | str, **others: float) -> Record:
     status = outcome if isinstance(outcome, str) else "complete"
     value = None if isinstance(outcome, str) else outcome
     column = re.sub("^(final|best|epochs_to)_", "", metric)
@@ -37,7 +37,7 @@ def run(seed: int, metric: Metric, outcome: float | str, **others: float) -> Rec
     return Record(RunConfig(seed=seed), folder, status, {"status": status}, rows)
 
 
-def made(outcomes: Outcomes, metric: Metric = "final_train_loss") -> Levels:
+def made(outcomes: Outcomes, metric: MetricOfRun = "final_train_loss") -> Levels:
     return {
         level: [run(seed, metric, outcome) for seed, outcome in enumerate(of_level)]
         for level, of_level in outcomes.items()
@@ -432,7 +432,7 @@ def test_levels_that_both_diverge_always_are_said_to(expects: str) -> None:
 
 def never(expects: str, first: Sequence[float], second: Sequence[float]) -> Finding:
     """In one epoch: 0.9 reaches 0.8 in it, and 0.5 never does."""
-    metric: Metric = "epochs_to_train_accuracy"
+    metric: MetricOfRun = "epochs_to_train_accuracy"
     claim = claimed(expects, metric=metric, reached=0.8, matters_from=1)
     return found(claim, {0.01: first, 0.1: second})
 

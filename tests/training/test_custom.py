@@ -43,8 +43,8 @@ def saved(run: Training) -> dict[str, Any]:
 
 
 def assert_same(one: Training, other: Training) -> None:
-    assert [m.train_loss for m in one.history] == [m.train_loss for m in other.history]
-    assert [m.test_loss for m in one.history] == [m.test_loss for m in other.history]
+    assert [m["train_loss"] for m in one.history] == [m["train_loss"] for m in other.history]
+    assert [m["test_loss"] for m in one.history] == [m["test_loss"] for m in other.history]
     states = one.model.state_dict(), other.model.state_dict()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 

@@ -129,4 +129,4 @@ def test_predictions_are_computed_as_the_test_was(runs: Runs) -> None:
     done = runs.done(run)
     predicted = done.logits(done.batches.test_images(slice(None))).argmax(1).cpu()
     labels = runs.dataset(run).test.labels
-    assert (predicted == labels).double().mean() == done.history[0].test_accuracy
+    assert (predicted == labels).double().mean() == done.history[0]["test_accuracy"]

@@ -57,6 +57,18 @@ def test_a_step_of_the_baseline_has_few_operations(
     assert found["aten::_to_copy"] <= (3 if precision == "bf16" else 0)
 
 
+def test_metrics_cost_operations_only_where_they_are_on(
+    emulated_gpu: Any, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = data(train_size=16, augment="none", cutout=0)
+    plain = operations(emulated_gpu, runs, config(data=small), monkeypatch)
+    on = config(data=small, metrics=("top5_accuracy", "grad_norm"))
+    measured = operations(emulated_gpu, runs, on, monkeypatch)
+    more = measured - plain
+    assert more["aten::sort"] or more["aten::argsort"]
+    assert 0 < more.total() < 30  # of which most are a norm for each weight
+
+
 def test_a_step_with_all_settings_on_makes_no_constants(
     emulated_gpu: Any, runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

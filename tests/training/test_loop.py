@@ -23,6 +23,7 @@ from cifar_exp.optimizers import Adam, Sgd
 from cifar_exp.training import throttle
 from cifar_exp.training.device import Compute
 from cifar_exp.training.loop import Training
+from cifar_exp.training.metrics import Measured
 from cifar_exp.training.progress import EpochMetrics, Progress
 from cifar_exp.training.randomness import derived_seed, generator
 
@@ -46,8 +47,8 @@ def training(run: RunConfig, dataset: Dataset, compute: Compute = CPU, **how) ->
 
 def assert_same(one: Training, other: Training) -> None:
     """Compare losses and weights bit for bit."""
-    assert [m.train_loss for m in one.history] == [m.train_loss for m in other.history]
-    assert [m.test_loss for m in one.history] == [m.test_loss for m in other.history]
+    assert [m["train_loss"] for m in one.history] == [m["train_loss"] for m in other.history]
+    assert [m["test_loss"] for m in one.history] == [m["test_loss"] for m in other.history]
     pairs = zip(one.model.parameters(), other.model.parameters(), strict=True)
     assert all(torch.equal(weights, others) for weights, others in pairs)
 
@@ -115,13 +116,13 @@ def step_losses(training: Training) -> tuple[list[float], float]:
     sums = []
     add = training.step.train_sums.add
 
-    def keep(loss: torch.Tensor, *rest: torch.Tensor) -> None:
-        sums.append(loss.item())
-        add(loss, *rest)
+    def keep(step: Measured) -> None:
+        sums.append(step.loss.item())
+        add(step)
 
     training.step.train_sums.add = keep
     (metrics,) = (event for event in training.run() if isinstance(event, EpochMetrics))
-    return sums, metrics.test_loss
+    return sums, metrics["test_loss"]
 
 
 TWENTY_STEPS = Synthetic(train_size=640, test_size=90, augment="none", batch_size=32)
@@ -220,7 +221,9 @@ def test_a_loss_that_explodes_ends_the_run_with_its_metrics(dataset: Dataset) ->
     assert exploding.diverged
     assert isinstance(events[-1], EpochMetrics)
     assert len(exploding.history) < 5
-    assert math.isnan(exploding.history[-1].test_accuracy)  # or class 0 would be right in a tenth
+    assert math.isnan(
+        exploding.history[-1]["test_accuracy"]
+    )  # or class 0 would be right in a tenth
 
 
 def test_a_high_rate_that_only_learns_badly_has_not_diverged(dataset: Dataset) -> None:
@@ -234,8 +237,10 @@ def test_smoothed_labels_raise_the_loss_of_training_and_not_of_testing(dataset: 
     plain = training(config(**fixed), dataset)
     smooth = training(config(training=Length(epochs=1, label_smoothing=0.5), **fixed), dataset)
     list(plain.run()), list(smooth.run())
-    assert smooth.history[0].train_loss != pytest.approx(plain.history[0].train_loss, abs=1e-4)
-    assert smooth.history[0].test_loss == pytest.approx(plain.history[0].test_loss, abs=1e-6)
+    assert smooth.history[0]["train_loss"] != pytest.approx(
+        plain.history[0]["train_loss"], abs=1e-4
+    )
+    assert smooth.history[0]["test_loss"] == pytest.approx(plain.history[0]["test_loss"], abs=1e-6)
 
 
 def test_testing_with_a_flip_takes_the_mean_of_both_logits(dataset: Dataset) -> None:
@@ -256,3 +261,68 @@ def test_two_threads_train_the_same_run_twice_bit_for_bit(dataset: Dataset) -> N
     finally:
         torch.set_num_threads(1)
     assert_same(*runs)
+
+
+MEASURED = ("top5_accuracy", "grad_norm")
+
+
+def with_short_epochs(**changes) -> RunConfig:
+    data = DATA.model_copy(update={"train_size": 96, "test_size": 40, "batch_size": 32})
+    return config(data=data, training=Length(epochs=2), **changes)
+
+
+def test_metrics_that_are_switched_on_change_no_bit_of_a_run() -> None:
+    dataset = load(with_short_epochs().data, Path("."))
+    plain = training(with_short_epochs(), dataset)
+    measured = training(with_short_epochs(metrics=MEASURED), dataset)
+    list(plain.run()), list(measured.run())
+    assert_same(plain, measured)
+    last = measured.history[-1]
+    assert last["train_accuracy"] <= last["train_top5_accuracy"] <= 1
+    assert last["test_accuracy"] <= last["test_top5_accuracy"] <= 1
+    assert last["grad_norm"] > 0
+    assert not {"grad_norm", "test_top5_accuracy"} & plain.history[-1].values.keys()
+
+
+@pytest.mark.parametrize(("before", "after"), [((), MEASURED), (MEASURED, ())])
+def test_a_run_is_resumed_with_other_metrics_than_it_began_with(
+    monkeypatch: pytest.MonkeyPatch, before: tuple[str, ...], after: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(throttle, "_STEPS_BETWEEN_PAUSES", 1)
+    dataset = load(with_short_epochs().data, Path("."))
+    begun = training(with_short_epochs(metrics=before), dataset)
+    events = begun.run()
+    next(event for event in events if isinstance(event, Progress) and begun._steps == 1)
+    state = torch_copy(begun.state_dict())
+    if not before:
+        del state["epoch"]["metrics"]  # as checkpoints were before metrics could be chosen
+    resumed = training(with_short_epochs(metrics=after), dataset)
+    resumed.load_state_dict(state)
+    list(resumed.run()), list(events)
+    assert_same(begun, resumed)
+    first, second = (metrics.as_json() for metrics in resumed.history)
+    if after:  # of an epoch that was measured in part there is no mean
+        assert first["grad_norm"] is first["train_top5_accuracy"] is None
+        assert second["grad_norm"] > 0
+    else:
+        assert "grad_norm" not in first
+
+
+def test_a_run_on_validation_images_says_so_and_resumes_what_called_them_test() -> None:
+    run = with_short_epochs()
+    run = run.model_copy(update={"data": run.data.model_copy(update={"val_fraction": 0.25})})
+    dataset = load(run.data, Path("."))
+    whole = training(run, dataset)
+    states = [torch_copy(whole.state_dict()) for e in whole.run() if isinstance(e, EpochMetrics)]
+    names = {"val_loss", "val_accuracy", "val_seconds"}
+    assert names < whole.history[-1].values.keys()
+    assert not any(key.startswith("test_") for key in whole.history[-1].values)
+    old = states[0]
+    old["history"] = [
+        {key.replace("val_", "test_"): value for key, value in row.items()}
+        for row in old["history"]
+    ]
+    resumed = training(run, dataset)
+    resumed.load_state_dict(old)
+    list(resumed.run())
+    assert [m["val_loss"] for m in resumed.history] == [m["val_loss"] for m in whole.history]

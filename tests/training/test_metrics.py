@@ -6,18 +6,47 @@ import math
 import pytest
 import torch
 
-from cifar_exp.training.metrics import MetricSums, class_balance
+from cifar_exp.training.metrics import Measured, MetricSums, class_balance
 from cifar_exp.training.progress import EpochMetrics, has_diverged
 
 
+def measured(loss: float, logits: torch.Tensor, labels: list[int]) -> Measured:
+    model = torch.nn.Linear(1, 1)
+    return Measured(torch.tensor(loss), logits, torch.tensor(labels), len(labels), model)
+
+
 def test_a_short_batch_counts_by_its_images() -> None:
-    sums = MetricSums(torch.device("cpu"))
+    sums = MetricSums(torch.device("cpu"), "train")
     right, wrong = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-    sums.add(torch.tensor(2.0), right.repeat(3, 1), torch.zeros(3, dtype=torch.int64), 3)
-    sums.add(torch.tensor(6.0), wrong, torch.zeros(1, dtype=torch.int64), 1)
+    sums.add(measured(2.0, right.repeat(3, 1), [0, 0, 0]))
+    sums.add(measured(6.0, wrong, [0]))
     # (3 * 2 + 1 * 6) / 4 and 3 of 4; a mean of the batches' means would give 4 and 1/2
     sums.fetch()
-    assert sums.means(count=4) == (3.0, 0.75)
+    assert sums.means(count=4) == {"loss": 3.0, "accuracy": 0.75}
+
+
+def test_the_label_is_among_the_five_best() -> None:
+    sums = MetricSums(torch.device("cpu"), "val", ["top5_accuracy"])
+    logits = torch.tensor([[6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0]])
+    for label in range(7):
+        sums.add(measured(1.0, logits, [label]))
+    sums.add(measured(1.0, torch.zeros(2, 7), [4, 5]))  # a network that tells nothing apart
+    sums.fetch()
+    assert sums.means(count=9)["top5_accuracy"] == 6 / 9
+    few = MetricSums(torch.device("cpu"), "val", ["top5_accuracy"])
+    few.add(measured(1.0, torch.zeros(1, 3), [2]))  # of fewer classes all are among five
+    few.fetch()
+    assert few.means(count=1)["top5_accuracy"] == 1
+
+
+def test_the_gradient_norm_is_that_of_all_weights_together() -> None:
+    sums = MetricSums(torch.device("cpu"), "train", ["grad_norm"])
+    step = measured(1.0, torch.zeros(2, 2), [0, 1])
+    weight, bias = step.model.parameters()
+    weight.grad, bias.grad = torch.full_like(weight, 3.0), torch.full_like(bias, 4.0)
+    sums.add(step)
+    sums.fetch()
+    assert sums.means(count=2)["grad_norm"] == 5
 
 
 def test_unequal_classes_have_a_balanced_accuracy_and_the_share_of_the_largest() -> None:
@@ -43,8 +72,8 @@ def test_a_loss_far_beyond_guessing_has_diverged(loss: float, expected: bool) ->
 
 
 def test_metrics_that_are_not_finite_survive_json() -> None:
-    metrics = EpochMetrics(1, math.nan, 0.1, math.nan, math.nan, 0.1, 1.0, 0.0, 10.0, 1)
+    metrics = EpochMetrics(1, {"train_loss": math.nan, "train_accuracy": 0.1})
     text = json.dumps(metrics.as_json(), allow_nan=False)
-    again = EpochMetrics.from_json(json.loads(text))
-    assert math.isnan(again.train_loss)
-    assert again.train_accuracy == 0.1
+    again = EpochMetrics.from_json(json.loads(text), "test")
+    assert math.isnan(again["train_loss"])
+    assert again["train_accuracy"] == 0.1

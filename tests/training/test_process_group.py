@@ -64,7 +64,7 @@ def trained_in_float64() -> dict[str, Any] | None:
         normalized = training.batches._normalized
         training.batches._normalized = lambda pixels: normalized(pixels).double()
         metrics = [event for event in training.run() if isinstance(event, EpochMetrics)]
-        losses = [loss for epoch in metrics for loss in (epoch.train_loss, epoch.test_loss)]
+        losses = [loss for epoch in metrics for loss in (epoch["train_loss"], epoch["test_loss"])]
         return {"losses": losses, "weights": training.model.state_dict()}
 
 
