@@ -162,12 +162,14 @@ def _trained(graphs: bool) -> "Training":
     """Train a small run on the current GPU. Args: graphs: whether steps are captured."""
     from cifar_exp.config import schema
     from cifar_exp.data import batches, synthetic
+    from cifar_exp.data.settings import Synthetic
+    from cifar_exp.models.settings import Model
     from cifar_exp.training.device import choose_compute
     from cifar_exp.training.loop import Training
 
     config = schema.RunConfig(
-        data=schema.Synthetic(batch_size=32, augment="crop_flip"),
-        model=schema.Model(name="vgg11", width=0.125, dropout=0.5),
+        data=Synthetic(batch_size=32, augment="crop_flip"),
+        model=Model(name="vgg11", width=0.125, dropout=0.5),
         training=schema.Training(epochs=2),
         device="cuda",
     )
