@@ -47,10 +47,13 @@ def read_runs(runs: Path, listed: Mapping[str, str]) -> tuple[dict[str, Record],
         UserError: none can be read.
     """
     records, left_out, missing = {}, [], []
-    for name, run_id in listed.items():
-        folder = RunFolder(runs / name)
-        if not folder.config_file.exists():  # it may have been renamed
-            folder = RunFolder.with_id(runs, run_id) or folder
+    folders = {name: RunFolder(runs / name) for name in listed}
+    if not all(folder.config_file.exists() for folder in folders.values()):
+        stored = RunFolder.by_id(runs)  # they may have been renamed
+        for name, folder in folders.items():
+            if not folder.config_file.exists():
+                folders[name] = stored.get(listed[name], folder)
+    for name, folder in folders.items():
         if not folder.path.exists():
             missing.append(name)
             continue

@@ -76,23 +76,37 @@ class RunFolder:
 
     @staticmethod
     def of(config: RunConfig) -> "RunFolder":
-        """Return the folder of a run, found by its id, or named anew."""
-        runs, wanted = as_path(config.paths.results) / "runs", run_id(config)
-        return RunFolder.with_id(runs, wanted) or RunFolder(runs / f"{run_name(config)}-{wanted}")
+        """Return the folder of a run: the one with its id, or a new one."""
+        return RunFolder.of_all([config])[0]
 
     @staticmethod
-    def with_id(runs: Path, run_id: str) -> "RunFolder | None":
-        """Return the folder of a run, whatever it has been renamed to; None if it is not there.
+    def of_all(configs: Sequence[RunConfig]) -> "list[RunFolder]":
+        """Return the folder of each run; lists the folder of all runs at most once."""
+        there: dict[Path, dict[str, RunFolder]] = {}
+        folders = []
+        for config in configs:
+            runs, wanted = as_path(config.paths.results) / "runs", run_id(config)
+            folder = RunFolder(runs / f"{run_name(config)}-{wanted}")
+            if not folder.config_file.exists():  # it may have been renamed
+                if runs not in there:
+                    there[runs] = RunFolder.by_id(runs)
+                folder = there[runs].get(wanted, folder)
+            folders.append(folder)
+        return folders
+
+    @staticmethod
+    def by_id(runs: Path) -> "dict[str, RunFolder]":
+        """Return the folders of all runs by their ids, whatever they have been renamed to.
 
         Args:
-            runs: folder of all runs.
-            run_id: of the run. Of copies of its folder the one that has its name is the run.
+            runs: folder of all runs. Of copies of a run's folder the one that has its name is
+                returned.
         """
-        names = sorted(os.listdir(runs)) if runs.is_dir() else []
-        ending = [RunFolder(runs / name) for name in names if name.endswith(f"-{run_id}")]
-        others = (RunFolder(runs / name) for name in names if not _ID.search(name))
-        found = ending or [folder for folder in others if folder.run_id == run_id]
-        return original(found) if found else None
+        copies: dict[str, list[RunFolder]] = {}
+        for name in sorted(os.listdir(runs)) if runs.is_dir() else []:
+            folder = RunFolder(runs / name)
+            copies.setdefault(folder.run_id, []).append(folder)
+        return {id: original(found) for id, found in copies.items() if id}
 
     @property
     def run_id(self) -> str:

@@ -174,7 +174,7 @@ class Runner:
     def _train(self, run: "_Run") -> Iterator[Progress | EpochMetrics]:
         checkpoints = run.checkpoints()
         saved = last_state(run.folder, checkpoints)
-        chosen = self._compute(run.config)
+        chosen = self.compute(run.config)
         loaded = self._data(run.config, chosen)
         own_code = _digests_of_own_code(run, saved)
         is_new = saved is None and not run.config.rerun
@@ -235,7 +235,7 @@ class Runner:
         if begun is None:
             return False
         precision, threads, sha256, saved = begun
-        compute = replace(self._compute(config), precision=precision, threads=threads)
+        compute = replace(self.compute(config), precision=precision, threads=threads)
         loaded = self._data(config, compute)
         if loaded.sha256 != sha256:
             raise UserError("the images are not those of process 0")
@@ -245,7 +245,12 @@ class Runner:
         yield from training.run()
         return True
 
-    def _compute(self, config: RunConfig) -> Compute:
+    def compute(self, config: RunConfig) -> Compute:
+        """Return what a run is to compute on.
+
+        Raises:
+            UserError: `device=cuda` is set, and PyTorch finds no GPU.
+        """
         return replace(choose_compute(config, self._threads), processes=self._processes.size)
 
     def _training(self, config: RunConfig, loaded: "_Loaded", compute: Compute) -> Training:

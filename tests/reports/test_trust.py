@@ -1,6 +1,7 @@
 """Runs that are missing or were changed, in what is said about a sweep; links in its folder."""
 
 import csv
+import json
 import os
 import shutil
 from pathlib import Path
@@ -153,3 +154,11 @@ def test_what_is_behind_links_in_the_folder_of_a_sweep_is_not_touched(
     before = page.stat().st_ino
     write_report(sweep)
     assert page.stat().st_ino == before  # what a file has already is not written again
+
+
+def test_a_list_with_statuses_as_older_versions_wrote_it_is_read(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path, [make_run(tmp_path)])
+    content = json.loads((sweep / "sweep.json").read_text())
+    content["runs"][0]["status"] = "running"
+    (sweep / "sweep.json").write_text(json.dumps(content))
+    assert len(read_sweep(sweep)[0]) == 1
