@@ -23,7 +23,7 @@ ROOMS = [
     "custom_code",
     "config",
 ]
-FOR_ALL = ("errors", "files", "out_of_memory", "signals", "terminal")
+FOR_ALL = ("errors", "files", "out_of_memory", "paths", "signals", "terminal")
 # Libraries that only these rooms may import.
 ONLY_IN = {
     "hydra": {"cli", "config"},

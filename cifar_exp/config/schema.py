@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from cifar_exp.paths import RESULTS
+
 
 def _without_nul(text: str) -> str:
     if "\0" in text:
@@ -262,7 +264,7 @@ class Logger(Section):
 class Paths(Section):
     """Where files go; relative to the folder the command is called from."""
 
-    results: PathText = Field("multirun_results", description="run and sweep folders")
+    results: PathText = Field(RESULTS, description="run and sweep folders")
     logs: PathText = Field("logs", description="TensorBoard's event files")
     cache: PathText = Field("data", description="decoded images of data=image_folder")
 

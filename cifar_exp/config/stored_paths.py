@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cifar_exp.config.identity import run_id
 from cifar_exp.config.schema import Cifar10, ImageFolder, RunConfig
+from cifar_exp.paths import RUNS
 
 _Place = Callable[[str], str]
 
@@ -30,7 +31,7 @@ def found_again(config: RunConfig, folder: Path) -> RunConfig:
         folder: of the run, in `runs` of the results.
     """
     now = Path(os.path.realpath(folder)).parent
-    if now.name != "runs" or "${" in config.paths.results:
+    if now.name != RUNS or "${" in config.paths.results:
         return config
     now = now.parent
     root = config.data.root if isinstance(config.data, ImageFolder) else ""

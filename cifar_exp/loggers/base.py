@@ -12,6 +12,7 @@ from cifar_exp.config.load import to_yaml
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.stored_paths import anchored
 from cifar_exp.files import shortened
+from cifar_exp.paths import CONFUSION_FILE, PREDICTIONS_FILE
 from cifar_exp.training.progress import EpochMetrics
 
 # The tag of each metric; the step is the epoch. docs/guide/trackers.md has them with the others.
@@ -26,7 +27,7 @@ TAGS = {
 }
 CONFIG_TAG, PROVENANCE_TAG = "text/config", "text/provenance"
 # The tag of each picture in a run's folder.
-IMAGE_TAGS = {"predictions.png": "images/predictions", "confusion.png": "images/confusion"}
+IMAGE_TAGS = {PREDICTIONS_FILE: "images/predictions", CONFUSION_FILE: "images/confusion"}
 # Names stand in narrow columns, and the id behind tells what was cut off.
 _LONGEST_NAME_BYTES = 30
 

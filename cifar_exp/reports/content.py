@@ -12,6 +12,7 @@ from cifar_exp.config.identity import differences, settings, varied
 from cifar_exp.config.keys import short_names
 from cifar_exp.config.schema import ImageFolder, Model, RunConfig
 from cifar_exp.config.study import Metric, Study, Value, read_study
+from cifar_exp.paths import RUNS
 from cifar_exp.reports.levels import level_of, sorted_levels
 from cifar_exp.reports.metrics import MAIN_METRIC, MEASURES, images_behind, measured
 from cifar_exp.reports.plots import Picture, pictures_of
@@ -193,7 +194,7 @@ def _run_row(record: Record, keys: list[str], unequal: bool) -> dict[str, str]:
         balanced = record.state.get("balanced_accuracy")
         row["balanced accuracy"] = "" if balanced is None else f"{100 * balanced:.1f} %"
     row["seconds"] = f"{record.state['seconds']:.0f}" if "seconds" in record.state else ""
-    row["folder"] = f"../runs/{record.folder.path.name}"
+    row["folder"] = f"../{RUNS}/{record.folder.path.name}"
     return row
 
 

@@ -14,6 +14,7 @@ from tabulate import tabulate
 from cifar_exp.config.identity import differences, settings
 from cifar_exp.config.keys import SHORT_NAMES, explain_option, level, short, short_names
 from cifar_exp.errors import UserError
+from cifar_exp.paths import SWEEP_FILE
 from cifar_exp.reports.records import read_list
 from cifar_exp.runs.cleaning import size_bytes
 from cifar_exp.runs.find import run_folders
@@ -120,7 +121,7 @@ def list_sweeps(results: Path, runs: Sequence[ListedRun]) -> list[ListedSweep]:
     """Read the sweeps that one of these runs belongs to. Args: results: as `paths.results`."""
     by_id = {run.record.folder.run_id: run for run in runs}
     sweeps = []
-    for file in sorted(results.glob("*/sweep.json")):
+    for file in sorted(results.glob(f"*/{SWEEP_FILE}")):
         with suppress(UserError):  # `table` tells what is wrong with it
             ids = [run["run_id"] for run in read_list(file.parent)["runs"]]
             listed = [by_id[run] for run in ids if run in by_id]

@@ -14,6 +14,7 @@ from tabulate import tabulate
 from cifar_exp.config.identity import config_id, settings, varied
 from cifar_exp.config.keys import short_names
 from cifar_exp.files import write_bytes
+from cifar_exp.paths import RUNS
 from cifar_exp.reports.locking import writing
 from cifar_exp.runs.record import Record, fewest, tested_images
 from cifar_exp.terminal import table
@@ -162,5 +163,5 @@ def _csv_row(rank: int, group: Group, record: Record, keys: Sequence[str]) -> di
         "mean_test_accuracy": estimated.mean if estimated else None,
         "interval_half_width": estimated.half_width if estimated and estimated.n > 1 else None,
         "n": estimated.n if estimated else 0,
-        "folder": f"../runs/{record.folder.path.name}",  # wherever the results are moved
+        "folder": f"../{RUNS}/{record.folder.path.name}",  # wherever the results are moved
     }

@@ -8,6 +8,7 @@ from cifar_exp.config.identity import can_be_continued, shorter_ids
 from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.files import in_bytes
+from cifar_exp.paths import CHECKPOINTS, RUNS
 from cifar_exp.runs.folder import RunFolder
 
 
@@ -43,7 +44,7 @@ def shorter_run(config: RunConfig, stored: Mapping[str, RunFolder] | None = None
         there is none.
     """
     if stored is None:
-        stored = RunFolder.by_id(as_path(config.paths.results) / "runs")
+        stored = RunFolder.by_id(as_path(config.paths.results) / RUNS)
     found = None
     for epochs, run in shorter_ids(config):
         folder = stored.get(run)
@@ -51,7 +52,7 @@ def shorter_run(config: RunConfig, stored: Mapping[str, RunFolder] | None = None
             continue
         if not can_be_continued(config):
             return Shorter(folder, epochs, _of_schedule(config))
-        if any((folder.path / "checkpoints").glob("step-*.pt")):
+        if any((folder.path / CHECKPOINTS).glob("step-*.pt")):
             return Shorter(folder, epochs, "")
         found = found or Shorter(folder, epochs, f"{folder.path.name} has no checkpoint left")
     return found
@@ -65,7 +66,7 @@ def continuing_lines(pending: Sequence[RunConfig], all_ids: Sequence[str]) -> li
         all_ids: of all its runs.
     """
     counts: Counter[str] = Counter()
-    stored = RunFolder.by_id(as_path(pending[0].paths.results) / "runs") if pending else {}
+    stored = RunFolder.by_id(as_path(pending[0].paths.results) / RUNS) if pending else {}
     for config in pending:
         shorter = shorter_run(config, stored)
         if shorter and not shorter.problem:

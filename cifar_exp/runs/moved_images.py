@@ -8,6 +8,7 @@ from cifar_exp.config.load import from_yaml
 from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import ImageFolder, RunConfig
 from cifar_exp.errors import UserError
+from cifar_exp.paths import CONFIG_FILE, RUNS
 from cifar_exp.runs.folder import RunFolder
 
 
@@ -52,7 +53,7 @@ def _recognised(config: RunConfig, known: dict[str, str | None]) -> RunConfig:
 def _first_place(config: RunConfig, place: str) -> str | None:
     """Return the place under which stored runs know the images of this one, if it is another."""
     candidates: dict[str, tuple[ImageFolder, str]] = {}
-    for file in sorted((as_path(config.paths.results) / "runs").glob("*/config.yaml")):
+    for file in sorted((as_path(config.paths.results) / RUNS).glob(f"*/{CONFIG_FILE}")):
         stored = _image_folder(file)
         if stored is None:
             continue

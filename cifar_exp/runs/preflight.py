@@ -16,6 +16,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.files import in_bytes
 from cifar_exp.loggers.hparams import declare
 from cifar_exp.models.build import check_model
+from cifar_exp.paths import CHECKPOINTS
 from cifar_exp.runs.checkpoint import KEPT
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.training.device import uses_gpu
@@ -140,5 +141,5 @@ def _numbers(
 
 
 def _checkpoints_there(folder: RunFolder) -> int:
-    files = (folder.path / "checkpoints").glob("*.pt")
+    files = (folder.path / CHECKPOINTS).glob("*.pt")
     return sum(path.stat().st_size for path in files)

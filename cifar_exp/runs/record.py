@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cifar_exp.config.schema import Cifar10, RunConfig, Synthetic
+from cifar_exp.paths import STATE_FILE
 from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.runs.stored import StoredRun, check, check_rows
 
@@ -59,7 +60,7 @@ def read_record(folder: RunFolder) -> Record:
         UserError: its files cannot be read, or hold something else.
     """
     config, state, rows = folder.read_config(), folder.read_state(), folder.read_metrics()
-    check(StoredRun, state, folder.path / "run.json")
+    check(StoredRun, state, folder.path / STATE_FILE)
     check_rows(rows, folder.metrics_file)
     folder.check_config(config, state)
     status, problem = folder.judged(state, rows)

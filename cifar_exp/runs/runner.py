@@ -22,6 +22,7 @@ from cifar_exp.loggers.base import TrackedRun
 from cifar_exp.loggers.run_loggers import Mirror, Trackers, restore_events
 from cifar_exp.loggers.tensorboard import event_folder, needs_events
 from cifar_exp.out_of_memory import free_memory, keep_reserve
+from cifar_exp.paths import CHECKPOINTS
 from cifar_exp.runs.artifacts import write_outputs
 from cifar_exp.runs.checkpoint import Checkpoints, State
 from cifar_exp.runs.failures import CannotResumeError, run_error
@@ -284,7 +285,7 @@ class _Run:
         return ids(self.config)
 
     def checkpoints(self) -> Checkpoints:
-        return Checkpoints(self.folder.path / "checkpoints", run_id(self.config), self.log)
+        return Checkpoints(self.folder.path / CHECKPOINTS, run_id(self.config), self.log)
 
 
 def _digests_of_own_code(run: _Run, saved: State | None) -> dict[str, str | None]:
@@ -380,7 +381,7 @@ def _hand_over(training: Training, run: _Run, state: dict[str, Any]) -> None:
                 folder.claim(config)
                 if folder.status != "pending":
                     continue  # has been begun already, and goes on from its own checkpoint
-                checkpoints = Checkpoints(folder.path / "checkpoints", run_id(config), run.log)
+                checkpoints = Checkpoints(folder.path / CHECKPOINTS, run_id(config), run.log)
                 began = {"status": "pending", "began_as": run_id(run.config)}
                 own = state | ids(config) | began
                 checkpoints.save(training.steps, training.state_dict() | {"run": own})

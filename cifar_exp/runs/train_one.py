@@ -9,6 +9,13 @@ from cifar_exp.config.identity import model_and_data, run_id, run_name
 from cifar_exp.config.paths import as_path
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
+from cifar_exp.paths import (
+    CONFUSION_FILE,
+    CURVES_FILE,
+    METRICS_FILE,
+    PREDICTIONS_FILE,
+    WEIGHTS_FILE,
+)
 from cifar_exp.runs.continuing import shorter_run
 from cifar_exp.runs.folder import RunFolder, in_epochs
 from cifar_exp.runs.log import show_warnings
@@ -72,7 +79,7 @@ def _train_and_tell(config: RunConfig, processes: Processes, in_job: bool) -> No
         bar.close()
         runner.close()
     print(folder.outcome() + " (finished before, not repeated)" * (not trained))
-    names = ("curves.png", "predictions.png", "confusion.png", "model.safetensors", "metrics.jsonl")
+    names = (CURVES_FILE, PREDICTIONS_FILE, CONFUSION_FILE, WEIGHTS_FILE, METRICS_FILE)
     written = [name for name in names if (folder.path / name).exists()]
     print(f"{folder.path}: {', '.join(written)}")
     if config.logger.tensorboard:

@@ -18,6 +18,7 @@ from cifar_exp.files import shortened, write_json
 from cifar_exp.loggers.hparams import declare
 from cifar_exp.loggers.run_loggers import restore_events
 from cifar_exp.loggers.tensorboard import needs_events
+from cifar_exp.paths import SWEEP_FILE, TABLE_FILE
 from cifar_exp.reports.locking import writing
 from cifar_exp.reports.records import read_sweep, sweep_id
 from cifar_exp.reports.table import as_text, ranked, write_csv
@@ -211,7 +212,7 @@ class Sweep:
         ]
         content = {"command": command, "runs": runs, "studies": studies}
         with writing(self.folder):
-            write_json(self.folder / "sweep.json", content)
+            write_json(self.folder / SWEEP_FILE, content)
 
     def _write_table(self, by_id: Mapping[str, Record], left_out: Sequence[str]) -> None:
         records = list(by_id.values())
@@ -219,8 +220,8 @@ class Sweep:
         print(f"\n{as_text(groups, width=columns())}\n", flush=True)
         for line in (*left_out, *remarks(records)):
             print(printable(line), file=sys.stderr, flush=True)
-        write_csv(self.folder / "results.csv", groups)
-        print(self.folder / "results.csv", flush=True)
+        write_csv(self.folder / TABLE_FILE, groups)
+        print(self.folder / TABLE_FILE, flush=True)
 
     def _write_report(self, by_id: Mapping[str, Record], left_out: Sequence[str]) -> None:
         from cifar_exp.reports.content import report_of
