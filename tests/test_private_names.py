@@ -13,7 +13,9 @@ from tests.conftest import ROOT
 
 # Where each may stand.
 PLACES = {
-    r"hydra\._internal": {"cli/hydra_private.py"},
+    r"hydra\._internal(?!\.core_plugins)": {"cli/hydra_private.py"},
+    r"core_plugins\.basic_sweeper": {"cli/study_sweeper.py"},
+    r"core_plugins\.basic_launcher": {"cli/sweep_launcher.py"},
     r"\._value\b|\b_value=": {"cli/hydra_private.py"},
     r"\._convert_value\b": {"cli/hydra_private.py"},
     r"\._set_flag\b": {"cli/hydra_private.py"},

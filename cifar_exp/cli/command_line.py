@@ -347,8 +347,9 @@ def _is_word(value: Any) -> bool:
 
 
 def _values(override: Override) -> Iterable[Any]:
-    if isinstance(parsed_value(override), ChoiceSweep):
-        return parsed_value(override).list
+    value = parsed_value(override)
+    if isinstance(value, ChoiceSweep):
+        return value.list
     if override.is_range_sweep() or override.is_interval_sweep():
         return [0.0]  # both are made of numbers alone
     return [] if override.is_sweep_override() else [override.value()]

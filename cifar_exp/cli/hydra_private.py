@@ -1,6 +1,8 @@
-"""The private names of Hydra and OmegaConf that this project uses, but for those it replaces.
+"""The private names of Hydra and OmegaConf that this project uses, but for two kinds.
 
-Those are in `composition` and `hydra_guard`. pyproject.toml bounds the versions, and
+Those that it replaces are in `composition` and `hydra_guard`. The classes that the sweeper and the
+launchers extend are imported there: Hydra makes them again when it scans for plug-ins, so they must
+not be imported before. pyproject.toml bounds the versions, and
 tests/test_private_names.py fails where a new version lacks one of them.
 """
 
@@ -9,15 +11,11 @@ from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
 __all__ = [
-    "BasicLauncher",
-    "BasicSweeper",
     "CachingConfigRepository",
     "ConfigLoaderImpl",
     "ConfigRepository",

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import HydraContext, TaskFunction
@@ -17,7 +18,6 @@ from cifar_exp.cli.command_line import (
     with_dotted_key,
     with_exact_ranges,
 )
-from cifar_exp.cli.hydra_private import BasicSweeper
 from cifar_exp.cli.jobs_launcher import JobsLauncher
 from cifar_exp.cli.sweep_launcher import SweepLauncher, trains_runs
 from cifar_exp.config.keys import SHORT_NAMES

@@ -4,13 +4,13 @@ import os
 from abc import abstractmethod
 from collections.abc import Sequence
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cifar_exp.cli.command_line import chosen_groups, explain, shows_settings
-from cifar_exp.cli.hydra_private import BasicLauncher
 from cifar_exp.config.load import load_config, to_yaml
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Study
