@@ -66,7 +66,7 @@ def make_sweep(results: Path, folders: list[RunFolder]) -> Path:
     sweep = results / f"lr-{sweep_id(ids)}"
     sweep.mkdir()
     runs = [
-        {"run_id": run, "folder": folder.path.name, "status": "complete"}
+        {"run_id": run, "folder": folder.path.name}
         for run, folder in zip(ids, folders, strict=True)
     ]
     (sweep / "sweep.json").write_text(json.dumps({"command": "train.py -m", "runs": runs}))

@@ -27,7 +27,7 @@ ROOMS = [
     "expressions",
     "sections",
 ]
-FOR_ALL = ("errors", "files", "out_of_memory", "signals", "terminal")
+FOR_ALL = ("errors", "files", "out_of_memory", "paths", "signals", "terminal")
 # Libraries that only these rooms may import.
 ONLY_IN = {
     "hydra": {"cli", "config"},

@@ -8,15 +8,12 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
 from decimal import ROUND_CEILING, Decimal
 from itertools import pairwise
 from math import inf, isfinite, prod
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
     ChoiceSweep,
@@ -31,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cifar_exp.cli.composition import adapted_to_this_project
 from cifar_exp.cli.hydra_guard import in_words, only_allowed, split_allowed
+from cifar_exp.cli.hydra_private import Hydra, get_args_parser, parsed_value, with_parsed_value
 from cifar_exp.config.keys import (
     NO_OPTION,
     OPTIONAL_GROUPS,
@@ -353,8 +351,8 @@ def range_values(sweep: RangeSweep) -> list[int | float]:
 def with_exact_ranges(overrides: Sequence[Override]) -> list[Override]:
     """Put the numbers that `range_values` returns for each range. Args: overrides: parsed."""
     return [
-        replace(override, _value=_listed(override._value))
-        if isinstance(override._value, RangeSweep) and override._value.step
+        with_parsed_value(override, _listed(parsed_value(override)))
+        if isinstance(parsed_value(override), RangeSweep) and parsed_value(override).step
         else override
         for override in overrides
     ]
@@ -395,7 +393,7 @@ def refuse_other_sweeps(overrides: Sequence[Override], of_search: bool = False) 
 
 
 def _length(override: Override) -> float:
-    sweep = override._value
+    sweep = parsed_value(override)
     if isinstance(sweep, RangeSweep):
         start, stop, step = (float(x or 0) for x in (sweep.start, sweep.stop, sweep.step))
         return max(0.0, (stop - start) / step) if step else inf
@@ -430,8 +428,9 @@ def _is_word(value: Any) -> bool:
 
 
 def _values(override: Override) -> Iterable[Any]:
-    if isinstance(override._value, ChoiceSweep):
-        return override._value.list
+    value = parsed_value(override)
+    if isinstance(value, ChoiceSweep):
+        return value.list
     if override.is_range_sweep() or override.is_interval_sweep():
         return [0.0]  # both are made of numbers alone
     return [] if override.is_sweep_override() else [override.value()]

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository
 from hydra.core.default_element import GroupDefault, InputDefault
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException
@@ -17,6 +15,7 @@ from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from cifar_exp.cli.hydra_private import ConfigLoaderImpl, ConfigRepository, stored_value
 from cifar_exp.config.keys import SHORT_NAMES, explain_key, groups, kinds_with, level, options
 from cifar_exp.errors import UserError
 from cifar_exp.terminal import is_first
@@ -109,8 +108,7 @@ def _refuse_unless_swept(hydra: DictConfig) -> None:
 def _leave_out_folders(config: DictConfig, printed: set[str]) -> None:
     for key, (usual, reason) in _OF_FOLDERS.items():
         section, _, name = key.partition(".")
-        node = config.hydra[section]._get_node(name)
-        given = None if node is None else node._value()
+        given = stored_value(config.hydra[section], name)
         if given in (usual, False, _DIRECTORY_OF_HYDRA) or (
             key == "job.chdir" and given is not True
         ):

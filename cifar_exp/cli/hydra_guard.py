@@ -12,17 +12,21 @@ from contextlib import contextmanager, nullcontext
 from functools import wraps
 from typing import Any, NoReturn
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import CachingConfigRepository
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override
+from hydra.core.override_parser.types import ChoiceSweep
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from cifar_exp.cli.hydra_private import (
+    CachingConfigRepository,
+    ConfigLoaderImpl,
+    parsed_value,
+    plain_value,
+)
 from cifar_exp.custom_code import untrusted
 from cifar_exp.errors import UserError
 from cifar_exp.expressions import expressions_kept, names_variables, reason_of
@@ -78,9 +82,9 @@ def _typed_names(argument: str) -> Iterator[str]:
         override = OverridesParser.create().parse_override(argument)
     except Exception:  # Hydra parses it again and tells what is wrong
         return
-    value: Any = override._value
+    value = parsed_value(override)
     for choice in value.list if isinstance(value, ChoiceSweep) else [value]:
-        plain = Override._convert_value(choice)
+        plain = plain_value(choice)
         if key.endswith("_target_"):
             yield str(plain)
         yield from (name for _, name in _found(plain, {"_target_"}))

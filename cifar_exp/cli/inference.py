@@ -8,11 +8,12 @@ from typing import Any
 
 from cifar_exp.errors import UserError
 from cifar_exp.files import refuse_links, shortened
+from cifar_exp.paths import PREDICTIONS_FILE, RESULTS
 from cifar_exp.terminal import printable
 
 # PyTorch takes seconds, so each command imports it when it is called.
 
-_RESULTS = Path("multirun_results")  # as paths.results
+_RESULTS = Path(RESULTS)
 _FORMATS = ("torch", "onnx")
 _MOST_IN_GRID = 400  # images
 _LONGEST_NAME_BYTES = 100
@@ -95,7 +96,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     predictions, unreadable = predict(run, _files(arguments.images))
     if predictions:
         print(printable(write_predictions(folder, run, predictions)))
-        print(folder / "predictions.png")
+        print(folder / PREDICTIONS_FILE)
     if arguments.grid is not None:
         images = labelled_images(run, data_settings(run))
         print(write_grid(folder, run, images, arguments.grid))

@@ -9,6 +9,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from cifar_exp.cli.hydra_private import allow_objects
 from cifar_exp.cli.sweep_launcher import SweepLauncher
 from cifar_exp.config.schema import RunConfig
 
@@ -67,7 +68,7 @@ class _Settled:
         """Return what `train_job` takes; called by launchers. Args: overrides: a run as JSON."""
         (settings,) = sweep_overrides
         composed = copy.deepcopy(master_config)
-        composed._set_flag("allow_objects", True)
+        allow_objects(composed)
         with open_dict(composed):
             composed.run = RunConfig.model_validate_json(settings)
             composed.folder = master_config.hydra.runtime.cwd

@@ -6,9 +6,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from cifar_exp.paths import RESULTS, SEARCH_FILE
 from cifar_exp.terminal import printable
 
-_RESULTS = Path("multirun_results")  # as paths.results
+_RESULTS = Path(RESULTS)
 
 
 def add_commands(commands: Any) -> None:
@@ -32,7 +33,7 @@ def _report(arguments: argparse.Namespace) -> int:
     from cifar_exp.search.report import read_search_report
 
     sweep = find_sweep(arguments.sweep, arguments.results)
-    is_search = (sweep / "search.json").exists()
+    is_search = (sweep / SEARCH_FILE).exists()
     read = cache(read_search_report if is_search else read_report)
     for problem in read(sweep).problems:
         print(printable(problem), file=sys.stderr)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from cifar_exp.errors import UserError
+from cifar_exp.paths import RESULTS, TABLE_FILE
 from cifar_exp.terminal import columns, printable
 
 # Each command imports what it needs, so that --help is quick.
 
-_RESULTS = Path("multirun_results")  # as paths.results
+_RESULTS = Path(RESULTS)
 _HOW = "its folder, its id, or how its name begins"
 _LISTED = 20  # runs, and sweeps
 
@@ -107,7 +108,7 @@ def _table(arguments: argparse.Namespace) -> int:
     groups = ranked(records)
     print(printable(as_text(groups, arguments.format, columns())))
     try:
-        write_csv(sweep / "results.csv", groups)
+        write_csv(sweep / TABLE_FILE, groups)
     except UserError as error:  # the table is what was asked for
         problems.append(f"results.csv is not written: {error}")
     for problem in (*problems, *remarks(records)):

@@ -17,6 +17,7 @@ from cifar_exp.config.metrics import OPTIONAL
 from cifar_exp.data.settings import Cifar10, Data
 from cifar_exp.models.settings import Model, Network
 from cifar_exp.optimizers import Adam, Optimizer
+from cifar_exp.paths import RESULTS
 from cifar_exp.schedulers import MultiStep, Scheduler
 from cifar_exp.sections import Own, PathText, Section
 
@@ -63,7 +64,7 @@ class Logger(Section):
 class Paths(Section):
     """Where files go; relative to the folder the command is called from."""
 
-    results: PathText = Field("multirun_results", description="run and sweep folders")
+    results: PathText = Field(RESULTS, description="run and sweep folders")
     logs: PathText = Field("logs", description="TensorBoard's event files")
     cache: PathText = Field("data", description="decoded images of data=image_folder")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from cifar_exp.config.identity import run_id
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.settings import ImageFolder
+from cifar_exp.paths import RUNS
 
 _Place = Callable[[str], str]
 
@@ -33,7 +34,7 @@ def found_again(config: RunConfig, folder: Path) -> RunConfig:
     """
     config = _known_as_before(config, folder)
     now = Path(os.path.realpath(folder)).parent
-    if now.name != "runs" or "${" in config.paths.results:
+    if now.name != RUNS or "${" in config.paths.results:
         return config
     now = now.parent
     stored = [

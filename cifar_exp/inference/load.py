@@ -22,6 +22,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.files import read_text
 from cifar_exp.models.build import build_model
 from cifar_exp.models.settings import OwnModel
+from cifar_exp.paths import MODEL_FILE, WEIGHTS_FILE
 from cifar_exp.runs.find import RESULTS, find_run
 from cifar_exp.runs.record import Record, read_record, remarks
 from cifar_exp.runs.stored import StoredModel, check
@@ -117,15 +118,15 @@ def load_run(
     folder = find_run(str(run), Path(results))
     record = read_record(folder)
     _check_complete(record)
-    for name in ("model.json", "model.safetensors"):
+    for name in (MODEL_FILE, WEIGHTS_FILE):
         _check_sum(record, name)
     for remark in remarks([record]):
         _log.warning("%s", remark)
-    described = _read_description(folder.path / "model.json")
+    described = _read_description(folder.path / MODEL_FILE)
     trusted = frozenset(allow)
     build = partial(build_model, record.config.model, len(described["classes"]), 0, trusted)
     own = isinstance(record.config.model, OwnModel)
-    model = _restored(folder.path / "model.safetensors", build, own)
+    model = _restored(folder.path / WEIGHTS_FILE, build, own)
     compute = _compute(record, device)
     mean, std = (
         torch.tensor(described["normalization"][name], device=compute.device).view(1, 3, 1, 1)

@@ -13,6 +13,7 @@ from cifar_exp.files import write_atomically, write_bytes, write_json
 from cifar_exp.inference.evaluate import Evaluation
 from cifar_exp.inference.load import TrainedRun
 from cifar_exp.inference.predict import Prediction
+from cifar_exp.paths import CONFUSION_FILE, PREDICTIONS_FILE
 from cifar_exp.runs.artifacts import save_figure
 from cifar_exp.terminal import printable
 
@@ -49,7 +50,7 @@ def write_evaluation(
     write_json(folder / "evaluation.json", about | _as_json(evaluation))
     bins = evaluation.bins
     figures = {
-        "confusion.png": draw_confusion(evaluation.confusion, run.classes),
+        CONFUSION_FILE: draw_confusion(evaluation.confusion, run.classes),
         "reliability.png": draw_reliability(
             [0.0, *(one.high for one in bins)],
             [one.images for one in bins],
@@ -184,7 +185,7 @@ def write_predictions(folder: Path, run: TrainedRun, predictions: Sequence[Predi
         [_text(prediction.file) for prediction in shown],
         [_best(run, prediction, _BEST) for prediction in shown],
     )
-    _save(figure, folder / "predictions.png")
+    _save(figure, folder / PREDICTIONS_FILE)
     return _prediction_table(run, predictions)
 
 

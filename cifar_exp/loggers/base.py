@@ -13,12 +13,13 @@ from cifar_exp.config.metrics import COLUMNS
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.stored_paths import anchored
 from cifar_exp.files import shortened
+from cifar_exp.paths import CONFUSION_FILE, PREDICTIONS_FILE
 from cifar_exp.training.progress import EpochMetrics
 
 # The tags of metrics are in config/metrics.py; docs/guide/trackers.md has all of them.
 CONFIG_TAG, PROVENANCE_TAG = "text/config", "text/provenance"
 # The tag of each picture in a run's folder.
-IMAGE_TAGS = {"predictions.png": "images/predictions", "confusion.png": "images/confusion"}
+IMAGE_TAGS = {PREDICTIONS_FILE: "images/predictions", CONFUSION_FILE: "images/confusion"}
 # Names stand in narrow columns, and the id behind tells what was cut off.
 _LONGEST_NAME_BYTES = 30
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median_low
@@ -96,7 +96,20 @@ def read_report(sweep: Path) -> Report:
     Raises:
         UserError: it is not the folder of a sweep, or none of its runs is there.
     """
-    by_id, left_out = read_sweep(sweep)
+    return report_of(sweep, *read_sweep(sweep))
+
+
+def report_of(sweep: Path, by_id: Mapping[str, Record], left_out: Sequence[str]) -> Report:
+    """Put the report of a sweep together from its records.
+
+    Args:
+        sweep: its folder, with sweep.json.
+        by_id: its runs, as `read_sweep` returns them.
+        left_out: a line about each run that is missing or cannot be read.
+
+    Raises:
+        UserError: it is not the folder of a sweep.
+    """
     content, records = read_list(sweep), list(by_id.values())
     parts = [
         (read_study(part["study"]), [by_id[run] for run in part["runs"] if run in by_id])

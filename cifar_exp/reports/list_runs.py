@@ -16,6 +16,7 @@ from cifar_exp.config.identity import differences, settings
 from cifar_exp.config.keys import SHORT_NAMES, explain_option, level, short, short_names
 from cifar_exp.errors import UserError
 from cifar_exp.files import read_text
+from cifar_exp.paths import SEARCH_FILE, SWEEP_FILE
 from cifar_exp.reports.records import read_list
 from cifar_exp.reports.stored import StoredSearch
 from cifar_exp.runs.cleaning import size_bytes
@@ -142,9 +143,10 @@ def list_sweeps(results: Path, runs: Sequence[ListedRun]) -> list[ListedSweep]:
     """
     by_id = {run.record.folder.run_id: run for run in runs}
     sweeps = []
-    for file in sorted([*results.glob("*/sweep.json"), *results.glob("*/search.json")]):
+    files = [file for name in (SWEEP_FILE, SEARCH_FILE) for file in results.glob(f"*/{name}")]
+    for file in sorted(files):
         with suppress(UserError):  # `table` and `report` print what is wrong with it
-            ids = _ids_of_search(file) if file.name == "search.json" else _ids_of_sweep(file)
+            ids = _ids_of_search(file) if file.name == SEARCH_FILE else _ids_of_sweep(file)
             listed = [by_id[run] for run in ids if run in by_id]
             if listed:
                 changed = max(run.changed for run in listed)

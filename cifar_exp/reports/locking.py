@@ -8,14 +8,15 @@ from filelock import FileLock
 
 from cifar_exp.errors import UserError
 from cifar_exp.files import disk_full, refuse_links, remove_temporaries
+from cifar_exp.paths import FIGURES, REPORT_PAGE, REPORT_TEXT, SEARCH_FILE, SWEEP_FILE, TABLE_FILE
 
 # What is written into the folder of a sweep or search; anything else there is the user's.
 _FILES = (
-    "sweep.json",
-    "search.json",
-    "results.csv",
-    "report.html",
-    "report.md",
+    SWEEP_FILE,
+    SEARCH_FILE,
+    TABLE_FILE,
+    REPORT_PAGE,
+    REPORT_TEXT,
     "figures/*.svg",
     "figures/*.png",
 )
@@ -33,7 +34,7 @@ def writing(folder: Path) -> Iterator[None]:
     """
     try:
         with FileLock(folder / ".lock"):
-            refuse_links(folder / "figures", folder)
+            refuse_links(folder / FIGURES, folder)
             remove_temporaries(folder, *_FILES)
             yield
     except OSError as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 from cifar_exp.errors import UserError
 from cifar_exp.files import read_text
+from cifar_exp.paths import RUNS, SWEEP_FILE
 from cifar_exp.reports.stored import StoredSweep
 from cifar_exp.runs.find import some
 from cifar_exp.runs.folder import RunFolder
@@ -29,7 +30,7 @@ def read_sweep(sweep: Path) -> tuple[dict[str, Record], list[str]]:
         UserError: it is not the folder of a sweep, or none of its runs can be read.
     """
     listed = {run["run_id"]: run["folder"] for run in read_list(sweep)["runs"]}
-    by_name, left_out = read_runs(sweep.parent / "runs", {name: id for id, name in listed.items()})
+    by_name, left_out = read_runs(sweep.parent / RUNS, {name: id for id, name in listed.items()})
     return {id: by_name[name] for id, name in listed.items() if name in by_name}, left_out
 
 
@@ -47,10 +48,13 @@ def read_runs(runs: Path, listed: Mapping[str, str]) -> tuple[dict[str, Record],
         UserError: none can be read.
     """
     records, left_out, missing = {}, [], []
-    for name, run_id in listed.items():
-        folder = RunFolder(runs / name)
-        if not folder.config_file.exists():  # it may have been renamed
-            folder = RunFolder.with_id(runs, run_id) or folder
+    folders = {name: RunFolder(runs / name) for name in listed}
+    if not all(folder.config_file.exists() for folder in folders.values()):
+        stored = RunFolder.by_id(runs)  # they may have been renamed
+        for name, folder in folders.items():
+            if not folder.config_file.exists():
+                folders[name] = stored.get(listed[name], folder)
+    for name, folder in folders.items():
         if not folder.path.exists():
             missing.append(name)
             continue
@@ -72,7 +76,7 @@ def read_list(sweep: Path) -> dict[str, Any]:
     Raises:
         UserError: it is not the folder of a sweep, or its list is another sweep's.
     """
-    file = sweep / "sweep.json"
+    file = sweep / SWEEP_FILE
     try:
         content: dict[str, Any] = json.loads(read_text(file))
     except (OSError, ValueError, RecursionError) as error:

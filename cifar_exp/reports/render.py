@@ -14,12 +14,12 @@ from tabulate import tabulate
 
 from cifar_exp.figures.drawing import as_files
 from cifar_exp.files import has, read_text, write_bytes
+from cifar_exp.paths import FIGURES, REPORT_PAGE, REPORT_TEXT
 from cifar_exp.reports.comparisons import Verdict
 from cifar_exp.reports.content import Report, read_report
 from cifar_exp.reports.locking import writing
 from cifar_exp.terminal import printable
 
-_FIGURES = "figures"
 _SUFFIXES = (".svg", ".png")
 
 
@@ -86,7 +86,7 @@ def write_report(sweep: Path, read: Callable[[Path], Report] = read_report) -> P
             write_bytes(path, content)
         for path in left_over:
             path.unlink()
-    return sweep / "report.html"
+    return sweep / REPORT_PAGE
 
 
 def check_report(sweep: Path, read: Callable[[Path], Report] = read_report) -> list[Path]:
@@ -121,11 +121,11 @@ def _files(sweep: Path, read: Callable[[Path], Report]) -> dict[Path, bytes]:
     }
     page = _page().render(report=report, images=images, **words)
     # unlike a browser, a terminal obeys what names of classes may hold
-    text = printable(_markdown().render(report=report, figures=_FIGURES, **words))
-    files = {sweep / _FIGURES / name: content for name, content in figures.items()}
+    text = printable(_markdown().render(report=report, figures=FIGURES, **words))
+    files = {sweep / FIGURES / name: content for name, content in figures.items()}
     # a lone surrogate, which JSON can bring along, becomes a question mark
-    files[sweep / "report.html"] = page.encode("utf-8", "replace")
-    files[sweep / "report.md"] = text.encode("utf-8", "replace")
+    files[sweep / REPORT_PAGE] = page.encode("utf-8", "replace")
+    files[sweep / REPORT_TEXT] = text.encode("utf-8", "replace")
     return files
 
 
@@ -141,12 +141,12 @@ def _figures(report: Report) -> dict[str, bytes]:
 def _left_over(sweep: Path, files: Mapping[Path, bytes]) -> list[Path]:
     """Return the figures of the last report that are no longer made; others are the user's."""
     try:
-        text = read_text(sweep / "report.md")
+        text = read_text(sweep / REPORT_TEXT)
     except (OSError, ValueError):
         return []
-    names = map(unquote, re.findall(rf"\]\({_FIGURES}/([^/)]+)\.png\)", text))
-    paths = [sweep / _FIGURES / f"{name}{suffix}" for name in names for suffix in _SUFFIXES]
-    if (sweep / _FIGURES).is_symlink():
+    names = map(unquote, re.findall(rf"\]\({FIGURES}/([^/)]+)\.png\)", text))
+    paths = [sweep / FIGURES / f"{name}{suffix}" for name in names for suffix in _SUFFIXES]
+    if (sweep / FIGURES).is_symlink():
         return []
     return [path for path in paths if path not in files and path.is_file()]
 

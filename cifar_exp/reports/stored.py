@@ -10,7 +10,6 @@ from cifar_exp.runs.stored import Count, FolderName, Loss, Stored, Text
 class _Listed(Stored):
     run_id: Text
     folder: FolderName
-    status: Text
 
 
 class _Part(Stored):

@@ -11,6 +11,7 @@ from cifar_exp.config.metrics import evaluated_split
 from cifar_exp.data.batches import channel_statistics
 from cifar_exp.data.dataset import Dataset
 from cifar_exp.files import write_atomically, write_json
+from cifar_exp.paths import CONFUSION_FILE, CURVES_FILE, MODEL_FILE, PREDICTIONS_FILE, WEIGHTS_FILE
 from cifar_exp.training.loop import Training
 from cifar_exp.training.metrics import class_balance
 
@@ -33,7 +34,7 @@ def write_outputs(folder: Path, training: Training, dataset: Dataset) -> dict[st
 
     rows = [metrics.as_json() for metrics in training.history]
     curves = draw_curves(rows, folder.name, evaluated_split(training.config.data.evaluated_on))
-    write_atomically(folder / "curves.png", lambda file: save_figure(curves, file))
+    write_atomically(folder / CURVES_FILE, lambda file: save_figure(curves, file))
     if training.diverged:
         return {}
     _write_model(folder, training, dataset)
@@ -54,12 +55,12 @@ def _write_model(folder: Path, training: Training, dataset: Dataset) -> None:
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in training.model.state_dict().items()
     }
-    write_atomically(folder / "model.safetensors", lambda file: file.write_bytes(save(weights)))
+    write_atomically(folder / WEIGHTS_FILE, lambda file: file.write_bytes(save(weights)))
     config = training.config
     mean_std = channel_statistics(dataset.train) if config.data.normalize == "channels" else None
     mean, std = mean_std or ([0.0] * 3, [1.0] * 3)
     write_json(
-        folder / "model.json",
+        folder / MODEL_FILE,
         {
             "architecture": config.model.model_dump(mode="json"),
             "parameters": sum(p.numel() for p in training.model.parameters()),
@@ -91,9 +92,9 @@ def _write_predictions(folder: Path, training: Training, dataset: Dataset) -> di
     pairs = torch.bincount(labels.long() * classes + predicted, minlength=classes * classes)
     confusion = pairs.reshape(classes, classes)
     matrix = draw_confusion(confusion.numpy(), dataset.classes)
-    write_atomically(folder / "confusion.png", lambda file: save_figure(matrix, file))
+    write_atomically(folder / CONFUSION_FILE, lambda file: save_figure(matrix, file))
     # last: where this picture is, all is
-    write_atomically(folder / "predictions.png", lambda file: save_figure(sheet, file))
+    write_atomically(folder / PREDICTIONS_FILE, lambda file: save_figure(sheet, file))
     return class_balance(confusion)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_exp.errors import UserError
+from cifar_exp.paths import CHECKPOINTS
 from cifar_exp.runs.find import run_folders
 from cifar_exp.runs.folder import ENDED, RunFolder
 
@@ -36,7 +37,7 @@ class Leftover:
                 # with the lock held here, nobody else is running it
                 if self.run.status not in (*ENDED, "interrupted", "running"):
                     return "the run is being trained"
-                if self.path.name == "checkpoints":
+                if self.path.name == CHECKPOINTS:
                     self.run.remove_checkpoints()
                 else:  # what `set_aside` has moved into it
                     shutil.rmtree(self.path)
@@ -60,7 +61,7 @@ def leftovers(
     """
     statuses = [*ENDED, "interrupted"] if interrupted else ENDED
     for run in run_folders(results):
-        names = ["checkpoints", ".replaced"] if replaced else ["checkpoints"]
+        names = [CHECKPOINTS, ".replaced"] if replaced else [CHECKPOINTS]
         found = [run.path / name for name in names if _is_own(run.path / name)]
         if found and run.status in statuses:
             yield from (Leftover(run, path, size_bytes(path)) for path in found)

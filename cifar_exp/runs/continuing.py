@@ -1,13 +1,14 @@
 """A run that continues a shorter one: `epochs=20` after `epochs=10`. Nothing here needs PyTorch."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cifar_exp.config.identity import can_be_continued, shorter_ids
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.expressions import as_path
 from cifar_exp.files import in_bytes
+from cifar_exp.paths import CHECKPOINTS, RUNS
 from cifar_exp.runs.folder import RunFolder
 
 
@@ -31,27 +32,27 @@ class Shorter:
         return f"continues after epoch {self.epochs} of {self.folder.path.name}"
 
 
-def shorter_run(config: RunConfig) -> Shorter | None:
+def shorter_run(config: RunConfig, stored: Mapping[str, RunFolder] | None = None) -> Shorter | None:
     """Return the longest complete run on disk that a new run can continue.
 
     Args:
         config: of the new run.
+        stored: the folders of all runs by id, where the caller has them.
 
     Returns:
         If it can continue none, one that has trained the same epochs, with the reason; None if
         there is none.
     """
-    runs = as_path(config.paths.results) / "runs"
-    names = [path.name for path in runs.iterdir()] if runs.is_dir() else []
-    there = {name[-10:] for name in names}
+    if stored is None:
+        stored = RunFolder.by_id(as_path(config.paths.results) / RUNS)
     found = None
     for epochs, run in shorter_ids(config):
-        folder = RunFolder.with_id(runs, run) if run in there else None
+        folder = stored.get(run)
         if folder is None or folder.status != "complete":
             continue
         if not can_be_continued(config):
             return Shorter(folder, epochs, _of_schedule(config))
-        if any((folder.path / "checkpoints").glob("step-*.pt")):
+        if any((folder.path / CHECKPOINTS).glob("step-*.pt")):
             return Shorter(folder, epochs, "")
         found = found or Shorter(folder, epochs, f"{folder.path.name} has no checkpoint left")
     return found
@@ -65,8 +66,9 @@ def continuing_lines(pending: Sequence[RunConfig], all_ids: Sequence[str]) -> li
         all_ids: of all its runs.
     """
     counts: Counter[str] = Counter()
+    stored = RunFolder.by_id(as_path(pending[0].paths.results) / RUNS) if pending else {}
     for config in pending:
-        shorter = shorter_run(config)
+        shorter = shorter_run(config, stored)
         if shorter and not shorter.problem:
             counts["continue shorter runs"] += 1
         elif shorter:

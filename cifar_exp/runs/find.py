@@ -7,11 +7,12 @@ from pathlib import Path
 
 from cifar_exp.config.schema import Paths
 from cifar_exp.errors import UserError
+from cifar_exp.paths import CONFIG_FILE, RUNS, SEARCH_FILE, STATE_FILE, SWEEP_FILE
 from cifar_exp.runs.folder import RunFolder, original
 
 RESULTS = Path(Paths().results)
 _SHOWN = 3
-_LISTS = ("sweep.json", "search.json")
+_LISTS = (SWEEP_FILE, SEARCH_FILE)
 # What is looked for, and what its folder holds.
 _RUN = ("run", "a config.yaml")
 _SWEEP = ("sweep", "a sweep.json that can be read, or a search.json")
@@ -29,8 +30,8 @@ def run_folders(results: Path) -> list[RunFolder]:
     if not results.is_dir():
         raise UserError(f"{results}: there is no such folder; expected that of paths.results")
     by_id: dict[str, list[RunFolder]] = {}
-    for path in sorted((results / "runs").glob("*")):
-        if not any(os.path.lexists(path / name) for name in ("config.yaml", "run.json")):
+    for path in sorted((results / RUNS).glob("*")):
+        if not any(os.path.lexists(path / name) for name in (CONFIG_FILE, STATE_FILE)):
             continue
         folder = RunFolder(path)
         by_id.setdefault(folder.run_id or folder.path.name, []).append(folder)
@@ -50,7 +51,7 @@ def find_run(given: str, results: Path = RESULTS) -> RunFolder:
     if RunFolder(Path(given)).config_file.is_file():
         return RunFolder(Path(given))
     runs = {folder.path: folder.run_id for folder in run_folders(results)}
-    return RunFolder(_find(given, runs, _RUN, results / "runs"))
+    return RunFolder(_find(given, runs, _RUN, results / RUNS))
 
 
 def find_sweep(given: str, results: Path = RESULTS) -> Path:

@@ -29,6 +29,19 @@ from cifar_exp.files import (
     write_atomically,
     write_json,
 )
+from cifar_exp.paths import (
+    CHECKPOINTS,
+    CONFIG_FILE,
+    CONFUSION_FILE,
+    CURVES_FILE,
+    LOG_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    PREDICTIONS_FILE,
+    RUNS,
+    STATE_FILE,
+    WEIGHTS_FILE,
+)
 from cifar_exp.runs.results import Results
 
 # A look at a lock holds it for a moment, which is not to be taken for a run.
@@ -39,18 +52,18 @@ _ID = re.compile(r"-([0-9a-f]{10})\Z")
 _MOST_METRICS_BYTES = 2**29  # more than a million epochs
 # What the program writes into the folder of a run; anything else there is the user's.
 _FILES = (
-    "config.yaml",
-    "run.json",
-    "metrics.jsonl",
-    "train.log",
-    "curves.png",
-    "predictions.png",
-    "confusion.png",
-    "model.safetensors",
-    "model.json",
+    CONFIG_FILE,
+    STATE_FILE,
+    METRICS_FILE,
+    LOG_FILE,
+    CURVES_FILE,
+    PREDICTIONS_FILE,
+    CONFUSION_FILE,
+    WEIGHTS_FILE,
+    MODEL_FILE,
 )
 _CHECKPOINTS = ("step-*.pt", "step-*.json")
-_FOLDERS = ("checkpoints", "predictions", "evaluation", "export")
+_FOLDERS = (CHECKPOINTS, "predictions", "evaluation", "export")
 _IN_FOLDERS = (
     *(f"checkpoints/{name}" for name in _CHECKPOINTS),
     *("predictions/*.json", "predictions/*.png"),
@@ -58,7 +71,7 @@ _IN_FOLDERS = (
     *(f"export/*.{kind}" for kind in ("pt2", "onnx", "json")),
 )
 # The files of which a run that has ended keeps the sums.
-_SUMMED = ("config.yaml", "metrics.jsonl", "model.json", "model.safetensors")
+_SUMMED = (CONFIG_FILE, METRICS_FILE, MODEL_FILE, WEIGHTS_FILE)
 
 
 class BusyError(UserError):
@@ -77,23 +90,37 @@ class RunFolder:
 
     @staticmethod
     def of(config: RunConfig) -> "RunFolder":
-        """Return the folder of a run, found by its id, or named anew."""
-        runs, wanted = as_path(config.paths.results) / "runs", run_id(config)
-        return RunFolder.with_id(runs, wanted) or RunFolder(runs / f"{run_name(config)}-{wanted}")
+        """Return the folder of a run: the one with its id, or a new one."""
+        return RunFolder.of_all([config])[0]
 
     @staticmethod
-    def with_id(runs: Path, run_id: str) -> "RunFolder | None":
-        """Return the folder of a run, whatever it has been renamed to; None if it is not there.
+    def of_all(configs: Sequence[RunConfig]) -> "list[RunFolder]":
+        """Return the folder of each run; lists the folder of all runs at most once."""
+        there: dict[Path, dict[str, RunFolder]] = {}
+        folders = []
+        for config in configs:
+            runs, wanted = as_path(config.paths.results) / RUNS, run_id(config)
+            folder = RunFolder(runs / f"{run_name(config)}-{wanted}")
+            if not folder.config_file.exists():  # it may have been renamed
+                if runs not in there:
+                    there[runs] = RunFolder.by_id(runs)
+                folder = there[runs].get(wanted, folder)
+            folders.append(folder)
+        return folders
+
+    @staticmethod
+    def by_id(runs: Path) -> "dict[str, RunFolder]":
+        """Return the folders of all runs by their ids, whatever they have been renamed to.
 
         Args:
-            runs: folder of all runs.
-            run_id: of the run. Of copies of its folder the one that has its name is the run.
+            runs: folder of all runs. Of copies of a run's folder the one that has its name is
+                returned.
         """
-        names = sorted(os.listdir(runs)) if runs.is_dir() else []
-        ending = [RunFolder(runs / name) for name in names if name.endswith(f"-{run_id}")]
-        others = (RunFolder(runs / name) for name in names if not _ID.search(name))
-        found = ending or [folder for folder in others if folder.run_id == run_id]
-        return original(found) if found else None
+        copies: dict[str, list[RunFolder]] = {}
+        for name in sorted(os.listdir(runs)) if runs.is_dir() else []:
+            folder = RunFolder(runs / name)
+            copies.setdefault(folder.run_id, []).append(folder)
+        return {id: original(found) for id, found in copies.items() if id}
 
     @property
     def run_id(self) -> str:
@@ -104,22 +131,22 @@ class RunFolder:
     @property
     def config_file(self) -> Path:
         """The settings of the run, complete."""
-        return self.path / "config.yaml"
+        return self.path / CONFIG_FILE
 
     @property
     def metrics_file(self) -> Path:
         """One line of JSON an epoch: the truth about the run."""
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS_FILE
 
     @property
     def log_file(self) -> Path:
         """What happened, with times and tracebacks."""
-        return self.path / "train.log"
+        return self.path / LOG_FILE
 
     def read_state(self) -> dict[str, Any]:
         """Return run.json; of a folder without one that can be read, that the run is pending."""
         try:
-            state = json.loads(read_text(self.path / "run.json"))
+            state = json.loads(read_text(self.path / STATE_FILE))
         except (OSError, ValueError, RecursionError):
             state = None
         return state if isinstance(state, dict) and "status" in state else dict(_PENDING)
@@ -131,7 +158,7 @@ class RunFolder:
 
     def write_state(self, state: dict[str, Any]) -> None:
         """Write run.json atomically."""
-        write_json(self.path / "run.json", state)
+        write_json(self.path / STATE_FILE, state)
 
     @property
     def status(self) -> str:
@@ -165,7 +192,7 @@ class RunFolder:
         """Return why the results of a run that has ended cannot be trusted; "" if they can."""
         if not rows:
             return "metrics.jsonl has no epochs"
-        for name in ("config.yaml", "metrics.jsonl"):
+        for name in (CONFIG_FILE, METRICS_FILE):
             if problem := self.sum_problem(name, state):
                 return problem
         if self._sums_in(state) and "run_id" in state:  # of a config.yaml that has this id
@@ -206,7 +233,7 @@ class RunFolder:
         Raises:
             UserError: they are those of another run, or were changed.
         """
-        problem = self.sum_problem("config.yaml", state) if state["status"] in ENDED else ""
+        problem = self.sum_problem(CONFIG_FILE, state) if state["status"] in ENDED else ""
         if problem := problem or self._config_problem(config, state):
             raise UserError(f"{self.path}: {problem}, so its settings are not known")
 
@@ -359,12 +386,12 @@ class RunFolder:
         """Delete what a kill left behind; for the holder of the lock."""
         remove_temporaries(self.path, *_FILES, *_IN_FOLDERS)
         if spare := self._spare_checkpoints():
-            remove_files(self.path / "checkpoints", *(path.name for path in spare))
+            remove_files(self.path / CHECKPOINTS, *(path.name for path in spare))
 
     def remove_checkpoints(self) -> None:
         """Delete the checkpoints; what somebody else has put into their folder stays."""
         remove_temporaries(self.path, *_IN_FOLDERS)
-        remove_files(self.path / "checkpoints", *_CHECKPOINTS)
+        remove_files(self.path / CHECKPOINTS, *_CHECKPOINTS)
 
     def tidy_if_free(self) -> None:
         """Delete what a kill left behind, unless another process is at work here."""
@@ -377,7 +404,7 @@ class RunFolder:
 
         The last one of a complete run is what a longer run continues.
         """
-        files = sorted((self.path / "checkpoints").glob("step-*"))
+        files = sorted((self.path / CHECKPOINTS).glob("step-*"))
         status = self.status if files else ""
         if status == "complete":
             return [path for path in files if path.stem != files[-1].stem]

@@ -10,6 +10,7 @@ from cifar_exp.data.settings import ImageFolder
 from cifar_exp.errors import UserError
 from cifar_exp.expressions import as_path
 from cifar_exp.files import read_text
+from cifar_exp.paths import CONFIG_FILE, RUNS
 from cifar_exp.runs.folder import RunFolder
 
 
@@ -54,7 +55,7 @@ def _recognised(config: RunConfig, known: dict[str, str | None]) -> RunConfig:
 def _first_place(config: RunConfig, place: str) -> str | None:
     """Return the place under which stored runs know the images of this one, if it is another."""
     candidates: dict[str, tuple[ImageFolder, str]] = {}
-    for file in sorted((as_path(config.paths.results) / "runs").glob("*/config.yaml")):
+    for file in sorted((as_path(config.paths.results) / RUNS).glob(f"*/{CONFIG_FILE}")):
         stored = _image_folder(file)
         if stored is None:
             continue

@@ -14,12 +14,14 @@ from cifar_exp.data.sources import check
 from cifar_exp.errors import UserError
 from cifar_exp.expressions import as_path
 from cifar_exp.files import in_bytes
+from cifar_exp.loggers.hparams import declare
 from cifar_exp.loggers.run_loggers import kinds
 from cifar_exp.models.build import check_model
 from cifar_exp.models.settings import Network
+from cifar_exp.paths import CHECKPOINTS
 from cifar_exp.runs.checkpoint import KEPT
 from cifar_exp.runs.folder import RunFolder
-from cifar_exp.training.device import choose_compute
+from cifar_exp.training.device import uses_gpu
 
 # Measured, rounded up: the pictures and the log; an epoch in metrics, log and event file.
 _RUN_BYTES = 500_000
@@ -30,7 +32,7 @@ _BYTES_PER_NUMBER = 4
 
 
 def preflight(configs: Sequence[RunConfig], at_once: int = 1, trains_here: bool = True) -> int:
-    """Find what would stop one of the runs.
+    """Find what would stop one of the runs, and declare their levels to TensorBoard.
 
     Args:
         configs: of the runs that are to be trained.
@@ -43,12 +45,13 @@ def preflight(configs: Sequence[RunConfig], at_once: int = 1, trains_here: bool 
     Raises:
         UserError: there is no such tracker, device or data, a network cannot be used, a folder
             cannot be written, or a disk has not the space that all of them will need.
+        OSError: the levels cannot be written; `filename` is given.
     """
     numbers = []
     for config in configs:
         _check_trackers(config.logger)
         if trains_here:
-            choose_compute(config)
+            uses_gpu(config)
         classes, image_size, last_batch = check(config.data, config.own_code)
         is_single = last_batch == 1  # the only size that a network may refuse
         numbers.append(_numbers(config.model, classes, image_size, config.own_code, is_single))
@@ -57,6 +60,7 @@ def preflight(configs: Sequence[RunConfig], at_once: int = 1, trains_here: bool 
             _check_writable(as_path(config.paths.logs))
     if configs:
         _check_space(configs, numbers, at_once)
+    declare(configs)
     return _kept_bytes(configs, numbers)
 
 
@@ -113,7 +117,7 @@ def _needed_bytes(configs: Sequence[RunConfig], numbers: Sequence[int], at_once:
         _checkpoint_bytes(config, count) * (KEPT + 1)
         for config, count in zip(configs, numbers, strict=True)
     ]
-    there = sum(map(_checkpoints_there, configs))
+    there = sum(map(_checkpoints_there, RunFolder.of_all(configs)))
     return max(0, after + sum(sorted(during, reverse=True)[:at_once]) - there)
 
 
@@ -137,6 +141,6 @@ def _numbers(
     return check_model(model, classes, image_size, trusted, single)
 
 
-def _checkpoints_there(config: RunConfig) -> int:
-    files = (RunFolder.of(config).path / "checkpoints").glob("*.pt")
+def _checkpoints_there(folder: RunFolder) -> int:
+    files = (folder.path / CHECKPOINTS).glob("*.pt")
     return sum(path.stat().st_size for path in files)

@@ -8,6 +8,7 @@ from typing import Any
 from cifar_exp.config.metrics import evaluated, with_defaults
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
+from cifar_exp.paths import STATE_FILE
 from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.runs.results import Results
 from cifar_exp.runs.stored import StoredRun, check, check_rows
@@ -74,7 +75,7 @@ def read_record(folder: RunFolder) -> Record:
         UserError: its files cannot be read, or hold something else.
     """
     config, state, rows = folder.read_config(), folder.read_state(), folder.read_metrics()
-    file = folder.path / "run.json"
+    file = folder.path / STATE_FILE
     if not folder.has_state and (os.path.lexists(file) or rows):  # it comes before the first epoch
         raise UserError(
             f"{file}: expected readable JSON; run the command that trained the run again, "

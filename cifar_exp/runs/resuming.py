@@ -7,6 +7,7 @@ from typing import Any
 
 from cifar_exp.config.identity import config_id, run_id, run_name
 from cifar_exp.config.schema import RunConfig
+from cifar_exp.paths import CHECKPOINTS, PREDICTIONS_FILE
 from cifar_exp.runs.checkpoint import Checkpoints, DamagedError, State
 from cifar_exp.runs.continuing import shorter_run
 from cifar_exp.runs.failures import CannotResumeError
@@ -63,7 +64,7 @@ def continued(
     if shorter.problem:
         return None
     folder = shorter.folder
-    source = Checkpoints(folder.path / "checkpoints", folder.run_id, log)
+    source = Checkpoints(folder.path / CHECKPOINTS, folder.run_id, log)
     try:
         saved = source.load_latest()
         problem = "" if saved else "it has no checkpoint left"
@@ -141,7 +142,7 @@ def rebuild_state(config: RunConfig, folder: RunFolder) -> None:
         folder: of the run.
     """
     rows = folder.read_metrics()
-    written = len(rows) == config.training.epochs and (folder.path / "predictions.png").exists()
+    written = len(rows) == config.training.epochs and (folder.path / PREDICTIONS_FILE).exists()
     if folder.has_state or not written:
         return
     folder.write_state(ids(config) | {"status": "complete", "sha256": folder.sums()})

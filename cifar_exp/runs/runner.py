@@ -22,6 +22,7 @@ from cifar_exp.loggers.base import TrackedRun
 from cifar_exp.loggers.run_loggers import Mirror, Trackers, restore_events
 from cifar_exp.loggers.tensorboard import event_folder, needs_events
 from cifar_exp.out_of_memory import free_memory, keep_reserve
+from cifar_exp.paths import CHECKPOINTS
 from cifar_exp.runs.artifacts import write_outputs
 from cifar_exp.runs.checkpoint import Checkpoints, State
 from cifar_exp.runs.failures import CannotResumeError, run_error
@@ -173,7 +174,7 @@ class Runner:
     def _train(self, run: "_Run") -> Iterator[Progress | EpochMetrics]:
         checkpoints = run.checkpoints()
         saved = last_state(run.folder, checkpoints)
-        chosen = self._compute(run.config)
+        chosen = self.compute(run.config)
         loaded = self._data(run.config, chosen)
         own_code = _digests_of_own_code(run, saved)
         is_new = saved is None and not run.config.rerun
@@ -234,7 +235,7 @@ class Runner:
         if begun is None:
             return False
         precision, threads, sha256, saved = begun
-        compute = replace(self._compute(config), precision=precision, threads=threads)
+        compute = replace(self.compute(config), precision=precision, threads=threads)
         loaded = self._data(config, compute)
         if loaded.sha256 != sha256:
             raise UserError("the images are not those of process 0")
@@ -244,7 +245,12 @@ class Runner:
         yield from training.run()
         return True
 
-    def _compute(self, config: RunConfig) -> Compute:
+    def compute(self, config: RunConfig) -> Compute:
+        """Return what a run is to compute on.
+
+        Raises:
+            UserError: `device=cuda` is set, and PyTorch finds no GPU.
+        """
         return replace(choose_compute(config, self._threads), processes=self._processes.size)
 
     def _training(self, config: RunConfig, loaded: "_Loaded", compute: Compute) -> Training:
@@ -278,7 +284,7 @@ class _Run:
         return ids(self.config)
 
     def checkpoints(self) -> Checkpoints:
-        return Checkpoints(self.folder.path / "checkpoints", run_id(self.config), self.log)
+        return Checkpoints(self.folder.path / CHECKPOINTS, run_id(self.config), self.log)
 
 
 def _digests_of_own_code(run: _Run, saved: State | None) -> dict[str, str | None]:
@@ -374,7 +380,7 @@ def _hand_over(training: Training, run: _Run, state: dict[str, Any]) -> None:
                 folder.claim(config)
                 if folder.status != "pending":
                     continue  # has been begun already, and goes on from its own checkpoint
-                checkpoints = Checkpoints(folder.path / "checkpoints", run_id(config), run.log)
+                checkpoints = Checkpoints(folder.path / CHECKPOINTS, run_id(config), run.log)
                 began = {"status": "pending", "began_as": run_id(run.config)}
                 own = state | ids(config) | began
                 checkpoints.save(training.steps, training.state_dict() | {"run": own})

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Generator
-from dataclasses import replace
 
 from tqdm import tqdm
 
@@ -10,7 +9,13 @@ from cifar_exp.config.identity import model_and_data, run_id, run_name
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.expressions import as_path
-from cifar_exp.loggers.hparams import declare
+from cifar_exp.paths import (
+    CONFUSION_FILE,
+    CURVES_FILE,
+    METRICS_FILE,
+    PREDICTIONS_FILE,
+    WEIGHTS_FILE,
+)
 from cifar_exp.runs.continuing import shorter_run
 from cifar_exp.runs.folder import RunFolder, in_epochs
 from cifar_exp.runs.log import show_warnings
@@ -20,7 +25,6 @@ from cifar_exp.runs.progress_bar import RunBar
 from cifar_exp.runs.runner import Runner
 from cifar_exp.signals import Interrupted, StopRequest, stop_request
 from cifar_exp.terminal import is_first
-from cifar_exp.training.device import choose_compute
 from cifar_exp.training.process_group import OthersEndedError, Processes, all_processes
 from cifar_exp.training.progress import EpochMetrics, Progress
 
@@ -54,20 +58,19 @@ def train_one(config: RunConfig, in_job: bool = False) -> None:
 
 
 def _train_and_tell(config: RunConfig, processes: Processes, in_job: bool) -> None:
+    runner = Runner(processes=processes)
     # a job was checked before, and keeps in its folder what fails
     if not in_job and not Runner.finished(config, RunFolder.of(config)):
-        preflight([config])
         (config,) = recognised([config])
-        declare([config])
+        preflight([config])
     print(f"run {run_name(config)} ({run_id(config)})", flush=True)
     if not in_job:
         what = f"{model_and_data(config)}, {in_epochs(config.training.epochs)}"
-        compute = replace(choose_compute(config), processes=processes.size)
-        print(f"{what}, {compute}", flush=True)
-    is_new = RunFolder.of(config).status == "pending" and not config.rerun
+        print(f"{what}, {runner.compute(config)}", flush=True)
+    folder = RunFolder.of(config)
+    is_new = folder.status == "pending" and not config.rerun
     if is_new and (shorter := shorter_run(config)):
         print(shorter, flush=True)
-    runner = Runner(processes=processes)
     bar = RunBar("training", position=0, evaluated_on=config.data.evaluated_on)
     try:
         with stop_request(patient=not processes.alone, in_job=in_job) as stop:
@@ -75,9 +78,8 @@ def _train_and_tell(config: RunConfig, processes: Processes, in_job: bool) -> No
     finally:
         bar.close()
         runner.close()
-    folder = RunFolder.of(config)
     print(folder.outcome() + " (finished before, not repeated)" * (not trained))
-    names = ("curves.png", "predictions.png", "confusion.png", "model.safetensors", "metrics.jsonl")
+    names = (CURVES_FILE, PREDICTIONS_FILE, CONFUSION_FILE, WEIGHTS_FILE, METRICS_FILE)
     written = [name for name in names if (folder.path / name).exists()]
     print(f"{folder.path}: {', '.join(written)}")
     if config.logger.tensorboard:

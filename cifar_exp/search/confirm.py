@@ -6,7 +6,6 @@ from optuna.trial import FrozenTrial
 
 from cifar_exp.config.identity import config_id, run_id
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.errors import UserError
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.search.plan import Plan
 from cifar_exp.search.trials import Trials
@@ -42,10 +41,8 @@ def confirm(
             "start": _folders(start),
         }
     )
-    sweep = Sweep(list({run_id(config): config for config in found + start}.values()), (), name)
-    failed = sweep.run(runs_per_device)
-    if failed:
-        raise UserError(f"{failed} of {len(sweep.runs)} runs failed; the same command tries again")
+    configs = {run_id(config): config for config in found + start}
+    Sweep(list(configs.values()), name=name).run(runs_per_device)
 
 
 def _tested(config: RunConfig, plan: Plan) -> list[RunConfig]:
@@ -57,4 +54,4 @@ def _tested(config: RunConfig, plan: Plan) -> list[RunConfig]:
 
 
 def _folders(configs: Sequence[RunConfig]) -> list[str]:
-    return [RunFolder.of(config).path.name for config in configs]
+    return [folder.path.name for folder in RunFolder.of_all(configs)]

@@ -13,6 +13,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.figures.search import Tried, draw_history, draw_trials
 from cifar_exp.figures.settings import draw_importance, draw_parallel_coordinates
 from cifar_exp.files import read_text
+from cifar_exp.paths import RUNS, SEARCH_FILE
 from cifar_exp.reports.comparisons import Levels
 from cifar_exp.reports.content import (
     Report,
@@ -67,7 +68,7 @@ def read_search_report(folder: Path) -> Report:
     last = search.confirmations[-1] if search.confirmations else None
     listed = [*names.values(), *([*last.start, *last.found] if last else [])]
     ids = {name: RunFolder(Path(name)).run_id for name in listed}
-    by_name, left_out = read_runs(folder.parent / "runs", ids) if ids else ({}, [])
+    by_name, left_out = read_runs(folder.parent / RUNS, ids) if ids else ({}, [])
     records = list(by_name.values())
     tried = {number: by_name[run] for number, run in names.items() if run in by_name}
     confirmed = _confirmed(last, by_name) if last else {}
@@ -101,7 +102,7 @@ def read_search(folder: Path) -> StoredSearch:
     Raises:
         UserError: it is not the folder of a search.
     """
-    file = folder / "search.json"
+    file = folder / SEARCH_FILE
     try:
         content = json.loads(read_text(file))
     except (OSError, ValueError, RecursionError) as error:
@@ -245,7 +246,7 @@ def _row(search: StoredSearch, trial: StoredTrial) -> dict[str, str]:
         "status": trial.status,
         metric: text,
         "epochs": str(trial.epochs),
-        "folder": f"../runs/{trial.run}",
+        "folder": f"../{RUNS}/{trial.run}",
     }
 
 

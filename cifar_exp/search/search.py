@@ -29,7 +29,7 @@ from cifar_exp.search.search_file import write_listing
 from cifar_exp.search.space import Domain
 from cifar_exp.search.trials import DIVERGED, Trials, open_storage
 from cifar_exp.signals import stop_request
-from cifar_exp.sweeps.dispatcher import Shift
+from cifar_exp.sweeps.dispatcher import Dispatcher
 from cifar_exp.sweeps.messages import Ended
 from cifar_exp.sweeps.worker_pool import Workers
 from cifar_exp.training.progress import EpochMetrics
@@ -112,11 +112,11 @@ class Search:
         with (
             stop_request() as stop,
             Workers(checked, runs_per_device, count) as workers,
-            Shift(self, [], [], workers, more=left) as shift,
+            Dispatcher(workers, self._label, self._ended, chooser=self, more=left) as dispatcher,
         ):
             if workers.kept_bytes:
                 tqdm.write(checkpoint_room(workers.kept_bytes))
-            shift.work(stop)
+            dispatcher.work(stop)
 
     def confirm(self, runs_per_device: int | None) -> None:
         """Name the winner, and test it.
@@ -147,12 +147,8 @@ class Search:
                 return config
         return None
 
-    def label(self, config: RunConfig) -> str:
-        """Return the number and the settings of a trial."""
-        return _label(self._active[run_id(config)])
-
-    def goes_on(self, config: RunConfig, metrics: EpochMetrics) -> bool:
-        """Tell Optuna of an epoch, and ask whether to go on."""
+    def continues(self, config: RunConfig, metrics: EpochMetrics) -> bool:
+        """Report an epoch to Optuna, and ask whether the trial is to be continued."""
         run = run_id(config)
         if run in self._pruned:  # it hears of that at its next step
             return False
@@ -160,8 +156,11 @@ class Search:
             self._pruned.add(run)
         return run not in self._pruned
 
-    def ended(self, config: RunConfig, end: Ended) -> str:
-        """Tell Optuna how a run ended; those that wait for it come next."""
+    def _label(self, config: RunConfig) -> str:
+        return _label(self._active[run_id(config)])
+
+    def _ended(self, config: RunConfig, end: Ended) -> str:
+        """Report to Optuna how a run ended; those that wait for it come next."""
         run = run_id(config)
         trial, folder = self._active.pop(run), RunFolder.of(config)
         told = self._prune(trial, folder) if run in self._pruned else self._end(trial, folder, end)

@@ -11,6 +11,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from cifar_exp.files import write_bytes, write_json
+from cifar_exp.paths import SEARCH_FILE, TABLE_FILE
 from cifar_exp.reports.locking import writing
 from cifar_exp.search.plan import Plan, as_trained
 from cifar_exp.search.trials import DIVERGED, Trials
@@ -43,8 +44,8 @@ def write_listing(
         "confirmations": trials.confirmations,
     }
     with writing(folder):
-        write_json(folder / "search.json", content)
-        write_bytes(folder / "results.csv", _csv(listed, list(plan.space)).encode())
+        write_json(folder / SEARCH_FILE, content)
+        write_bytes(folder / TABLE_FILE, _csv(listed, list(plan.space)).encode())
 
 
 def _listed(trial: FrozenTrial) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 import os
 import sys
-
-from cifar_exp.sweeps.messages import Begin
+from dataclasses import dataclass
 
 # PyTorch, the images of CIFAR-10 and the article's run take 1.8 GB in a worker.
 _WORKER_BYTES = 2 * 2**30
@@ -11,9 +10,24 @@ _WORKER_BYTES = 2 * 2**30
 _LIKELY_ON_A_GPU = 4
 
 
+@dataclass(frozen=True)
+class Part:
+    """A worker's part of the machine.
+
+    Attributes:
+        gpu: its index; None on the CPU.
+        threads: of the CPU for each run.
+        runs: how many are trained at once; None for as many as pay.
+    """
+
+    gpu: int | None
+    threads: int
+    runs: int | None
+
+
 def shared_out(
     gpus: int, cores: int, runs_per_device: int | None, runs: int, sweep_size: int
-) -> tuple[Begin, ...]:
+) -> tuple[Part, ...]:
     """Return each worker's part: a GPU, or some of the CPU's cores.
 
     Args:
@@ -27,13 +41,13 @@ def shared_out(
     """
     if gpus:
         count = min(gpus, runs)
-        return tuple(Begin(gpu=gpu, threads=1, runs=runs_per_device) for gpu in range(count))
+        return tuple(Part(gpu=gpu, threads=1, runs=runs_per_device) for gpu in range(count))
     at_once = min(runs_per_device or min(cores, _workers_that_fit()), sweep_size)
     threads = max(1, cores // at_once)
-    return (Begin(gpu=None, threads=threads, runs=1),) * min(at_once, runs)
+    return (Part(gpu=None, threads=threads, runs=1),) * min(at_once, runs)
 
 
-def at_once(parts: tuple[Begin, ...]) -> int:
+def at_once(parts: tuple[Part, ...]) -> int:
     """Return how many runs will train at the same time, as far as can be told before."""
     return sum(part.runs or _LIKELY_ON_A_GPU for part in parts)
 

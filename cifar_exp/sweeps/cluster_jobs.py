@@ -12,23 +12,6 @@ RunJobs = Callable[[Sequence[RunConfig]], Sequence[str | None]]
 _POLL_SECONDS = 2.0
 
 
-def check_before_jobs(configs: Sequence[RunConfig]) -> int:
-    """Find what would stop one of the runs, as far as this machine can tell.
-
-    Returns:
-        How many bytes their last checkpoints will take.
-
-    Raises:
-        UserError: there is no data, or no room for the results.
-    """
-    from cifar_exp.loggers.hparams import declare
-    from cifar_exp.runs.preflight import preflight  # PyTorch takes seconds
-
-    kept_bytes = preflight(configs, at_once=len(configs), trains_here=False)
-    declare(configs)
-    return kept_bytes
-
-
 def train_as_jobs(
     runs: Sequence[tuple[RunConfig, RunFolder]], run_jobs: RunJobs
 ) -> list[str | None]:

@@ -2,7 +2,7 @@
 
 import signal
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -13,71 +13,71 @@ from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.signals import Interrupted, StopRequest
-from cifar_exp.sweeps.messages import Died, Ended, FromWorker, Leave, Ready, Told, Warned
-from cifar_exp.sweeps.progress_display import Screen
-from cifar_exp.sweeps.run_queue import Agenda, Task, expected_cost
+from cifar_exp.sweeps.messages import Died, Ended, FromWorker, Leave, ProgressReport, Ready, Warned
+from cifar_exp.sweeps.progress_display import ProgressDisplay
+from cifar_exp.sweeps.run_queue import RunQueue, Task, expected_cost
 from cifar_exp.sweeps.worker_pool import Worker, Workers
 from cifar_exp.training.progress import EpochMetrics
 
 _POLL_SECONDS = 0.2
 
 
-class Owner(Protocol):
-    """Whose runs are trained: a sweep, which knows them all, or a search, which asks for them."""
+class Chooser(Protocol):
+    """Chooses runs while others are trained: a search."""
 
     @property
     def wants_more(self) -> bool:
         """Whether runs may come that are not there yet."""
 
     def more(self) -> RunConfig | None:
-        """Return one more run, for a worker that has nothing to do; None if there is none now."""
+        """Return one more run, for an idle worker; None if there is none now."""
 
-    def label(self, config: RunConfig) -> str:
-        """Say in a few words what tells a run from the others."""
-
-    def goes_on(self, config: RunConfig, metrics: EpochMetrics) -> bool:
-        """Take note of an epoch. Returns: whether the run is worth going on."""
-
-    def ended(self, config: RunConfig, end: Ended) -> str:
-        """Take note of a run that is over. Returns: how it ended, in a line."""
+    def continues(self, config: RunConfig, metrics: EpochMetrics) -> bool:
+        """Take note of an epoch. Returns: whether the run is to be continued."""
 
 
-class Shift:
-    """Hands runs out to workers, and listens to them, until all have ended.
+class Dispatcher:
+    """Hands runs out to workers, and handles their messages, until all have ended.
 
     Args:
-        owner: of the runs.
-        configs: that are there at the beginning.
-        half_done: places of those in `configs` that come before the others.
         workers: that train.
-        more: how many runs the owner is likely to add.
+        label: returns in a few words what distinguishes a run from the others.
+        ended: takes note of a run that is over, and returns in a line how it ended.
+        configs: of the runs that are known at the beginning.
+        interrupted: indices of those in `configs` that come before the others.
+        chooser: of further runs, if any.
+        more: how many runs it is likely to add.
     """
 
     def __init__(
         self,
-        owner: Owner,
-        configs: Sequence[RunConfig],
-        half_done: Sequence[int],
         workers: Workers,
+        label: Callable[[RunConfig], str],
+        ended: Callable[[RunConfig, Ended], str],
+        configs: Sequence[RunConfig] = (),
+        interrupted: Sequence[int] = (),
+        chooser: Chooser | None = None,
         more: int = 0,
     ) -> None:
         self.failed = 0
-        self._owner = owner
-        self._configs = list(configs)  # runs go by their place in this list
-        self._agenda = Agenda(self._configs, half_done, workers.on_gpu)
+        self._label = label
+        self._ended = ended
+        self._chooser = chooser
+        self._configs = list(configs)  # runs go by their index in this list
+        self._queue = RunQueue(self._configs, interrupted, workers.on_gpu)
         self._workers = workers
         self._idle: deque[Worker] = deque()
         self._warned: set[str] = set()
         costs = [expected_cost(config, workers.on_gpu) for config in configs]
-        self._screen = Screen(costs + [1.0] * more)
+        self._display = ProgressDisplay(costs + [1.0] * more)
 
-    def __enter__(self) -> "Shift":
+    def __enter__(self) -> "Dispatcher":
         """Show the runs while a block runs."""
         return self
 
     def __exit__(self, *_: object) -> None:
         """Take them from the screen."""
-        self._screen.close()
+        self._display.close()
 
     def work(self, stop: StopRequest) -> None:
         """Train all of them.
@@ -90,10 +90,10 @@ class Shift:
             UserError: nothing more can be trained; the runs have stopped.
         """
         try:
-            while self._owner.wants_more or not self._agenda.done:
+            while not self._queue.done or (self._chooser and self._chooser.wants_more):
                 stop()
                 for worker, message in self._workers.messages(_POLL_SECONDS):
-                    self._hear(worker, message)
+                    self._handle(worker, message)
                 self._hand_out()
         except (Interrupted, UserError) as end:
             if not stop.at_once:
@@ -101,39 +101,40 @@ class Shift:
             raise
 
     def _hand_out(self) -> None:
-        while self._idle and (task := self._agenda.next() or self._added()):
+        while self._idle and (task := self._queue.next() or self._added()):
             worker = self._idle.popleft()
             config = self._configs[task.run]
             beginnings = [self._configs[short] for short in task.beginnings]
             worker.train(task.run, config, beginnings)
-            self._screen.begin(task.run, self._owner.label(config), config.data.evaluated_on)
+            self._display.begin(task.run, self._label(config), config.data.evaluated_on)
 
     def _added(self) -> Task | None:
-        """Ask the owner for a run, unless one that is repeated must stay alone."""
-        config = None if self._agenda.repeats else self._owner.more()
-        if config is None:
+        """Ask the chooser for a run, unless one that is repeated must stay alone."""
+        if self._chooser is None or self._queue.repeats:
             return None
-        self._agenda.add(len(self._configs))
+        if (config := self._chooser.more()) is None:
+            return None
+        self._queue.add(len(self._configs))
         self._configs.append(config)
-        return self._agenda.next()
+        return self._queue.next()
 
-    def _hear(self, worker: Worker, message: FromWorker) -> None:
+    def _handle(self, worker: Worker, message: FromWorker) -> None:
         match message:
             case Ready():
                 self._idle.append(worker)
             case Warned(text):
                 self._warn(text)
-            case Told(run, event):
+            case ProgressReport(run, event):
                 config = self._configs[run]
-                self._screen.show(run, event, config.training.epochs)
+                self._display.show(run, event, config.training.epochs)
                 if isinstance(event, EpochMetrics):
-                    self._agenda.passed(run, event.epoch)
-                    if not self._owner.goes_on(config, event):
+                    self._queue.passed(run, event.epoch)
+                    if self._chooser and not self._chooser.continues(config, event):
                         worker.send(Leave(run))
             case Ended(run, busy=True):
-                self._screen.leave(run)
-                self._agenda.postpone(run)
-            case Ended(run, problem, out_of_memory=True) if not self._agenda.is_alone(run):
+                self._display.leave(run)
+                self._queue.postpone(run)
+            case Ended(run, problem, out_of_memory=True) if not self._queue.is_alone(run):
                 self._fail(run, str(problem))
             case Ended() as end:
                 self._end(end)
@@ -160,16 +161,16 @@ class Shift:
 
     def _fail(self, run: int, reason: str) -> None:
         """Repeat a run alone, since others may be the reason; the second time it has failed."""
-        if not self._agenda.repeat_alone(run):
+        if not self._queue.repeat_alone(run):
             self._end(Ended(run, f"{reason}, twice"))
             return
-        label = self._owner.label(self._configs[run])
-        self._screen.leave(run)
+        label = self._label(self._configs[run])
+        self._display.leave(run)
         tqdm.write(f"{label}: {reason}; it is repeated alone after the others")
 
     def _end(self, end: Ended) -> None:
         config = self._configs[end.run]
         self.failed += end.problem is not None
-        self._agenda.ended(end.run)
-        label = self._owner.label(config)
-        self._screen.end(end.run, f"{label}: {self._owner.ended(config, end)}")
+        self._queue.ended(end.run)
+        label = self._label(config)
+        self._display.end(end.run, f"{label}: {self._ended(config, end)}")

@@ -3,42 +3,19 @@
 from dataclasses import dataclass
 
 from cifar_exp.config.schema import RunConfig
+from cifar_exp.sweeps.allocation import Part
 from cifar_exp.training.progress import EpochMetrics, Progress
 
 
 @dataclass(frozen=True)
-class Check:
-    """To a worker: look whether these runs can be trained here, so many at once.
-
-    `runs_per_device` is None for as many as pay, `sweep_size` counts finished runs too.
-    """
-
-    configs: tuple[RunConfig, ...]
-    runs_per_device: int | None
-    sweep_size: int
-
-
-@dataclass(frozen=True)
-class Begin:
-    """To a worker: its part of the machine.
-
-    `gpu` is None on the CPU, `runs` how many to keep going at once, None for as many as pay.
-    """
-
-    gpu: int | None
-    threads: int
-    runs: int | None
-
-
-@dataclass(frozen=True)
 class Checked:
-    """The answer: what is wrong, if anything, and how the machine is to be shared out.
+    """From a process that checks runs: what is wrong, if anything, and each worker's part.
 
     `kept_bytes` is what the last checkpoints of the runs will take on disk.
     """
 
     problem: str | None
-    parts: tuple[Begin, ...]
+    parts: tuple[Part, ...] = ()
     kept_bytes: int = 0
 
 
@@ -71,7 +48,7 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Told:
+class ProgressReport:
     """From a worker: how far a run is."""
 
     run: int
@@ -108,4 +85,4 @@ class Died:
     runs: tuple[int, ...]
 
 
-FromWorker = Checked | Ready | Told | Ended | Warned | Died
+FromWorker = Checked | Ready | ProgressReport | Ended | Warned | Died

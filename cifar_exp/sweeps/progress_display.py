@@ -13,7 +13,7 @@ _SHOWN_RUNS = 16
 _PARTS = 1000  # that the bar counts: a sum of floats can exceed its own total
 
 
-class Screen:
+class ProgressDisplay:
     """Shows how far the sweep and each running run are, and how long the rest will take.
 
     Args:

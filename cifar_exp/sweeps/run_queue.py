@@ -31,7 +31,7 @@ class Task:
     beginnings: tuple[int, ...]
 
 
-class Agenda:
+class RunQueue:
     """Hands out the runs of a sweep, the longest first so that the end is not one long run.
 
     A run that equals the first epochs of another waits for it, and then has nothing left to train.
@@ -39,24 +39,24 @@ class Agenda:
 
     Args:
         configs: of all runs, by their numbers.
-        half_done: runs that come before all others.
+        interrupted: runs that come before all others.
         on_gpu: whether they train on one.
     """
 
     def __init__(
-        self, configs: Sequence[RunConfig], half_done: Sequence[int] = (), on_gpu: bool = False
+        self, configs: Sequence[RunConfig], interrupted: Sequence[int] = (), on_gpu: bool = False
     ) -> None:
         self._configs = configs
         numbers = range(len(configs))
         self._longer = {
             short: long
             for short in numbers
-            if short not in half_done and not configs[short].rerun
+            if short not in interrupted and not configs[short].rerun
             for long in numbers
             if is_beginning(configs[short], configs[long])
         }
         order = sorted(
-            numbers, key=lambda run: (run not in half_done, -expected_cost(configs[run], on_gpu))
+            numbers, key=lambda run: (run not in interrupted, -expected_cost(configs[run], on_gpu))
         )
         self._ready = deque(run for run in order if run not in self._longer)
         self._open = set(numbers)

@@ -2,8 +2,10 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_exp.config.identity import differences, run_id, run_name, settings, varied
@@ -16,20 +18,20 @@ from cifar_exp.files import shortened, write_json
 from cifar_exp.loggers.hparams import declare
 from cifar_exp.loggers.run_loggers import in_group, restore_events
 from cifar_exp.loggers.tensorboard import needs_events
+from cifar_exp.paths import SWEEP_FILE, TABLE_FILE
 from cifar_exp.reports.locking import writing
 from cifar_exp.reports.records import read_sweep, sweep_id
 from cifar_exp.reports.table import as_text, ranked, write_csv
 from cifar_exp.runs.continuing import checkpoint_room, continuing_lines
 from cifar_exp.runs.folder import ENDED, BusyError, RunFolder
 from cifar_exp.runs.moved_images import recognised
-from cifar_exp.runs.record import remarks
+from cifar_exp.runs.record import Record, remarks
 from cifar_exp.signals import stop_request
-from cifar_exp.sweeps.cluster_jobs import RunJobs, check_before_jobs, train_as_jobs
-from cifar_exp.sweeps.dispatcher import Shift
+from cifar_exp.sweeps.cluster_jobs import RunJobs, train_as_jobs
+from cifar_exp.sweeps.dispatcher import Dispatcher
 from cifar_exp.sweeps.messages import Ended
 from cifar_exp.sweeps.worker_pool import Workers
 from cifar_exp.terminal import columns, printable
-from cifar_exp.training.progress import EpochMetrics
 
 _MOST_TOLD_SETTINGS = 3
 
@@ -63,10 +65,9 @@ def run_sweep(
     by_id = {run_id(config): config for config in configs}
     parts = [(study, [run_id(configs[place]) for place in places]) for study, places in studies]
     sweep = Sweep(list(by_id.values()), parts, name)
-    failed = sweep.run(runs_per_device, run_jobs)
-    if failed:
-        raise UserError(f"{failed} of {len(sweep.runs)} runs failed; the same command tries again")
-    return [RunFolder.of(config).results.accuracy for config in configs]
+    sweep.run(runs_per_device, run_jobs)
+    folders = {run_id(config): folder for config, folder in sweep.runs}
+    return [folders[run_id(config)].results.accuracy for config in configs]
 
 
 class Sweep:
@@ -85,38 +86,39 @@ class Sweep:
         name: str | None = None,
     ) -> None:
         self._studies = studies
-        self._numbers = {run_id(config): number for number, config in enumerate(configs)}
         self._varied = varied(configs)
         name = name or ",".join(short_names(self._varied)) or "sweep"
         # the same command finds its folder again
-        name = f"{shortened(name, 80)}-{sweep_id(list(self._numbers))}"
+        name = f"{shortened(name, 80)}-{sweep_id(list(map(run_id, configs)))}"
         self.folder = as_path(configs[0].paths.results) / name
         grouped = [in_group(config, self.folder.name) for config in configs]
-        self.runs = [(config, RunFolder.of(config)) for config in grouped]
-        self._statuses = [folder.status for _, folder in self.runs]
-        for (_, folder), status in zip(self.runs, self._statuses, strict=True):
-            if status in ENDED:
-                folder.tidy_if_free()
+        self.runs = list(zip(grouped, RunFolder.of_all(grouped), strict=True))
 
-    def run(self, runs_per_device: int | None, run_jobs: RunJobs | None = None) -> int:
+    def run(self, runs_per_device: int | None, run_jobs: RunJobs | None = None) -> None:
         """Train what is left; write the table, even when interrupted, and at the end the report.
 
         Args:
             runs_per_device: how many at once; None for as many as pay.
             run_jobs: trains runs elsewhere, if not None.
 
-        Returns:
-            How many runs failed.
+        Raises:
+            UserError: nothing can be trained here, or at the end, that runs failed.
+            Interrupted: a signal asked to stop.
         """
-        pending = [
-            number
-            for number, (config, _) in enumerate(self.runs)
-            if config.rerun or self._statuses[number] not in ENDED
-        ]
-        self._restore_events([n for n in range(len(self.runs)) if n not in pending])
+        pending, finished = [], []
+        for config, folder in self.runs:
+            status = folder.status
+            if status in ENDED:
+                folder.tidy_if_free()
+            if config.rerun or status not in ENDED:
+                pending.append(_Pending(config, folder, status))
+            else:
+                finished.append((config, folder))
+        _restore_events(finished)
+        failed = 0
         try:
             if not pending:
-                failed = self._announce(pending)
+                self._announce(pending)
             elif run_jobs:
                 failed = self._train_elsewhere(pending, run_jobs)
             else:
@@ -124,90 +126,62 @@ class Sweep:
         except BaseException:
             if self.folder.exists():
                 with suppress(UserError):  # which would hide what happened
-                    self._write_table()
+                    self._write_table(*read_sweep(self.folder))
             raise
-        self._write_table()
-        self._write_report()
-        return failed
+        by_id, left_out = read_sweep(self.folder)
+        self._write_table(by_id, left_out)
+        self._write_report(by_id, left_out)
+        if failed:
+            raise UserError(
+                f"{failed} of {len(self.runs)} runs failed; the same command tries again"
+            )
 
-    def _train(self, pending: list[int], runs_per_device: int | None) -> int:
+    def _train(self, pending: list["_Pending"], runs_per_device: int | None) -> int:
         """Hand the pending runs to workers until all have ended. Returns: failed runs."""
-        configs = [self.runs[number][0] for number in pending]
+        configs = [run.config for run in pending]
         with stop_request() as stop, Workers(configs, runs_per_device, len(self.runs)) as workers:
             self._announce(pending, workers.kept_bytes)
-            for number in pending:
-                config, folder = self.runs[number]
+            for run in pending:
                 with suppress(UserError):  # its worker reports what is wrong with it
-                    folder.claim(config)  # from now on, edited YAML changes nothing
-            half_done = [
-                place
-                for place, number in enumerate(pending)
-                if self._statuses[number] == "interrupted"
-            ]
-            with Shift(self, configs, half_done, workers) as shift:
-                shift.work(stop)
-            return shift.failed
+                    run.folder.claim(run.config)  # from now on, edited YAML changes nothing
+            interrupted = [i for i, run in enumerate(pending) if run.status == "interrupted"]
+            folders = {run_id(run.config): run.folder for run in pending}
 
-    def _train_elsewhere(self, pending: list[int], run_jobs: RunJobs) -> int:
+            def ended(config: RunConfig, end: Ended) -> str:
+                if end.problem is not None:
+                    return f"failed: {end.problem}"
+                return folders[run_id(config)].outcome()
+
+            with Dispatcher(workers, self.label, ended, configs, interrupted) as dispatcher:
+                dispatcher.work(stop)
+            return dispatcher.failed
+
+    def _train_elsewhere(self, pending: list["_Pending"], run_jobs: RunJobs) -> int:
         """Let jobs bring the pending runs to their ends. Returns: runs that did not come there."""
-        runs = [self.runs[number] for number in pending]
-        self._announce(pending, check_before_jobs([config for config, _ in runs]))
+        from cifar_exp.runs.preflight import preflight  # PyTorch takes seconds
+
+        configs = [run.config for run in pending]
+        self._announce(pending, preflight(configs, at_once=len(configs), trains_here=False))
         print(f"what is done so far: python -m cifar_exp report {self.folder}", flush=True)
-        problems = train_as_jobs(runs, run_jobs)
-        for number, problem in zip(pending, problems, strict=True):
-            config, folder = self.runs[number]
-            self._statuses[number] = folder.status
-            print(f"{self.label(config)}: {problem or folder.outcome()}", flush=True)
-        self.write()
+        problems = train_as_jobs([(run.config, run.folder) for run in pending], run_jobs)
+        for run, problem in zip(pending, problems, strict=True):
+            print(f"{self.label(run.config)}: {problem or run.folder.outcome()}", flush=True)
         return len(problems) - problems.count(None)
 
-    def _restore_events(self, finished: Sequence[int]) -> None:
-        """Write the event files of finished runs again, where somebody has removed them."""
-        gone = [self.runs[number] for number in finished if needs_events(self.runs[number][0])]
-        try:
-            for config, folder in gone:
-                with suppress(BusyError), folder.lock():
-                    restore_events(config, folder.path, folder.read_metrics(), folder.read_state())
-            declare([config for config, _ in gone])
-        except OSError as error:  # they are a mirror: the table and the report do without
-            print(f"{error.filename}: TensorBoard's files are not restored: {error.strerror}")
-
-    def _announce(self, pending: list[int], kept_bytes: int = 0) -> int:
-        half_done = sum(self._statuses[number] == "interrupted" for number in pending)
+    def _announce(self, pending: list["_Pending"], kept_bytes: int = 0) -> None:
+        statuses = Counter(run.status for run in pending)
         counts = f"{len(self.runs) - len(pending)} finished before"
-        counts += f", {half_done} half done" * (half_done > 0)
+        if statuses["interrupted"]:
+            counts += f", {statuses['interrupted']} half done"
         runs = f"{len(self.runs)} run{'s' * (len(self.runs) > 1)}"
         print(f"sweep of {runs} ({counts}): {self.folder}", flush=True)
-        new = [self.runs[n][0] for n in pending if self._statuses[n] == "pending"]
-        for line in continuing_lines(new, list(self._numbers)):
+        new = [run.config for run in pending if run.status == "pending"]
+        for line in continuing_lines(new, [run_id(config) for config, _ in self.runs]):
             print(line, flush=True)
         if kept_bytes:
             print(checkpoint_room(kept_bytes), flush=True)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.write()
-        return 0
-
-    @property
-    def wants_more(self) -> bool:
-        """A sweep knows all its runs."""
-        return False
-
-    def more(self) -> None:
-        """There are no others."""
-
-    def goes_on(self, _config: RunConfig, _metrics: EpochMetrics) -> bool:
-        """Every run is trained to its end."""
-        return True
-
-    def ended(self, config: RunConfig, end: Ended) -> str:
-        """Take note of a run that is over. Returns: how it ended, in a line."""
-        number = self._numbers[run_id(config)]
-        _, folder = self.runs[number]
-        told = folder.outcome() if end.problem is None else f"failed: {end.problem}"
-        failed = end.problem is not None
-        self._statuses[number] = "failed" if failed else folder.read_state()["status"]
-        self.write()
-        return told
+        self._write_list()
 
     def label(self, config: RunConfig) -> str:
         """Say what tells a run from the others of the sweep: `lr=0.1 seed=2`.
@@ -223,11 +197,10 @@ class Sweep:
             words.append(f"seed={config.seed}")
         return " ".join(words) or run_name(config)
 
-    def write(self) -> None:
-        """Write sweep.json, the list of the runs and how they stand."""
+    def _write_list(self) -> None:
+        """Write sweep.json, the list of the runs."""
         runs = [
-            {"run_id": run_id(config), "folder": folder.path.name, "status": status}
-            for (config, folder), status in zip(self.runs, self._statuses, strict=True)
+            {"run_id": run_id(config), "folder": folder.path.name} for config, folder in self.runs
         ]
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         studies = [
@@ -239,19 +212,40 @@ class Sweep:
         ]
         content = {"command": command, "runs": runs, "studies": studies}
         with writing(self.folder):
-            write_json(self.folder / "sweep.json", content)
+            write_json(self.folder / SWEEP_FILE, content)
 
-    def _write_table(self) -> None:
-        by_id, left_out = read_sweep(self.folder)
+    def _write_table(self, by_id: Mapping[str, Record], left_out: Sequence[str]) -> None:
         records = list(by_id.values())
         groups = ranked(records)
         print(f"\n{as_text(groups, width=columns())}\n", flush=True)
         for line in (*left_out, *remarks(records)):
             print(printable(line), file=sys.stderr, flush=True)
-        write_csv(self.folder / "results.csv", groups)
-        print(self.folder / "results.csv", flush=True)
+        write_csv(self.folder / TABLE_FILE, groups)
+        print(self.folder / TABLE_FILE, flush=True)
 
-    def _write_report(self) -> None:
+    def _write_report(self, by_id: Mapping[str, Record], left_out: Sequence[str]) -> None:
+        from cifar_exp.reports.content import report_of
         from cifar_exp.reports.render import write_report  # matplotlib takes a second
 
-        print(write_report(self.folder), flush=True)
+        print(write_report(self.folder, lambda _: report_of(self.folder, by_id, left_out)))
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A run that is to be trained, and its status before."""
+
+    config: RunConfig
+    folder: RunFolder
+    status: str
+
+
+def _restore_events(finished: Sequence[tuple[RunConfig, RunFolder]]) -> None:
+    """Write the event files of finished runs again, where somebody has removed them."""
+    gone = [(config, folder) for config, folder in finished if needs_events(config)]
+    try:
+        for config, folder in gone:
+            with suppress(BusyError), folder.lock():
+                restore_events(config, folder.path, folder.read_metrics(), folder.read_state())
+        declare([config for config, _ in gone])
+    except OSError as error:  # the table and the report do without them
+        print(f"{error.filename}: TensorBoard's files are not restored: {error.strerror}")

@@ -4,35 +4,30 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
 
+from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY, is_out_of_memory
 from cifar_exp.runs.folder import BusyError
 from cifar_exp.runs.log import show_warnings
 from cifar_exp.signals import STOPPING, Interrupted
-from cifar_exp.sweeps.allocation import at_once, shared_out
+from cifar_exp.sweeps.allocation import Part, at_once, shared_out
 from cifar_exp.sweeps.gpu_concurrency import Packing
 from cifar_exp.sweeps.messages import (
-    Begin,
-    Check,
     Checked,
     Ended,
     Leave,
+    ProgressReport,
     Ready,
     Stop,
-    Told,
     Train,
     Warned,
 )
 from cifar_exp.terminal import keep_output
 from cifar_exp.training.progress import EpochMetrics, Progress
-
-if TYPE_CHECKING:  # PyTorch is imported in the worker's process only
-    from cifar_exp.runs.runner import Runner
 
 _SECONDS_BETWEEN_REPORTS = 0.1
 _BROKEN = (
@@ -43,71 +38,98 @@ _BROKEN = (
 Run = Generator[Progress | EpochMetrics, None, bool]
 
 
-def work(connection: Connection) -> None:
+def work(connection: Connection, part: Part) -> None:
     """Serve one sweep; the process ends with the connection, or with the sweep's own process.
 
     Args:
         connection: to the sweep.
+        part: of the machine that this process has.
     """
-    # a signal for all comes to the sweep as well, which then says what to do
-    for number in STOPPING:
-        signal.signal(number, signal.SIG_IGN)
-    keep_output()
-    show_warnings(lambda text: connection.send(Warned(text)))
-    worker = _Worker(connection)
+    _settle(connection)
     try:
-        worker.serve()
-    except (EOFError, OSError):  # the sweep is gone, or needs no more
-        worker.stop(signal.SIGTERM)
+        worker = _Worker(connection, part)
     except ImportError as error:
         if not is_out_of_memory(error):
             raise
         connection.send(Warned(TOO_LITTLE_MEMORY))
         sys.exit(1)
+    try:
+        worker.serve()
+    except (EOFError, OSError):  # the sweep is gone, or needs no more
+        worker.stop(signal.SIGTERM)
+
+
+def check(
+    connection: Connection,
+    configs: Sequence[RunConfig],
+    runs_per_device: int | None,
+    sweep_size: int,
+) -> None:
+    """Find out whether runs can be trained here, and send a `Checked`; the process ends with that.
+
+    Args:
+        connection: to the sweep.
+        configs: of the runs.
+        runs_per_device: how many at once; None for as many as pay.
+        sweep_size: how many runs the sweep has, finished ones too.
+    """
+    _settle(connection)
+    answer = _checked(configs, runs_per_device, sweep_size)
+    with suppress(OSError):  # the sweep is gone
+        connection.send(answer)
+
+
+def _settle(connection: Connection) -> None:
+    """Leave signals and warnings to the sweep: a signal for all comes to it as well."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+    keep_output()
+    show_warnings(lambda text: connection.send(Warned(text)))
 
 
 class _Worker:
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, part: Part) -> None:
+        import torch  # takes seconds, and memory in the processes of workers only
+
+        from cifar_exp.runs.runner import Runner
+
+        on_gpu = part.gpu is not None
+        if on_gpu:
+            torch.cuda.set_device(part.gpu)
+        self._packing = Packing(
+            part.runs, free_bytes=lambda: torch.cuda.mem_get_info()[0] if on_gpu else 0
+        )
+        self._runner = Runner(part.threads)
         self._connection = connection
         self._runs: dict[int, Run] = {}
         self._reported: dict[int, float] = {}
         self._asked = False
-        self._runner: Runner | None = None
-        self._packing: Packing | None = None
 
     def serve(self) -> None:
         while True:
+            self._ask()
             if not self._runs or self._connection.poll():
                 self._receive()
                 continue
-            for run in self._packing.turns() if self._packing else ():
+            for run in self._packing.turns():
                 self._go_on(run)
-            self._ask()
 
     def stop(self, signal_number: int) -> None:
         stopped = list(self._runs)
         for run in stopped:
             self._leave(run, Interrupted(signal_number))
-        if self._runner:
-            self._runner.close()  # before it is told: then the sweep may end this process
+        self._runner.close()  # before it is told: then the sweep may end this process
         for run in stopped:
             self._tell_end(Ended(run, interrupted=True))
 
     def _leave(self, run: int, interruption: Interrupted) -> None:
-        assert self._packing is not None
         self._packing.ended(run)
         with suppress(Interrupted, StopIteration, UserError):
             self._runs.pop(run).throw(interruption)
 
     def _receive(self) -> None:
         match self._connection.recv():
-            case Check() as asked:
-                self._connection.send(_check(asked))
-            case Begin() as part:
-                self._begin(part)
             case Train(run, config, beginnings):
-                assert self._runner is not None
-                assert self._packing is not None
                 self._asked = False
                 self._runs[run] = self._runner.run(config, beginnings)
                 self._packing.admit(run)
@@ -116,28 +138,14 @@ class _Worker:
                 self._tell_end(Ended(run, interrupted=True))
             case Stop(signal_number):
                 self.stop(signal_number)
-                self._packing = None  # wants no more
-        self._ask()
-
-    def _begin(self, part: Begin) -> None:
-        import torch
-
-        from cifar_exp.runs.runner import Runner
-
-        if part.gpu is None:
-            self._packing = Packing(part.runs, free_bytes=lambda: 0)
-        else:
-            torch.cuda.set_device(part.gpu)
-            self._packing = Packing(part.runs, free_bytes=lambda: torch.cuda.mem_get_info()[0])
-        self._runner = Runner(part.threads)
+                self._asked = True  # and gets no more
 
     def _ask(self) -> None:
-        if self._packing and not self._asked and self._packing.wants_more():
+        if not self._asked and self._packing.wants_more():
             self._asked = True
             self._connection.send(Ready())
 
     def _go_on(self, run: int) -> None:
-        assert self._packing is not None
         try:
             event = next(self._runs[run])
         except StopIteration:
@@ -162,8 +170,7 @@ class _Worker:
         """End, since nothing can be computed here any more; the sweep replaces the process."""
         with suppress(OSError):
             self._connection.send(Warned(_BROKEN))
-        if self._runner:
-            self._runner.close()
+        self._runner.close()
         os._exit(1)  # Python's end would wait for a device that does not answer
 
     def _report(self, run: int, event: Progress | EpochMetrics) -> None:
@@ -171,7 +178,7 @@ class _Worker:
         due = now - self._reported.get(run, 0) >= _SECONDS_BETWEEN_REPORTS
         if due or isinstance(event, EpochMetrics):
             self._reported[run] = now
-            self._connection.send(Told(run, event))
+            self._connection.send(ProgressReport(run, event))
 
     def _tell_end(self, end: Ended) -> None:
         with suppress(OSError):  # the sweep is gone
@@ -212,32 +219,23 @@ def _free_cached_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _check(asked: Check) -> Checked:
+def _checked(configs: Sequence[RunConfig], runs_per_device: int | None, sweep_size: int) -> Checked:
     try:
         import torch
     except ImportError as error:
         if is_out_of_memory(error):
-            return Checked(TOO_LITTLE_MEMORY, ())
+            return Checked(TOO_LITTLE_MEMORY)
         raise
 
-    from cifar_exp.loggers.hparams import declare
     from cifar_exp.runs.preflight import preflight
-    from cifar_exp.training.device import choose_compute
+    from cifar_exp.training.device import uses_gpu
 
-    configs = asked.configs
     try:
-        on_gpu = any(choose_compute(config).on_gpu for config in configs)
-        parts = shared_out(
-            torch.cuda.device_count() if on_gpu else 0,
-            torch.get_num_threads(),
-            asked.runs_per_device,
-            len(configs),
-            asked.sweep_size,
-        )
-        kept_bytes = preflight(configs, at_once(parts))
-        declare(configs)
+        gpus = torch.cuda.device_count() if any(map(uses_gpu, configs)) else 0
+        cores = torch.get_num_threads()
+        parts = shared_out(gpus, cores, runs_per_device, len(configs), sweep_size)
+        return Checked(None, parts, preflight(configs, at_once(parts)))
     except UserError as error:
-        return Checked(str(error), ())
+        return Checked(str(error))
     except OSError as error:
-        return Checked(f"{error.filename}: {error.strerror}", ())
-    return Checked(None, parts, kept_bytes)
+        return Checked(f"{error.filename}: {error.strerror}")

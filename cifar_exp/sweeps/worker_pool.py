@@ -5,7 +5,7 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, util
 from multiprocessing.connection import wait
@@ -18,8 +18,6 @@ from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.signals import STOPPING
 from cifar_exp.sweeps.messages import (
-    Begin,
-    Check,
     Checked,
     Died,
     Ended,
@@ -28,7 +26,7 @@ from cifar_exp.sweeps.messages import (
     Train,
     Warned,
 )
-from cifar_exp.sweeps.worker import work
+from cifar_exp.sweeps.worker import check, work
 
 _SECONDS_TO_END = 30  # its trackers may have something to send
 # So many workers may end one after another, without a run, before the sweep gives up.
@@ -40,20 +38,22 @@ _START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_me
 
 
 class Worker:
-    """One process and the runs that it has."""
+    """One process and the runs that it has.
 
-    def __init__(self, context: Any) -> None:
+    Args:
+        target: what it does; called with its end of the connection, and with `arguments`.
+    """
+
+    def __init__(self, target: Callable[..., None], *arguments: object) -> None:
+        context: Any = multiprocessing.get_context(_START_METHOD)
         self.connection, theirs = context.Pipe()
-        self._process: BaseProcess = context.Process(target=work, args=(theirs,), daemon=True)
+        self._process: BaseProcess = context.Process(
+            target=target, args=(theirs, *arguments), daemon=True
+        )
         self._process.start()
         theirs.close()  # so that the end of the process ends the connection
+        self.arguments = arguments
         self.runs: set[int] = set()
-        self.part = Begin(gpu=None, threads=1, runs=1)
-
-    def begin(self, part: Begin) -> None:
-        """Give it its part of the machine; it will ask for runs."""
-        self.part = part
-        self.send(part)
 
     def train(self, run: int, config: RunConfig, beginnings: Sequence[RunConfig]) -> None:
         """Give it a run."""
@@ -108,20 +108,11 @@ class Workers:
         self, configs: Sequence[RunConfig], runs_per_device: int | None, sweep_size: int
     ) -> None:
         prepare()
-        self._context = multiprocessing.get_context(_START_METHOD)
-        self._workers: list[Worker] = []
+        checked = _checked(configs, runs_per_device, sweep_size)
+        self.kept_bytes = checked.kept_bytes
+        self.on_gpu = checked.parts[0].gpu is not None
         self._idle_deaths = 0  # in a row
-        first = self._start()
-        try:
-            checked = _checked(first, Check(tuple(configs), runs_per_device, sweep_size))
-        except BaseException:
-            self._end(at_once=True)
-            raise
-        parts, self.kept_bytes = checked.parts, checked.kept_bytes
-        self.on_gpu = parts[0].gpu is not None
-        first.begin(parts[0])
-        for part in parts[1:]:
-            self._start().begin(part)
+        self._workers = [Worker(work, part) for part in checked.parts]
 
     def __enter__(self) -> "Workers":
         """Keep the processes while a block runs."""
@@ -129,7 +120,10 @@ class Workers:
 
     def __exit__(self, kind: object, *_: object) -> None:
         """End them; at once if the block failed."""
-        self._end(at_once=kind is not None)
+        for worker in self._workers:
+            worker.connection.close()
+        for worker in self._workers:
+            worker.end(at_once=kind is not None)
 
     def messages(self, timeout_seconds: float) -> Iterator[tuple[Worker, FromWorker]]:
         """Yield what the workers say, if they say something in time."""
@@ -153,7 +147,7 @@ class Workers:
         self._idle_deaths = 0 if dead.runs else self._idle_deaths + 1
         if self._idle_deaths >= _MOST_IDLE_DEATHS:
             raise UserError(f"worker processes end before they train: {reason}")
-        self._start().begin(dead.part)
+        self._workers.append(Worker(work, *dead.arguments))
 
     def stop(self, signal_number: int) -> None:
         """Let all runs stop at their next step, and wait until they have."""
@@ -162,17 +156,6 @@ class Workers:
         while any(worker.runs for worker in self._workers):
             for _ in self.messages(timeout_seconds=1):
                 pass
-
-    def _start(self) -> Worker:
-        worker = Worker(self._context)
-        self._workers.append(worker)
-        return worker
-
-    def _end(self, at_once: bool) -> None:
-        for worker in self._workers:
-            worker.connection.close()
-        for worker in self._workers:
-            worker.end(at_once)
 
 
 def prepare() -> None:
@@ -213,12 +196,16 @@ def _signals_ignored() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _checked(worker: Worker, asked: Check) -> Checked:
-    worker.send(asked)
-    answer = worker.receive()
-    while isinstance(answer, Warned):
-        tqdm.write(answer.text)
-        answer = worker.receive()
+def _checked(configs: Sequence[RunConfig], runs_per_device: int | None, sweep_size: int) -> Checked:
+    """Check runs in a process of its own, since PyTorch is not imported in this one."""
+    checker = Worker(check, configs, runs_per_device, sweep_size)
+    try:
+        answer = checker.receive()
+        while isinstance(answer, Warned):
+            tqdm.write(answer.text)
+            answer = checker.receive()
+    finally:
+        checker.end(at_once=True)
     if isinstance(answer, Died):
         raise UserError(f"a worker process ended at its start: {answer.reason}")
     assert isinstance(answer, Checked)

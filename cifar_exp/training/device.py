@@ -144,7 +144,16 @@ def on_stream(stream: torch.cuda.Stream | None, deterministic: bool) -> Iterator
 
 
 def uses_gpu(config: RunConfig) -> bool:
-    """Return whether `auto` or `cuda` finds a GPU here. Does not initialise CUDA."""
+    """Return whether `auto` or `cuda` finds a GPU here. Does not initialise CUDA.
+
+    Raises:
+        UserError: `device=cuda` is set, and PyTorch finds no GPU.
+    """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "device=cuda: PyTorch finds no CUDA device here; "
+            "use device=auto or device=cpu, or check `nvidia-smi` and the installed torch"
+        )
     return config.device != "cpu" and torch.cuda.is_available()
 
 
@@ -159,11 +168,6 @@ def choose_compute(config: RunConfig, threads: int | None = None) -> Compute:
         UserError: `device=cuda` is asked for where PyTorch finds no GPU.
     """
     on_gpu = uses_gpu(config)
-    if config.device == "cuda" and not on_gpu:
-        raise UserError(
-            "device=cuda: PyTorch finds no CUDA device here; "
-            "use device=auto or device=cpu, or check `nvidia-smi` and the installed torch"
-        )
     precision = config.precision
     if precision == "auto":
         fast = _bf16_is_fast_on_gpu() if on_gpu else _bf16_is_fast_on_cpu(config.data.batch_size)

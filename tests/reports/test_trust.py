@@ -1,6 +1,7 @@
 """Runs that are missing or were changed, in what is said about a sweep; links in its folder."""
 
 import csv
+import json
 import os
 import shutil
 from pathlib import Path
@@ -165,3 +166,11 @@ def test_a_run_whose_settings_are_gone_is_named_by_ls(
     listed, (problem,) = list_runs(tmp_path)
     assert len(listed) == 2
     assert str(runs[0].config_file) in problem
+
+
+def test_a_list_with_statuses_as_older_versions_wrote_it_is_read(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path, [make_run(tmp_path)])
+    content = json.loads((sweep / "sweep.json").read_text())
+    content["runs"][0]["status"] = "running"
+    (sweep / "sweep.json").write_text(json.dumps(content))
+    assert len(read_sweep(sweep)[0]) == 1

@@ -1,11 +1,14 @@
 """Which run is meant, and what is said when none or several are."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+from cifar_exp.config.identity import run_id
+from cifar_exp.config.schema import Paths, RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.runs.find import find_run, find_sweep, run_folders
 from cifar_exp.runs.folder import RunFolder
@@ -74,7 +77,7 @@ def copy_of(results: Path, name: str, new_name: str) -> Path:
 @pytest.mark.parametrize("new_name", ["backup-59868be4de", "lr=0.1-59868be4de.bak", "a copy"])
 def test_a_copy_of_a_run_is_not_taken_for_it(results: Path, new_name: str) -> None:
     copy = copy_of(results, NAMES[0], new_name)
-    found = RunFolder.with_id(results / "runs", NAMES[0][-10:])
+    found = RunFolder.by_id(results / "runs")[NAMES[0][-10:]]
     assert found == find_run("59868", results) == RunFolder(results / "runs" / NAMES[0])
     assert sorted(NAMES) == [run.path.name for run in run_folders(results)]
     assert find_run(str(copy), results).path == copy  # which can be named
@@ -84,7 +87,7 @@ def test_a_copy_of_a_run_is_not_taken_for_it(results: Path, new_name: str) -> No
 def test_a_run_that_was_renamed_is_found_by_its_id(results: Path, new_name: str) -> None:
     renamed = copy_of(results, NAMES[0], new_name)
     shutil.rmtree(results / "runs" / NAMES[0])
-    assert RunFolder.with_id(results / "runs", NAMES[0][-10:]) == RunFolder(renamed)
+    assert RunFolder.by_id(results / "runs")[NAMES[0][-10:]] == RunFolder(renamed)
     assert find_run("59868be4de", results).path == renamed
     assert find_run(new_name, results).path == renamed
 
@@ -119,3 +122,25 @@ def test_a_run_is_no_sweep(results: Path) -> None:
         find_sweep("59868be4de", results)
     with pytest.raises(UserError, match="expected the folder of a sweep"):
         find_sweep(str(results / "runs" / NAMES[0]), results)
+
+
+def test_the_folders_of_many_runs_are_found_in_one_listing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = [RunConfig(seed=seed, paths=Paths(results=str(tmp_path))) for seed in range(5)]
+    runs = tmp_path / "runs"
+    there, renamed = RunFolder.of_all(configs[:2])
+    there.claim(configs[0])
+    renamed.claim(configs[1])
+    renamed.path.rename(runs / "mine")
+    RunFolder(runs / "mine").write_state({"status": "pending", "run_id": run_id(configs[1])})
+    listed: list[object] = []
+    monkeypatch.setattr(
+        os, "listdir", lambda path, list_=os.listdir: listed.append(0) or list_(path)
+    )
+    found = RunFolder.of_all(configs)
+    assert found[:2] == [there, RunFolder(runs / "mine")]
+    assert len({folder.path for folder in found}) == 5
+    assert len(listed) == 1
+    assert RunFolder.of(configs[0]) == there
+    assert len(listed) == 1  # a folder with its own name needs no listing

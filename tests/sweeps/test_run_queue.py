@@ -4,7 +4,7 @@ from cifar_exp.config.schema import RunConfig, Training
 from cifar_exp.data.settings import Synthetic
 from cifar_exp.models.settings import Model
 from cifar_exp.schedulers import Constant, Cosine
-from cifar_exp.sweeps.run_queue import Agenda
+from cifar_exp.sweeps.run_queue import RunQueue
 
 
 def run(epochs: int = 10, batch_size: int = 64, **changes) -> RunConfig:
@@ -12,9 +12,9 @@ def run(epochs: int = 10, batch_size: int = 64, **changes) -> RunConfig:
     return RunConfig(data=data, training=Training(epochs=epochs), **changes)
 
 
-def handed_out(agenda: Agenda) -> list[int]:
+def handed_out(queue: RunQueue) -> list[int]:
     numbers = []
-    while task := agenda.next():
+    while task := queue.next():
         numbers.append(task.run)
     return numbers
 
@@ -26,43 +26,43 @@ def test_the_longest_run_starts_first_and_small_steps_take_long_on_a_gpu() -> No
         run(epochs=10, batch_size=1, seed=2),  # many small steps
         run(epochs=30, seed=3, model=Model(width=0.125)),
     ]
-    assert handed_out(Agenda(configs, on_gpu=True)) == [2, 1, 3, 0]
-    assert handed_out(Agenda(configs)) == [1, 2, 0, 3]
+    assert handed_out(RunQueue(configs, on_gpu=True)) == [2, 1, 3, 0]
+    assert handed_out(RunQueue(configs)) == [1, 2, 0, 3]
 
 
-def test_half_done_runs_come_before_all_others() -> None:
+def test_interrupted_runs_come_before_all_others() -> None:
     configs = [run(epochs=30), run(epochs=10, seed=1)]
-    assert handed_out(Agenda(configs, half_done=[1])) == [1, 0]
+    assert handed_out(RunQueue(configs, interrupted=[1])) == [1, 0]
 
 
 def test_a_run_that_begins_another_waits_until_the_other_has_passed_its_end() -> None:
-    agenda = Agenda([run(epochs=10), run(epochs=100)])
-    task = agenda.next()
+    queue = RunQueue([run(epochs=10), run(epochs=100)])
+    task = queue.next()
     assert task is not None
     assert (task.run, task.beginnings) == (1, (0,))
-    agenda.passed(1, epoch=9)
-    assert agenda.next() is None
-    agenda.passed(1, epoch=10)
-    assert handed_out(agenda) == [0]
-    assert not agenda.done
+    queue.passed(1, epoch=9)
+    assert queue.next() is None
+    queue.passed(1, epoch=10)
+    assert handed_out(queue) == [0]
+    assert not queue.done
 
 
 def test_a_run_whose_longer_one_fails_is_trained_by_itself() -> None:
-    agenda = Agenda([run(epochs=10), run(epochs=100)])
-    assert handed_out(agenda) == [1]
-    agenda.ended(1)
-    assert handed_out(agenda) == [0]
+    queue = RunQueue([run(epochs=10), run(epochs=100)])
+    assert handed_out(queue) == [1]
+    queue.ended(1)
+    assert handed_out(queue) == [0]
 
 
 def test_of_three_lengths_both_shorter_ones_are_taken_from_the_longest() -> None:
     configs = [run(epochs=5, scheduler=Constant()), run(epochs=10, scheduler=Constant())]
-    agenda = Agenda([*configs, run(epochs=20, scheduler=Constant())])
-    task = agenda.next()
+    queue = RunQueue([*configs, run(epochs=20, scheduler=Constant())])
+    task = queue.next()
     assert task is not None
     assert (task.run, task.beginnings) == (2, (0, 1))
-    assert agenda.next() is None
+    assert queue.next() is None
 
 
 def test_a_schedule_that_knows_its_end_has_no_beginnings() -> None:
     configs = [run(epochs=10, scheduler=Cosine()), run(epochs=100, scheduler=Cosine())]
-    assert handed_out(Agenda(configs)) == [1, 0]
+    assert handed_out(RunQueue(configs)) == [1, 0]

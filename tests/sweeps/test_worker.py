@@ -10,7 +10,8 @@ import pytest
 from cifar_exp.errors import UserError
 from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY
 from cifar_exp.sweeps import worker
-from cifar_exp.sweeps.messages import Begin, Check, Ended, Warned
+from cifar_exp.sweeps.allocation import Part
+from cifar_exp.sweeps.messages import Checked, Ended, Warned
 
 
 class Connection:
@@ -39,11 +40,9 @@ def failing() -> Any:
 
 @pytest.fixture
 def with_failing_run() -> worker._Worker:
-    connection = Connection(Begin(gpu=None, threads=1, runs=2))
-    made = worker._Worker(connection)  # type: ignore[arg-type]
-    made._receive()
+    part = Part(gpu=None, threads=1, runs=2)
+    made = worker._Worker(Connection(), part)  # type: ignore[arg-type]
     made._runs[7] = failing()
-    assert made._packing is not None
     made._packing.admit(7)
     return made
 
@@ -78,11 +77,11 @@ def test_a_worker_without_the_memory_for_pytorch_says_so(monkeypatch: pytest.Mon
 
     monkeypatch.delitem(sys.modules, "torch")
     monkeypatch.setattr(sys, "meta_path", [NoMemory(), *sys.meta_path])
-    problem = worker._check(Check((), None, 1)).problem
-    assert problem == TOO_LITTLE_MEMORY
-    connection = Connection(Begin(None, 1, 1))
+    connection: Any = Connection()
     monkeypatch.setattr(worker, "keep_output", lambda: None)
     monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
+    worker.check(connection, (), None, sweep_size=1)
+    assert connection.sent[-1] == Checked(TOO_LITTLE_MEMORY)
     with pytest.raises(SystemExit):
-        worker.work(connection)
+        worker.work(connection, Part(gpu=None, threads=1, runs=1))
     assert connection.sent[-1] == Warned(TOO_LITTLE_MEMORY)

@@ -1,0 +1,23 @@
+"""`cifar_exp.paths` alone spells the names of files and folders."""
+
+import re
+
+import pytest
+
+from cifar_exp import paths
+from tests.conftest import ROOT
+
+NAMES = [name for key, name in vars(paths).items() if key.isupper() and name != paths.RUNS]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_or_folder_is_named_in_one_module(name: str) -> None:
+    spelled = re.compile(rf'["/]{re.escape(name)}"')
+    others = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in (ROOT / "cifar_exp").rglob("*.py")
+        if path != ROOT / "cifar_exp/paths.py" and "selftest" not in path.parts
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if spelled.search(line) and "get_template(" not in line
+    ]
+    assert others == [], f"{name} is spelled there; import it from cifar_exp.paths"

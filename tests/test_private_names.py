@@ -1,0 +1,81 @@
+"""Private names of other packages: each is used in one place, and is still there."""
+
+import importlib
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar_exp.cli.hydra_private import ConfigLoaderImpl, ConfigRepository
+from tests.conftest import ROOT
+
+# Where each may stand.
+PLACES = {
+    r"hydra\._internal(?!\.core_plugins)": {"cli/hydra_private.py"},
+    r"core_plugins\.basic_sweeper": {"cli/study_sweeper.py"},
+    r"core_plugins\.basic_launcher": {"cli/sweep_launcher.py"},
+    r"\._value\b|\b_value=": {"cli/hydra_private.py"},
+    r"\._convert_value\b": {"cli/hydra_private.py"},
+    r"\._set_flag\b": {"cli/hydra_private.py"},
+    r"\._get_node\b": {"cli/hydra_private.py"},
+    r"\._load_configuration_impl\b|\._apply_overrides_to_config\b": {"cli/composition.py"},
+    r"\._trial_id\b|_study\._storage\b": {"search/trials.py"},
+    r"\b_next_step\b": {"loggers/trackio.py"},
+    r"__dynamo_disable\b": {"training/optimizers.py"},
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_private_name_is_used_in_one_file(name: str) -> None:
+    package = ROOT / "cifar_exp"
+    using = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if re.search(name, path.read_text("utf-8"))
+    }
+    assert using == PLACES[name]
+
+
+def there(owner: Any, *names: str) -> None:
+    """Fail with what to do if a private name is gone."""
+    for name in names:
+        assert hasattr(owner, name), (
+            f"{owner!r} has no {name} any more: this version changed a private name that "
+            "cifar_exp uses; see PLACES for the file, and bound the version in pyproject.toml"
+        )
+
+
+def test_hydra_has_the_private_names() -> None:
+    from hydra.core.override_parser.types import Override
+    from omegaconf import DictConfig, OmegaConf
+
+    there(ConfigLoaderImpl, "_load_configuration_impl", "_apply_overrides_to_config")
+    there(ConfigLoaderImpl, "load_configuration", "load_sweep_config")
+    there(ConfigRepository, "load_config", "group_exists")
+    there(Override, "_convert_value")
+    there(DictConfig, "_set_flag", "_get_node")
+    there(OmegaConf.create({"key": 1})._get_node("key"), "_value")
+    assert "_value" in {field.name for field in fields(Override)}
+
+
+def test_optuna_has_the_private_names(tmp_path: Path) -> None:
+    optuna = pytest.importorskip("optuna")
+    study = optuna.create_study(storage=f"sqlite:///{tmp_path / 'trials.db'}")
+    there(study, "_storage")
+    there(study._storage, "get_trial_system_attrs", "set_trial_system_attr")
+    trial = study.ask()
+    there(trial, "_trial_id")
+    there(study.get_trials()[0], "_trial_id")
+    # values that are kept so are those that are chosen
+    study._storage.set_trial_system_attr(trial._trial_id, "fixed_params", {"x": 0.25})
+    assert optuna.Trial(study, trial._trial_id).suggest_float("x", 0.0, 1.0) == 0.25
+
+
+def test_trackio_has_the_private_name() -> None:
+    pytest.importorskip("trackio")
+    source = importlib.import_module("trackio.run")
+    assert "_next_step" in Path(str(source.__file__)).read_text("utf-8"), (
+        "trackio's Run has no _next_step any more; see cifar_exp/loggers/trackio.py"
+    )
