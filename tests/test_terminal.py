@@ -64,7 +64,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def metrics(epoch: int) -> EpochMetrics:
-    return an_epoch(epoch, 0.25)
+    return EpochMetrics(epoch, {**an_epoch(epoch, 0.25).values, "val_accuracy": 0.25})
 
 
 def test_bars_fit_and_what_does_not_is_left_out_whole(terminal: Terminal, clock: Clock) -> None:

@@ -7,17 +7,17 @@ from cifar_exp.figures.curves import draw_curves
 
 # Four numbers that differ in each row, so that an exchanged one shows.
 ROWS: list[dict[str, Any]] = [
-    {"epoch": 1, "train_loss": 2.0, "test_loss": 2.5, "train_accuracy": 0.2, "test_accuracy": 0.1},
-    {"epoch": 2, "train_loss": 1.0, "test_loss": None, "train_accuracy": 0.6, "test_accuracy": 0.4},
+    {"epoch": 1, "train_loss": 2.0, "val_loss": 2.5, "train_accuracy": 0.2, "val_accuracy": 0.1},
+    {"epoch": 2, "train_loss": 1.0, "val_loss": None, "train_accuracy": 0.6, "val_accuracy": 0.4},
 ]
 
 
 def test_each_curve_shows_its_own_metric_and_a_gap_where_it_was_not_finite() -> None:
-    loss, accuracy = draw_curves(ROWS, "a run", "validation").axes
+    loss, accuracy = draw_curves(ROWS, "a run", "val").axes
     for axes, metric in ((loss, "loss"), (accuracy, "accuracy")):
         lines = {str(line.get_label()): line for line in axes.get_lines()}
         assert sorted(lines) == ["train", "validation"]
-        for label, split in (("train", "train"), ("validation", "test")):
+        for label, split in (("train", "train"), ("validation", "val")):
             assert list(lines[label].get_xdata()) == [1, 2]
             shown = [None if math.isnan(y) else y for y in lines[label].get_ydata()]
             assert shown == [row[f"{split}_{metric}"] for row in ROWS]

@@ -66,7 +66,8 @@ def test_metrics_cost_operations_only_where_they_are_on(
     measured = operations(emulated_gpu, runs, on, monkeypatch)
     more = measured - plain
     assert more["aten::sort"] or more["aten::argsort"]
-    assert 0 < more.total() < 30  # of which most are a norm for each weight
+    norms = more["aten::linalg_vector_norm"]  # one for each weight
+    assert 0 < more.total() - norms < 10
 
 
 def test_a_step_with_all_settings_on_makes_no_constants(
