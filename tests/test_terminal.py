@@ -17,7 +17,7 @@ from cifar_exp.runs.progress_bar import time_left
 from cifar_exp.runs.record import Record
 from cifar_exp.signals import StopRequest
 from cifar_exp.sweeps import progress_display
-from cifar_exp.sweeps.progress_display import Screen
+from cifar_exp.sweeps.progress_display import ProgressDisplay
 from cifar_exp.terminal import table
 from cifar_exp.training.progress import EpochMetrics, Progress
 from tests.made import an_epoch
@@ -69,7 +69,7 @@ def metrics(epoch: int) -> EpochMetrics:
 
 def test_bars_fit_and_what_does_not_is_left_out_whole(terminal: Terminal, clock: Clock) -> None:
     with output_to(terminal):
-        shown = Screen([1.0, 1.0])
+        shown = ProgressDisplay([1.0, 1.0])
         shown.begin(0, "lr=0.01 weight_decay=0.0001 seed=2", "validation")
         for step in range(1, 9):
             clock.now += 1
@@ -96,7 +96,7 @@ def test_a_bar_of_costs_that_add_up_to_more_than_their_sum_gives_no_warning(
     terminal: Terminal, clock: Clock
 ) -> None:
     with output_to(terminal):
-        shown = Screen([0.1] * 3 + [0.7] * 7)
+        shown = ProgressDisplay([0.1] * 3 + [0.7] * 7)
         for run in range(10):
             for step in range(1, 7):
                 shown.show(run, Progress(1, step, 7), 1)
@@ -117,7 +117,7 @@ def test_no_estimate_is_shown_before_it_means_something() -> None:
 
 def test_the_answer_to_ctrl_c_stands_above_the_bars(terminal: Terminal) -> None:
     with output_to(terminal):
-        shown = Screen([1.0])
+        shown = ProgressDisplay([1.0])
         shown.begin(0, "lr=0.1", "test")
         terminal.echo("^C")
         stop = StopRequest()

@@ -373,7 +373,7 @@ def refuse_other_sweeps(overrides: Sequence[Override], of_search: bool = False) 
         UserError: an interval in a sweep, or a range in a list, with what to type instead.
     """
     for override in overrides:
-        sweep, text = override._value, override.input_line
+        sweep, text = parsed_value(override), override.input_line
         if override.is_interval_sweep() and not of_search:
             raise UserError(
                 f"{text}: expected a list or a range, since a sweep takes no number of an interval "

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from cifar_exp.files import in_bytes, write_bytes
+from cifar_exp.paths import RESULTS
 from cifar_exp.terminal import columns, printable, table
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 # PyTorch takes seconds, so each check imports what it needs.
 
-_RESULTS, _DATA = Path("multirun_results"), Path("data")  # as paths.results and data.root
+_RESULTS, _DATA = Path(RESULTS), Path("data")  # as paths.results and data.root
 _WIDTH = 80  # columns, where standard output is no terminal
 _WRITES = 25
 _SLOW_WRITE_SECONDS = 0.2  # a run writes a file or two in each epoch

@@ -217,7 +217,7 @@ class RunFolder:
             return ""
         try:
             # gigabytes in place of a text take minutes to read
-            most = None if name == "model.safetensors" else _MOST_METRICS_BYTES
+            most = None if name == WEIGHTS_FILE else _MOST_METRICS_BYTES
             found = sha256(self.path / name, most)
         except OSError as error:
             return f"{name} cannot be read ({error.strerror})"

@@ -51,7 +51,7 @@ MISTAKES = {
     "learning_rate=1": "learning_rate: unknown setting; did you mean lr?",
     "+seed=1": "+seed: expected no plus, since seed is known",
     "LR=1": "LR: unknown setting; did you mean lr?",
-    "optimizer=SGD": "expected one of adam, adamw, rmsprop, sgd; did you mean sgd?",
+    "optimizer=SGD": "expected one of adam, adamw, lion, rmsprop, sgd; did you mean sgd?",
     "trainer.max_epochs=3": "trainer.max_epochs: unknown setting; did you mean training.epochs?",
     "+optimizer.foo=1": "optimizer.foo: unknown setting; `python train.py --cfg job` lists them",
     "lr=1/10": "lr=1/10: expected a number or one of article",
