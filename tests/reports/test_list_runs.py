@@ -79,7 +79,9 @@ def test_a_sweep_is_shown_without_the_runs_that_are_gone(disk: CommandLine) -> N
 
 def lines(said: str) -> list[list[str]]:
     """The table of runs."""
-    return [line.split() for line in said.split("\n\n")[0].splitlines()[2:]]
+    table = said.split("\n\n")[0].splitlines()
+    (rule,) = [number for number, line in enumerate(table) if set(line) == {"-", " "}]
+    return [line.split() for line in table[rule + 1 :]]
 
 
 def test_every_run_is_a_line_the_newest_first(disk: CommandLine) -> None:

@@ -59,18 +59,6 @@ def test_settings_that_are_not_the_runs_are_not_shown(
         read_record(folder)
 
 
-@pytest.mark.parametrize("key", ["test_accuracy", "best_test_accuracy", "seconds"])
-def test_a_run_whose_numbers_are_gone_is_told_from_its_metrics(tmp_path: Path, key: str) -> None:
-    folder = make_run(tmp_path)
-    state = folder.read_state()
-    del state[key]
-    folder.write_state(state)
-    assert folder.status == "complete"
-    assert "test accuracy 0.5000 after 2 epochs (best 0.6000)" in folder.outcome()
-    folder.write_state(state | {"seconds": "x"})
-    assert folder.status == "damaged"
-
-
 @pytest.mark.parametrize("content", [None, "", "[1]", '{"status'])
 def test_a_run_json_that_is_gone_or_damaged_is_named(tmp_path: Path, content: str | None) -> None:
     folder = make_run(tmp_path)
