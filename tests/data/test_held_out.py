@@ -1,6 +1,5 @@
 """Validation images: held out of the training images, and evaluated instead of the test images."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -86,7 +85,6 @@ def test_a_run_says_what_it_was_evaluated_on(train: CommandLine) -> None:
     assert "best_val_accuracy" in header
     assert "test_" not in header
     assert "has never seen a test image" in report
-    assert json.loads(sweep.read_text())["runs"][0]["status"] == "complete"
 
 
 def test_a_rare_class_is_held_out_as_well() -> None:

@@ -109,7 +109,7 @@ MISTAKES = {
     "-m seed=range(0,200) epochs=range(0,200)": "the sweep has 40,000 runs: expected at most",
     "-m lr=range(0,inf)": "the sweep has endlessly many runs: expected at most 10,000",
     "-m seed=range(0,1,0)": "the sweep has endlessly many runs: expected at most 10,000",
-    "-m lr=interval(0,1)": "does not support sweep type : INTERVAL_SWEEP",
+    "-m lr=interval(0,1)": "a sweep takes no number of an interval by itself",
     "-m hydra.sweeper.max_batch_size=0 seed=0,1": "expected null or a number above 0, got 0",
     # Hydra's own
     "hydra/launcher=nope": "hydra/launcher=nope: expected one of basic, packed, ray",

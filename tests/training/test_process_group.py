@@ -12,6 +12,9 @@ from torch import nn
 from cifar_exp.config import schema
 from cifar_exp.data import synthetic
 from cifar_exp.data.batches import DeviceImages
+from cifar_exp.data.settings import Synthetic
+from cifar_exp.models.settings import Model
+from cifar_exp.optimizers import Sgd
 from cifar_exp.training.batch_norm import synchronised
 from cifar_exp.training.device import Compute
 from cifar_exp.training.loop import Training
@@ -45,11 +48,11 @@ def test_batch_norm_is_replaced_at_any_depth_and_keeps_its_names() -> None:
 
 def trained_in_float64() -> dict[str, Any] | None:
     """Train two epochs; the last batch is one image, which one process of two has."""
-    data = schema.Synthetic(train_size=83, test_size=41, batch_size=41, augment="crop_flip")
+    data = Synthetic(train_size=83, test_size=41, batch_size=41, augment="crop_flip")
     config = schema.RunConfig(
         data=data,
-        model=schema.Model(name="vgg11", width=0.0625, dropout=0.5),
-        optimizer=schema.Sgd(lr=0.01),
+        model=Model(name="vgg11", width=0.0625, dropout=0.5),
+        optimizer=Sgd(lr=0.01),
         training=schema.Training(epochs=2),
         device="cpu",
     )
