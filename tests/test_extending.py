@@ -29,10 +29,12 @@ PLACES = {
     "cifar_exp/models/settings.py": ("Network = ", "Network = "),
     "cifar_exp/config/schema.py": ("    project: str", None),
     "cifar_exp/reports/table.py": ("    TableColumn(", None),
+    "cifar_exp/config/metrics.py": ('        Metric("lr"', None),
+    "cifar_exp/training/metrics.py": ("class MetricSums", None),
 }
 TYPED = (
     *("optimizer=plain", "scheduler=linear", "data=noise", "model=perceptron", "logger=printed"),
-    *("momentum=usual", "epochs=1", "device=cpu", "experiment=on_scratch"),
+    *("momentum=usual", "metrics=[confidence]", "epochs=1", "device=cpu", "experiment=on_scratch"),
 )
 ASK = """
 import json
@@ -55,6 +57,7 @@ print(json.dumps({
     "name": folder.name,
     "table": as_text(ranked([record])),
     "report": report_rows([record], []),
+    "confidence": record.rows[-1]["test_confidence"],
     "claims": [claim.says for claim in study.claims],
     "varies": list(study.vary),
 }))
@@ -82,8 +85,10 @@ def follow(recipe: tuple[str, str], project: Path) -> None:
         tail = f"{kind} | {added}\n{rest}"
         text += "\n"
     if before.startswith("    "):  # inside of a class or a tuple
-        comma = "," * before.endswith("(")
-        text = textwrap.indent(text.rstrip() + f"{comma}\n", "    ")
+        comma = "," * ("(" in before)
+        text = textwrap.indent(text.rstrip() + f"{comma}\n", re.match(" *", before)[0])
+    elif not kinds:
+        text += "\n\n"
     file.write_text(f"{head}\n{text}{before}{tail}")
 
 
@@ -116,7 +121,7 @@ def test_every_recipe_is_there() -> None:
     assert set(re.findall(r"(?m)^## (.+)$", PAGE.read_text())) == {*RECIPES}
     added = [name for name, _ in blocks() if name.endswith(".py")]
     assert set(PLACES) <= set(added)
-    assert len(added) == len(PLACES) + 1  # a logger has a setting and a file; all else one place
+    assert len(added) == len(PLACES) + 1  # the file of the logger
 
 
 def test_optimizer_scheduler_data_set_and_network_train_a_run(facts: Any) -> None:
@@ -131,6 +136,13 @@ def test_a_folder_of_levels_is_a_short_name_without_further_changes(facts: Any) 
     assert facts["config"]["optimizer"]["momentum"] == 0.9
     assert "momentum=0.9" in facts["name"]
     assert facts["varies"] == ["optimizer.momentum"]
+
+
+def test_a_metric_is_measured_and_shown_everywhere(facts: Any) -> None:
+    assert 0.5 <= facts["confidence"] <= 1  # the larger of two probabilities
+    assert "confidence" in facts["table"].splitlines()[0]
+    assert any("confidence" in title for title in facts["report"][0])
+    assert "confidence/test" in facts["printed"]
 
 
 def test_a_logger_gets_each_run(facts: Any) -> None:
