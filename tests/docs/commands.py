@@ -40,12 +40,12 @@ RULES = [
     ),
     Rule(r"n_trials=20", "n_trials=4", "goes on with the three trials of the command before"),
     Rule(
-        r"(table|report) 0eb49b8fde",
+        r"(table|report) 38afae4dc0",
         r"\1 $(ls -td multirun_results/lr-* | head -1)",
         "has another id when made small",
     ),
     Rule(
-        r"compare 59868be4de 0b54f0",
+        r"compare d0f285f6f0 d48f18",
         "compare $(ls multirun_results/runs | grep synthetic | head -2)",
         "have other names when made small",
     ),
@@ -74,7 +74,6 @@ SLOW = [
     Slow(r"seed=0,1,2,3,4", "two seeds are enough elsewhere"),
     Slow(r"-m hydra/sweeper=optuna|experiment=search_demo", "test_search.py does it"),
     Slow(r"optimizer=adam,sgd seed=0,1,2", "is four runs like the others"),
-    Slow(r"experiment=demo lr=0\.03 dropout=0\.5", "is a run like the others"),
     Slow(r"-m optimizer\.lr=0\.1,0\.01,0\.001", "is the demo's sweep on CIFAR-10"),
     Slow(r"study=lr +#", "is that of experiment=demo when made small"),
     Slow(r"seed=[34] logger=", "a sweep before tells the same tracker"),
