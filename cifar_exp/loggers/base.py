@@ -16,7 +16,7 @@ from cifar_exp.files import shortened
 from cifar_exp.paths import CONFUSION_FILE, PREDICTIONS_FILE
 from cifar_exp.training.progress import EpochMetrics
 
-# The tags of metrics are in config/metrics.py; docs/guide/trackers.md has all of them.
+# The tags of metrics are in config/metrics.py; docs/guide/loggers.md has all of them.
 CONFIG_TAG, PROVENANCE_TAG = "text/config", "text/provenance"
 # The tag of each picture in a run's folder.
 IMAGE_TAGS = {PREDICTIONS_FILE: "images/predictions", CONFUSION_FILE: "images/confusion"}

@@ -151,7 +151,7 @@ def test_pictures_and_texts_are_there(complete: Path, events: EventAccumulator) 
 
 @pytest.mark.integration
 def test_the_guide_has_every_tag(events: EventAccumulator) -> None:
-    guide = (ROOT / "docs" / "guide" / "trackers.md").read_text()
+    guide = (ROOT / "docs" / "guide" / "loggers.md").read_text()
     tags = events.Tags()
     for tag in [*tags["scalars"], *tags["images"], *tags["tensors"]]:
         assert tag.startswith("_hparams_/") or f"| `{tag}` |" in guide, tag
