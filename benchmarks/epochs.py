@@ -65,7 +65,7 @@ def _on_gpu(bench: Bench) -> Table:
         data = bench.data(size, size // 5, batch_size)
         measured, images = _measure(bench, data, width, ["auto"], bench.times(5))
         article, ours = ([seconds for seconds, _ in measured[key]] for key in ("article", "auto"))
-        training = [metrics.train_seconds for _, metrics in measured["auto"] if metrics]
+        training = [metrics["train_seconds"] for _, metrics in measured["auto"] if metrics]
         gains, steps = ratios(article, ours), -(-images // batch_size)
         step_ms = [1000 * seconds / steps for seconds in training]
         flop = images * counts(width).training_flop

@@ -91,7 +91,7 @@ def test_a_killed_study_is_finished_by_the_same_command_with_the_same_report(
     (killed.folder / "study").mkdir()
     (killed.folder / "study" / "mine.yaml").write_text(yaml.safe_dump(STUDY))
     command = ("--config-dir", str(killed.folder), *TINY, "study=mine")
-    status, out, err = killed_in(killed, "cifar_exp.sweeps.sweep", "Sweep.ended", *command)
+    status, out, err = killed_in(killed, "cifar_exp.sweeps.dispatcher", "Dispatcher._end", *command)
     assert status == -signal.SIGKILL, out + err
     assert not (folder_of(killed) / "report.md").exists()
     study(killed)
