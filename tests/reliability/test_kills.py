@@ -82,7 +82,8 @@ def survive_many(new_folder, whole_sweep: CommandLine, kills: int) -> None:
     [
         ["runs.checkpoint.write_json"],  # a checkpoint without its manifest
         pytest.param(
-            ["studies.sweep.Sweep.ended", "studies.render.write_report"], marks=pytest.mark.slow
+            ["sweeps.dispatcher.Dispatcher._end", "reports.render.write_report"],
+            marks=pytest.mark.slow,
         ),
     ],
     ids=", ".join,

@@ -166,7 +166,7 @@ def test_a_pruned_trial_stops_early_and_its_run_could_go_on(search: Search) -> N
         Hold(search.train.folder, step=6),
         replaced_in(
             search.train,
-            *("cifar_exp.search.search", "Search.goes_on"),
+            *("cifar_exp.search.search", "Search.continues"),
             "(given[2].epoch == 5 and release(), replaced(*given))[1]",
             code=RELEASE,
         ),
@@ -198,8 +198,8 @@ def test_a_pruned_trial_stops_early_and_its_run_could_go_on(search: Search) -> N
 @pytest.mark.parametrize(
     "functions",
     [
-        ["Search.ended"],  # before a trial that has ended is noted
-        pytest.param(["Search.ended", "Search.ended", "Search.confirm"], marks=pytest.mark.slow),
+        ["Search._ended"],  # before a trial that has ended is noted
+        pytest.param(["Search._ended", "Search._ended", "Search.confirm"], marks=pytest.mark.slow),
     ],
     ids=", ".join,
 )
