@@ -134,8 +134,8 @@ def test_a_worker_that_ends_itself_is_told_with_its_exit_status(train: CommandLi
 @pytest.mark.parametrize(
     ("function", "told"),
     [
-        ("_check", "a worker process ended at its start"),
-        pytest.param("_Worker._begin", "end before they train", marks=pytest.mark.slow),
+        ("_checked", "a worker process ended at its start"),
+        pytest.param("_Worker._ask", "end before they train", marks=pytest.mark.slow),
     ],
 )
 def test_workers_that_end_before_they_train_end_the_sweep_in_a_line(
