@@ -12,6 +12,7 @@ from bench import Bench, in_new_process, train_py
 from measure import Table, at_most, in_turn, ratios, spread
 
 from cifar_exp.data.settings import Data, ImageFolder, Synthetic
+from cifar_exp.runs.folder import RunFolder
 
 _GOAL_COMMAND_SECONDS = 1.0
 _GOAL_FIRST_STEP = 1.5
@@ -125,10 +126,10 @@ def _trivial_runs(bench: Bench) -> Row:
         f"seed=range({runs})",
         folder=folder,
     )
-    states = [json.loads(file.read_text()) for file in folder.glob("*/runs/*/run.json")]
-    training_seconds = sum(state["seconds"] for state in states)
+    trained = [RunFolder(file.parent).results for file in folder.glob("*/runs/*/run.json")]
+    training_seconds = sum(results.seconds for results in trained)
     workers = min(torch.cuda.device_count() if on_gpu else torch.get_num_threads(), runs)
-    seconds = (wall_seconds - training_seconds / workers) / len(states)
+    seconds = (wall_seconds - training_seconds / workers) / len(trained)
     note = (
         f"{wall_seconds:.1f} s in all, {training_seconds:.1f} s of training and testing "
         f"in {workers} workers"

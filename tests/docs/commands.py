@@ -29,6 +29,7 @@ class Rule:
 
 
 RULES = [
+    Rule(r"^git clone ", None, "would fetch what is there"),
     Rule(r"python3 -m venv|pip install|activate$", None, "takes minutes; .ci/run does it"),
     Rule(r"python -m pytest|bash \.ci/run", None, "is what runs this test"),
     Rule(r"benchmarks/\w+\.py", None, "takes minutes; test_benchmarks.py runs it small"),
