@@ -165,11 +165,20 @@ def with_dotted_keys(arguments: Sequence[str]) -> list[str]:
         _refuse_option(unknown[0], arguments)
     if known.experimental_rerun is not None:
         _refuse("--experimental-rerun: expected no pickle, since loading one can run any code")
+    if known.package and not known.cfg:
+        _refuse(f"--package {known.package}: expected --cfg, whose output it selects")
     if known.multirun and known.cfg:
         _refuse(f"--cfg {known.cfg}: expected no -m, which goes with --cfg job alone")
     modes = [known.run, known.multirun, known.cfg, known.info, known.shell_completion]
     if sum(map(bool, modes)) > 1:
         _refuse("expected one of --run, --multirun, --cfg, --info and --shell-completion")
+    for override in known.overrides:
+        group, _, option = override.partition("=")
+        if group.removesuffix(".name") in _SECTIONS and group.endswith(".name"):
+            section = group.removesuffix(".name")
+            raise UserError(
+                f"{override}: expected the option of {section}; write {section}={option}"
+            )
     options = [argument for argument in arguments if argument not in known.overrides]
     if options and options[-1] in ("--info", "-i"):
         options.append("all")  # else Hydra takes the first override for what it shall tell
@@ -230,7 +239,7 @@ def _last_of_each(overrides: Sequence[str]) -> list[str]:
         key = key_of(override)
         key = SHORT_NAMES.get(key, key)
         before = kept.pop(key, override)
-        if before != override:
+        if before.lstrip("+") != override.lstrip("+"):
             twice.append(f"{_as_typed(override)}, not {_as_typed(before)}")
         kept[key] = override
     if twice and is_first():

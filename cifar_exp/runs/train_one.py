@@ -78,7 +78,9 @@ def _train_and_tell(config: RunConfig, processes: Processes, in_job: bool) -> No
     finally:
         bar.close()
         runner.close()
-    print(folder.outcome() + " (finished before, not repeated; rerun=true repeats it)" * (not trained))
+    print(
+        folder.outcome() + " (finished before, not repeated; rerun=true repeats it)" * (not trained)
+    )
     names = (CURVES_FILE, PREDICTIONS_FILE, CONFUSION_FILE, WEIGHTS_FILE, METRICS_FILE)
     written = [name for name in names if (folder.path / name).exists()]
     print(folder.path)

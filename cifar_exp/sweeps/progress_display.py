@@ -89,7 +89,10 @@ class ProgressDisplay:
 
     def _show_counts(self) -> None:
         total = len(self._costs)
-        self._bar.parts = [self._time_left(), f"{self._ended} of {total} {self._unit}{'s' * (total != 1)}"]
+        self._bar.parts = [
+            self._time_left(),
+            f"{self._ended} of {total} {self._unit}{'s' * (total != 1)}",
+        ]
 
     @property
     def _pairs(self) -> list[tuple[float, float]]:
