@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
     ChoiceSweep,
+    Glob,
     Override,
     OverrideType,
     RangeSweep,
@@ -39,6 +40,7 @@ from cifar_exp.config.keys import (
     is_list,
     known_keys,
     nearest,
+    options,
     short,
 )
 from cifar_exp.config.load import trains_a_run
@@ -183,6 +185,8 @@ def with_dotted_keys(arguments: Sequence[str]) -> list[str]:
     if options and options[-1] in ("--info", "-i"):
         options.append("all")  # else Hydra takes the first override for what it shall tell
     _refuse_spaces(known.overrides)
+    if not known.config_dir and not any("hydra.searchpath" in o for o in known.overrides):
+        _refuse_empty_globs(known.overrides)
     overrides = [with_dotted_key(override) for override in known.overrides]
     overrides = _last_of_each(chosen_groups(for_own_code(overrides)))
     if any(override.startswith("study=") for override in overrides):
@@ -225,6 +229,17 @@ def _refuse_spaces(overrides: Sequence[str]) -> None:
     equals = "=" * (not any("=" in part for part in parts))
     joined = (equals or "").join(parts)
     raise UserError(f"{' '.join(parts)}: expected no spaces; write {shlex.quote(joined)}")
+
+
+def _refuse_empty_globs(overrides: Sequence[str]) -> None:
+    """Refuse `lr=glob(x*)` where no option of conf/lr matches. Args: overrides: as typed."""
+    for text in overrides:
+        group = key_of(text)
+        override = _parsed(text) if group in groups() and "glob(" in text else None
+        value = parsed_value(override) if override else None
+        if isinstance(value, Glob) and not value.filter(options(group)):
+            expected = ", ".join(options(group))
+            raise UserError(f"{text}: matches no option of {group}; expected some of {expected}")
 
 
 def _last_of_each(overrides: Sequence[str]) -> list[str]:

@@ -182,6 +182,7 @@ def test_code_of_ones_own_takes_settings_that_nobody_else_knows(
         ("lr 0.1", "lr 0.1: expected no spaces; write lr=0.1$"),
         ("optimizer.name=sgd", "optimizer.name=sgd: .*; write optimizer=sgd$"),
         ("scheduler.name=cosine", "write scheduler=cosine$"),
+        ("-m lr=glob(zzz*)", r"lr=glob\(zzz\*\): matches no option of lr; expected some of "),
         ("--package model", "--package model: expected --cfg"),
         ("-m lr=0.1, 0.01, 0.001", "expected no spaces; write lr=0.1,0.01,0.001$"),
     ],
