@@ -74,6 +74,7 @@ class StopRequest:
         """
         self.signals.append(signal_number)
         if self.at_once:
+            self._answer("stopping immediately")
             raise Interrupted(signal_number)
         at_once = "" if self._patient else "; once more stops at once"
         self._answer(f"stopping at the next step{at_once}")

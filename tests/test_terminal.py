@@ -13,9 +13,9 @@ from cifar_exp.config.schema import RunConfig
 from cifar_exp.reports.table import as_text, ranked
 from cifar_exp.runs import progress_bar
 from cifar_exp.runs.folder import RunFolder
-from cifar_exp.runs.progress_bar import time_left
+from cifar_exp.runs.progress_bar import cut_labels, time_left
 from cifar_exp.runs.record import Record
-from cifar_exp.signals import StopRequest
+from cifar_exp.signals import Interrupted, StopRequest
 from cifar_exp.sweeps import progress_display
 from cifar_exp.sweeps.progress_display import ProgressDisplay
 from cifar_exp.terminal import table
@@ -109,6 +109,65 @@ def test_a_bar_of_costs_that_add_up_to_more_than_their_sum_gives_no_warning(
         assert "100%" in lines[-1]
 
 
+@pytest.mark.parametrize(
+    ("labels", "shown"),
+    [
+        (["lr=0.1", "lr=0.2"], ["lr=0.1", "lr=0.2"]),
+        (["lr=0.01 weight_decay=0.1 seed=2"], ["lr=0.01 …1 seed=2"]),
+        (["trial 7 lr=0.01, momentum=0.9"], ["trial 7 …ntum=0.9"]),
+        # the middle alone differs
+        (["rate=0.01 width=0.5 seed=0", "rate=0.01 width=1.5 seed=0"], ["width=0.5", "width=1.5"]),
+        (["a" * 9 + x + "b" * 9 for x in "xy"], ["1 aaaaaa…bbbbbbbb", "2 aaaaaa…bbbbbbbb"]),
+    ],
+)
+def test_labels_are_cut_so_that_they_differ(labels: list[str], shown: list[str]) -> None:
+    assert cut_labels(labels, 17) == shown
+
+
+def test_bars_of_runs_that_differ_in_the_middle_of_their_labels_differ(terminal: Terminal) -> None:
+    with output_to(terminal):
+        shown = ProgressDisplay([1.0])
+        for run in range(3):
+            shown.begin(
+                run, f"learning_rate=0.001{'0' * 9} width={run} weight_decay=0.0001", "test"
+            )
+        shown.leave(2)
+        for bar in (shown._bar, *(bar._bar for _, bar in shown._bars.values())):
+            bar.refresh()
+        sweep, *runs = terminal.lines()
+        assert sweep.endswith("0 of 1 run")
+        assert [line.partition(":")[0] for line in runs] == ["width=0", "width=1"]
+        shown.close()
+
+
+def test_the_bar_of_a_search_counts_trials(terminal: Terminal) -> None:
+    with output_to(terminal):
+        shown = ProgressDisplay([1.0, 1.0], "search", "trial")
+        shown._bar.refresh()
+        (line,) = terminal.lines()
+        assert line.startswith("search:   0%|")
+        assert line.endswith("0 of 2 trials")
+        shown.close()
+
+
+def test_lines_that_stay_have_an_estimate_only_where_there_is_no_bar(
+    terminal: Terminal, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def end_one() -> None:
+        clock.now = 0
+        shown = ProgressDisplay([1.0, 1.0])
+        shown.show(0, Progress(1, 0, 10), 1)
+        clock.now = 10
+        shown.end(0, "lr=0.1: complete")
+        shown.close()
+
+    with output_to(terminal):
+        end_one()
+        assert terminal.lines() == ["[1/2] lr=0.1: complete"]
+    end_one()
+    assert capsys.readouterr().out == "[1/2] lr=0.1: complete; about 00:10 left\n"
+
+
 def test_no_estimate_is_shown_before_it_means_something() -> None:
     assert time_left(0.4, done=0.001, left=10) == ""  # would say an hour
     assert time_left(10, done=0.1, left=10) == ""
@@ -128,8 +187,12 @@ def test_the_answer_to_ctrl_c_stands_above_the_bars(terminal: Terminal) -> None:
         assert sweep.startswith("sweep:   0%|")
         assert run.startswith("lr=0.1:   0%|")
         terminal.echo("^C")
+        with pytest.raises(Interrupted):
+            stop.receive(signal.SIGINT, None)
+        stop.wait_until_answered()
+        assert terminal.lines()[1] == "stopping immediately"
         shown.close()
-        assert terminal.lines() == [answer]
+        assert terminal.lines() == [answer, "stopping immediately"]
 
 
 def test_the_result_table_fits_60_columns() -> None:

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
     ChoiceSweep,
+    Glob,
     Override,
     OverrideType,
     RangeSweep,
@@ -39,6 +40,7 @@ from cifar_exp.config.keys import (
     is_list,
     known_keys,
     nearest,
+    options,
     short,
 )
 from cifar_exp.config.load import trains_a_run
@@ -165,15 +167,26 @@ def with_dotted_keys(arguments: Sequence[str]) -> list[str]:
         _refuse_option(unknown[0], arguments)
     if known.experimental_rerun is not None:
         _refuse("--experimental-rerun: expected no pickle, since loading one can run any code")
+    if known.package and not known.cfg:
+        _refuse(f"--package {known.package}: expected --cfg, whose output it selects")
     if known.multirun and known.cfg:
         _refuse(f"--cfg {known.cfg}: expected no -m, which goes with --cfg job alone")
     modes = [known.run, known.multirun, known.cfg, known.info, known.shell_completion]
     if sum(map(bool, modes)) > 1:
         _refuse("expected one of --run, --multirun, --cfg, --info and --shell-completion")
+    for override in known.overrides:
+        group, _, option = override.partition("=")
+        if group.removesuffix(".name") in _SECTIONS and group.endswith(".name"):
+            section = group.removesuffix(".name")
+            raise UserError(
+                f"{override}: expected the option of {section}; write {section}={option}"
+            )
     options = [argument for argument in arguments if argument not in known.overrides]
     if options and options[-1] in ("--info", "-i"):
         options.append("all")  # else Hydra takes the first override for what it shall tell
     _refuse_spaces(known.overrides)
+    if not known.config_dir and not any("hydra.searchpath" in o for o in known.overrides):
+        _refuse_empty_globs(known.overrides)
     overrides = [with_dotted_key(override) for override in known.overrides]
     overrides = _last_of_each(chosen_groups(for_own_code(overrides)))
     if any(override.startswith("study=") for override in overrides):
@@ -218,6 +231,17 @@ def _refuse_spaces(overrides: Sequence[str]) -> None:
     raise UserError(f"{' '.join(parts)}: expected no spaces; write {shlex.quote(joined)}")
 
 
+def _refuse_empty_globs(overrides: Sequence[str]) -> None:
+    """Refuse `lr=glob(x*)` where no option of conf/lr matches. Args: overrides: as typed."""
+    for text in overrides:
+        group = key_of(text)
+        override = _parsed(text) if group in groups() and "glob(" in text else None
+        value = parsed_value(override) if override else None
+        if isinstance(value, Glob) and not value.filter(options(group)):
+            expected = ", ".join(options(group))
+            raise UserError(f"{text}: matches no option of {group}; expected some of {expected}")
+
+
 def _last_of_each(overrides: Sequence[str]) -> list[str]:
     """Leave out what is set again later on, and print so.
 
@@ -230,7 +254,7 @@ def _last_of_each(overrides: Sequence[str]) -> list[str]:
         key = key_of(override)
         key = SHORT_NAMES.get(key, key)
         before = kept.pop(key, override)
-        if before != override:
+        if before.lstrip("+") != override.lstrip("+"):
             twice.append(f"{_as_typed(override)}, not {_as_typed(before)}")
         kept[key] = override
     if twice and is_first():

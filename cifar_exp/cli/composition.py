@@ -23,10 +23,19 @@ from cifar_exp.terminal import is_first
 # What Hydra does with the folder of a job, which has no use here; the value with which it does not.
 _OF_FOLDERS = {
     "run.dir": (".", "a run has a folder of its own; paths.results=FOLDER sets where"),
+    "sweep.dir": (
+        "${paths.results}/.hydra",
+        "a sweep has a folder of its own; paths.results=FOLDER sets where",
+    ),
+    "sweep.subdir": (".", "a run has a folder of its own; paths.results=FOLDER sets where"),
     "job.chdir": (None, "paths are relative to the folder of the command"),
 }
-# Hydra's default, where it composes without conf/config.yaml, as for --hydra-help
-_DIRECTORY_OF_HYDRA = "outputs/${now:%Y-%m-%d}/${now:%H-%M-%S}"
+# Hydra's defaults, where it composes without conf/config.yaml, as for --hydra-help
+_DEFAULTS_OF_HYDRA = (
+    "outputs/${now:%Y-%m-%d}/${now:%H-%M-%S}",
+    "multirun/${now:%Y-%m-%d}/${now:%H-%M-%S}",
+    "${hydra.job.num}",
+)
 
 
 @contextmanager
@@ -109,7 +118,7 @@ def _leave_out_folders(config: DictConfig, printed: set[str]) -> None:
     for key, (usual, reason) in _OF_FOLDERS.items():
         section, _, name = key.partition(".")
         given = stored_value(config.hydra[section], name)
-        if given in (usual, False, _DIRECTORY_OF_HYDRA) or (
+        if given in (usual, False, *_DEFAULTS_OF_HYDRA) or (
             key == "job.chdir" and given is not True
         ):
             continue

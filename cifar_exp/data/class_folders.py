@@ -50,6 +50,7 @@ class ClassFolders:
     Attributes:
         images: files by split and class; classes sorted by name, files by path.
         problems: what training refuses, a message each.
+        layout: how the images are split where the root holds the classes; "" where it is split.
         notes: what is decided here and may not be meant, a message each.
         ignored: paths of what is no class and no image by its name.
         is_split: whether the root holds train/ and test/, or should.
@@ -60,6 +61,7 @@ class ClassFolders:
         self.root, self.test_fraction = root, test_fraction
         self.problems: list[str] = []
         self.notes: list[str] = []
+        self.layout = ""
         self.ignored: list[str] = []
         self.images: dict[str, dict[str, list[Entry]]] = {split: {} for split in SPLITS}
         self.is_split, self.has_splits = True, False
@@ -139,7 +141,7 @@ class ClassFolders:
             self.images["train"][name] = [image for image in images if image.path not in tested]
             self.images["test"][name] = [image for image in images if image.path in tested]
         self._expect_classes(self.root, len(self.images["train"]))
-        self.notes.append(
+        self.layout = (
             f"{self.root}: has no folders train and test; {self.test_fraction:.0%} of each class "
             "are test images (data.test_fraction)"
         )

@@ -106,7 +106,7 @@ def count(root: Path, test_fraction: float = TEST_FRACTION) -> dict[str, int]:
         UserError: if a folder or class is missing or empty.
     """
     folders = _sound(root, test_fraction)
-    for note in folders.notes:
+    for note in filter(None, (folders.layout, *folders.notes)):
         _warn_once(note)
     return dict(zip(folders.classes, folders.counts("train"), strict=True))
 

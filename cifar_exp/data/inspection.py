@@ -93,7 +93,7 @@ def inspect_data(root: Path, image_size: int) -> list[Inspection]:
 
 def _inspect_images(folders: ClassFolders, image_size: int) -> Inspection:
     root = folders.root
-    found = Inspection(f"{root}: an image folder")
+    found = Inspection(folders.layout or f"{root}: an image folder")
     for split, classes in folders.images.items():
         found.counts[split] = {name: len(images) for name, images in classes.items()}
     found.problems["class folders"] += folders.problems

@@ -11,6 +11,8 @@ from cifar_exp.files import in_bytes
 from cifar_exp.paths import CHECKPOINTS, RUNS
 from cifar_exp.runs.folder import RunFolder
 
+_REMARKABLE_BYTES = 100_000_000  # of last checkpoints
+
 
 @dataclass(frozen=True)
 class Shorter:
@@ -78,11 +80,17 @@ def continuing_lines(pending: Sequence[RunConfig], all_ids: Sequence[str]) -> li
     return [f"{count} of the new runs {what}" for what, count in counts.items()]
 
 
-def checkpoint_room(kept_bytes: int) -> str:
-    """Say how much room last checkpoints take. Args: kept_bytes: see `preflight`."""
+def checkpoint_room(kept_bytes: int) -> str | None:
+    """Say how much room last checkpoints take; None where it is little.
+
+    Args:
+        kept_bytes: see `preflight`.
+    """
+    if kept_bytes < _REMARKABLE_BYTES:
+        return None
     return (
-        f"their last checkpoints, which longer runs continue, take {in_bytes(kept_bytes)}; "
-        "`python -m cifar_exp gc --yes` frees them"
+        f"The last checkpoints of these runs will take {in_bytes(kept_bytes)}; "
+        "`python -m cifar_exp gc --yes` deletes them."
     )
 
 

@@ -1,6 +1,7 @@
 """The progress bar of a run, and what it shares with that of a sweep."""
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tqdm import tqdm
@@ -46,6 +47,7 @@ class Bar(_Tqdm):
     """
 
     def __init__(self, label: str, total: int, position: int = 0) -> None:
+        self.others: Sequence[str] = ()  # labels of bars that are shown at the same time
         self.label = label
         self.parts: list[str] = []  # shown after the elapsed time, the most important first
         super().__init__(
@@ -64,7 +66,8 @@ class Bar(_Tqdm):
         # a line to the end would make the terminal write `^C` on two lines, and tear what follows
         columns = (values["ncols"] or _USUAL_COLUMNS) - len("^C")
         elapsed = tqdm.format_interval(values["elapsed"])
-        line = line_of(self.label, values["n"] / values["total"], [elapsed, *self.parts], columns)
+        label, *_ = cut_labels([self.label, *self.others], columns // 4)
+        line = line_of(label, values["n"] / values["total"], [elapsed, *self.parts], columns)
         return {**values, "ncols": columns, "bar_format": line}
 
     def close(self) -> None:
@@ -80,13 +83,11 @@ def line_of(label: str, share: float, parts: list[str], columns: int) -> str:
     """Return the format of a line for tqdm, in which `{bar}` takes the room that is left.
 
     Args:
-        label: cut where it takes more than a quarter of the line.
+        label: at the beginning.
         share: that is done, in [0, 1].
         parts: of the text behind the bar; as many as leave the bar ten columns.
         columns: of the terminal.
     """
-    longest = columns // 4
-    label = label if len(label) <= longest else label[: longest - 1] + "…"
     head = f"{label}: {share:4.0%}|"
     room = columns - len(head) - _SHORTEST_BAR - len("| ")
     text = ""
@@ -96,6 +97,32 @@ def line_of(label: str, share: float, parts: list[str], columns: int) -> str:
             break
         text = longer
     return f"{_literal(head)}{{bar}}| {_literal(text)}"
+
+
+def cut_labels(labels: Sequence[str], longest: int) -> list[str]:
+    """Return labels that fit, no two of them the same unless they were.
+
+    Args:
+        labels: words separated by spaces, such as "lr=0.1 seed=2".
+        longest: characters.
+    """
+    words = [label.split() for label in labels]
+    shared = set(words[0]).intersection(*words[1:])
+    differing = [" ".join(word for word in of_one if word not in shared) for of_one in words]
+    numbered = [f"{number} {label}" for number, label in enumerate(labels, 1)]
+    for candidates in (labels, differing):
+        shown = [_without_middle(label, longest) for label in candidates]
+        if len({*shown}) == len({*labels}):
+            return shown
+    return [_without_middle(label, longest) for label in numbered]
+
+
+def _without_middle(label: str, longest: int) -> str:
+    """Cut what is neither the trial number, which comes first, nor the seed, which comes last."""
+    if len(label) <= longest:
+        return label
+    last = longest // 2
+    return f"{label[: longest - last - 1]}…{label[-last:]}"
 
 
 def _literal(text: str) -> str:
@@ -118,6 +145,15 @@ class RunBar:
         self._metrics: list[str] = []
         # settings may hold anything; the first event tells the steps
         self._bar = Bar(printable(label), total=1, position=position)
+
+    @property
+    def label(self) -> str:
+        """The whole label."""
+        return self._bar.label
+
+    def differ_from(self, others: Sequence[str]) -> None:
+        """Keep in the label what distinguishes it. Args: others: labels of the other bars."""
+        self._bar.others = others
 
     def show(self, event: Progress | EpochMetrics) -> None:
         """Move the bar, or show the metrics of an epoch."""

@@ -78,12 +78,15 @@ def _train_and_tell(config: RunConfig, processes: Processes, in_job: bool) -> No
     finally:
         bar.close()
         runner.close()
-    print(folder.outcome() + " (finished before, not repeated)" * (not trained))
+    print(
+        folder.outcome() + " (finished before, not repeated; rerun=true repeats it)" * (not trained)
+    )
     names = (CURVES_FILE, PREDICTIONS_FILE, CONFUSION_FILE, WEIGHTS_FILE, METRICS_FILE)
     written = [name for name in names if (folder.path / name).exists()]
-    print(f"{folder.path}: {', '.join(written)}")
+    print(folder.path)
+    print(", ".join(written))
     if config.logger.tensorboard:
-        print(f"tensorboard --logdir={as_path(config.paths.logs)}")
+        print(f"TensorBoard: tensorboard --logdir={as_path(config.paths.logs)}")
 
 
 def _compute_beside_first(config: RunConfig, processes: Processes) -> None:

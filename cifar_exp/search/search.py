@@ -99,10 +99,10 @@ class Search:
 
     def run(self, runs_per_device: int | None) -> None:
         """Train what is left of the trials."""
-        count, half_done = self._plan.settings.n_trials, len(self._waiting)
-        left = self._left + half_done
-        counts = f"{len(self._trials.all) - half_done} finished before"
-        counts += f", {half_done} half done" * (half_done > 0)
+        count, interrupted = self._plan.settings.n_trials, len(self._waiting)
+        left = self._left + interrupted
+        counts = f"{len(self._trials.all) - interrupted} finished before"
+        counts += f", {interrupted} interrupted" * (interrupted > 0)
         print(f"search of {count} trials ({counts}): {self._folder}", flush=True)
         self._write()
         if not left:
@@ -114,8 +114,8 @@ class Search:
             Workers(checked, runs_per_device, count) as workers,
             Dispatcher(workers, self._label, self._ended, chooser=self, more=left) as dispatcher,
         ):
-            if workers.kept_bytes:
-                tqdm.write(checkpoint_room(workers.kept_bytes))
+            if room := checkpoint_room(workers.kept_bytes):
+                tqdm.write(room)
             dispatcher.work(stop)
 
     def confirm(self, runs_per_device: int | None) -> None:

@@ -69,7 +69,11 @@ class Dispatcher:
         self._idle: deque[Worker] = deque()
         self._warned: set[str] = set()
         costs = [expected_cost(config, workers.on_gpu) for config in configs]
-        self._display = ProgressDisplay(costs + [1.0] * more)
+        self._display = (
+            ProgressDisplay(costs + [1.0] * more, "search", "trial")
+            if chooser
+            else ProgressDisplay(costs)
+        )
 
     def __enter__(self) -> "Dispatcher":
         """Show the runs while a block runs."""

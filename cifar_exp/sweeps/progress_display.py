@@ -18,16 +18,19 @@ class ProgressDisplay:
 
     Args:
         costs: of the runs, in any unit.
+        label: of the bar for all of them: "sweep" or "search".
+        unit: what is counted: "run" or "trial".
     """
 
-    def __init__(self, costs: list[float]) -> None:
+    def __init__(self, costs: list[float], label: str = "sweep", unit: str = "run") -> None:
         self._costs = costs
+        self._unit = unit
         self._shares = [0.0] * len(costs)  # of each run that is done
         self._first_shares: dict[int, float] = {}
         self._ended = 0
         self._started = time.monotonic()
         self._bars: dict[int, tuple[int, RunBar]] = {}
-        self._bar = Bar("sweep", total=_PARTS)
+        self._bar = Bar(label, total=_PARTS)
         self._show_counts()
 
     def begin(self, run: int, label: str, evaluated_on: str) -> None:
@@ -36,6 +39,7 @@ class ProgressDisplay:
         position = min(set(range(1, len(taken) + 2)) - taken)
         if position <= _SHOWN_RUNS:
             self._bars[run] = position, RunBar(label, position, evaluated_on)
+            self._compare_labels()
 
     def show(self, run: int, event: Progress | EpochMetrics, epochs: int) -> None:
         """Show how far a run is."""
@@ -50,6 +54,7 @@ class ProgressDisplay:
         """Take a run from the screen."""
         if run in self._bars:
             self._bars.pop(run)[1].close()
+            self._compare_labels()
 
     def end(self, run: int, told: str) -> None:
         """Write a line about a run that has ended."""
@@ -58,7 +63,9 @@ class ProgressDisplay:
         self._advance(run, 1.0)
         self._show_counts()
         last = self._ended == len(self._costs)
-        rest = "" if last or not (left := self._time_left()) else f"; {left}"
+        # a line that stays would show an old estimate below a bar with the present one
+        left = "" if last or not self._bar.disable else self._time_left()
+        rest = f"; {left}" if left else ""
         tqdm.write(wrapped(f"[{self._ended}/{len(self._costs)}] {told}{rest}"))
         sys.stdout.flush()
 
@@ -68,6 +75,11 @@ class ProgressDisplay:
             self.leave(run)
         self._bar.close()
 
+    def _compare_labels(self) -> None:
+        bars = [bar for _, bar in self._bars.values()]
+        for bar in bars:
+            bar.differ_from([other.label for other in bars if other is not bar])
+
     def _advance(self, run: int, share: float) -> None:
         self._first_shares.setdefault(run, share)
         self._shares[run] = max(share, self._shares[run])
@@ -76,7 +88,11 @@ class ProgressDisplay:
         self._bar.update(round(_PARTS * done) - self._bar.n)
 
     def _show_counts(self) -> None:
-        self._bar.parts = [self._time_left(), f"{self._ended} of {len(self._costs)} runs"]
+        total = len(self._costs)
+        self._bar.parts = [
+            self._time_left(),
+            f"{self._ended} of {total} {self._unit}{'s' * (total != 1)}",
+        ]
 
     @property
     def _pairs(self) -> list[tuple[float, float]]:

@@ -172,14 +172,14 @@ class Sweep:
         statuses = Counter(run.status for run in pending)
         counts = f"{len(self.runs) - len(pending)} finished before"
         if statuses["interrupted"]:
-            counts += f", {statuses['interrupted']} half done"
+            counts += f", {statuses['interrupted']} interrupted"
         runs = f"{len(self.runs)} run{'s' * (len(self.runs) > 1)}"
         print(f"sweep of {runs} ({counts}): {self.folder}", flush=True)
         new = [run.config for run in pending if run.status == "pending"]
         for line in continuing_lines(new, [run_id(config) for config, _ in self.runs]):
             print(line, flush=True)
-        if kept_bytes:
-            print(checkpoint_room(kept_bytes), flush=True)
+        if room := checkpoint_room(kept_bytes):
+            print(room, flush=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write_list()
 

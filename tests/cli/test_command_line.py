@@ -180,6 +180,10 @@ def test_code_of_ones_own_takes_settings_that_nobody_else_knows(
         ("lr= 0.1 seed=1", "lr= 0.1: expected no spaces; write lr=0.1$"),
         ("seed=1 lr =0.1", "lr =0.1: expected no spaces; write lr=0.1$"),
         ("lr 0.1", "lr 0.1: expected no spaces; write lr=0.1$"),
+        ("optimizer.name=sgd", "optimizer.name=sgd: .*; write optimizer=sgd$"),
+        ("scheduler.name=cosine", "write scheduler=cosine$"),
+        ("-m lr=glob(zzz*)", r"lr=glob\(zzz\*\): matches no option of lr; expected some of "),
+        ("--package model", "--package model: expected --cfg"),
         ("-m lr=0.1, 0.01, 0.001", "expected no spaces; write lr=0.1,0.01,0.001$"),
     ],
 )
@@ -195,6 +199,8 @@ def test_what_to_type_is_in_the_message(typed: str, told: str) -> None:
         (["lr=high", "lr=0.3"], ["optimizer.lr=0.3"], "lr=0.3, not lr=high"),
         (["seed=1", "optimizer.lr=1", "lr=2"], ["seed=1", "optimizer.lr=2"], "lr=2, not lr=1"),
         (["seed=1", "seed=1"], ["seed=1"], ""),
+        (["+data.train_size=60"] * 2, ["+data.train_size=60"], ""),
+        (["+data.train_size=60", "data.train_size=60"], ["data.train_size=60"], ""),
     ],
 )
 def test_of_a_key_that_is_set_twice_the_last_value_is_used_and_printed(

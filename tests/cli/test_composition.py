@@ -145,9 +145,16 @@ def test_hydra_makes_no_folder_for_a_run_and_stays_where_it_is(
     files: Files, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with understood([]), initialize_config_dir(str(CONF), version_base="1.3"):
-        words = ["hydra.run.dir=x/y", "hydra.job.chdir=true"]
+        words = ["hydra.run.dir=x/y", "hydra.sweep.dir=x", "hydra.sweep.subdir=y"]
+        words.append("hydra.job.chdir=true")
         composed = compose("config", words, return_hydra_config=True)
     assert (composed.hydra.run.dir, composed.hydra.job.chdir) == (".", None)
     printed = capsys.readouterr().err.splitlines()
     assert printed[0].startswith("hydra.run.dir=x/y: not used")
-    assert printed[1].startswith("hydra.job.chdir=true: not used")
+    assert printed[1].startswith("hydra.sweep.dir=x: not used")
+    assert printed[2].startswith("hydra.sweep.subdir=y: not used")
+    assert (composed.hydra.sweep.dir, composed.hydra.sweep.subdir) == (
+        "multirun_results/.hydra",
+        ".",
+    )
+    assert printed[3].startswith("hydra.job.chdir=true: not used")

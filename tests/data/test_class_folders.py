@@ -62,7 +62,7 @@ def test_classes_alone_are_split_by_a_share_of_each(tmp_path: Path) -> None:
     assert [folders.counts(split) for split in ("train", "test")] == [[8, 1, 8], [2, 1, 2]]
     paths = {split: {entry.path for entry in folders.entries(split)} for split in SPLITS}
     assert not paths["train"] & paths["test"]
-    assert "20% of each class are test images (data.test_fraction)" in folders.notes[0]
+    assert "20% of each class are test images (data.test_fraction)" in folders.layout
     # the same wherever the folder is; another photo moves no other
     moved = ClassFolders(make(tmp_path / "elsewhere", *files, "cat/new.png"), 0.1)
     before = {os.path.relpath(path, tmp_path) for path in paths["test"]}

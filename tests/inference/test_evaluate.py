@@ -77,10 +77,13 @@ def test_the_same_images_from_a_folder_give_the_same_numbers(trained: Trained) -
 def test_images_of_other_classes_are_refused_by_name(trained: Trained) -> None:
     classes = [*trained.read_json("model.json")["classes"][:9], "tulip"]
     write_images(trained.folder / "photos", classes)
+    for file in (trained.folder / "photos").glob("*/*/*.png"):
+        file.write_bytes(b"no image")  # none is decoded
     said = trained.cifar_exp(
         "evaluate", "epochs=3", "data=image_folder", "data.root=photos", status=1
     )
-    assert "missing: flower; not known: tulip" in said
+    assert "data.root=photos: expected the classes that the network was trained on; " in said
+    assert "missing: flower; unknown: tulip" in said
 
 
 def test_images_that_have_changed_are_told(trained: Trained) -> None:

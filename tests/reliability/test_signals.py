@@ -98,6 +98,7 @@ def test_asked_twice_it_stops_at_once(
         out, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert it.process.returncode == 143, out + err
     assert "once more stops at once" in err
+    assert "stopping immediately" in err
     assert TOLD in err
     assert "Traceback" not in out + err
 
