@@ -25,7 +25,7 @@ from cifar_exp.models.settings import Model
 from cifar_exp.models.vgg import Vgg
 from cifar_exp.optimizers import Adam
 from cifar_exp.training.device import Compute
-from cifar_exp.training.optimizers import Update
+from cifar_exp.training.optimizers import ParamOptimizer
 
 # By how much the loss may differ before the first step and after it, which amplifies rounding.
 ROUNDING = {"fp32": (1e-4, 2e-2), "bf16": (2e-2, 2e-1)}
@@ -66,7 +66,7 @@ class Grouped(nn.Module):
 
 def network_step(model: nn.Module, images: Tensor, labels: Tensor, compute: Compute) -> Step:
     """Return the step of a network. Shape: labels `(N,)` of one run or `(K, N)` of K in it."""
-    update = Update(Adam(), model.parameters())
+    update = ParamOptimizer(Adam(), model.parameters())
 
     def step() -> Tensor:
         update.clear_gradients()
@@ -84,7 +84,7 @@ def vmap_step(models: list[Grouped], images: Tensor, labels: Tensor) -> Step:
     """Return the step of K networks of one run each. Shape: images `(K, N, 3, 32, 32)`."""
     weights, buffers = stack_module_state(models)
     values = {name: weight.detach() for name, weight in weights.items()}
-    update = Update(Adam(), weights.values())
+    update = ParamOptimizer(Adam(), weights.values())
 
     def loss(values: object, buffers: object, images: Tensor, labels: Tensor) -> Tensor:
         (logits,) = functional_call(models[0], (values, buffers), images)  # type: ignore[arg-type]

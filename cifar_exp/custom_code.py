@@ -8,15 +8,15 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from cifar_exp.errors import UserError, told
+from cifar_exp.errors import UserError, summarize
 from cifar_exp.expressions import expanded
-from cifar_exp.sections import Own
+from cifar_exp.sections import CustomCode
 
 # Launchers that conf/ has settings for, and the extras of pyproject.toml that bring them.
 _PLUGINS = {"hydra_submitit_launcher": "slurm", "hydra_ray_launcher": "ray"}
 
 
-def call(section: str, own: Own, trusted: Collection[str], **given: Any) -> Any:
+def call(section: str, own: CustomCode, trusted: Collection[str], **given: Any) -> Any:
     """Call what a section names, with the settings that stand there.
 
     Args:
@@ -35,7 +35,7 @@ def call(section: str, own: Own, trusted: Collection[str], **given: Any) -> Any:
     try:
         return function(**given, **settings)
     except Exception as error:
-        raise UserError(f"{section}: {own.target} raises {told(error)}") from error
+        raise UserError(f"{section}: {own.target} raises {summarize(error)}") from error
 
 
 def untrusted(key: str, name: str) -> UserError:
@@ -78,7 +78,7 @@ def _imported(section: str, target: str) -> Callable[..., Any]:
 
 
 def _failed_import(section: str, module: str, error: Exception) -> UserError:
-    return UserError(f"{section}._target_: importing {module} raises {told(error)}")
+    return UserError(f"{section}._target_: importing {module} raises {summarize(error)}")
 
 
 def _with_variables(value: Any) -> Any:

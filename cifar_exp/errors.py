@@ -27,7 +27,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
-def told(error: Exception) -> str:
+def summarize(error: Exception) -> str:
     """Return in a line what an error of the user's own code says, and where in it."""
     words = " ".join(str(error).split())
     frames = traceback.extract_tb(error.__traceback__)

@@ -37,7 +37,7 @@ class Section(BaseModel):
     )
 
 
-class Own(Section):
+class CustomCode(Section):
     """Code of the user's own: what it is called with is whatever else stands in the section."""
 
     model_config = ConfigDict(extra="allow")

@@ -15,7 +15,7 @@ from cifar_exp.config.schema import Training as Length
 from cifar_exp.data.settings import Synthetic
 from cifar_exp.errors import UserError
 from cifar_exp.models.build import build_model
-from cifar_exp.models.settings import OwnModel
+from cifar_exp.models.settings import CustomModel
 from cifar_exp.runs.log import show_warnings
 from cifar_exp.runs.runner import Runner
 from cifar_exp.signals import Interrupted
@@ -163,7 +163,7 @@ def test_weights_that_layers_share_are_saved_and_loaded(own: CommandLine) -> Non
     saved = load_file(own.only_run / "model.safetensors")
     assert torch.equal(saved["first.weight"], saved["second.weight"])
     assert saved["seen"] == 96  # training images, each once
-    config = OwnModel.model_validate({"_target_": "tests.nets.Tied"})
+    config = CustomModel.model_validate({"_target_": "tests.nets.Tied"})
     network = build_model(config, 4, 0, {"tests.nets.Tied"})
     assert not torch.equal(network.first.weight, saved["first.weight"])
     network.load_state_dict(saved)
@@ -178,7 +178,7 @@ def test_a_run_that_goes_on_with_other_code_says_so(
     (tmp_path / "my_changing_net.py").write_text(code)
     config = RunConfig(
         data=Synthetic(train_size=64, test_size=40),
-        model=OwnModel.model_validate({"_target_": "my_changing_net.MyNet", "width": 0.0625}),
+        model=CustomModel.model_validate({"_target_": "my_changing_net.MyNet", "width": 0.0625}),
         training=Length(epochs=2),
         device="cpu",
         paths=Paths(results=str(tmp_path / "results"), logs=str(tmp_path / "logs")),

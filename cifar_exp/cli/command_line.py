@@ -44,7 +44,7 @@ from cifar_exp.config.keys import (
     short,
 )
 from cifar_exp.config.load import trains_a_run
-from cifar_exp.config.schema import CAN_BE_OWN
+from cifar_exp.config.schema import CAN_BE_CUSTOM
 from cifar_exp.errors import UserError
 from cifar_exp.out_of_memory import (
     TOO_LITTLE_MEMORY,
@@ -188,7 +188,7 @@ def with_dotted_keys(arguments: Sequence[str]) -> list[str]:
     if not known.config_dir and not any("hydra.searchpath" in o for o in known.overrides):
         _refuse_empty_globs(known.overrides)
     overrides = [with_dotted_key(override) for override in known.overrides]
-    overrides = _last_of_each(chosen_groups(for_own_code(overrides)))
+    overrides = _last_of_each(chosen_groups(for_custom_code(overrides)))
     if any(override.startswith("study=") for override in overrides):
         if known.run:
             _refuse("study: expected no --run, since a study is a sweep")
@@ -306,7 +306,7 @@ def _chooses_nothing(argument: str) -> bool:
     return False
 
 
-def for_own_code(overrides: Sequence[str]) -> list[str]:
+def for_custom_code(overrides: Sequence[str]) -> list[str]:
     """Let `model._target_=my_package.MyNet model.depth=5` do what it says.
 
     Hydra refuses keys that are not there yet, and would keep the settings of the usual network.
@@ -318,7 +318,7 @@ def for_own_code(overrides: Sequence[str]) -> list[str]:
         The overrides that Hydra understands: `model=own` and `++model.depth=5`.
     """
     result = list(overrides)
-    for section in CAN_BE_OWN:
+    for section in CAN_BE_CUSTOM:
         keys = [key_of(override) for override in result]
         if f"{section}._target_" not in keys:
             continue

@@ -131,8 +131,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     data = config.data.model_dump(mode="json")
     print(printable(write_evaluation(folder, run, images, evaluation, data)))
     if not arguments.data:
-        told = difference_from_training(run, evaluation)
-        print(told or "These are the numbers of the run's last epoch.")
+        message = difference_from_training(run, evaluation)
+        print(message or "These are the numbers of the run's last epoch.")
     print(folder)
     return 0
 

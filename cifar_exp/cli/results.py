@@ -136,8 +136,8 @@ def _gc(arguments: argparse.Namespace) -> int:
     for leftover in found:
         kept = leftover.remove() if arguments.yes else ""
         freed += 0 if kept else leftover.size_bytes
-        told = f"  (kept: {kept})" if kept else ""
-        print(printable(f"{leftover.size_bytes / 1e6:8.1f} MB  {leftover.path}{told}"))
+        message = f"  (kept: {kept})" if kept else ""
+        print(printable(f"{leftover.size_bytes / 1e6:8.1f} MB  {leftover.path}{message}"))
     if arguments.yes or not found:
         print(f"{freed / 1e6:.1f} MB freed")
     else:

@@ -12,7 +12,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, ListConfig
 
 from cifar_exp.cli.command_line import (
-    for_own_code,
+    for_custom_code,
     key_of,
     refuse_other_sweeps,
     refuse_too_many_runs,
@@ -138,7 +138,7 @@ class StudySweeper(BasicSweeper):
         chosen = [_override(key, levels) for key, levels in own.items() if _key(key) not in keys]
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides(for_own_code([*chosen, *typed]))
+        overrides = parser.parse_overrides(for_custom_code([*chosen, *typed]))
         (jobs,) = self.split_arguments(overrides, max_batch_size=None)
         return map(tuple, jobs)
 

@@ -102,9 +102,9 @@ class SweepLauncher(BasicLauncher):
                 del composed["hydra"]
             return load_config(composed)
         except Exception as error:
-            if (told := explain(error)) is None:
+            if (message := explain(error)) is None:
                 raise
-            raise UserError(f"{told}\nin the run {' '.join(overrides)}") from error
+            raise UserError(f"{message}\nin the run {' '.join(overrides)}") from error
 
     def _refuse_other_sweep(self, composed: DictConfig) -> None:
         """Refuse a run whose files set how the sweep is made, which is settled by then."""
@@ -127,9 +127,9 @@ def first_of(configs: Sequence[RunConfig], job_overrides: Sequence[Sequence[str]
     differ = [*varied(configs), *["seed"] * (len({config.seed for config in configs}) > 1)]
     different = len({run_id(config) for config in configs})
     count = f"{different} run{'s' * (different > 1)}"
-    told = f"# the first of {count}: {' '.join(job_overrides[0])}\n"
-    told += f"# the runs differ in {', '.join(differ)}\n" * bool(differ)
-    return told + to_yaml(configs[0])
+    message = f"# the first of {count}: {' '.join(job_overrides[0])}\n"
+    message += f"# the runs differ in {', '.join(differ)}\n" * bool(differ)
+    return message + to_yaml(configs[0])
 
 
 def trains_runs(task: TaskFunction) -> bool:

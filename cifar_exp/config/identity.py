@@ -53,7 +53,7 @@ def config_id(config: RunConfig) -> str:
     return _digest({key: value for key, value in identity(config).items() if key != "seed"})
 
 
-def is_beginning(short: RunConfig, long: RunConfig) -> bool:
+def is_prefix(short: RunConfig, long: RunConfig) -> bool:
     """Tell whether a run equals the first epochs of a longer one.
 
     It does where all else is the same and the schedule does not know how long the run will be.

@@ -10,7 +10,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import ValidationError
 
 from cifar_exp.config.keys import explain_key, is_list, short
-from cifar_exp.config.schema import CAN_BE_OWN, RunConfig
+from cifar_exp.config.schema import CAN_BE_CUSTOM, RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.expressions import expressions_kept, names_variables, reason_of
 
@@ -65,7 +65,7 @@ def load_config(composed: DictConfig) -> RunConfig:
     content.pop("study", None)  # says which runs there are, and nothing about one of them
     _keep_expressions(content, composed)
     typed = OmegaConf.to_container(composed)
-    for section in CAN_BE_OWN:
+    for section in CAN_BE_CUSTOM:
         _name_own_code(content, typed, section)
     try:
         return checked(content)
@@ -119,7 +119,7 @@ def _keep_expressions(content: Any, composed: DictConfig) -> None:
 
 
 def _of_own_code(content: Any) -> Iterator[str]:
-    for section in CAN_BE_OWN:
+    for section in CAN_BE_CUSTOM:
         part = content.get(section)
         if isinstance(part, dict) and "_target_" in part:  # nobody here knows what is text there
             yield from (f"{section}.{name}" for name in part)

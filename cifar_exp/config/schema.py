@@ -19,7 +19,7 @@ from cifar_exp.models.settings import Model, Network
 from cifar_exp.optimizers import Adam, Optimizer
 from cifar_exp.paths import RESULTS
 from cifar_exp.schedulers import MultiStep, Scheduler
-from cifar_exp.sections import Own, PathText, Section
+from cifar_exp.sections import CustomCode, PathText, Section
 
 
 def _is_optional_metric(name: str) -> str:
@@ -102,11 +102,11 @@ class RunConfig(Section):
     )
 
     @property
-    def own_code(self) -> frozenset[str]:
+    def custom_code(self) -> frozenset[str]:
         """The names of the user's own code that the settings call."""
         parts = (self.data, self.model)
-        return frozenset(part.target for part in parts if isinstance(part, Own))
+        return frozenset(part.target for part in parts if isinstance(part, CustomCode))
 
 
 # Sections that can name code of the user's own.
-CAN_BE_OWN = ("data", "model")
+CAN_BE_CUSTOM = ("data", "model")

@@ -122,19 +122,19 @@ class Batches:
         if self._drawn is not self._choices:
             self._choices.copy_(self._drawn, non_blocking=True)
 
-    def train_batch(self, places: slice | Tensor) -> tuple[Tensor, Tensor]:
+    def train_batch(self, indices: slice | Tensor) -> tuple[Tensor, Tensor]:
         """Return images of this epoch, augmented and normalised, and their labels.
 
         Args:
-            places: in the epoch's order, as a slice or int64 of shape `(B,)`.
+            indices: in the epoch's order, as a slice or int64 of shape `(B,)`.
 
         Shape:
             images `(B, 3, H, W)`, float32 in channels-last format; labels `(B,)`.
         """
-        if isinstance(places, slice):
-            chosen = self._choices[:, places]
+        if isinstance(indices, slice):
+            chosen = self._choices[:, indices]
         else:
-            chosen = self._choices.index_select(1, places)
+            chosen = self._choices.index_select(1, indices)
         images = self._train.index_select(0, chosen[0])
         if self._crops:
             images = random_crop(images, chosen[2:4].T, self._counted)
@@ -142,13 +142,13 @@ class Batches:
             images = cutout(images, chosen[-2:].T, self._cutout, self._counted)
         return self._normalized(images), chosen[1]
 
-    def test_batch(self, places: slice | Tensor) -> tuple[Tensor, Tensor]:
+    def test_batch(self, indices: slice | Tensor) -> tuple[Tensor, Tensor]:
         """Return test images, normalised and otherwise unchanged, and their labels.
 
         Shape:
             images `(B, 3, H, W)`, labels `(B,)`.
         """
-        return self.test_images(places), self._images.test_labels[places]
+        return self.test_images(indices), self._images.test_labels[indices]
 
     def test_images(self, rows: slice | list[int] | Tensor) -> Tensor:
         """Return some of the test images, normalised. Shape: `(B, 3, H, W)`."""

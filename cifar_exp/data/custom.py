@@ -9,10 +9,10 @@ import torch
 from cifar_exp.custom_code import call
 from cifar_exp.data.dataset import Dataset, Split
 from cifar_exp.errors import UserError
-from cifar_exp.sections import Own
+from cifar_exp.sections import CustomCode
 
 
-def load(config: Own, trusted: Collection[str]) -> Dataset:
+def load(config: CustomCode, trusted: Collection[str]) -> Dataset:
     """Call the user's function with his settings, and check what it returns.
 
     Args:
@@ -25,12 +25,12 @@ def load(config: Own, trusted: Collection[str]) -> Dataset:
     Raises:
         UserError: the name is not trusted, the call fails, or what it returns is no data set.
     """
-    source = Own.model_validate({"_target_": config.target, **config.settings})
+    source = CustomCode.model_validate({"_target_": config.target, **config.settings})
     return _load(source, frozenset(trusted))
 
 
 @lru_cache(maxsize=1)  # the check of a run, and then the run
-def _load(source: Own, trusted: frozenset[str]) -> Dataset:
+def _load(source: CustomCode, trusted: frozenset[str]) -> Dataset:
     # a split at random is the same every time, also after other runs in this process
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 from pydantic import Field
 
 from cifar_exp.expressions import as_path
-from cifar_exp.sections import Own, PathText, Section
+from cifar_exp.sections import CustomCode, PathText, Section
 
 if TYPE_CHECKING:
     from cifar_exp.data.dataset import Dataset
@@ -246,7 +246,7 @@ class Synthetic(DataSection):
         return Contents(None, 10, self.train_size, 32)
 
 
-class OwnData(DataSection, Own):
+class CustomData(DataSection, CustomCode):
     """Images of the user's own, which a function of his returns."""
 
     def read(self, cache: Path, trusted: Collection[str] = ()) -> "Dataset":
@@ -264,6 +264,6 @@ class OwnData(DataSection, Own):
         return Contents(None, len(dataset.classes), len(dataset.train), side)
 
 
-Data = Cifar10 | Cifar100 | ImageFolder | Synthetic | OwnData
+Data = Cifar10 | Cifar100 | ImageFolder | Synthetic | CustomData
 # Data sets that a folder may hold beside others.
 ARCHIVES: tuple[type[Archive], ...] = (Cifar10, Cifar100)

@@ -21,13 +21,13 @@ from cifar_exp.data.batches import TEST_BATCH_SIZE, normalized
 from cifar_exp.errors import UserError
 from cifar_exp.files import read_text
 from cifar_exp.models.build import build_model
-from cifar_exp.models.settings import OwnModel
+from cifar_exp.models.settings import CustomModel
 from cifar_exp.paths import MODEL_FILE, WEIGHTS_FILE
 from cifar_exp.runs.find import RESULTS, find_run
 from cifar_exp.runs.record import Record, read_record, remarks
 from cifar_exp.runs.stored import StoredModel, check
 from cifar_exp.training.device import Compute, choose_compute, on_stream
-from cifar_exp.training.step import tested
+from cifar_exp.training.step import predict_logits
 
 _log = logging.getLogger("cifar_exp")
 Device = Literal["auto", "cpu", "cuda"]
@@ -92,7 +92,7 @@ class TrainedRun:
 
     def _logits(self, images: Tensor) -> Tensor:
         inputs = normalized(images.to(self.compute.device), (self.mean, self.std))
-        return tested(self.model, inputs, self.compute, self.config.data.test_flip)
+        return predict_logits(self.model, inputs, self.compute, self.config.data.test_flip)
 
 
 def load_run(
@@ -125,7 +125,7 @@ def load_run(
     described = _read_description(folder.path / MODEL_FILE)
     trusted = frozenset(allow)
     build = partial(build_model, record.config.model, len(described["classes"]), 0, trusted)
-    own = isinstance(record.config.model, OwnModel)
+    own = isinstance(record.config.model, CustomModel)
     model = _restored(folder.path / WEIGHTS_FILE, build, own)
     compute = _compute(record, device)
     mean, std = (
@@ -153,17 +153,17 @@ def _check_complete(record: Record) -> None:
         case "complete":
             return
         case "diverged":
-            told = "the run diverged, and left no network"
+            message = "the run diverged, and left no network"
         case "damaged":
-            told = (
+            message = (
                 f"{record.problem}, so its results cannot be trusted; "
                 "train it again with the command that began it and rerun=true"
             )
         case "running":
-            told = "the run is being trained; its network is there when it is complete"
+            message = "the run is being trained; its network is there when it is complete"
         case status:
-            told = f"the run is {status}; train it to its end with the command that began it"
-    raise UserError(f"{path}: {told}")
+            message = f"the run is {status}; train it to its end with the command that began it"
+    raise UserError(f"{path}: {message}")
 
 
 def _check_sum(record: Record, name: str) -> None:

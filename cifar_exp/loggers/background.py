@@ -7,7 +7,7 @@ from pathlib import Path
 from queue import Full, Queue
 from threading import Thread
 
-from cifar_exp.loggers.base import TrackedRun, Tracker
+from cifar_exp.loggers.base import LoggedRun, RunLogger
 from cifar_exp.training.progress import EpochMetrics
 
 _log = logging.getLogger("cifar_exp")
@@ -88,18 +88,18 @@ class Background:
 class InBackground:
     """A tracker of one run whose calls are made by such a thread."""
 
-    def __init__(self, tracker: Tracker, background: Background) -> None:
-        self._tracker = tracker
+    def __init__(self, run_logger: RunLogger, background: Background) -> None:
+        self._run_logger = run_logger
         self._background = background
 
-    def begin(self, run: TrackedRun) -> None:
+    def begin(self, run: LoggedRun) -> None:
         """Begin, or go on."""
-        self._background.call(lambda: self._tracker.begin(run))
+        self._background.call(lambda: self._run_logger.begin(run))
 
     def epoch(self, metrics: EpochMetrics) -> None:
         """Add an epoch."""
-        self._background.call(lambda: self._tracker.epoch(metrics))
+        self._background.call(lambda: self._run_logger.epoch(metrics))
 
     def end(self, status: str, images: Mapping[str, Path]) -> None:
         """End, in any case."""
-        self._background.call(lambda: self._tracker.end(status, images), always=True)
+        self._background.call(lambda: self._run_logger.end(status, images), always=True)

@@ -25,7 +25,7 @@ _LONGEST_NAME_BYTES = 30
 
 
 @dataclass(frozen=True)
-class TrackedRun:
+class LoggedRun:
     """A run as its trackers see it.
 
     Attributes:
@@ -66,10 +66,10 @@ class TrackedRun:
         return settings | ids | {"provenance": self.provenance}
 
 
-class Tracker(Protocol):
+class RunLogger(Protocol):
     """Shows one run, from `begin` to `end`."""
 
-    def begin(self, run: TrackedRun) -> None:
+    def begin(self, run: LoggedRun) -> None:
         """Begin, or go on with a run that was interrupted."""
 
     def epoch(self, metrics: EpochMetrics) -> None:
@@ -90,7 +90,7 @@ class Kind:
         is_service: whether it talks to others: then it has a thread, and groups of runs.
     """
 
-    make: Callable[[], Tracker]
+    make: Callable[[], RunLogger]
     title: str
     package: str
     is_service: bool = True

@@ -8,7 +8,7 @@ from typing import Any
 
 from cifar_exp.config.schema import Logger, RunConfig
 from cifar_exp.loggers.background import Background, InBackground
-from cifar_exp.loggers.base import IMAGE_TAGS, Kind, TrackedRun, Tracker
+from cifar_exp.loggers.base import IMAGE_TAGS, Kind, LoggedRun, RunLogger
 from cifar_exp.loggers.tensorboard import TensorBoard, needs_events
 from cifar_exp.signals import Interrupted
 from cifar_exp.training.progress import EpochMetrics
@@ -30,24 +30,24 @@ def in_group(config: RunConfig, group: str) -> RunConfig:
     return config.model_copy(update={"logger": logger.model_copy(update={"group": group})})
 
 
-class Mirror:
+class RunLoggers:
     """All trackers of one run. What TensorBoard cannot write raises OSError."""
 
-    def __init__(self, trackers: list[Tracker], folder: Path) -> None:
-        self._trackers = trackers
+    def __init__(self, run_loggers: list[RunLogger], folder: Path) -> None:
+        self._loggers = run_loggers
         self._folder = folder
 
     def epoch(self, metrics: EpochMetrics) -> None:
         """Add an epoch."""
-        for tracker in self._trackers:
-            tracker.epoch(metrics)
+        for run_logger in self._loggers:
+            run_logger.epoch(metrics)
 
     def end(self, status: str) -> None:
         """End, with the pictures that are in the run's folder. Args: status: as in run.json."""
         paths = {tag: self._folder / name for name, tag in IMAGE_TAGS.items()}
         images = {tag: path for tag, path in paths.items() if path.is_file()}  # no pipe
-        for tracker in self._trackers:
-            tracker.end(status, images)
+        for run_logger in self._loggers:
+            run_logger.end(status, images)
 
 
 def restore_events(
@@ -70,30 +70,30 @@ def restore_events(
     if not rows or not needs_events(config):
         return False
     history = tuple(EpochMetrics.from_json(row, config.data.evaluated_on) for row in rows)
-    tracker = TensorBoard()
-    tracker.begin(TrackedRun(config, state.get("provenance", {}), history))
-    Mirror([tracker], folder).end(str(state["status"]))
+    run_logger = TensorBoard()
+    run_logger.begin(LoggedRun(config, state.get("provenance", {}), history))
+    RunLoggers([run_logger], folder).end(str(state["status"]))
     return True
 
 
-class Trackers:
+class ProcessLoggers:
     """The trackers of all runs of this process; each kind of service has a thread."""
 
     def __init__(self) -> None:
         self._backgrounds: dict[str, Background] = {}
 
     @contextmanager
-    def following(self, run: TrackedRun, folder: Path) -> Iterator[Mirror]:
+    def following(self, run: LoggedRun, folder: Path) -> Iterator[RunLoggers]:
         """Show a run; if the block fails, that is how it ended.
 
         Args:
             run: what is told at the beginning.
             folder: of the run.
         """
-        trackers = list(self._of(run.config.logger))
-        for tracker in trackers:
-            tracker.begin(run)
-        mirror = Mirror(trackers, folder)
+        run_loggers = list(self._of(run.config.logger))
+        for run_logger in run_loggers:
+            run_logger.begin(run)
+        mirror = RunLoggers(run_loggers, folder)
         try:
             yield mirror
         except BaseException as error:
@@ -103,11 +103,13 @@ class Trackers:
                 mirror.end("interrupted" if stopped else "failed")
             raise
 
-    def _of(self, logger: Logger) -> Iterator[Tracker]:
+    def _of(self, logger: Logger) -> Iterator[RunLogger]:
         for kind in kinds(logger):
-            tracker = kind.make()
+            run_logger = kind.make()
             is_service = kind.is_service
-            yield InBackground(tracker, self._background(kind.title)) if is_service else tracker
+            yield (
+                InBackground(run_logger, self._background(kind.title)) if is_service else run_logger
+            )
 
     def _background(self, name: str) -> Background:
         if name not in self._backgrounds:

@@ -17,7 +17,7 @@ from cifar_exp.loggers.base import (
     CONFIG_TAG,
     PROVENANCE_TAG,
     Kind,
-    TrackedRun,
+    LoggedRun,
     scalars,
     short_name,
 )
@@ -50,11 +50,11 @@ class TensorBoard:
     """Writes the event files of a run, and raises OSError where it cannot: they are its files."""
 
     def __init__(self) -> None:
-        self._run: TrackedRun | None = None
+        self._run: LoggedRun | None = None
         self._events: EventFile | None = None
         self._last_epoch = 0
 
-    def begin(self, run: TrackedRun) -> None:
+    def begin(self, run: LoggedRun) -> None:
         """Take note; files are begun with the first epoch, since training need not wait."""
         self._run = run
         self._last_epoch = len(run.history)
@@ -83,7 +83,7 @@ class TensorBoard:
         assert self._events is not None
         return self._events
 
-    def _begin_file(self, run: TrackedRun) -> None:
+    def _begin_file(self, run: LoggedRun) -> None:
         """Begin the next event file of the run, with everything but its new epochs."""
         from cifar_exp.loggers.event_file import EventFile
 
@@ -101,7 +101,7 @@ class TensorBoard:
             self._events.add_scalars(scalars(metrics), metrics.epoch)
 
 
-def _describe(run: TrackedRun, events: "EventFile") -> None:
+def _describe(run: LoggedRun, events: "EventFile") -> None:
     from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
     # the same group for all seeds, over which the page then averages

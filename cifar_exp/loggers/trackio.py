@@ -5,7 +5,7 @@ from contextvars import Context
 from pathlib import Path
 from typing import Any
 
-from cifar_exp.loggers.base import Kind, TrackedRun, scalars
+from cifar_exp.loggers.base import Kind, LoggedRun, scalars
 from cifar_exp.training.progress import EpochMetrics
 
 _ATTEMPTS = 3  # to write what was dropped
@@ -15,12 +15,12 @@ class Trackio:
     """One run there, found again by its name, which holds the run's id."""
 
     def __init__(self) -> None:
-        self._tracked: TrackedRun | None = None
+        self._tracked: LoggedRun | None = None
         self._run: Any = None
         self._epochs: list[EpochMetrics] = []
         self._there: set[int] = set()  # epochs; one that is logged again would be shown twice
 
-    def begin(self, run: TrackedRun) -> None:
+    def begin(self, run: LoggedRun) -> None:
         """Begin or go on."""
         _silence()
         self._tracked = run

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cifar_exp.expressions import as_path
-from cifar_exp.loggers.base import Kind, TrackedRun, scalars
+from cifar_exp.loggers.base import Kind, LoggedRun, scalars
 from cifar_exp.training.progress import EpochMetrics
 
 _SECONDS_TO_BEGIN = 20.0
@@ -26,7 +26,7 @@ class Wandb:
     def __init__(self) -> None:
         self._run: Any = None
 
-    def begin(self, run: TrackedRun) -> None:
+    def begin(self, run: LoggedRun) -> None:
         """Begin or go on."""
         import wandb
 

@@ -5,8 +5,8 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-from cifar_exp.errors import UserError, told
-from cifar_exp.models.settings import Network, OwnModel
+from cifar_exp.errors import UserError, summarize
+from cifar_exp.models.settings import CustomModel, Network
 
 _CHECKED_IMAGES = 2
 
@@ -60,7 +60,7 @@ def check_model(
     Raises:
         UserError: it cannot be built, cannot take such images, or gives no logit a class.
     """
-    if isinstance(config, OwnModel):
+    if isinstance(config, CustomModel):
         network = _used_once(config, classes, image_size, trusted)
         if single:
             _train_on_one(config, classes, image_size, trusted)
@@ -76,7 +76,7 @@ def check_model(
 
 
 def _used_once(
-    config: OwnModel, classes: int, image_size: int, trusted: Collection[str]
+    config: CustomModel, classes: int, image_size: int, trusted: Collection[str]
 ) -> nn.Module:
     """Train and test a network of the user's own with two images. Returns: the network."""
     with torch.random.fork_rng(devices=[]):
@@ -86,7 +86,8 @@ def _used_once(
             problem = _problem(network, images, classes)
         except Exception as error:
             raise UserError(
-                f"model: {config.target} raises {told(error)} for images of {tuple(images.shape)}"
+                f"model: {config.target} raises {summarize(error)} for images of "
+                f"{tuple(images.shape)}"
             ) from error
         problem = problem or _difference(network, build_model(config, classes, 0, trusted))
     if problem:
@@ -95,7 +96,7 @@ def _used_once(
 
 
 def _train_on_one(
-    config: OwnModel, classes: int, image_size: int, trusted: Collection[str]
+    config: CustomModel, classes: int, image_size: int, trusted: Collection[str]
 ) -> None:
     """Find whether BatchNorm, say, refuses a batch of one image."""
     with torch.random.fork_rng(devices=[]):
@@ -104,8 +105,8 @@ def _train_on_one(
             network(torch.rand(1, 3, image_size, image_size))
         except Exception as error:
             raise UserError(
-                f"model: {config.target} raises {told(error)} for one image, and the last batch of "
-                "an epoch has one; choose another data.batch_size"
+                f"model: {config.target} raises {summarize(error)} for one image, and the last "
+                "batch of an epoch has one; choose another data.batch_size"
             ) from error
 
 

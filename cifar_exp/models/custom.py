@@ -9,10 +9,10 @@ from torch.nn.parameter import is_lazy
 
 from cifar_exp.custom_code import call
 from cifar_exp.errors import UserError
-from cifar_exp.sections import Own
+from cifar_exp.sections import CustomCode
 
 
-def build_own(config: Own, classes: int, trusted: Collection[str]) -> nn.Module:
+def build_custom(config: CustomCode, classes: int, trusted: Collection[str]) -> nn.Module:
     """Call what the settings name, with `num_classes` and the user's settings.
 
     Args:

@@ -54,7 +54,7 @@ class Dropout(nn.Module):
         streams = _streams(0, 1000, torch.device("cpu"))
         self.register_buffer("streams", streams, persistent=False)
         self.register_buffer("step", torch.zeros(1, dtype=torch.int64), persistent=False)
-        self._places: dict[tuple[int, torch.Size], Tensor] = {}
+        self._indices: dict[tuple[int, torch.Size], Tensor] = {}
 
     def start_epoch(self, key: int, steps: int = 0, of: int = 1000) -> None:
         """Begin the masks of an epoch.
@@ -85,12 +85,12 @@ class Dropout(nn.Module):
     def _places_of(self, features: Tensor) -> Tensor:
         """Return the place of each feature in the batch, made once for each shape."""
         key = self.first_image, features.shape
-        places = self._places.get(key)
-        if places is None or places.device != features.device:
+        indices = self._indices.get(key)
+        if indices is None or indices.device != features.device:
             first = self.first_image * features.shape[1:].numel()
-            places = torch.arange(first, first + features.numel(), device=features.device)
-            self._places[key] = places = places.view(features.shape)
-        return places
+            indices = torch.arange(first, first + features.numel(), device=features.device)
+            self._indices[key] = indices = indices.view(features.shape)
+        return indices
 
     def extra_repr(self) -> str:
         """Show the probability in `print(model)`."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from cifar_exp.sections import Own, Section
+from cifar_exp.sections import CustomCode, Section
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,7 +60,7 @@ class Model(NetworkSection):
         return network.to(memory_format=torch.channels_last)
 
 
-class OwnModel(Own):
+class CustomModel(CustomCode):
     """A network of the user's own."""
 
     def build(self, classes: int, trusted: Collection[str] = ()) -> "nn.Module":
@@ -73,9 +73,9 @@ class OwnModel(Own):
         Raises:
             UserError: the code may not be called, or does not build a network.
         """
-        from cifar_exp.models.custom import build_own
+        from cifar_exp.models.custom import build_custom
 
-        return build_own(self, classes, trusted)
+        return build_custom(self, classes, trusted)
 
 
-Network = Model | OwnModel
+Network = Model | CustomModel

@@ -54,6 +54,6 @@ def _results(records: Sequence[Record]) -> list[list[str]]:
         if metric.startswith("epochs_to"):
             continue  # to which accuracy?
         values = [measured(record, metric) for record in records]
-        told = ["" if value is None else measure.text(value) for value in values]
-        lines.append([measure.label, *told])
+        message = ["" if value is None else measure.text(value) for value in values]
+        lines.append([measure.label, *message])
     return lines

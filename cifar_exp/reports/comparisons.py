@@ -76,7 +76,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Comparison:
     """Differences that all must be above 0 for a claim to hold."""
 
     claim: Claim
@@ -87,7 +87,7 @@ class Evidence:
     remark: str = ""
 
     @classmethod
-    def of(cls, claim: Claim, levels: Levels) -> "Evidence":
+    def of(cls, claim: Claim, levels: Levels) -> "Comparison":
         """Collect what the claim is about from the runs at each level."""
         values, missing = _read(claim, levels)
         found = cls(claim, values, (), None, missing)
@@ -161,7 +161,7 @@ def _fitted_change(values: Sequence[float]) -> float:
     return slope * (len(values) - 1)
 
 
-def _largest(found: Evidence) -> Evidence:
+def _largest(found: Comparison) -> Comparison:
     """Take the pair of levels that differs most, corrected for having been looked for."""
     pairs = [_ordered(_pairs(found.values, a, b)) for a, b in combinations(found.values, 2)]
     pairs = [pair for pair in pairs if pair.values]
@@ -187,7 +187,7 @@ def _ordered(pair: Difference) -> Difference:
     return pair
 
 
-def _best_against_ends(found: Evidence) -> Evidence:
+def _best_against_ends(found: Comparison) -> Comparison:
     """Compare the best level with both ends; if it is an end, with the best of the others."""
     levels = [level for level in found.values if found.values[level]]
     if len(levels) < 3:

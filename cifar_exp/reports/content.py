@@ -22,7 +22,7 @@ from cifar_exp.reports.metrics import (
     of_evaluated,
     optional_metrics,
 )
-from cifar_exp.reports.plots import Picture, pictures_of
+from cifar_exp.reports.plots import ReportFigure, report_figures
 from cifar_exp.reports.records import read_list, read_sweep
 from cifar_exp.reports.statistics import estimate
 from cifar_exp.reports.table import report_rows
@@ -52,7 +52,7 @@ class Section:
     question: str
     keys: list[str]
     findings: list[Finding]
-    pictures: list[Picture]
+    pictures: list[ReportFigure]
     summary: list[dict[str, str]]
     caption: str = ""
     note: str = ""
@@ -150,7 +150,7 @@ def _section(study: Study | None, records: list[Record], prefix: str, title: str
         question=study.question if study else "",
         keys=keys,
         findings=findings(claims, levels[keys[0]]) if claims else [],
-        pictures=pictures_of(records, levels, metrics, prefix),
+        pictures=report_figures(records, levels, metrics, prefix),
         summary=_summary(records, keys, metrics),
     )
 
@@ -253,9 +253,9 @@ def cautions_of(records: Sequence[Record]) -> list[str]:
     for record in records:
         if record.status not in ENDED:
             reason = record.problem or record.state.get("reason", "")
-            told = record.status + (f": {reason}" if reason else "")
-            lost.setdefault(told, []).append(record.folder.path.name)
-    cautions += [f"Not there: {', '.join(names)} ({told})." for told, names in lost.items()]
+            message = record.status + (f": {reason}" if reason else "")
+            lost.setdefault(message, []).append(record.folder.path.name)
+    cautions += [f"Not there: {', '.join(names)} ({message})." for message, names in lost.items()]
     digests = {r.state["data_sha256"] for r in records if "data_sha256" in r.state}
     if len(digests) > 1:
         cautions.append("The runs did not all see the same images.")
@@ -267,20 +267,20 @@ def provenance_of(records: Sequence[Record]) -> dict[str, str]:
     states = [record.state for record in records if "provenance" in record.state]
     known = [state["provenance"] for state in states]
 
-    def told(values: Sequence[str]) -> str:
+    def message(values: Sequence[str]) -> str:
         return ", ".join(dict.fromkeys(value for value in values if value))
 
     hardware = [p["hardware"] for p in known]
     return {
         "runs": statuses(records),
-        "processor": told([f"{h['cpu']}, {h['cores']} cores" for h in hardware]),
-        "GPU": told([", ".join(map(str, h["gpus"])) for h in hardware]),
-        "computed on": told(
+        "processor": message([f"{h['cpu']}, {h['cores']} cores" for h in hardware]),
+        "GPU": message([", ".join(map(str, h["gpus"])) for h in hardware]),
+        "computed on": message(
             [" ".join(str(part) for part in _compute_words(state["compute"])) for state in states]
         ),
-        "versions": told([f"{name} {v}" for p in known for name, v in p["versions"].items()]),
-        "Python": told([p["python"] for p in known]),
-        "commit": told([str(p["commit"]) for p in known]),
+        "versions": message([f"{name} {v}" for p in known for name, v in p["versions"].items()]),
+        "Python": message([p["python"] for p in known]),
+        "commit": message([str(p["commit"]) for p in known]),
         "trained": _span([state["started"] for state in states]),
     }
 

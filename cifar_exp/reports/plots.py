@@ -24,7 +24,7 @@ from cifar_exp.runs.record import Record
 
 
 @dataclass(frozen=True)
-class Picture:
+class ReportFigure:
     """A figure of the report: its file name without suffix, what it shows, how it is drawn."""
 
     name: str
@@ -32,12 +32,12 @@ class Picture:
     draw: Callable[[], Any]  # returns a figure of Matplotlib, which only `figures` knows
 
 
-def pictures_of(
+def report_figures(
     records: Sequence[Record],
     levels: Mapping[str, Levels],
     metrics: Sequence[MetricOfRun],
     prefix: str = "",
-) -> list[Picture]:
+) -> list[ReportFigure]:
     """Choose the pictures of a study or sweep.
 
     Args:
@@ -59,7 +59,7 @@ def pictures_of(
     return [picture for picture in pictures if picture is not None]
 
 
-def _curves(runs: Levels, name: str, prefix: str) -> Picture:
+def _curves(runs: Levels, name: str, prefix: str) -> ReportFigure:
     levels = [
         Level(str(level), _position(level), [r.rows for r in records if r.rows])
         for level, records in runs.items()
@@ -69,14 +69,14 @@ def _curves(runs: Levels, name: str, prefix: str) -> Picture:
         caption += ": thin lines are seeds, thick ones their mean, the band spans them"
     on = {record.evaluated_on for records in runs.values() for record in records}
     draw = partial(draw_level_curves, levels, name, evaluated_split(min(on)))
-    return Picture(f"{prefix}curves", f"{caption}.", draw)
+    return ReportFigure(f"{prefix}curves", f"{caption}.", draw)
 
 
 def _position(level: Value) -> float | None:
     return float(level) if isinstance(level, int | float) and not isinstance(level, bool) else None
 
 
-def _effect(runs: Levels, name: str, metric: MetricOfRun, prefix: str) -> Picture | None:
+def _effect(runs: Levels, name: str, metric: MetricOfRun, prefix: str) -> ReportFigure | None:
     measure = MEASURES[metric]
     factor, unit = (1e-6, "MB") if measure.unit == "bytes" else (1.0, measure.unit)
     points = []
@@ -103,12 +103,12 @@ def _effect(runs: Levels, name: str, metric: MetricOfRun, prefix: str) -> Pictur
         caption += ": small dots are seeds, large ones their mean with its 95 % interval"
     draw = partial(draw_effect, points, name, label, percent)
     file = f"{prefix}{name}-{metric}".replace(".", "-").replace("_", "-")
-    return Picture(file, f"{caption}.", draw)
+    return ReportFigure(file, f"{caption}.", draw)
 
 
 def _of_several_settings(
     records: Sequence[Record], levels: Mapping[str, Levels], names: dict[str, str], prefix: str
-) -> list[Picture]:
+) -> list[ReportFigure]:
     metric = main_metric(records)
     values = [(record, measured(record, metric)) for record in records]
     complete = [(r, v) for r, v in values if r.status == "complete" and v is not None]
@@ -124,12 +124,12 @@ def _of_several_settings(
     ]
     parallel = partial(draw_parallel_coordinates, list(names.values()), lines, label, True)
     caption = f"Each line is a run: its settings, and last its {label}."
-    pictures.append(Picture(f"{prefix}parallel", caption, parallel))
+    pictures.append(ReportFigure(f"{prefix}parallel", caption, parallel))
     named = {names[key]: share for key, share in shares.items()}
     caption = f"How much of the variance of the {label} between runs each setting explains alone."
     share = f"share of the variance of {label} explained by each setting"
     importance = partial(draw_importance, named, share)
-    return [*pictures, Picture(f"{prefix}importance", caption, importance)]
+    return [*pictures, ReportFigure(f"{prefix}importance", caption, importance)]
 
 
 def _heat_map(
@@ -139,7 +139,7 @@ def _heat_map(
     pair: tuple[str, str],
     label: str,
     prefix: str,
-) -> Picture:
+) -> ReportFigure:
     rows, columns = (list(levels[key]) for key in pair)
     means: list[list[float | None]] = []
     for row in rows:
@@ -163,7 +163,7 @@ def _heat_map(
         True,
     )
     caption = f"Mean {label} for each {first} and {second}."
-    return Picture(f"{prefix}heat-map", caption, draw)
+    return ReportFigure(f"{prefix}heat-map", caption, draw)
 
 
 def _axis_value(level: Value) -> str | float:

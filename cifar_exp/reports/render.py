@@ -23,24 +23,24 @@ from cifar_exp.terminal import printable
 _SUFFIXES = (".svg", ".png")
 
 
-class _Told(NamedTuple):
+class _Sign(NamedTuple):
     """How a verdict is told: a sign, so that no colour is needed, and what it means."""
 
     sign: str
     meaning: str
 
 
-_VERDICTS: dict[Verdict, _Told] = {
-    "supported": _Told("✓", "As predicted, at least as large as matters, and significant."),
-    "contradicted": _Told(
+_VERDICTS: dict[Verdict, _Sign] = {
+    "supported": _Sign("✓", "As predicted, at least as large as matters, and significant."),
+    "contradicted": _Sign(
         "✗",
         "The other way round and significant, or smaller than what matters with 95 % confidence.",
     ),
-    "inconclusive": _Told("?", "Neither: these seeds cannot tell."),
-    "one seed: observed, not tested": _Told(
+    "inconclusive": _Sign("?", "Neither: these seeds cannot tell."),
+    "one seed: observed, not tested": _Sign(
         "○", "Without a second seed there is no telling chance from effect."
     ),
-    "not measured": _Told(
+    "not measured": _Sign(
         "\N{EN DASH}", "The levels that the claim is about were not trained, or not to the end."
     ),
 }

@@ -8,8 +8,8 @@ from statistics import mean
 from cifar_exp.config.study import Claim, Value
 from cifar_exp.reports.comparisons import (
     SIGNIFICANT,
+    Comparison,
     Difference,
-    Evidence,
     Levels,
     Verdict,
 )
@@ -57,7 +57,7 @@ def findings(claims: Sequence[Claim], levels: Levels) -> list[Finding]:
     claims = [
         claim.model_copy(update={"metric": of_evaluated(claim.metric, records)}) for claim in claims
     ]
-    evidence = [Evidence.of(claim, levels) for claim in claims]
+    evidence = [Comparison.of(claim, levels) for claim in claims]
     found = _corrected(evidence)
     about = {level for claim in claims for level in _compared(claim, levels)}
     if claims and set(levels) - about:
@@ -65,7 +65,7 @@ def findings(claims: Sequence[Claim], levels: Levels) -> list[Finding]:
     return found
 
 
-def _corrected(evidence: Sequence[Evidence]) -> list[Finding]:
+def _corrected(evidence: Sequence[Comparison]) -> list[Finding]:
     tested = [e for e in evidence if e.p is not None]
     corrected = dict(
         zip(map(id, tested), holm([e.p for e in tested if e.p is not None]), strict=True)
@@ -105,12 +105,12 @@ def _best_against_second(levels: Levels) -> list[Finding]:
         at=best,
         than=second,
     )
-    evidence = Evidence.of(claim, levels)
+    evidence = Comparison.of(claim, levels)
     pairs = len(means) * (len(means) - 1) // 2
     return [_finding(evidence, None if evidence.p is None else min(1.0, pairs * evidence.p))]
 
 
-def _finding(evidence: Evidence, p: float | None) -> Finding:
+def _finding(evidence: Comparison, p: float | None) -> Finding:
     claim, differences = evidence.claim, evidence.differences
     n = min((len(d.values) for d in differences), default=0)
     verdict = _verdict(evidence, p) if n else "not measured"
@@ -118,7 +118,7 @@ def _finding(evidence: Evidence, p: float | None) -> Finding:
     return Finding(claim, verdict, sentence, n, p, evidence.missing)
 
 
-def _verdict(evidence: Evidence, p: float | None) -> Verdict:
+def _verdict(evidence: Comparison, p: float | None) -> Verdict:
     claim = evidence.claim
     if claim.expects == "same":
         return _verdict_of_same(evidence.differences[0], p, claim.matters_from)
@@ -148,7 +148,7 @@ def _verdict_of_same(difference: Difference, p: float | None, margin: float) -> 
     return "contradicted" if abs(found.mean) - found.half_width > margin else "inconclusive"
 
 
-def _sentence(evidence: Evidence, verdict: Verdict, p: float | None) -> str:
+def _sentence(evidence: Comparison, verdict: Verdict, p: float | None) -> str:
     claim, measure = evidence.claim, MEASURES[evidence.claim.metric]
     named = measure.label + (f" of {claim.reached:g}" if claim.reached else "")
     if verdict == "not measured":
@@ -158,10 +158,10 @@ def _sentence(evidence: Evidence, verdict: Verdict, p: float | None) -> str:
             if claim.expects == "best_inside" and trained:
                 return f"Three levels or more are compared, and {trained} of them are there."
             return "There are no runs to compare."
-        told = "; ".join(
+        message = "; ".join(
             f"{_mean_text(measure, evidence.values[level])} at {level}" for level in bad
         )
-        return f"{named[0].upper()}{named[1:]}: {told}. There is nothing to compare."
+        return f"{named[0].upper()}{named[1:]}: {message}. There is nothing to compare."
     shown = [
         level
         for level in evidence.values
@@ -208,7 +208,7 @@ def _difference_text(measure: Measure, difference: Difference) -> str:
     return f"{names}: {measure.difference(found.mean)}{interval} ({seeds})."
 
 
-def _what_would_settle(evidence: Evidence) -> str:
+def _what_would_settle(evidence: Comparison) -> str:
     wanted = [(d, _from_a_verdict(evidence.claim, d)) for d in evidence.differences if d.finite]
     needed = [
         seeds_needed(d.values, distance, d.images)

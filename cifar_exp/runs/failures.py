@@ -66,8 +66,8 @@ def _disk_full(error: OSError, folder: RunFolder) -> RunError:
 
 
 def _out_of_memory(config: RunConfig) -> str:
-    told = f"out of memory with data.batch_size={config.data.batch_size}"
+    text = f"out of memory with data.batch_size={config.data.batch_size}"
     if isinstance(config.model, NetworkSection):
-        told += f" and {config.model.name} of width {config.model.width:g}"
-        return f"{told}; choose a smaller data.batch_size or model.width"
-    return f"{told} and {config.model.target}; choose a smaller data.batch_size or network"
+        text += f" and {config.model.name} of width {config.model.width:g}"
+        return f"{text}; choose a smaller data.batch_size or model.width"
+    return f"{text} and {config.model.target}; choose a smaller data.batch_size or network"

@@ -52,9 +52,9 @@ def preflight(configs: Sequence[RunConfig], at_once: int = 1, trains_here: bool 
         _check_trackers(config.logger)
         if trains_here:
             uses_gpu(config)
-        classes, image_size, last_batch = check(config.data, config.own_code)
+        classes, image_size, last_batch = check(config.data, config.custom_code)
         is_single = last_batch == 1  # the only size that a network may refuse
-        numbers.append(_numbers(config.model, classes, image_size, config.own_code, is_single))
+        numbers.append(_numbers(config.model, classes, image_size, config.custom_code, is_single))
         _check_writable(as_path(config.paths.results))
         if config.logger.tensorboard:
             _check_writable(as_path(config.paths.logs))

@@ -42,7 +42,7 @@ def continued(
     config: RunConfig,
     checkpoints: Checkpoints,
     data_sha256: str,
-    own_code: Mapping[str, str | None],
+    custom_code: Mapping[str, str | None],
     log: logging.Logger,
 ) -> State | None:
     """Make the last state of a shorter run the first checkpoint of one that continues it.
@@ -51,7 +51,7 @@ def continued(
         config: of the longer run, which has not begun.
         checkpoints: of the longer run.
         data_sha256: of the images as they are now.
-        own_code: the digest of each file with custom code, as they are now.
+        custom_code: the digest of each file with custom code, as they are now.
         log: of the longer run.
 
     Returns:
@@ -72,7 +72,7 @@ def continued(
         saved, problem = None, str(error)
     if saved and saved["run"].get("data_sha256") != data_sha256:
         problem = "the images have changed since"
-    if saved and saved["run"].get("own_code_sha256", {}) != own_code:
+    if saved and saved["run"].get("own_code_sha256", {}) != custom_code:
         problem = "the custom code has changed since"
     if saved is None or problem:
         name = folder.path.name

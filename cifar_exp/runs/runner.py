@@ -18,8 +18,8 @@ from cifar_exp.data.sources import load
 from cifar_exp.errors import UserError
 from cifar_exp.expressions import as_path, hide
 from cifar_exp.files import remove_files
-from cifar_exp.loggers.base import TrackedRun
-from cifar_exp.loggers.run_loggers import Mirror, Trackers, restore_events
+from cifar_exp.loggers.base import LoggedRun
+from cifar_exp.loggers.run_loggers import ProcessLoggers, RunLoggers, restore_events
 from cifar_exp.loggers.tensorboard import event_folder, needs_events
 from cifar_exp.out_of_memory import free_memory, keep_reserve
 from cifar_exp.paths import CHECKPOINTS
@@ -40,7 +40,7 @@ from cifar_exp.runs.resuming import (
 from cifar_exp.signals import Interrupted
 from cifar_exp.training.device import Compute, choose_compute
 from cifar_exp.training.loop import Training
-from cifar_exp.training.process_group import ALONE, Processes
+from cifar_exp.training.process_group import ALONE, ProcessGroup
 from cifar_exp.training.progress import EpochMetrics, Progress
 
 
@@ -54,18 +54,18 @@ class Runner:
         processes: that train a run together; this one keeps its folder if it is the first.
     """
 
-    def __init__(self, threads: int | None = None, processes: Processes = ALONE) -> None:
+    def __init__(self, threads: int | None = None, processes: ProcessGroup = ALONE) -> None:
         self._threads = threads
         self._processes = processes
         self._loaded: tuple[dict[str, Any], _Loaded] | None = None
-        self._trackers = Trackers()
+        self._loggers = ProcessLoggers()
 
     def close(self) -> None:
         """Wait a little for trackers that have not sent everything; no run begins afterwards."""
-        self._trackers.close()
+        self._loggers.close()
 
     def run(
-        self, config: RunConfig, beginnings: Sequence[RunConfig] = ()
+        self, config: RunConfig, prefix_runs: Sequence[RunConfig] = ()
     ) -> Generator[Progress | EpochMetrics, None, bool]:
         """Bring one run to its end, from wherever it stands, a few steps at a time.
 
@@ -73,7 +73,7 @@ class Runner:
 
         Args:
             config: checked settings.
-            beginnings: shorter runs that equal the first epochs of this one: each is handed a
+            prefix_runs: shorter runs that equal the first epochs of this one: each is handed a
                 checkpoint when this run has come to its last epoch.
 
         Yields:
@@ -96,10 +96,10 @@ class Runner:
                         restore_events(
                             config, folder.path, folder.read_metrics(), folder.read_state()
                         )
-                self._processes.from_first(None)
+                self._processes.broadcast(None)
                 return False
             with folder.lock() as check:
-                return (yield from self._claimed(config, folder, beginnings, check))
+                return (yield from self._claimed(config, folder, prefix_runs, check))
         except (OSError, MemoryError) as error:  # before it could be recorded
             free_memory(error)
             raise run_error(error, config, folder) from error
@@ -120,38 +120,38 @@ class Runner:
         self,
         config: RunConfig,
         folder: RunFolder,
-        beginnings: Sequence[RunConfig],
+        prefix_runs: Sequence[RunConfig],
         check: Callable[[], None],
     ) -> Generator[Progress | EpochMetrics, None, bool]:
         folder.claim(config)
         folder.tidy()
         rebuild_state(config, folder)
         if folder.status in ENDED and not config.rerun:
-            self._processes.from_first(None)
+            self._processes.broadcast(None)
             return False
         if folder.status in (*ENDED, "damaged") and config.rerun:
             _set_aside(config, folder)
         try:
-            yield from self._recorded(config, folder, beginnings, check)
+            yield from self._recorded(config, folder, prefix_runs, check)
         except CannotResumeError:
             if config.resume != "fresh":
                 raise
             _set_aside(config, folder)
-            yield from self._recorded(config, folder, beginnings, check)
+            yield from self._recorded(config, folder, prefix_runs, check)
         return True
 
     def _recorded(
         self,
         config: RunConfig,
         folder: RunFolder,
-        beginnings: Sequence[RunConfig],
+        prefix_runs: Sequence[RunConfig],
         check: Callable[[], None],
     ) -> Iterator[Progress | EpochMetrics]:
         """Train, and keep in run.json how it ended."""
         if problem := folder.problem:
             raise CannotResumeError(folder, problem)
         with log_to(folder.log_file, config) as log:
-            run = _Run(config, folder, log, tuple(beginnings), check)
+            run = _Run(config, folder, log, tuple(prefix_runs), check)
             try:
                 yield from self._train(run)
                 return
@@ -176,30 +176,30 @@ class Runner:
         saved = last_state(run.folder, checkpoints)
         chosen = self.compute(run.config)
         loaded = self._data(run.config, chosen)
-        own_code = _digests_of_own_code(run, saved)
+        custom_code = _digests_of_own_code(run, saved)
         is_new = saved is None and not run.config.rerun
         if is_new:
-            saved = continued(run.config, checkpoints, loaded.sha256, own_code, run.log)
+            saved = continued(run.config, checkpoints, loaded.sha256, custom_code, run.log)
         before = saved["run"] if saved else run.folder.read_state()
         compute = compute_as_before(chosen, before, run.log)
         training = self._training(run.config, loaded, compute)
         restore(training, saved, run.folder, loaded.sha256, run.log)
-        self._processes.from_first((compute.precision, compute.threads, loaded.sha256, saved))
+        self._processes.broadcast((compute.precision, compute.threads, loaded.sha256, saved))
         state = run.ids | {
             "status": "running",
             "started": before.get("started", _now()),
             "compute": dataclasses.asdict(compute) | {"device": compute.device.type},
             "data_sha256": loaded.sha256,
             "evaluated_images": len(loaded.dataset.test),
-            "own_code_sha256": own_code,
+            "own_code_sha256": custom_code,
             "provenance": provenance(),
         }
         if "began_as" in before:
             state["began_as"] = before["began_as"]
         run.folder.write_state(state)
         run.log.info("%s: %s", model_and_data(run.config), compute)
-        tracked = TrackedRun(run.config, state["provenance"], tuple(training.history))
-        with self._trackers.following(tracked, run.folder.path) as mirror:
+        logged = LoggedRun(run.config, state["provenance"], tuple(training.history))
+        with self._loggers.following(logged, run.folder.path) as mirror:
             try:
                 if is_new and self._processes.alone:  # else all processes must yield the same
                     yield from tuple(training.history)
@@ -231,7 +231,7 @@ class Runner:
         Raises:
             UserError: the images are not the same here, or another process has ended.
         """
-        begun = self._processes.from_first()
+        begun = self._processes.broadcast()
         if begun is None:
             return False
         precision, threads, sha256, saved = begun
@@ -265,7 +265,7 @@ class Runner:
         key["device"] = str(compute.device)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # frees the last one before the next is loaded
-            dataset = load(config.data, as_path(config.paths.cache), config.own_code)
+            dataset = load(config.data, as_path(config.paths.cache), config.custom_code)
             images = DeviceImages(dataset, compute.device)
             self._loaded = (key, _Loaded(dataset, dataset.digest(), images))
         return self._loaded[1]
@@ -276,7 +276,7 @@ class _Run:
     config: RunConfig
     folder: RunFolder
     log: logging.Logger
-    beginnings: tuple[RunConfig, ...]
+    prefix_runs: tuple[RunConfig, ...]
     check: Callable[[], None]  # that the folder is still there, and the one that is locked
 
     @property
@@ -289,11 +289,11 @@ class _Run:
 
 def _digests_of_own_code(run: _Run, saved: State | None) -> dict[str, str | None]:
     """Return the digest of each file with code of the user's own; warns if one has changed."""
-    if not run.config.own_code:
+    if not run.config.custom_code:
         return {}
     from cifar_exp.custom_code import digest
 
-    digests = {target: digest(target) for target in sorted(run.config.own_code)}
+    digests = {target: digest(target) for target in sorted(run.config.custom_code)}
     before = saved["run"] if saved else {}
     for target, old in before.get("own_code_sha256", {}).items():
         if digests.get(target) != old:
@@ -313,7 +313,7 @@ def _epochs(
     run: _Run,
     checkpoints: Checkpoints,
     state: dict[str, Any],
-    mirror: Mirror,
+    mirror: RunLoggers,
 ) -> Iterator[Progress | EpochMetrics]:
     """Drive the loop; keep every epoch's metrics before they are told, and what can be resumed."""
 
@@ -371,7 +371,7 @@ def _save_last(
 
 def _hand_over(training: Training, run: _Run, state: dict[str, Any]) -> None:
     """Give shorter runs that end with this epoch the state they would have come to."""
-    for config in run.beginnings:
+    for config in run.prefix_runs:
         folder = RunFolder.of(config)
         if config.training.epochs != len(training.history):
             continue

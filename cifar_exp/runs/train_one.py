@@ -25,7 +25,7 @@ from cifar_exp.runs.progress_bar import RunBar
 from cifar_exp.runs.runner import Runner
 from cifar_exp.signals import Interrupted, StopRequest, stop_request
 from cifar_exp.terminal import is_first
-from cifar_exp.training.process_group import OthersEndedError, Processes, all_processes
+from cifar_exp.training.process_group import OthersEndedError, ProcessGroup, all_processes
 from cifar_exp.training.progress import EpochMetrics, Progress
 
 Event = Progress | EpochMetrics
@@ -57,7 +57,7 @@ def train_one(config: RunConfig, in_job: bool = False) -> None:
             raise
 
 
-def _train_and_tell(config: RunConfig, processes: Processes, in_job: bool) -> None:
+def _train_and_tell(config: RunConfig, processes: ProcessGroup, in_job: bool) -> None:
     runner = Runner(processes=processes)
     # a job was checked before, and keeps in its folder what fails
     if not in_job and not Runner.finished(config, RunFolder.of(config)):
@@ -89,7 +89,7 @@ def _train_and_tell(config: RunConfig, processes: Processes, in_job: bool) -> No
         print(f"TensorBoard: tensorboard --logdir={as_path(config.paths.logs)}")
 
 
-def _compute_beside_first(config: RunConfig, processes: Processes) -> None:
+def _compute_beside_first(config: RunConfig, processes: ProcessGroup) -> None:
     """Take part in a run without a word: the first process tells and keeps everything."""
     try:
         with stop_request(patient=True) as stop:
@@ -99,14 +99,14 @@ def _compute_beside_first(config: RunConfig, processes: Processes) -> None:
 
 
 def _drive(
-    run: Run, stop: StopRequest, processes: Processes, show: Callable[[Event], None]
+    run: Run, stop: StopRequest, processes: ProcessGroup, show: Callable[[Event], None]
 ) -> bool:
     """Run to the end, or to the next step once asked to stop. Returns: whether it was trained."""
     try:
         while True:
             show(next(run))
             # one is asked, and all stop at the same step
-            if asked := processes.largest(stop.signal_number):
+            if asked := processes.all_reduce_max(stop.signal_number):
                 run.throw(Interrupted(asked))
     except StopIteration as end:
         return bool(end.value)

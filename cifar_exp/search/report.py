@@ -26,7 +26,7 @@ from cifar_exp.reports.content import (
     statuses,
 )
 from cifar_exp.reports.metrics import MAIN_METRIC, MEASURES
-from cifar_exp.reports.plots import Picture, pictures_of
+from cifar_exp.reports.plots import ReportFigure, report_figures
 from cifar_exp.reports.records import read_runs
 from cifar_exp.reports.stored import StoredConfirmation, StoredSearch, StoredTrial
 from cifar_exp.reports.verdicts import findings
@@ -134,7 +134,7 @@ def _confirmation(search: StoredSearch, confirmed: Levels) -> Section:
         question="What are the settings worth that were found, on test images and fresh seeds?",
         keys=["settings"],
         findings=findings([_GAIN], confirmed) if len(confirmed) > 1 else [],
-        pictures=pictures_of(
+        pictures=report_figures(
             [record for records in confirmed.values() for record in records],
             {"settings": confirmed},
             [MAIN_METRIC],
@@ -171,18 +171,18 @@ def _search(search: StoredSearch, tried: dict[int, Record]) -> Section:
 
 def _pictures(
     search: StoredSearch, tried: dict[int, Record], complete: Sequence[StoredTrial]
-) -> list[Picture]:
+) -> list[ReportFigure]:
     metric, percent = _metric(search)
     trials = [_tried(search, trial, tried) for trial in search.trials if trial.number in tried]
     higher = search.settings.metric == "accuracy"
     names = short_names(list(search.space))
     pictures = [
-        Picture(
+        ReportFigure(
             "history",
             "What each trial came to, in the order in which they began.",
             partial(draw_history, trials, higher, metric, percent),
         ),
-        Picture(
+        ReportFigure(
             "trials",
             "Each trial after each epoch, to where it ended or was given up.",
             partial(draw_trials, trials, search.best, metric, percent),
@@ -196,7 +196,7 @@ def _pictures(
         }
         label = "importance for coming among the best trials"
         pictures.append(
-            Picture(
+            ReportFigure(
                 "importance",
                 "How much each setting matters for coming among the best trials (PED-ANOVA, of "
                 "those that came to their end; the shares sum to 100 %).",
@@ -210,7 +210,7 @@ def _pictures(
     if len(lines) > 1:
         caption = f"Each line is a trial that came to its end: its settings, and last its {metric}."
         draw = partial(draw_parallel_coordinates, names, lines, metric, percent)
-        pictures.append(Picture("parallel", caption, draw))
+        pictures.append(ReportFigure("parallel", caption, draw))
     return pictures
 
 

@@ -31,7 +31,7 @@ from cifar_exp.search.trials import DIVERGED, Trials, open_storage
 from cifar_exp.signals import stop_request
 from cifar_exp.sweeps.dispatcher import Dispatcher
 from cifar_exp.sweeps.messages import Ended
-from cifar_exp.sweeps.worker_pool import Workers
+from cifar_exp.sweeps.worker_pool import WorkerPool
 from cifar_exp.training.progress import EpochMetrics
 
 
@@ -111,7 +111,7 @@ class Search:
         checked = list(islice(cycle(examples), max(left, len(examples))))
         with (
             stop_request() as stop,
-            Workers(checked, runs_per_device, count) as workers,
+            WorkerPool(checked, runs_per_device, count) as workers,
             Dispatcher(workers, self._label, self._ended, chooser=self, more=left) as dispatcher,
         ):
             if room := checkpoint_room(workers.kept_bytes):
@@ -163,11 +163,12 @@ class Search:
         """Report to Optuna how a run ended; those that wait for it come next."""
         run = run_id(config)
         trial, folder = self._active.pop(run), RunFolder.of(config)
-        told = self._prune(trial, folder) if run in self._pruned else self._end(trial, folder, end)
+        pruned = run in self._pruned
+        message = self._prune(trial, folder) if pruned else self._end(trial, folder, end)
         self._pruned.discard(run)
         self._waiting.extendleft(self._twins.pop(run, []))
         self._write()
-        return told
+        return message
 
     def _asked(self) -> Trial:
         self._left -= 1
@@ -189,8 +190,8 @@ class Search:
         rows = [] if folder.problem else folder.read_metrics()
         pruned = self._is_pruned(trial, rows, config)
         if pruned or folder.status in ENDED:
-            told = self._prune(trial, folder) if pruned else self._finished(trial, folder)
-            tqdm.write(f"{_label(trial)}: {told}, trained before")
+            message = self._prune(trial, folder) if pruned else self._finished(trial, folder)
+            tqdm.write(f"{_label(trial)}: {message}, trained before")
             return None
         with suppress(UserError):  # its worker reports what is wrong with it
             folder.claim(config)  # from now on, edited YAML changes nothing
@@ -234,9 +235,9 @@ class Search:
     def _prune(self, trial: Trial, folder: RunFolder) -> str:
         """Close a pruned trial, with the epochs that its run has: it may have trained further."""
         epochs = len(folder.read_metrics())
-        told = f"pruned after {in_epochs(epochs)}"
-        self._trials.prune(trial, told, epochs)
-        return told
+        message = f"pruned after {in_epochs(epochs)}"
+        self._trials.prune(trial, message, epochs)
+        return message
 
     def _write(self, importance: Mapping[str, float] | None = None) -> None:
         write_listing(self._folder, self._plan, self._trials, importance or {})

@@ -31,9 +31,9 @@ def train_as_jobs(
         folder.claim(config)  # from now on, edited YAML changes nothing
     free = [(config, folder) for config, folder in runs if folder.status != "running"]
     problems = _told([config for config, _ in free], run_jobs)
-    told = {folder: problem for (_, folder), problem in zip(free, problems, strict=True)}
+    message = {folder: problem for (_, folder), problem in zip(free, problems, strict=True)}
     _wait([folder for _, folder in runs])
-    return [told.get(folder) or _problem(folder) for _, folder in runs]
+    return [message.get(folder) or _problem(folder) for _, folder in runs]
 
 
 def _told(configs: Sequence[RunConfig], run_jobs: RunJobs) -> Sequence[str | None]:

@@ -16,7 +16,7 @@ from cifar_exp.signals import Interrupted, StopRequest
 from cifar_exp.sweeps.messages import Died, Ended, FromWorker, Leave, ProgressReport, Ready, Warned
 from cifar_exp.sweeps.progress_display import ProgressDisplay
 from cifar_exp.sweeps.run_queue import RunQueue, Task, expected_cost
-from cifar_exp.sweeps.worker_pool import Worker, Workers
+from cifar_exp.sweeps.worker_pool import Worker, WorkerPool
 from cifar_exp.training.progress import EpochMetrics
 
 _POLL_SECONDS = 0.2
@@ -51,7 +51,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        workers: Workers,
+        workers: WorkerPool,
         label: Callable[[RunConfig], str],
         ended: Callable[[RunConfig, Ended], str],
         configs: Sequence[RunConfig] = (),
@@ -108,8 +108,8 @@ class Dispatcher:
         while self._idle and (task := self._queue.next() or self._added()):
             worker = self._idle.popleft()
             config = self._configs[task.run]
-            beginnings = [self._configs[short] for short in task.beginnings]
-            worker.train(task.run, config, beginnings)
+            prefix_runs = [self._configs[short] for short in task.prefix_runs]
+            worker.train(task.run, config, prefix_runs)
             self._display.begin(task.run, self._label(config), config.data.evaluated_on)
 
     def _added(self) -> Task | None:
@@ -138,7 +138,7 @@ class Dispatcher:
             case Ended(run, busy=True):
                 self._display.leave(run)
                 self._queue.postpone(run)
-            case Ended(run, problem, out_of_memory=True) if not self._queue.is_alone(run):
+            case Ended(run, problem, out_of_memory=True) if not self._queue.is_single(run):
                 self._fail(run, str(problem))
             case Ended() as end:
                 self._end(end)

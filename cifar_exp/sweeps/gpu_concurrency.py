@@ -16,7 +16,7 @@ _UNLIKE = 1.5
 _MEMORY_MARGIN = 1.3
 
 
-class Packing:
+class ConcurrencyLimit:
     """Admits runs to a device, a fixed number of them or as many as pay.
 
     What pays is measured: the speed of `n` runs is how many seconds of training alone they do in a
@@ -39,7 +39,7 @@ class Packing:
         self._measures = limit is None
         self._free_bytes = free_bytes
         self._clock = clock
-        self._runs: dict[int, _Pace] = {}
+        self._runs: dict[int, _Throttle] = {}
         self._alone: int | None = None  # the run that is measured while the others wait
         self._step_seconds = 0.0  # mean of the runs that speeds and limit were found with
         self._speeds = {0: 0.0, 1: 1.0}
@@ -58,7 +58,7 @@ class Packing:
 
     def admit(self, run: int) -> None:
         """Take note of a run that begins."""
-        self._runs[run] = _Pace(free_bytes_before=self._free_bytes() if self._measures else 0)
+        self._runs[run] = _Throttle(free_bytes_before=self._free_bytes() if self._measures else 0)
         if self._measures:
             self._alone = run
 
@@ -89,7 +89,7 @@ class Packing:
             self._alone = None
         self._start_window()
 
-    def _measure_alone(self, pace: "_Pace") -> None:
+    def _measure_alone(self, pace: "_Throttle") -> None:
         now = self._clock()
         if pace.alone_since is None:  # until now it was built
             pace.alone_since, pace.alone_from = now, pace.steps
@@ -127,7 +127,7 @@ class Packing:
             pace.start_window()
 
 
-class _Pace:
+class _Throttle:
     """How far a run is, and how fast it was alone and is in the current window."""
 
     def __init__(self, free_bytes_before: int) -> None:

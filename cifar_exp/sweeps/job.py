@@ -39,9 +39,9 @@ def train_job(job: Any) -> str | None:
     return None
 
 
-def _failed(reason: str, config: RunConfig, told: str = "") -> str:
+def _failed(reason: str, config: RunConfig, message: str = "") -> str:
     # the job's output and the pickle are files
-    print(hide(told or reason, config), file=sys.stderr, flush=True)
+    print(hide(message or reason, config), file=sys.stderr, flush=True)
     return f"failed: {hide(reason, config)}"
 
 

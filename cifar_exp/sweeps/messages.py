@@ -21,11 +21,11 @@ class Checked:
 
 @dataclass(frozen=True)
 class Train:
-    """To a worker: bring a run to its end; `beginnings` are handed over on the way."""
+    """To a worker: bring a run to its end; `prefix_runs` are handed over on the way."""
 
     run: int
     config: RunConfig
-    beginnings: tuple[RunConfig, ...]
+    prefix_runs: tuple[RunConfig, ...]
 
 
 @dataclass(frozen=True)

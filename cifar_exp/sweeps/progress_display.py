@@ -56,7 +56,7 @@ class ProgressDisplay:
             self._bars.pop(run)[1].close()
             self._compare_labels()
 
-    def end(self, run: int, told: str) -> None:
+    def end(self, run: int, message: str) -> None:
         """Write a line about a run that has ended."""
         self.leave(run)
         self._ended += 1
@@ -66,7 +66,7 @@ class ProgressDisplay:
         # a line that stays would show an old estimate below a bar with the present one
         left = "" if last or not self._bar.disable else self._time_left()
         rest = f"; {left}" if left else ""
-        tqdm.write(wrapped(f"[{self._ended}/{len(self._costs)}] {told}{rest}"))
+        tqdm.write(wrapped(f"[{self._ended}/{len(self._costs)}] {message}{rest}"))
         sys.stdout.flush()
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cifar_exp.config.identity import is_beginning
+from cifar_exp.config.identity import is_prefix
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.models.settings import NetworkSection
 
@@ -28,7 +28,7 @@ class Task:
     """A run to train, and the shorter ones that it trains on the way."""
 
     run: int
-    beginnings: tuple[int, ...]
+    prefix_runs: tuple[int, ...]
 
 
 class RunQueue:
@@ -53,7 +53,7 @@ class RunQueue:
             for short in numbers
             if short not in interrupted and not configs[short].rerun
             for long in numbers
-            if is_beginning(configs[short], configs[long])
+            if is_prefix(configs[short], configs[long])
         }
         order = sorted(
             numbers, key=lambda run: (run not in interrupted, -expected_cost(configs[run], on_gpu))
@@ -109,7 +109,7 @@ class RunQueue:
         self._training.discard(run)
         (self._alone if run in self._repeated else self._ready).append(run)
 
-    def is_alone(self, run: int) -> bool:
+    def is_single(self, run: int) -> bool:
         """Tell whether no other run is training beside this one."""
         return self._training == {run}
 

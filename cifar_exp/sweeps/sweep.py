@@ -30,7 +30,7 @@ from cifar_exp.signals import stop_request
 from cifar_exp.sweeps.cluster_jobs import RunJobs, train_as_jobs
 from cifar_exp.sweeps.dispatcher import Dispatcher
 from cifar_exp.sweeps.messages import Ended
-from cifar_exp.sweeps.worker_pool import Workers
+from cifar_exp.sweeps.worker_pool import WorkerPool
 from cifar_exp.terminal import columns, printable
 
 _MOST_TOLD_SETTINGS = 3
@@ -139,7 +139,8 @@ class Sweep:
     def _train(self, pending: list["_Pending"], runs_per_device: int | None) -> int:
         """Hand the pending runs to workers until all have ended. Returns: failed runs."""
         configs = [run.config for run in pending]
-        with stop_request() as stop, Workers(configs, runs_per_device, len(self.runs)) as workers:
+        pool = WorkerPool(configs, runs_per_device, len(self.runs))
+        with stop_request() as stop, pool as workers:
             self._announce(pending, workers.kept_bytes)
             for run in pending:
                 with suppress(UserError):  # its worker reports what is wrong with it

@@ -15,7 +15,7 @@ from cifar_exp.runs.folder import BusyError
 from cifar_exp.runs.log import show_warnings
 from cifar_exp.signals import STOPPING, Interrupted
 from cifar_exp.sweeps.allocation import Part, at_once, shared_out
-from cifar_exp.sweeps.gpu_concurrency import Packing
+from cifar_exp.sweeps.gpu_concurrency import ConcurrencyLimit
 from cifar_exp.sweeps.messages import (
     Checked,
     Ended,
@@ -96,7 +96,7 @@ class _Worker:
         on_gpu = part.gpu is not None
         if on_gpu:
             torch.cuda.set_device(part.gpu)
-        self._packing = Packing(
+        self._limit = ConcurrencyLimit(
             part.runs, free_bytes=lambda: torch.cuda.mem_get_info()[0] if on_gpu else 0
         )
         self._runner = Runner(part.threads)
@@ -111,8 +111,8 @@ class _Worker:
             if not self._runs or self._connection.poll():
                 self._receive()
                 continue
-            for run in self._packing.turns():
-                self._go_on(run)
+            for run in self._limit.turns():
+                self._advance(run)
 
     def stop(self, signal_number: int) -> None:
         stopped = list(self._runs)
@@ -123,16 +123,16 @@ class _Worker:
             self._tell_end(Ended(run, interrupted=True))
 
     def _leave(self, run: int, interruption: Interrupted) -> None:
-        self._packing.ended(run)
+        self._limit.ended(run)
         with suppress(Interrupted, StopIteration, UserError):
             self._runs.pop(run).throw(interruption)
 
     def _receive(self) -> None:
         match self._connection.recv():
-            case Train(run, config, beginnings):
+            case Train(run, config, prefix_runs):
                 self._asked = False
-                self._runs[run] = self._runner.run(config, beginnings)
-                self._packing.admit(run)
+                self._runs[run] = self._runner.run(config, prefix_runs)
+                self._limit.admit(run)
             case Leave(run) if run in self._runs:  # else it has ended meanwhile
                 self._leave(run, Interrupted(signal.SIGTERM, by="the search"))
                 self._tell_end(Ended(run, interrupted=True))
@@ -141,11 +141,11 @@ class _Worker:
                 self._asked = True  # and gets no more
 
     def _ask(self) -> None:
-        if not self._asked and self._packing.wants_more():
+        if not self._asked and self._limit.wants_more():
             self._asked = True
             self._connection.send(Ready())
 
-    def _go_on(self, run: int) -> None:
+    def _advance(self, run: int) -> None:
         try:
             event = next(self._runs[run])
         except StopIteration:
@@ -154,14 +154,14 @@ class _Worker:
             end = _end_of(run, error)
         else:
             if isinstance(event, Progress):
-                self._packing.heard(run, event.steps)
+                self._limit.heard(run, event.steps)
             self._report(run, event)
             return
         del self._runs[run]
         broken = end.problem is not None and not _device_works()
         if not broken:
             _free_cached_memory()
-        self._packing.ended(run)
+        self._limit.ended(run)
         self._tell_end(end)
         if broken:
             self._end_process()

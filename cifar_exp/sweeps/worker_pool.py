@@ -55,10 +55,10 @@ class Worker:
         self.arguments = arguments
         self.runs: set[int] = set()
 
-    def train(self, run: int, config: RunConfig, beginnings: Sequence[RunConfig]) -> None:
+    def train(self, run: int, config: RunConfig, prefix_runs: Sequence[RunConfig]) -> None:
         """Give it a run."""
         self.runs.add(run)
-        self.send(Train(run, config, tuple(beginnings)))
+        self.send(Train(run, config, tuple(prefix_runs)))
 
     def send(self, message: Any) -> None:
         """Say something; of a worker that has died, `receive` tells."""
@@ -86,7 +86,7 @@ class Worker:
             self._process.join()
 
 
-class Workers:
+class WorkerPool:
     """A process for each GPU, or on the CPU one for each core.
 
     Where the system allows it they are forked from a server process that has imported PyTorch, so
@@ -114,7 +114,7 @@ class Workers:
         self._idle_deaths = 0  # in a row
         self._workers = [Worker(work, part) for part in checked.parts]
 
-    def __enter__(self) -> "Workers":
+    def __enter__(self) -> "WorkerPool":
         """Keep the processes while a block runs."""
         return self
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cifar_exp.training.process_group import Processes
+from cifar_exp.training.process_group import ProcessGroup
 
 
-def synchronised(module: nn.Module, processes: Processes) -> nn.Module:
+def synchronised(module: nn.Module, processes: ProcessGroup) -> nn.Module:
     """Replace each BatchNorm in a network, at any depth, by one over the whole batch.
 
     Weights, buffers and their names stay, so checkpoints do not depend on the number of processes.
@@ -30,7 +30,7 @@ def synchronised(module: nn.Module, processes: Processes) -> nn.Module:
 class _SynchronisedBatchNorm(_BatchNorm):
     """PyTorch's SyncBatchNorm computes the same, on GPUs only."""
 
-    def __init__(self, before: _BatchNorm, processes: Processes) -> None:
+    def __init__(self, before: _BatchNorm, processes: ProcessGroup) -> None:
         super().__init__(before.num_features)
         self.__dict__.update(before.__dict__)
         self._processes = processes
@@ -74,7 +74,7 @@ class _Normalise(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, epsilon: float, processes: Processes) -> Any:
+    def forward(ctx: Any, values: Tensor, epsilon: float, processes: ProcessGroup) -> Any:
         dims = [0, *range(2, values.dim())]
         own_count = values.numel() // values.shape[1]
         # an empty part has no mean; its count of 0 leaves it out
@@ -84,7 +84,7 @@ class _Normalise(torch.autograd.Function):
         parts[processes.rank] = torch.stack(
             [torch.full_like(own_mean, own_count), own_mean, deviations]
         )
-        counts, means, squares = processes.add_up(parts).unbind(1)
+        counts, means, squares = processes.all_reduce_sum(parts).unbind(1)
         count = counts.sum(0)
         mean = (counts * means).sum(0) / count
         variance = (squares + counts * (means - mean).square()).sum(0) / count
@@ -100,7 +100,7 @@ class _Normalise(torch.autograd.Function):
         normalised, scale, count = ctx.saved_tensors
         dims = [0, *range(2, gradient.dim())]
         sums = torch.stack([gradient.sum(dims), (gradient * normalised).sum(dims)])
-        mean, correlation = ctx.processes.add_up(sums) / count
+        mean, correlation = ctx.processes.all_reduce_sum(sums) / count
         of_values = gradient - _as_channels(mean, gradient)
         of_values = of_values - normalised * _as_channels(correlation, gradient)
         return of_values * _as_channels(scale, gradient), None, None

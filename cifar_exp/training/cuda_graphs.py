@@ -18,7 +18,7 @@ Launch = Callable[[Work, str, int, int], None]
 _WARM_UP_STEPS = 3
 
 
-class Graphs:
+class CudaGraphs:
     """Replays steps of one run. All graphs of a run share memory, since they never overlap.
 
     Args:
@@ -43,7 +43,7 @@ class Graphs:
         """
         captured = self._captured[name, size]
         if start != captured.next_start:
-            torch.arange(start, start + size, out=captured.places)
+            torch.arange(start, start + size, out=captured.indices)
         captured.graph.replay()
         captured.next_start = start + size
 
@@ -55,8 +55,8 @@ class Graphs:
             name: of the work.
             size: of the batch.
         """
-        places = torch.arange(size, device=self._device)
-        self._warm_up(lambda: work(places))
+        indices = torch.arange(size, device=self._device)
+        self._warm_up(lambda: work(indices))
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(
             graph,
@@ -64,9 +64,9 @@ class Graphs:
             stream=torch.cuda.current_stream(self._device),
             capture_error_mode="thread_local",  # other runs may be busy on their streams
         ):
-            work(places)
-            places.add_(size)  # so that a replay finds the next batch on the device
-        self._captured[name, size] = _Captured(graph, places)
+            work(indices)
+            indices.add_(size)  # so that a replay finds the next batch on the device
+        self._captured[name, size] = _Captured(graph, indices)
 
     def _warm_up(self, work: Callable[[], None]) -> None:
         """Do the work a few times, and undo it: a captured run takes no step more than another."""
@@ -87,5 +87,5 @@ class _Captured:
     """A graph with what it reads that was made outside of it, and must live as long."""
 
     graph: torch.cuda.CUDAGraph
-    places: Tensor  # of the next batch
+    indices: Tensor  # of the next batch
     next_start: int = 0  # the first of them, known on the host

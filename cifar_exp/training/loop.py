@@ -15,17 +15,17 @@ from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import Batches, DeviceImages
 from cifar_exp.models.build import build_model
 from cifar_exp.models.dropout import Dropout
-from cifar_exp.models.settings import OwnModel
+from cifar_exp.models.settings import CustomModel
 from cifar_exp.out_of_memory import is_out_of_memory
 from cifar_exp.training.batch_norm import synchronised
-from cifar_exp.training.cuda_graphs import Graphs, Launch, Work
+from cifar_exp.training.cuda_graphs import CudaGraphs, Launch, Work
 from cifar_exp.training.device import Clock, Compute, current_stream, new_stream, on_stream
 from cifar_exp.training.memory import PeakMemory
-from cifar_exp.training.process_group import ALONE, Processes
+from cifar_exp.training.process_group import ALONE, ProcessGroup
 from cifar_exp.training.progress import EpochMetrics, Progress, has_diverged
 from cifar_exp.training.randomness import derived_seed, generator
 from cifar_exp.training.step import Step
-from cifar_exp.training.throttle import Pace
+from cifar_exp.training.throttle import Throttle
 
 _POLL_SECONDS = 1e-4
 _SECONDS_BETWEEN_CHECKS = 1.0  # whether the other processes of a run are still there
@@ -57,7 +57,7 @@ class Training:
         classes: tuple[str, ...],
         compute: Compute,
         graphs: bool = True,
-        processes: Processes = ALONE,
+        processes: ProcessGroup = ALONE,
     ) -> None:
         self.config = config
         self.compute = compute
@@ -67,7 +67,7 @@ class Training:
         with self._peak_memory.turn():
             self.batches = Batches(images, config.data)
             # what is trained has been composed, and its code checked then
-            weights, trusted = derived_seed(config.seed, "weights"), config.own_code
+            weights, trusted = derived_seed(config.seed, "weights"), config.custom_code
             model = build_model(config.model, len(classes), weights, trusted)
             synchronised(model, processes)
             self.model = model.to(compute.device)
@@ -78,13 +78,13 @@ class Training:
         self._seconds = 0.0  # that they took before the run was resumed
         self._processes = processes
         self._checked = time.monotonic()
-        self._own = isinstance(config.model, OwnModel)
+        self._local = isinstance(config.model, CustomModel)
         # what the processes send each other cannot be captured with a step everywhere
         self.replays = graphs and compute.on_gpu and processes.alone
         self._stream = new_stream(compute.device)
         self._clock = Clock(compute.device)
         self._started = self._clock.mark()
-        self._pace = Pace(self._clock, by_time=processes.alone)
+        self._pace = Throttle(self._clock, by_time=processes.alone)
 
     @property
     def diverged(self) -> bool:
@@ -163,7 +163,7 @@ class Training:
         if not self.replays:
             return _at_once
         log = logging.getLogger(f"cifar_exp.{run_id(self.config)}")
-        if self._own:  # what it does between its layers may not bear being replayed
+        if self._local:  # what it does between its layers may not bear being replayed
             log.warning("model: a custom network trains on a GPU without CUDA graphs")
             self.replays = False
             return _at_once
@@ -180,9 +180,9 @@ class Training:
             self.replays = False
             return _at_once
 
-    def _captured(self) -> Graphs:
+    def _captured(self) -> CudaGraphs:
         """Capture every step that the run will take; after this it takes no more memory."""
-        graphs = Graphs(self.step.tensors, self.compute.device)
+        graphs = CudaGraphs(self.step.tensors, self.compute.device)
         self.model.train()
         for size in _batch_sizes(self.batches.train_size, self.batches.batch_size):
             graphs.capture(self.step.train, "train", size)
@@ -235,7 +235,7 @@ class Training:
         They use PyTorch's global generators, which runs that take turns share, and of which no
         checkpoint has the state.
         """
-        if self._own:
+        if self._local:
             torch.manual_seed(derived_seed(self.config.seed, f"{purpose} {step}", epoch))
 
     def _pause(self, epoch: int) -> Iterator[Progress]:

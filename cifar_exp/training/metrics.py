@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cifar_exp.config.metrics import METRICS
-from cifar_exp.training.process_group import ALONE, Processes
+from cifar_exp.training.process_group import ALONE, ProcessGroup
 
 # So much more than its equal share the largest class has where classes count as unequal.
 _UNEQUAL = 1.1
@@ -84,7 +84,7 @@ class MetricSums:
         device: torch.device,
         split: str,
         optional: Iterable[str] = (),
-        processes: Processes = ALONE,
+        processes: ProcessGroup = ALONE,
     ) -> None:
         self._processes = processes
         self.names = [
@@ -117,7 +117,7 @@ class MetricSums:
         for place, name in enumerate(self.names):
             _ADD[name](sums[place], step)
         if not self._processes.alone:
-            self.sums += self._processes.add_up(sums)
+            self.sums += self._processes.all_reduce_sum(sums)
 
     def fetch(self) -> None:
         """Start to copy the sums to the host; `means` is right once the device has done that."""

@@ -26,7 +26,7 @@ def _without_compiler() -> None:
 _without_compiler()
 
 
-class Update:
+class ParamOptimizer:
     """An optimizer together with the weights that it changes.
 
     On a GPU the learning rate lives there, so that a captured step reads it anew at every replay.

@@ -30,7 +30,7 @@ class OthersEndedError(UserError):
     """Another process of the run has ended, so that this one cannot go on."""
 
 
-class Processes:
+class ProcessGroup:
     """The processes of a run, seen from one of them. Alone, all of its methods do nothing.
 
     Args:
@@ -50,13 +50,13 @@ class Processes:
         """Whether there is only one."""
         return self.size == 1
 
-    def part(self, places: slice) -> slice:
+    def part(self, indices: slice) -> slice:
         """Return this process's part of a batch, as even as can be; it may be empty."""
-        count = places.stop - places.start
+        count = indices.stop - indices.start
         first, end = (count * rank // self.size for rank in (self.rank, self.rank + 1))
-        return slice(places.start + first, places.start + end)
+        return slice(indices.start + first, indices.start + end)
 
-    def add_up(self, values: Tensor) -> Tensor:
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
         """Return the sum of what all processes give."""
         if self.alone:
             return values
@@ -64,17 +64,17 @@ class Processes:
             dist.all_reduce(values)
         return values
 
-    def add_up_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+    def all_reduce_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Replace the gradients by their sums over all processes, in one message."""
         if self.alone:
             return
         gradients = [weight.grad for weight in parameters if weight.grad is not None]
-        together = self.add_up(torch.cat([gradient.flatten() for gradient in gradients]))
+        together = self.all_reduce_sum(torch.cat([gradient.flatten() for gradient in gradients]))
         sizes = [gradient.numel() for gradient in gradients]
         for gradient, values in zip(gradients, torch.split(together, sizes), strict=True):
             gradient.copy_(values.view_as(gradient))
 
-    def largest(self, number: int) -> int:
+    def all_reduce_max(self, number: int) -> int:
         """Return the largest of the numbers that all processes give."""
         if self.alone:
             return number
@@ -83,7 +83,7 @@ class Processes:
             dist.all_reduce(numbers, dist.ReduceOp.MAX)
         return int(numbers)
 
-    def from_first(self, value: Any = None) -> Any:
+    def broadcast(self, value: Any = None) -> Any:
         """Return what the first process gives."""
         if self.alone:
             return value
@@ -130,11 +130,11 @@ class Processes:
         return "another process of this run has ended or does not answer"
 
 
-ALONE = Processes()
+ALONE = ProcessGroup()
 
 
 @contextmanager
-def all_processes(config: RunConfig) -> Iterator[Processes]:
+def all_processes(config: RunConfig) -> Iterator[ProcessGroup]:
     """Come together with the other processes that torchrun has started, if there are any.
 
     Args:
@@ -155,7 +155,7 @@ def all_processes(config: RunConfig) -> Iterator[Processes]:
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
     store.set(f"{_PROCESS} {rank}", f"{socket.gethostname()} {os.getpid()}")
     try:
-        yield Processes(rank, size, store)
+        yield ProcessGroup(rank, size, store)
     except OthersEndedError as error:
         if on_gpu:  # an orderly end would wait for NCCL's kernel, which waits for the others
             tell(str(error))

@@ -10,12 +10,12 @@ from cifar_exp.config.metrics import evaluated_split
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import Batches
 from cifar_exp.models.dropout import Dropout
-from cifar_exp.models.settings import OwnModel
+from cifar_exp.models.settings import CustomModel
 from cifar_exp.training.bf16 import Bf16Weights
 from cifar_exp.training.device import Compute
 from cifar_exp.training.metrics import Measured, MetricSums
-from cifar_exp.training.optimizers import Update
-from cifar_exp.training.process_group import ALONE, Processes
+from cifar_exp.training.optimizers import ParamOptimizer
+from cifar_exp.training.process_group import ALONE, ProcessGroup
 
 
 class Step:
@@ -35,7 +35,7 @@ class Step:
         model: nn.Module,
         batches: Batches,
         compute: Compute,
-        processes: Processes = ALONE,
+        processes: ProcessGroup = ALONE,
     ) -> None:
         self._model = model
         self._dropouts = [layer for layer in model.modules() if isinstance(layer, Dropout)]
@@ -44,23 +44,23 @@ class Step:
         self._processes = processes
         self._label_smoothing = config.training.label_smoothing
         self._flips_tests = config.data.test_flip
-        self.update = Update(config.optimizer, model.parameters())
+        self.update = ParamOptimizer(config.optimizer, model.parameters())
         # The gradient of the loss. `backward` would make it anew in each step, which a GPU notices;
         # given to it, it imports sympy, which a CPU notices.
         self._one = torch.ones((), device=compute.device) if compute.on_gpu else None
         # a custom network may use a weight twice, and sums of bf16 gradients are less exact
         on_gpu_in_bf16 = compute.on_gpu and compute.precision == "bf16"
-        copied = on_gpu_in_bf16 and not isinstance(config.model, OwnModel)
+        copied = on_gpu_in_bf16 and not isinstance(config.model, CustomModel)
         self._bf16 = Bf16Weights(model) if copied else None
         self._network: Callable[[Tensor], Tensor] = self._bf16 or model
         split = evaluated_split(config.data.evaluated_on)
         self.train_sums = MetricSums(compute.device, "train", config.metrics, processes)
         self.test_sums = MetricSums(compute.device, split, config.metrics, processes)
 
-    def train(self, places: slice | Tensor) -> None:
+    def train(self, indices: slice | Tensor) -> None:
         """Take one optimizer step. Args: places: of the batch in the epoch's order, below N."""
-        own, count = self._own(places)
-        images, labels = self._batches.train_batch(own)
+        local, count = self._local(indices)
+        images, labels = self._batches.train_batch(local)
         loss, logits = self.forward(images, labels, count)
         self.backward(loss)
         self.change_weights()
@@ -89,7 +89,7 @@ class Step:
         loss.backward(self._one)  # type: ignore[no-untyped-call]
         if self._bf16:
             self._bf16.pass_on_gradients()
-        self._processes.add_up_gradients(self._model.parameters())
+        self._processes.all_reduce_gradients(self._model.parameters())
 
     def change_weights(self) -> None:
         """Let the optimizer change the weights by their gradients."""
@@ -101,22 +101,22 @@ class Step:
         if self._bf16:
             self._bf16.renew()
 
-    def test(self, places: slice | Tensor) -> None:
+    def test(self, indices: slice | Tensor) -> None:
         """Add the metrics of a batch of test images. Args: places: of the images, below N."""
-        own, count = self._own(places)
-        images, labels = self._batches.test_batch(own)
+        local, count = self._local(indices)
+        images, labels = self._batches.test_batch(local)
         logits = self.logits(images)
         loss = self._loss(logits, labels, count)
         self.test_sums.add(Measured(loss, logits, labels, count, self._model))
 
-    def _own(self, places: slice | Tensor) -> tuple[slice | Tensor, int]:
+    def _local(self, indices: slice | Tensor) -> tuple[slice | Tensor, int]:
         """Return this process's part of a batch, and how many images the whole batch has."""
-        if isinstance(places, Tensor):
-            return places, len(places)
-        own = self._processes.part(places)
+        if isinstance(indices, Tensor):
+            return indices, len(indices)
+        local = self._processes.part(indices)
         for layer in self._dropouts:
-            layer.first_image = own.start - places.start
-        return own, places.stop - places.start
+            layer.first_image = local.start - indices.start
+        return local, indices.stop - indices.start
 
     def _loss(
         self, logits: Tensor, labels: Tensor, count: int, label_smoothing: float = 0.0
@@ -136,7 +136,7 @@ class Step:
         Shape:
             images `(N, 3, H, W)`, result `(N, classes)`, float32.
         """
-        return tested(self._network, images, self._compute, self._flips_tests)
+        return predict_logits(self._network, images, self._compute, self._flips_tests)
 
     def tensors(self) -> Iterator[Tensor]:
         """Yield everything that a step changes."""
@@ -149,7 +149,7 @@ class Step:
         yield self.test_sums.sums
 
 
-def tested(
+def predict_logits(
     model: Callable[[Tensor], Tensor], images: Tensor, compute: Compute, flips: bool
 ) -> Tensor:
     """Return what a network makes of images, in the mode that it is in.

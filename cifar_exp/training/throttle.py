@@ -12,7 +12,7 @@ _SECONDS_BETWEEN_PAUSES = 0.1
 _BLOCKS_AHEAD = 3
 
 
-class Pace:
+class Throttle:
     """Divides the steps of a run into blocks, with a pause after each.
 
     Args:

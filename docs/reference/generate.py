@@ -174,11 +174,11 @@ def range_of(value: Schema) -> str:
         return ", ".join(filter(None, map(range_of, value["anyOf"])))
     if "enum" in value:
         return ", ".join(f"`{option}`" for option in value["enum"])
-    told = [text.format(f"{value[key]:,}") for key, text in LIMITS.items() if key in value]
+    message = [text.format(f"{value[key]:,}") for key, text in LIMITS.items() if key in value]
     if value.get("type") == "array" and (items := items_of(value)):
-        told = [limit for limit in told if "prefixItems" not in value]
-        told += [f"each {limits}" for limits in [range_of(items)] if limits]
-    return ", ".join(told)
+        message = [limit for limit in message if "prefixItems" not in value]
+        message += [f"each {limits}" for limits in [range_of(items)] if limits]
+    return ", ".join(message)
 
 
 def items_of(value: Schema) -> Schema:
@@ -302,15 +302,15 @@ def commands_page() -> str:
 def commands() -> dict[str, tuple[str, argparse.ArgumentParser]]:
     """Return each command's help and parser."""
     (group,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
-    told = {action.dest: action.help or "" for action in group._choices_actions}
-    return {name: (told[name], parser) for name, parser in group.choices.items()}
+    message = {action.dest: action.help or "" for action in group._choices_actions}
+    return {name: (message[name], parser) for name, parser in group.choices.items()}
 
 
 def command_parts(name: str, command: tuple[str, argparse.ArgumentParser]) -> Iterator[str]:
     """Yield a heading, what the command does, and a table of its arguments."""
-    told, parser = command
+    message, parser = command
     yield f"## {name}"
-    yield f"{told[0].upper()}{told[1:]}."
+    yield f"{message[0].upper()}{message[1:]}."
     rows = [
         (f"`{argument_name(action)}`", action.help or "")
         for action in parser._actions

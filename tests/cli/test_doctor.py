@@ -15,7 +15,7 @@ from cifar_exp.__main__ import main
 from cifar_exp.cli import doctor
 from cifar_exp.data import cifar10
 from cifar_exp.runs.folder import RunFolder
-from cifar_exp.training.cuda_graphs import Graphs
+from cifar_exp.training.cuda_graphs import CudaGraphs
 from tests import processes
 
 GB = 10**9
@@ -174,7 +174,7 @@ def test_on_a_gpu_captured_steps_are_compared_with_eager_ones(
     result = doctor._gpu()
     assert result.level == "ok", result
     assert "captured steps equal eager ones" in result.found
-    monkeypatch.setattr(Graphs, "__call__", lambda *_: None)
+    monkeypatch.setattr(CudaGraphs, "__call__", lambda *_: None)
     result = doctor._gpu()
     assert result.level == "failed"
     assert "differ" in result.found
@@ -185,7 +185,7 @@ def test_steps_that_cannot_be_captured_are_a_warning(monkeypatch: pytest.MonkeyP
     def refuse(*_: object) -> None:
         raise RuntimeError("not here")
 
-    monkeypatch.setattr(Graphs, "capture", refuse)
+    monkeypatch.setattr(CudaGraphs, "capture", refuse)
     assert doctor._gpu().level == "warning"
 
 

@@ -7,13 +7,13 @@ import pytest
 
 from cifar_exp.config.identity import config_id, differences, identity, run_id, run_name
 from cifar_exp.config.schema import Logger, Paths, RunConfig, Training
-from cifar_exp.data.settings import ImageFolder, OwnData, Synthetic
-from cifar_exp.models.settings import Model, OwnModel
+from cifar_exp.data.settings import CustomData, ImageFolder, Synthetic
+from cifar_exp.models.settings import CustomModel, Model
 from cifar_exp.optimizers import Adam, Sgd
 from cifar_exp.schedulers import MultiStep
 
-OWN_MODEL = OwnModel.model_validate({"_target_": "my_package.MyNet", "depth": 3})
-OWN_DATA = OwnData.model_validate({"_target_": "my_package.my_data", "root": "/scans/mine"})
+OWN_MODEL = CustomModel.model_validate({"_target_": "my_package.MyNet", "depth": 3})
+OWN_DATA = CustomData.model_validate({"_target_": "my_package.my_data", "root": "/scans/mine"})
 GOLDEN = {
     "the article": (RunConfig(), "bcde3c0931"),
     "another seed": (RunConfig(seed=1), "badb7a1813"),

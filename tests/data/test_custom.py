@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cifar_exp.data.settings import OwnData
+from cifar_exp.data.settings import CustomData
 from cifar_exp.data.sources import check, load
 from cifar_exp.errors import UserError
 
@@ -28,11 +28,11 @@ def returned(**_settings: Any) -> Any:
     return _returned
 
 
-def own(content: Any, number: int = 0, **settings: Any) -> OwnData:
+def own(content: Any, number: int = 0, **settings: Any) -> CustomData:
     global _returned
     _returned = content
     # a number of its own, since a process keeps the last data set it was asked for
-    return OwnData.model_validate(
+    return CustomData.model_validate(
         {"_target_": "tests.data.test_custom.returned", "number": number, **settings}
     )
 

@@ -5,7 +5,7 @@ import sqlite3
 from pathlib import Path
 
 from cifar_exp.config.schema import Logger, RunConfig
-from cifar_exp.loggers.base import TrackedRun
+from cifar_exp.loggers.base import LoggedRun
 from tests.made import an_epoch
 
 
@@ -25,9 +25,9 @@ def log_two_epochs_while_locked(folder: Path) -> None:
         write(*args, **named)
 
     SQLiteStorage.bulk_log = locked_at_first
-    tracker = Trackio()
-    tracker.begin(TrackedRun(RunConfig(logger=Logger(trackio=True)), {}, ()))
+    run_logger = Trackio()
+    run_logger.begin(LoggedRun(RunConfig(logger=Logger(trackio=True)), {}, ()))
     for epoch in (1, 2):
-        tracker.epoch(an_epoch(epoch))
-    tracker.end("complete", {})
+        run_logger.epoch(an_epoch(epoch))
+    run_logger.end("complete", {})
     assert len(calls) == 2

@@ -14,7 +14,7 @@ from cifar_exp.data.settings import Synthetic
 from cifar_exp.errors import UserError
 from cifar_exp.loggers import background, run_loggers
 from cifar_exp.loggers.background import Background, InBackground
-from cifar_exp.loggers.base import TrackedRun
+from cifar_exp.loggers.base import LoggedRun
 from cifar_exp.models.settings import Model
 from cifar_exp.runs import preflight
 from cifar_exp.runs.folder import RunFolder
@@ -25,7 +25,7 @@ from tests.conftest import TINY, CommandLine
 from tests.made import an_epoch
 
 EPOCH = an_epoch(1)
-RUN = TrackedRun(RunConfig(), {}, ())
+RUN = LoggedRun(RunConfig(), {}, ())
 
 
 class Recorder:
@@ -36,7 +36,7 @@ class Recorder:
         self.goes_on = threading.Event()
         self._fails_in, self._hangs_in = fails_in, hangs_in
 
-    def begin(self, run: TrackedRun) -> None:
+    def begin(self, run: LoggedRun) -> None:
         self._note("begin")
 
     def epoch(self, metrics: EpochMetrics) -> None:
@@ -68,11 +68,11 @@ def told(name: str, problem: str) -> str:
     return f"warning: {name} gets no more: {problem}; the run's own files have everything"
 
 
-def tell(tracker: InBackground, epochs: int = 1) -> None:
-    tracker.begin(RUN)
+def tell(run_logger: InBackground, epochs: int = 1) -> None:
+    run_logger.begin(RUN)
     for _ in range(epochs):
-        tracker.epoch(EPOCH)
-    tracker.end("complete", {})
+        run_logger.epoch(EPOCH)
+    run_logger.end("complete", {})
 
 
 def test_all_is_told_in_its_order(warnings: list[str]) -> None:
@@ -111,11 +111,11 @@ def test_one_that_hangs_is_told_while_training_goes_on(
 ) -> None:
     monkeypatch.setattr(background, "_PATIENCE_SECONDS", 0.0)
     recorder, thread = Recorder(hangs_in="begin"), Background("Recorder")
-    tracker = InBackground(recorder, thread)
-    tracker.begin(RUN)
+    run_logger = InBackground(recorder, thread)
+    run_logger.begin(RUN)
     while not recorder.told:
         pass
-    tracker.epoch(EPOCH)
+    run_logger.epoch(EPOCH)
     assert warnings == [told("Recorder", "has not answered for 0 s")]
     recorder.goes_on.set()
     thread.close(60)

@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import pytest
 
 from cifar_exp.config.schema import Paths, RunConfig
-from cifar_exp.loggers.base import TrackedRun
+from cifar_exp.loggers.base import LoggedRun
 from cifar_exp.loggers.hparams import declare
 from cifar_exp.loggers.tensorboard import TensorBoard
 from cifar_exp.optimizers import Adam
@@ -37,10 +37,10 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     declare(runs)
     for config, accuracy in zip(runs, (0.25, 0.75, 0.8, 0.9), strict=True):
-        tracker = TensorBoard()
-        tracker.begin(TrackedRun(config, {"python": "3.11"}, ()))
-        tracker.epoch(an_epoch(1, accuracy))
-        tracker.end("complete" if accuracy < 0.9 else "interrupted", {})
+        run_logger = TensorBoard()
+        run_logger.begin(LoggedRun(config, {"python": "3.11"}, ()))
+        run_logger.epoch(an_epoch(1, accuracy))
+        run_logger.end("complete" if accuracy < 0.9 else "interrupted", {})
     return logs
 
 

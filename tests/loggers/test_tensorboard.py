@@ -19,7 +19,7 @@ from tensorboard.plugins.hparams.list_session_groups import Handler as ListSessi
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from cifar_exp.config.schema import Logger, Paths, RunConfig
-from cifar_exp.loggers.base import TrackedRun, short_name
+from cifar_exp.loggers.base import LoggedRun, short_name
 from cifar_exp.loggers.event_file import EventFile
 from cifar_exp.loggers.hparams import declare
 from cifar_exp.loggers.tensorboard import TensorBoard
@@ -255,11 +255,11 @@ def epoch(number: int) -> EpochMetrics:
 def write(logs: Path, history: int, epochs: list[int], status: str) -> EventAccumulator:
     """A run that goes on after `history` epochs; then what TensorBoard reads of all of it."""
     (config,) = with_lr(logs, 0.1)
-    tracker = TensorBoard()
-    tracker.begin(TrackedRun(config, {}, tuple(map(epoch, range(1, history + 1)))))
+    run_logger = TensorBoard()
+    run_logger.begin(LoggedRun(config, {}, tuple(map(epoch, range(1, history + 1)))))
     for number in epochs:
-        tracker.epoch(epoch(number))
-    tracker.end(status, {})
+        run_logger.epoch(epoch(number))
+    run_logger.end(status, {})
     (folder,) = logs.iterdir()
     events = EventAccumulator(str(folder))
     events.Reload()

@@ -5,16 +5,16 @@ import torch
 
 from cifar_exp.errors import UserError
 from cifar_exp.models.build import build_model, check_model
-from cifar_exp.models.settings import Model, OwnModel
+from cifar_exp.models.settings import CustomModel, Model
 from tests import nets
 
 
-def own(name: str, module: str = "tests.nets", **settings: object) -> OwnModel:
-    return OwnModel.model_validate({"_target_": f"{module}.{name}", **settings})
+def own(name: str, module: str = "tests.nets", **settings: object) -> CustomModel:
+    return CustomModel.model_validate({"_target_": f"{module}.{name}", **settings})
 
 
-def check(config: OwnModel | Model, image_size: int = 32) -> int:
-    trusted = {config.target} if isinstance(config, OwnModel) else set()
+def check(config: CustomModel | Model, image_size: int = 32) -> int:
+    trusted = {config.target} if isinstance(config, CustomModel) else set()
     return check_model(config, 7, image_size, trusted)
 
 
@@ -99,7 +99,7 @@ def test_a_network_that_cannot_be_trained_is_told(
         (own("Random", probability="${oc.env:NOT_SET}"), r".* variable NOT_SET is not set"),
     ],
 )
-def test_what_cannot_be_called_is_told(config: OwnModel, told: str) -> None:
+def test_what_cannot_be_called_is_told(config: CustomModel, told: str) -> None:
     with pytest.raises(UserError, match=f"^{told}"):
         check(config)
 

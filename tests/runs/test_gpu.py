@@ -106,7 +106,7 @@ def test_memory_of_a_run_that_has_ended_is_free_for_the_next(tmp_path: Path) -> 
         connection.received.append(Train(number, run, ()))
         made._receive()
         while number in made._runs:
-            made._go_on(number)
+            made._advance(number)
         free.append(torch.cuda.mem_get_info()[0])
         assert Ended(number) in connection.sent
         assert torch.cuda.memory_reserved() == torch.cuda.memory_allocated()

@@ -1,6 +1,6 @@
 """How many runs a GPU gets, with a GPU made of numbers."""
 
-from cifar_exp.sweeps.gpu_concurrency import Packing
+from cifar_exp.sweeps.gpu_concurrency import ConcurrencyLimit
 
 GIB = 2**30
 STEP_SECONDS = 0.01  # of every run, alone
@@ -13,7 +13,7 @@ class Gpu:
         self.speed = speed
         self.now = 0.0
         self.free_bytes = free_bytes
-        self.packing = Packing(limit, lambda: self.free_bytes, lambda: self.now)
+        self.packing = ConcurrencyLimit(limit, lambda: self.free_bytes, lambda: self.now)
         self.steps: dict[int, float] = {}
 
     def admit(self) -> None:

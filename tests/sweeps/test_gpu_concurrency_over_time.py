@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from cifar_exp.sweeps.gpu_concurrency import Packing
+from cifar_exp.sweeps.gpu_concurrency import ConcurrencyLimit
 from cifar_exp.training import throttle
 from cifar_exp.training.device import Clock
-from cifar_exp.training.throttle import Pace
+from cifar_exp.training.throttle import Throttle
 
 POLL_SECONDS = 1e-3
 HOST_SECONDS = 5e-5  # to hand over a step
@@ -61,7 +61,7 @@ class Sweep:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, speedup: Speedup) -> None:
         self.gpu = Gpu(speedup)
         monkeypatch.setattr(throttle.time, "monotonic", lambda: self.gpu.now)
-        self.packing = Packing(None, free_bytes=lambda: 10**11, clock=lambda: self.gpu.now)
+        self.packing = ConcurrencyLimit(None, free_bytes=lambda: 10**11, clock=lambda: self.gpu.now)
         self.runs: dict[int, Iterator[int]] = {}
         self.begun = 0
 
@@ -91,7 +91,7 @@ class Sweep:
     def _run(self, number: int, steps: int) -> Iterator[int]:
         while any(left > 1e-9 for left in self.gpu.left.values()):
             self.gpu.advance(1e-3)  # a capture waits for the whole device
-        paced = Pace(SimulatedClock(self.gpu, number))
+        paced = Throttle(SimulatedClock(self.gpu, number))
         for step in range(1, steps + 1):
             self.gpu.advance(HOST_SECONDS)
             self.gpu.left[number] += 1
@@ -138,7 +138,7 @@ def test_small_runs_that_follow_large_ones_are_measured_again(
 
 def test_memory_of_the_runs_that_are_there_decides_and_not_of_one_that_has_ended() -> None:
     free = [100]
-    packing = Packing(None, lambda: free[0], clock=lambda: now[0])
+    packing = ConcurrencyLimit(None, lambda: free[0], clock=lambda: now[0])
     now = [0.0]
 
     def begin(run: int, takes: int) -> None:

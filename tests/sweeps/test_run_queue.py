@@ -39,7 +39,7 @@ def test_a_run_that_begins_another_waits_until_the_other_has_passed_its_end() ->
     queue = RunQueue([run(epochs=10), run(epochs=100)])
     task = queue.next()
     assert task is not None
-    assert (task.run, task.beginnings) == (1, (0,))
+    assert (task.run, task.prefix_runs) == (1, (0,))
     queue.passed(1, epoch=9)
     assert queue.next() is None
     queue.passed(1, epoch=10)
@@ -59,7 +59,7 @@ def test_of_three_lengths_both_shorter_ones_are_taken_from_the_longest() -> None
     queue = RunQueue([*configs, run(epochs=20, scheduler=Constant())])
     task = queue.next()
     assert task is not None
-    assert (task.run, task.beginnings) == (2, (0, 1))
+    assert (task.run, task.prefix_runs) == (2, (0, 1))
     assert queue.next() is None
 
 

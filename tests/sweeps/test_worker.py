@@ -43,7 +43,7 @@ def with_failing_run() -> worker._Worker:
     part = Part(gpu=None, threads=1, runs=2)
     made = worker._Worker(Connection(), part)  # type: ignore[arg-type]
     made._runs[7] = failing()
-    made._packing.admit(7)
+    made._limit.admit(7)
     return made
 
 
@@ -54,7 +54,7 @@ def test_it_reports_the_failure_and_ends(
     monkeypatch.setattr(worker, "_free_cached_memory", lambda: pytest.fail("a call of CUDA"))
     monkeypatch.setattr(os, "_exit", sys.exit)
     with pytest.raises(SystemExit, match="1"):
-        with_failing_run._go_on(7)
+        with_failing_run._advance(7)
     sent = with_failing_run._connection.sent  # type: ignore[attr-defined]
     assert Ended(7, problem="an illegal memory access") in sent
     assert isinstance(sent[-1], Warned)
@@ -63,7 +63,7 @@ def test_it_reports_the_failure_and_ends(
 def test_it_continues_with_its_other_runs_where_the_device_works(
     with_failing_run: worker._Worker,
 ) -> None:
-    with_failing_run._go_on(7)
+    with_failing_run._advance(7)
     assert with_failing_run._runs == {}
     sent = with_failing_run._connection.sent  # type: ignore[attr-defined]
     assert sent[-1] == Ended(7, problem="an illegal memory access")

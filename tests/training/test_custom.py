@@ -13,7 +13,7 @@ from cifar_exp.data.batches import DeviceImages
 from cifar_exp.data.dataset import Dataset
 from cifar_exp.data.settings import Synthetic
 from cifar_exp.data.sources import load
-from cifar_exp.models.settings import OwnModel
+from cifar_exp.models.settings import CustomModel
 from cifar_exp.training import throttle
 from cifar_exp.training.device import Compute
 from cifar_exp.training.loop import Training
@@ -28,7 +28,7 @@ def dataset(tmp_path_factory) -> Dataset:
 
 
 def training(dataset: Dataset, name: str = "Random", seed: int = 0) -> Training:
-    model = OwnModel.model_validate({"_target_": f"tests.nets.{name}"})
+    model = CustomModel.model_validate({"_target_": f"tests.nets.{name}"})
     run = RunConfig(data=DATA, model=model, training=Length(epochs=2), seed=seed)
     return Training(run, DeviceImages(dataset, CPU.device), dataset.classes, CPU)
 

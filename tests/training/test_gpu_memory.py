@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cifar_exp.config.schema import Training as Length
-from cifar_exp.models.settings import Model, OwnModel
+from cifar_exp.models.settings import CustomModel, Model
 from cifar_exp.out_of_memory import is_out_of_memory
 from cifar_exp.training import loop, throttle
 from cifar_exp.training.device import new_stream
@@ -36,7 +36,7 @@ def test_the_peak_of_a_custom_network_is_that_of_its_turns_alone(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(throttle, "_STEPS_BETWEEN_PAUSES", 1)
-    own = OwnModel(**TIED)
+    own = CustomModel(**TIED)
     settings = config(model=own, training=Length(epochs=1))
     images = runs.images(settings)
     alone = runs(settings, images=images)
@@ -185,7 +185,7 @@ def test_steps_that_cannot_be_captured_are_taken_eagerly_and_reported(
 def test_a_custom_network_trains_eagerly_and_that_is_reported(
     runs: Runs, caplog: pytest.LogCaptureFixture
 ) -> None:
-    own = OwnModel(**TIED)
+    own = CustomModel(**TIED)
     with caplog.at_level("WARNING", "cifar_exp"):
         list(runs(config(model=own, training=Length(epochs=1))).run())
     (warning,) = (r.getMessage() for r in caplog.records if r.name.startswith("cifar_exp"))

@@ -10,7 +10,7 @@ from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.schema import Training as Length
 from cifar_exp.models.settings import Model
 from cifar_exp.training import throttle
-from cifar_exp.training.cuda_graphs import Graphs
+from cifar_exp.training.cuda_graphs import CudaGraphs
 from tests.on_gpu import GPU, Runs, config, data
 
 pytestmark = pytest.mark.gpu
@@ -24,14 +24,14 @@ def runs(tmp_path_factory) -> Runs:
 def operations(gpu: Any, runs: Runs, run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> Counter:
     """Return the operations of a captured training step by name."""
     counted: dict[str, Counter] = {}
-    capture = Graphs.capture
+    capture = CudaGraphs.capture
 
-    def capture_and_count(self: Graphs, work: Any, name: str, size: int) -> None:
+    def capture_and_count(self: CudaGraphs, work: Any, name: str, size: int) -> None:
         gpu.op_log = []
         capture(self, work, name, size)
         counted[name] = Counter(op for op, _, captured, _ in gpu.op_log if captured)
 
-    monkeypatch.setattr(Graphs, "capture", capture_and_count)
+    monkeypatch.setattr(CudaGraphs, "capture", capture_and_count)
     gpu.log_ops = True
     try:
         next(runs(run).run())

@@ -18,7 +18,7 @@ from cifar_exp.optimizers import Sgd
 from cifar_exp.training.batch_norm import synchronised
 from cifar_exp.training.device import Compute
 from cifar_exp.training.loop import Training
-from cifar_exp.training.process_group import ALONE, Processes, all_processes
+from cifar_exp.training.process_group import ALONE, ProcessGroup, all_processes
 from cifar_exp.training.progress import EpochMetrics
 from tests.reliability.hold import LONGEST_WAIT_SECONDS
 
@@ -31,7 +31,7 @@ CPU = Compute(torch.device("cpu"), "fp32", threads=1)
 )
 def test_the_parts_of_a_batch_make_it_whole(count: int, sizes: list[int]) -> None:
     batch = slice(5, 5 + count)
-    parts = [Processes(rank, 3).part(batch) for rank in range(3)]
+    parts = [ProcessGroup(rank, 3).part(batch) for rank in range(3)]
     assert [part.stop - part.start for part in parts] == sizes
     assert [place for part in parts for place in range(*part.indices(99))] == list(range(99)[batch])
 
@@ -41,7 +41,7 @@ def test_batch_norm_is_replaced_at_any_depth_and_keeps_its_names() -> None:
     before = model.state_dict()
     assert synchronised(model, ALONE) is model
     assert type(model[1]) is nn.BatchNorm1d
-    synchronised(model, Processes(0, 2))
+    synchronised(model, ProcessGroup(0, 2))
     assert type(model[1]) is type(model[0][0])
     assert model.state_dict().keys() == before.keys()
 

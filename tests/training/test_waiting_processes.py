@@ -17,7 +17,7 @@ from cifar_exp.data.sources import load
 from cifar_exp.models.settings import Model
 from cifar_exp.training import loop, process_group
 from cifar_exp.training.device import Compute
-from cifar_exp.training.process_group import OthersEndedError, Processes, all_processes
+from cifar_exp.training.process_group import OthersEndedError, ProcessGroup, all_processes
 
 DATA: Data = Synthetic(train_size=10, test_size=10, batch_size=10)
 
@@ -36,28 +36,28 @@ def ended_process() -> int:
 
 
 def test_processes_that_live_are_waited_for() -> None:
-    Processes(0, 2, store_with(os.getpid(), os.getppid())).check()
-    Processes().check()
+    ProcessGroup(0, 2, store_with(os.getpid(), os.getppid())).check()
+    ProcessGroup().check()
 
 
 def test_one_that_failed_is_named_with_its_reason() -> None:
     store = store_with(os.getpid(), os.getpid())
-    Processes(1, 2, store).fail("no memory")
+    ProcessGroup(1, 2, store).fail("no memory")
     with pytest.raises(OthersEndedError, match="process 1: no memory"):
-        Processes(0, 2, store).check()
+        ProcessGroup(0, 2, store).check()
 
 
 def test_one_that_was_killed_is_named() -> None:
     with pytest.raises(OthersEndedError, match="process 1 has ended"):
-        Processes(0, 2, store_with(os.getpid(), ended_process())).check()
+        ProcessGroup(0, 2, store_with(os.getpid(), ended_process())).check()
 
 
 def test_a_loop_that_waits_for_the_device_looks_for_the_other_processes(
     tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "_SECONDS_BETWEEN_CHECKS", 0)
-    processes = Processes(0, 2, store_with(os.getpid(), ended_process()))
-    monkeypatch.setattr(processes, "add_up", lambda values: values)
+    processes = ProcessGroup(0, 2, store_with(os.getpid(), ended_process()))
+    monkeypatch.setattr(processes, "all_reduce_sum", lambda values: values)
     run = RunConfig(data=DATA, model=Model(name="vgg11", width=0.0625))
     cpu = Compute(torch.device("cpu"), "fp32", threads=1, processes=2)
     dataset = load(DATA, tmp_path)
