@@ -175,15 +175,15 @@ def with_dotted_keys(arguments: Sequence[str]) -> list[str]:
     if sum(map(bool, modes)) > 1:
         _refuse("expected one of --run, --multirun, --cfg, --info and --shell-completion")
     for override in known.overrides:
-        group, _, option = override.partition("=")
-        if group.removesuffix(".name") in _SECTIONS and group.endswith(".name"):
-            section = group.removesuffix(".name")
-            raise UserError(
-                f"{override}: expected the option of {section}; write {section}={option}"
-            )
-    options = [argument for argument in arguments if argument not in known.overrides]
-    if options and options[-1] in ("--info", "-i"):
-        options.append("all")  # else Hydra takes the first override for what it shall tell
+        key, _, option = override.partition("=")
+        section = key.removesuffix(".name")
+        if section != key and section in _SECTIONS:
+            if option not in options(section):
+                raise UserError(explain_option(section, option))
+            raise UserError(f"{override}: expected no .name; write {section}={option}")
+    switches = [argument for argument in arguments if argument not in known.overrides]
+    if switches and switches[-1] in ("--info", "-i"):
+        switches.append("all")  # else Hydra takes the first override for what it shall tell
     _refuse_spaces(known.overrides)
     if not known.config_dir and not any("hydra.searchpath" in o for o in known.overrides):
         _refuse_empty_globs(known.overrides)
@@ -192,8 +192,8 @@ def with_dotted_keys(arguments: Sequence[str]) -> list[str]:
     if any(override.startswith("study=") for override in overrides):
         if known.run:
             _refuse("study: expected no --run, since a study is a sweep")
-        options += ["--multirun"] * (not any(modes))
-    return options + overrides
+        switches += ["--multirun"] * (not any(modes))
+    return switches + overrides
 
 
 def _refuse_option(option: str, arguments: Sequence[str]) -> NoReturn:

@@ -27,7 +27,7 @@ MISTAKES = {
     "epochs=0": "training.epochs: expected a number greater than or equal to 1, got 0",
     "batch_size=1.5": "data.batch_size: expected an integer, got 1.5",
     "scheduler.milestones=[5,a]": 'scheduler.milestones.1: expected an integer, got "a"',
-    "optimizer.name=adaam": "expected one of 'adam', 'adamw', 'sgd', 'rmsprop', 'lion', got",
+    "optimizer.name=adaam": "expected one of adam, adamw, lion, rmsprop, sgd; did you mean adam",
     # not what was meant
     "epochs": "epochs: expected KEY=VALUE",
     "lr=0.1,0.2": "lr=0.1,0.2: several values are a sweep; write -m lr=0.1,0.2",

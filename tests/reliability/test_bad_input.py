@@ -104,7 +104,7 @@ MISTAKES = {
     "~optimizer": "~optimizer: expected an option, since every run needs one",
     "~optimizer.name": "optimizer.name: a value is needed, such as optimizer=OPTION",
     # sweeps of nothing, and of too much
-    "-m lr=glob(x*)": "the sweep has no runs; check its lists and globs",
+    "-m lr=glob(x*)": "matches no option of lr",
     "-m seed=range(1,1)": "the sweep has no runs; check its lists and globs",
     "-m hydra/launcher=basic seed=range(1,1)": "the sweep has no runs; check its lists and globs",
     "-m seed=range(0,1e9)": "the sweep has 1,000,000,000 runs: expected at most 10,000",
