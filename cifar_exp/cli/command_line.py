@@ -183,7 +183,7 @@ def with_dotted_keys(arguments: Sequence[str]) -> list[str]:
             raise UserError(f"{override}: expected no .name; write {section}={option}")
     switches = [argument for argument in arguments if argument not in known.overrides]
     if switches and switches[-1] in ("--info", "-i"):
-        switches.append("all")  # else Hydra takes the first override for what it shall tell
+        switches.append("all")  # else Hydra would take the first override for its argument
     _refuse_spaces(known.overrides)
     if not known.config_dir and not any("hydra.searchpath" in o for o in known.overrides):
         _refuse_empty_globs(known.overrides)

@@ -1,6 +1,6 @@
 """Every setting of a run: its key, type, range, the article's value and its meaning.
 
-The settings of a data set, network, optimizer or scheduler are beside what builds it.
+The settings of a data set, network, optimizer or scheduler are next to what builds it.
 
 The defaults here are the article's, and `conf/` repeats them for Hydra (a test compares the two):
 what differs from them gives a run its name.
@@ -103,7 +103,7 @@ class RunConfig(Section):
 
     @property
     def custom_code(self) -> frozenset[str]:
-        """The names of the user's own code that the settings call."""
+        """The names of the custom code that the settings call."""
         parts = (self.data, self.model)
         return frozenset(part.target for part in parts if isinstance(part, CustomCode))
 

@@ -247,7 +247,7 @@ class Synthetic(DataSection):
 
 
 class CustomData(DataSection, CustomCode):
-    """Images of the user's own, which a function of his returns."""
+    """Images that a custom function returns."""
 
     def read(self, cache: Path, trusted: Collection[str] = ()) -> "Dataset":
         """See the base class."""
@@ -265,5 +265,5 @@ class CustomData(DataSection, CustomCode):
 
 
 Data = Cifar10 | Cifar100 | ImageFolder | Synthetic | CustomData
-# Data sets that a folder may hold beside others.
+# Data sets that a folder may hold next to others.
 ARCHIVES: tuple[type[Archive], ...] = (Cifar10, Cifar100)

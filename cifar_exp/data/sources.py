@@ -21,7 +21,7 @@ def load(config: Data, cache: Path, trusted: Collection[str] = ()) -> Dataset:
     Args:
         config: the source, and limits on the number of images.
         cache: folder for the decoded images of `image_folder`; made when needed.
-        trusted: names of the user's own code that may be called. The settings of a run that is to
+        trusted: names of custom code that may be called. The settings of a run that is to
             be trained were checked when they were composed; those that are read from a file may be
             a stranger's, and name any code.
 

@@ -87,7 +87,7 @@ class ProcessLoggers:
         """Show a run; if the block fails, that is how it ended.
 
         Args:
-            run: what is told at the beginning.
+            run: its settings and provenance, and the epochs so far.
             folder: of the run.
         """
         run_loggers = list(self._of(run.config.logger))

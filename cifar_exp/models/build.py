@@ -23,7 +23,7 @@ def build_model(
         config: which network, and its settings.
         classes: how many classes there are.
         seed: of the initial weights, in [0, 2**63).
-        trusted: names of the user's own code that may be called. The settings of a run that is to
+        trusted: names of custom code that may be called. The settings of a run that is to
             be trained were checked when they were composed; those that are read from a file may be
             a stranger's, and name any code.
 
@@ -45,7 +45,7 @@ def check_model(
     trusted: Collection[str],
     single: bool = False,
 ) -> int:
-    """Find before a sweep what would end every run; a network of the user's own is used once.
+    """Find before a sweep what would end every run; a custom network is used once.
 
     Args:
         config: which network, and its settings.
@@ -78,7 +78,7 @@ def check_model(
 def _used_once(
     config: CustomModel, classes: int, image_size: int, trusted: Collection[str]
 ) -> nn.Module:
-    """Train and test a network of the user's own with two images. Returns: the network."""
+    """Train and test a custom network with two images. Returns: the network."""
     with torch.random.fork_rng(devices=[]):
         network = build_model(config, classes, 0, trusted)
         images = torch.rand(_CHECKED_IMAGES, 3, image_size, image_size)

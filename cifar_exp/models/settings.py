@@ -61,7 +61,7 @@ class Model(NetworkSection):
 
 
 class CustomModel(CustomCode):
-    """A network of the user's own."""
+    """A custom network."""
 
     def build(self, classes: int, trusted: Collection[str] = ()) -> "nn.Module":
         """Return what the custom code builds.

@@ -21,7 +21,7 @@ def read_sweep(sweep: Path) -> tuple[dict[str, Record], list[str]]:
     """Read the runs that a sweep lists.
 
     Args:
-        sweep: its folder, with sweep.json; the run folders lie in `runs` beside it.
+        sweep: its folder, with sweep.json; the run folders are in `runs` next to it.
 
     Returns:
         The runs by their ids, and a line about those that are missing or cannot be read.

@@ -132,11 +132,11 @@ def seeds_needed(values: Sequence[float], difference: float, images: int | None 
 
     Args:
         values: differences so far, at least two; their deviation is taken for the true one.
-        difference: the smallest that the interval must tell from 0, above 0.
+        difference: the smallest that is to be significant, above 0.
         images: see `estimate`.
 
     Returns:
-        The number, `MOST_SEEDS` if it is not smaller: no number of seeds makes up for few images.
+        The number, `MOST_SEEDS` if it is not smaller: more seeds do not make up for few images.
     """
     deviation, (_, of_images) = stdev(values), _standard_errors(values, images)
     for n in range(2, MOST_SEEDS):

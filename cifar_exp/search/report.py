@@ -58,7 +58,7 @@ def read_search_report(folder: Path) -> Report:
     """Put the report of a search together.
 
     Args:
-        folder: of the search, with search.json; the run folders lie in `runs` beside it.
+        folder: of the search, with search.json; the run folders are in `runs` next to it.
 
     Raises:
         UserError: it is not the folder of a search.

@@ -18,7 +18,7 @@ _IMAGES_WORTH_OF_A_STEP_ON_CPU = 0.4
 def expected_cost(config: RunConfig, on_gpu: bool) -> float:
     """Return how long a run will take compared with others on the same data, in no unit."""
     step = _IMAGES_WORTH_OF_A_STEP_ON_GPU if on_gpu else _IMAGES_WORTH_OF_A_STEP_ON_CPU
-    # of what a network of the user's own costs nothing is known
+    # of what a custom network costs nothing is known
     image = config.model.width**2 if isinstance(config.model, NetworkSection) else 1.0
     return config.training.epochs * (image + step / config.data.batch_size)
 
