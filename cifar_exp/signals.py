@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -45,6 +46,7 @@ class StopRequest:
     def __init__(self, patient: bool = False) -> None:
         self.signals: list[int] = []
         self._patient = patient
+        self._lines: deque[str] = deque()  # to be written
         self._answered: list[threading.Event] = []
 
     @property
@@ -93,8 +95,9 @@ class StopRequest:
         if not is_first():
             return
         answered = threading.Event()
+        self._lines.append(text)
         self._answered.append(answered)
-        _thread.start_new_thread(_write_above_bars, (text, answered))
+        _thread.start_new_thread(_write_first_above_bars, (self._lines, answered))
 
 
 @contextmanager
@@ -144,11 +147,12 @@ def _listened_to() -> list[int]:
     return [number for number in _OF_SCHEDULERS if callable(signal.getsignal(number))]
 
 
-def _write_above_bars(text: str, answered: threading.Event) -> None:
+def _write_first_above_bars(lines: deque[str], answered: threading.Event) -> None:
+    """Write the line that waits longest, since threads start in any order."""
     from tqdm import tqdm  # not needed by what ends before there are bars
 
-    with suppress(OSError, ValueError):  # nobody may be there any more
-        tqdm.write(f"{_over_the_echo()}{text}", file=sys.stderr)
+    with tqdm.get_lock(), suppress(OSError, ValueError):  # nobody may be there any more
+        tqdm.write(f"{_over_the_echo()}{lines.popleft()}", file=sys.stderr)
         sys.stderr.flush()
     answered.set()
 

@@ -45,6 +45,7 @@ _context.set_forkserver_preload(
         "cifar_exp.inference.test_data",
         "cifar_exp.inference.saving",
         "scipy.stats",
+        "tests.preload",  # the last
     ]
 )
 
@@ -103,6 +104,10 @@ class Command:
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """Return what the command has printed to stdout and stderr when it has ended."""
         self.wait(timeout)
+        return self.printed()
+
+    def printed(self) -> tuple[str, str]:
+        """Return what the command has printed to stdout and stderr until now."""
         out, err = (
             (self._output / name).read_bytes().decode(errors="replace") for name in ("out", "err")
         )
