@@ -19,6 +19,7 @@ STOPPING = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
 _SECONDS_TO_ANSWER = 10.0  # long only where a terminal takes nothing, or no core is free
+_one_line_at_a_time = threading.Lock()  # taken by threads alone, never by the handler
 TOLD = "interrupted: the same command goes on where this one stopped"
 
 
@@ -151,7 +152,7 @@ def _write_first_above_bars(lines: deque[str], answered: threading.Event) -> Non
     """Write the line that waits longest, since threads start in any order."""
     from tqdm import tqdm  # not needed by what ends before there are bars
 
-    with tqdm.get_lock(), suppress(OSError, ValueError):  # nobody may be there any more
+    with _one_line_at_a_time, suppress(OSError, ValueError):  # nobody may be there any more
         tqdm.write(f"{_over_the_echo()}{lines.popleft()}", file=sys.stderr)
         sys.stderr.flush()
     answered.set()
