@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 
 from cifar_exp.cli.command_line import explain, understood
 from cifar_exp.config.load import load_config, trains_a_run
-from cifar_exp.signals import TOLD, Interrupted, leave_at_once_when_asked
-from cifar_exp.terminal import keep_output, tell
+from cifar_exp.signals import INTERRUPTED, Interrupted, exit_on_signal
+from cifar_exp.terminal import keep_output, print_error
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -32,16 +32,16 @@ def train(composed: DictConfig) -> None:
 
 
 def exit_status(action: Callable[[], object]) -> int:
-    """Act, tell mistakes in a line or two, and return the exit status."""
+    """Run an action, report user errors in one or two lines, and return the exit status."""
     try:
         action()
     except (Interrupted, KeyboardInterrupt) as stop:
-        print(TOLD, file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         return getattr(stop, "exit_status", 130)
     except Exception as error:
         if (message := explain(error)) is None or shows_tracebacks:
             raise
-        tell(message)
+        print_error(message)
         return 1
     return 0
 
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    leave_at_once_when_asked()  # until training starts
+    exit_on_signal()  # until there is something to save
     keep_output()
     shows_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then leaves errors to this file

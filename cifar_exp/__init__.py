@@ -1,6 +1,6 @@
-"""Hyperparameter studies of image classifiers: one run, a sweep of runs, and what they show.
+"""Hyperparameter studies of image classifiers.
 
-`load_run` gives a finished run with its network to a program of your own.
+`load_run` loads a complete run and its network for use in other programs.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ __all__ = ["TrainedRun", "load_run"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import what a program asks for when it does: PyTorch takes seconds."""
+    """Import a public name on first use, since importing PyTorch takes seconds."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from cifar_exp.inference import load

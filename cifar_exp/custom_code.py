@@ -1,4 +1,4 @@
-"""Code of the user's own: found where the command is called, and called."""
+"""Import and call of custom networks and data."""
 
 import hashlib
 import importlib
@@ -12,51 +12,56 @@ from cifar_exp.errors import UserError, summarize
 from cifar_exp.expressions import expanded
 from cifar_exp.sections import CustomCode
 
-# Launchers that conf/ has settings for, and the extras of pyproject.toml that bring them.
+# Optional launchers in conf/, with the extras of pyproject.toml that install them.
 _PLUGINS = {"hydra_submitit_launcher": "slurm", "hydra_ray_launcher": "ray"}
 
 
-def call(section: str, own: CustomCode, trusted: Collection[str], **given: Any) -> Any:
-    """Call what a section names, with the settings that stand there.
+def call(section: str, config: CustomCode, trusted: Collection[str], **given: Any) -> Any:
+    """Call the function or class of a section with the section's settings.
 
     Args:
         section: "model" or "data".
-        own: the section's settings.
-        trusted: the names that may be called.
-        given: keyword arguments besides the user's settings.
+        config: the settings of the section.
+        trusted: names that may be called.
+        given: further keyword arguments.
 
     Raises:
-        UserError: the name is not trusted, there is nothing of that name, or it raises an error.
+        UserError: the name is not trusted or not found, or the call raises an error.
     """
-    if own.target not in trusted:
-        raise untrusted(f"{section}._target_", own.target)
-    function = _imported(section, own.target)
-    settings = {name: _with_variables(value) for name, value in own.settings.items()}
+    if config.target not in trusted:
+        raise untrusted(f"{section}._target_", config.target)
+    function = _import(section, config.target)
+    settings = {name: _expand(value) for name, value in config.settings.items()}
     try:
         return function(**given, **settings)
     except Exception as error:
-        raise UserError(f"{section}: {own.target} raises {summarize(error)}") from error
+        raise UserError(f"{section}: {config.target} raises {summarize(error)}") from error
 
 
 def untrusted(key: str, name: str) -> UserError:
-    """Return the error for code that a configuration names and the user has not allowed."""
+    """Return the error for code that the user has not allowed.
+
+    Args:
+        key: the setting that names the code.
+        name: of the code.
+    """
     for plugin, extra in _PLUGINS.items():
         if name.startswith(f"hydra_plugins.{plugin}."):
-            return UserError(f"{key}: expected {plugin}; pip install -e '.[{extra}]' brings it")
-    return UserError(f"{key}: {name} can run any code; if you trust it, add --allow {name}")
+            return UserError(f"{key}: {plugin} is not installed. Run pip install -e '.[{extra}]'")
+    return UserError(f"{key}: {name} can run any code. If you trust it, add --allow {name}")
 
 
 def digest(target: str) -> str | None:
-    """Return the SHA-256 of the file that holds what was called, if it is in one."""
+    """Return the SHA-256 of the file that defines a function or class; None if there is no file."""
     module_name, _, name = target.rpartition(".")
-    called = getattr(importlib.import_module(module_name), name)
-    file = getattr(sys.modules.get(called.__module__), "__file__", None)
+    function = getattr(importlib.import_module(module_name), name)
+    file = getattr(sys.modules.get(function.__module__), "__file__", None)
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
 
 
-def _imported(section: str, target: str) -> Callable[..., Any]:
+def _import(section: str, target: str) -> Callable[..., Any]:
     module_name, _, name = target.rpartition(".")
-    # at the end, so that a file there does not stand in for a library; it stays, for later imports
+    # at the end, so that no file there shadows a library; kept for later imports
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())
     try:
@@ -65,8 +70,8 @@ def _imported(section: str, target: str) -> Callable[..., Any]:
         if not f"{module_name}.".startswith(f"{error.name}."):
             raise _failed_import(section, module_name, error) from error
         raise UserError(
-            f"{section}._target_: there is no module {error.name}, neither in {os.getcwd()} nor "
-            "among what is installed or on PYTHONPATH"
+            f"{section}._target_: module {error.name} not found in {os.getcwd()}, on PYTHONPATH or "
+            "among the installed packages"
         ) from error
     except Exception as error:
         raise _failed_import(section, module_name, error) from error
@@ -81,7 +86,7 @@ def _failed_import(section: str, module: str, error: Exception) -> UserError:
     return UserError(f"{section}._target_: importing {module} raises {summarize(error)}")
 
 
-def _with_variables(value: Any) -> Any:
+def _expand(value: Any) -> Any:
     if isinstance(value, list):
-        return [_with_variables(one) for one in value]
+        return [_expand(item) for item in value]
     return expanded(value) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""The one exception for what a user can mend, and words for others."""
+"""`UserError`, for mistakes that the user can correct, and helpers for other exceptions."""
 
 import traceback
 from collections.abc import Iterator
@@ -6,19 +6,19 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """A mistake or a circumstance the user can change, told in one or two lines.
+    """A mistake or a condition that the user can correct.
 
-    The message says what is wrong, where, what was expected and given, and what to do.
+    The message has one or two lines: the setting or path, what is wrong, and what to do.
     `train.py` and `python -m cifar_exp` print it without a traceback and exit with status 1.
     """
 
     def __init__(self, message: str) -> None:
-        # a file name in it may hold bytes that no log and no terminal takes as text
+        # the name of a file may contain bytes that cannot be encoded in UTF-8
         super().__init__(message.encode(errors="backslashreplace").decode())
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error, the one it came of, and so on."""
+    """Yield an error and the chain of its causes."""
     seen: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in seen:
@@ -28,14 +28,14 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def summarize(error: Exception) -> str:
-    """Return in a line what an error of the user's own code says, and where in it."""
-    words = " ".join(str(error).split())
-    frames = traceback.extract_tb(error.__traceback__)
-    places = [f"{frame.filename}, line {frame.lineno}" for frame in frames if _is_the_users(frame)]
-    return f"{type(error).__name__}: {words}" + (f" ({places[-1]})" if places else "")
+    """Return an error of custom code in one line: its type, message and last line of user code."""
+    message = " ".join(str(error).split())
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_user_code(f)]
+    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {message}{where}"
 
 
-def _is_the_users(frame: traceback.FrameSummary) -> bool:
+def _is_user_code(frame: traceback.FrameSummary) -> bool:
     file, python = Path(frame.filename), Path(traceback.__file__)
     package = Path(__file__).parent
     installed = {"site-packages", "dist-packages"} & set(file.parts)

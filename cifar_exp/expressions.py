@@ -1,7 +1,7 @@
-"""Paths in settings, and the environment variables in them, whose values are written nowhere.
+"""Environment variables in settings.
 
-A path such as `${oc.env:SCRATCH}/photos` is kept as it was typed, in everything that is saved, and
-becomes a path where it is used.
+A path such as `${oc.env:SCRATCH}/photos` is saved unresolved and resolved when it is used, so that
+values of environment variables are never written to disk.
 """
 
 import os
@@ -18,34 +18,34 @@ from omegaconf.resolvers import oc
 from cifar_exp.errors import UserError
 from cifar_exp.sections import Section
 
-_SHORTEST_SECRET = 3  # a shorter value is everywhere by chance
-# Without quotes: a name, a path, and another expression.
-_READS_AS_TEXT = r"(?!(?i:null|true|false|inf|nan)$)[A-Za-z_]\w*|[\w.-]*/[\w./-]*|\$\{[^{}]*\}"
+_MIN_SECRET_LENGTH = 3  # shorter values occur by chance
+# Text that needs no quotes: a name, a path or another expression.
+_UNQUOTED = r"(?!(?i:null|true|false|inf|nan)$)[A-Za-z_]\w*|[\w.-]*/[\w./-]*|\$\{[^{}]*\}"
 
 
 def as_path(text: str) -> Path:
-    """Return the path that a setting means: `${oc.env:NAME}`, with or without a default, and `~`.
+    """Resolve the environment variables and `~` in a path.
 
     Raises:
-        UserError: the environment variable is not set and has no default, or there can be no such
-            path: a name is too long, or there is no such user.
+        UserError: an environment variable is not set and has no default, or the path is invalid:
+            a name is too long or a user does not exist.
     """
     try:
         path = Path(expanded(text)).expanduser()
-        with suppress(FileNotFoundError, NotADirectoryError):  # need not be there yet
+        with suppress(FileNotFoundError, NotADirectoryError):  # the path need not exist
             path.stat()
     except RuntimeError as error:
-        raise UserError(f"{text}: there is no home folder of that user") from error
+        raise UserError(f"{text}: the home folder of this user was not found") from error
     except OSError as error:
         raise UserError(f"{text}: {error.strerror}") from error
     return path
 
 
 def expanded(text: str) -> str:
-    """Return a text with the environment variables in it replaced by their values.
+    """Return a text with its environment variables replaced by their values.
 
     Raises:
-        UserError: one is not set and has no default.
+        UserError: an environment variable is not set and has no default.
     """
     try:
         return str(OmegaConf.create({"text": text}).text) if "${" in text else text
@@ -54,16 +54,16 @@ def expanded(text: str) -> str:
 
 
 def names_variables(typed: Any) -> bool:
-    """Tell whether environment variables stand anywhere in a text or configuration."""
+    """Return whether a text or configuration contains environment variables."""
     return "oc.env" in str(typed)
 
 
 def reason_of(error: OmegaConfBaseException, typed: Any) -> str:
-    """Say why an expression has no value, without telling values of environment variables.
+    """Return why an expression has no value, without values of environment variables.
 
     Args:
-        error: what OmegaConf has told.
-        typed: the text or configuration that it was about, not resolved.
+        error: raised by OmegaConf.
+        typed: the unresolved text or configuration.
     """
     if unset := re.search(r"Environment variable '(.*)' not found", str(error)):
         name = unset[1]
@@ -72,7 +72,7 @@ def reason_of(error: OmegaConfBaseException, typed: Any) -> str:
             f"${{oc.env:{name},DEFAULT}}"
         )
     return (
-        "what stands there has no value that fits"
+        "the expression has no valid value"
         if names_variables(typed)
         else str(error).splitlines()[0]
     )
@@ -80,42 +80,42 @@ def reason_of(error: OmegaConfBaseException, typed: Any) -> str:
 
 @contextmanager
 def expressions_kept() -> Iterator[None]:
-    """Let `${oc.env:NAME}` stand for its own text while the block resolves a configuration."""
-    OmegaConf.register_new_resolver("oc.env", _own_text, replace=True)
+    """Leave `${oc.env:NAME}` unresolved while the block resolves a configuration."""
+    OmegaConf.register_new_resolver("oc.env", _unresolved, replace=True)
     try:
         yield
     finally:
         OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
 
 
-def _own_text(*arguments: Any) -> str:
-    return f"${{oc.env:{','.join(map(_as_typed, arguments))}}}"
+def _unresolved(*arguments: Any) -> str:
+    return f"${{oc.env:{','.join(map(_quoted, arguments))}}}"
 
 
-def _as_typed(argument: Any) -> str:
+def _quoted(argument: Any) -> str:
     if not isinstance(argument, str):
         return "null" if argument is None else str(argument)
-    if re.fullmatch(_READS_AS_TEXT, argument, re.ASCII):
+    if re.fullmatch(_UNQUOTED, argument, re.ASCII):
         return argument
-    if "${" not in argument:  # in there, quotation marks are not escaped
-        # the grammar takes backslashes for themselves, except before a quotation mark
+    if "${" not in argument:  # quotation marks in an expression are not escaped
+        # in the grammar a backslash is special only before a quotation mark
         argument = re.sub(r"(\\*)'", r"\1\1\\'", argument)
         argument = re.sub(r"(\\+)\Z", r"\1\1", argument)
     return f"'{argument}'"
 
 
 def hide(text: str, config: Section) -> str:
-    """Put expressions for the values of environment variables that the settings name.
+    """Replace the values of environment variables used in the settings by their expressions.
 
     Args:
-        text: an error or a log line, which may tell paths.
-        config: the settings of the run it is about.
+        text: an error or a log line, which may contain paths.
+        config: the settings of the run.
     """
     texts = _texts(config)
     names = {name for text in texts for name in re.findall(r"oc\.env:'?([^,'}]+)", text)}
     values = [(form, name) for name in names for form in _forms(os.environ.get(name, ""))]
     for value, name in sorted(values, reverse=True, key=lambda pair: len(pair[0])):
-        if len(value) >= _SHORTEST_SECRET:
+        if len(value) >= _MIN_SECRET_LENGTH:
             text = text.replace(value, f"${{oc.env:{name}}}")
     return text
 
@@ -131,6 +131,6 @@ def _texts(config: Section) -> Iterator[str]:
 
 
 def _forms(value: str) -> set[str]:
-    """Return the ways in which messages tell a path."""
-    ways = value, str(Path(value)), str(Path(os.path.expanduser(value)))
-    return {form for way in ways for form in (way, repr(way)[1:-1])}
+    """Return a value in the forms in which messages show a path."""
+    paths = value, str(Path(value)), str(Path(os.path.expanduser(value)))
+    return {form for path in paths for form in (path, repr(path)[1:-1])}

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and never behind a symbolic link."""
+"""Atomic, durable file operations that do not follow symbolic links."""
 
 import errno
 import hashlib
@@ -20,25 +20,25 @@ except ImportError:  # Windows
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp", re.DOTALL)
-_MOST_BYTES = 64 * 2**20  # of a file that is read at once
+_MAX_BYTES = 64 * 2**20  # of a file that is read whole
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file so that a kill at any moment leaves the old one or the new one.
+    """Write a file atomically: after a kill, either the old or the new file exists.
 
-    A symbolic link at its place is replaced; the file that it leads to stays as it is.
+    A symbolic link at `path` is replaced; its target does not change.
 
     Args:
-        path: where the file goes; its folder exists.
-        write: writes everything to the temporary path that it is given.
+        path: of the file, in an existing folder.
+        write: writes the content to the temporary path that it receives.
 
     Raises:
-        OSError: it cannot be written; `filename` is always given.
+        OSError: the file cannot be written; `filename` is always set.
     """
     # two processes that write the same file must not share the temporary one
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.unlink(missing_ok=True)  # a link there would be followed
+        temporary.unlink(missing_ok=True)  # writing would follow a link
         write(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -49,25 +49,25 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             error.filename2 = None
         raise
     finally:
-        with suppress(OSError):  # of a folder that has gone, for instance
+        with suppress(OSError):  # for example, the folder was deleted
             temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically, unless it has this content: that needs no room on the disk."""
-    if not has(path, content):
+    """Write a file atomically, unless it already has this content."""
+    if not has_content(path, content):
         write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON atomically, readable for people; as `write_bytes`."""
+    """Write indented JSON with `write_bytes`."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_bytes(path, text.encode())
 
 
-def has(path: Path, content: bytes) -> bool:
-    """Return whether a regular file has this content; of one that cannot be read, False."""
+def has_content(path: Path, content: bytes) -> bool:
+    """Return whether a regular file has this content; False if it cannot be read."""
     try:
         status = path.lstat()
         same_size = stat.S_ISREG(status.st_mode) and status.st_size == len(content)
@@ -76,65 +76,65 @@ def has(path: Path, content: bytes) -> bool:
         return False
 
 
-def read_text(path: Path, most_bytes: int = _MOST_BYTES) -> str:
-    """Read a text file; a pipe or device, which might never end, is not opened.
+def read_text(path: Path, max_bytes: int = _MAX_BYTES) -> str:
+    """Read a text file. Pipes and devices are not opened, since reading them may never end.
 
     Args:
         path: of a regular file, or of a link to one.
-        most_bytes: that such a file can have.
+        max_bytes: largest size accepted.
 
     Raises:
-        OSError: it cannot be read, is no regular file, or is larger.
-        ValueError: it is not UTF-8.
+        OSError: the file cannot be read, is not a regular file, or is too large.
+        ValueError: the file is not valid UTF-8.
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "expected a regular file", str(path))
-    if status.st_size > most_bytes:
-        raise OSError(errno.EINVAL, f"expected at most {most_bytes:,} bytes", str(path))
+    if status.st_size > max_bytes:
+        raise OSError(errno.EINVAL, f"expected at most {max_bytes:,} bytes", str(path))
     return path.read_text("utf-8")
 
 
 def open_to_append(path: Path, create: bool = True) -> IO[str]:
-    """Open a text file to add lines at its end.
+    """Open a text file for appending.
 
     Args:
         path: of the file.
-        create: whether to create it if it does not exist.
+        create: whether to create a missing file.
 
     Raises:
-        OSError: it is a link, a pipe that nobody reads, or cannot be opened.
+        OSError: the file is a link or a pipe without a reader, or cannot be opened.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT * create
-    # without NONBLOCK, to open a pipe would wait for somebody who reads it
+    # without O_NONBLOCK, opening a pipe waits for a reader
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     return os.fdopen(os.open(path, flags, 0o666), "a", encoding="utf-8")
 
 
-def sha256(path: Path, most_bytes: int | None = None) -> str:
-    """Return the sha256 sum of a regular file.
+def sha256(path: Path, max_bytes: int | None = None) -> str:
+    """Return the SHA-256 of a regular file, as hex digits.
 
     Args:
         path: of the file.
-        most_bytes: that such a file can have; None for any number.
+        max_bytes: largest size accepted; None for any.
 
     Raises:
-        OSError: it cannot be read, is no regular file, or is larger.
+        OSError: the file cannot be read, is not a regular file, or is too large.
     """
-    if not path.is_file():  # a pipe would wait
+    if not path.is_file():  # opening a pipe would block
         raise OSError(errno.ENOENT, "expected a regular file", str(path))
-    if most_bytes is not None and path.stat().st_size > most_bytes:
-        raise OSError(errno.EINVAL, f"expected at most {most_bytes:,} bytes", str(path))
+    if max_bytes is not None and path.stat().st_size > max_bytes:
+        raise OSError(errno.EINVAL, f"expected at most {max_bytes:,} bytes", str(path))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def refuse_links(folder: Path, within: Path) -> None:
-    """Refuse to write into a folder that is reached through a symbolic link.
+    """Check that no symbolic link lies between two folders.
 
     Args:
-        folder: where files are to be written.
-        within: a folder above it, where links may lead to: results are often on another disk.
+        folder: where files will be written.
+        within: a parent folder; it may be reached through links, to keep results on another disk.
 
     Raises:
         UserError: `folder`, or a folder between the two, is a link.
@@ -144,16 +144,15 @@ def refuse_links(folder: Path, within: Path) -> None:
             return
         if path.is_symlink():
             raise UserError(
-                f"{path}: expected a folder, got a symbolic link, and nothing is written through "
-                "links. Remove or rename the link."
+                f"{path}: expected a folder, got a symbolic link. Remove or rename the link."
             )
 
 
 def is_locked(file: Path) -> bool:
-    """Return whether a process holds a lock file; needs no permission to write.
+    """Return whether a process holds a lock file, without write permission.
 
     Args:
-        file: that `filelock.FileLock` locks; it need not exist.
+        file: locked with `filelock.FileLock`; it need not exist.
     """
     try:
         descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -165,7 +164,7 @@ def is_locked(file: Path) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return True
-    except OSError:  # file systems without locks
+    except OSError:  # the file system does not support locks
         return False
     finally:
         os.close(descriptor)
@@ -182,55 +181,54 @@ def _is_locked_on_windows(file: Path) -> bool:
         return True
 
 
-def shortened(name: str, longest_bytes: int) -> str:
-    """Cut a name of a file or folder, for which file systems count bytes and not letters."""
-    return name.encode()[:longest_bytes].decode(errors="ignore")
+def shortened(name: str, max_bytes: int) -> str:
+    """Truncate the name of a file or folder to a number of UTF-8 bytes."""
+    return name.encode()[:max_bytes].decode(errors="ignore")
 
 
 def in_bytes(number: int) -> str:
-    """Return "40 kB", "120 MB" or "1.5 GB"."""
+    """Format a number of bytes: "40 kB", "120 MB" or "1.5 GB"."""
     if number >= 1e9:
         return f"{number / 1e9:.1f} GB"
     return f"{number / 1e6:.0f} MB" if number >= 1e6 else f"{number / 1e3:.0f} kB"
 
 
 def remove_temporaries(folder: Path, *names: str) -> None:
-    """Delete what processes left behind that were killed in `write_atomically`.
+    """Delete the temporary files of processes that were killed in `write_atomically`.
 
     Args:
-        folder: that nobody else writes in now.
-        names: patterns of the files that are written there, such as `run.json` and
-            `figures/*.png`. Links are not followed.
+        folder: in which no other process is writing. Links are not followed.
+        names: patterns of the files written there, such as `run.json` and `figures/*.png`.
     """
     for name in names:
         inner, _, last = name.rpartition("/")
-        for place in _inner_folders(folder, inner):
-            for path in place.glob(f".{last}.*.tmp"):
+        for subfolder in _matching_folders(folder, inner):
+            for path in subfolder.glob(f".{last}.*.tmp"):
                 if _TEMPORARY.fullmatch(path.name) and _is_regular(path):
                     path.unlink(missing_ok=True)
 
 
-def _inner_folders(folder: Path, pattern: str) -> list[Path]:
+def _matching_folders(folder: Path, pattern: str) -> list[Path]:
     folders = [folder]
     for part in filter(None, pattern.split("/")):
-        found = [path for place in folders for path in place.glob(part)]
-        folders = [path for path in found if path.is_dir() and not path.is_symlink()]
+        paths = [path for parent in folders for path in parent.glob(part)]
+        folders = [path for path in paths if path.is_dir() and not path.is_symlink()]
     return folders
 
 
 def remove_files(folder: Path, *names: str) -> None:
-    """Delete files that the program wrote, and their folder if nothing else is in it.
+    """Delete files that the program wrote, and their folder if it is then empty.
 
     Args:
-        folder: not followed if it is a link.
-        names: patterns of the files; links among them stay.
+        folder: of the files; a link is not followed.
+        names: patterns of the files; links are kept.
     """
     if folder.is_symlink():
         return
     for path in [path for name in names for path in folder.glob(name)]:
         if _is_regular(path):
             path.unlink(missing_ok=True)
-    with suppress(OSError):  # somebody else's files are in it
+    with suppress(OSError):  # the folder has other files
         folder.rmdir()
 
 
@@ -241,9 +239,9 @@ def _is_regular(path: Path) -> bool:
 
 
 def disk_full(error: BaseException) -> OSError | None:
-    """Return what says that a disk, a quota or a limit on files is used up, if that is so.
+    """Return the cause of an error that reports a full disk, quota or file size limit, if any.
 
-    PyTorch makes another error of it, "unexpected pos 576 vs 534".
+    PyTorch raises another error from it, "unexpected pos 576 vs 534".
     """
     for cause in causes(error):
         if isinstance(cause, OSError) and cause.errno in _DISK_FULL:
@@ -253,7 +251,7 @@ def disk_full(error: BaseException) -> OSError | None:
 
 def _sync_folder(folder: Path) -> None:
     if os.name == "nt":
-        return  # Windows cannot open a folder
+        return  # Windows cannot open folders
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,6 +1,6 @@
-"""The optimizers of the `optimizer` group: each is its settings and builds itself.
+"""Settings of the optimizers of the `optimizer` group, which build the optimizers.
 
-Settings are read by commands that train nothing, so PyTorch is imported where one is built.
+PyTorch is imported in `build`, since commands that do not train read the settings too.
 """
 
 from functools import cache
@@ -15,36 +15,39 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer as TorchOptimizer
 
 LearningRate = Annotated[float, Field(gt=0, description="step size of the optimizer")]
-WeightDecay = Annotated[float, Field(ge=0, description="pull of the weights towards 0")]
-Momentum = Annotated[float, Field(ge=0, lt=1, description="share of the last step that is kept")]
+WeightDecay = Annotated[float, Field(ge=0, description="weight decay coefficient")]
+Momentum = Annotated[float, Field(ge=0, lt=1, description="momentum factor")]
 Betas = Annotated[
     tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]],
-    Field(description="memory of the gradient and of its square"),
+    Field(description="decay rates of the averages of the gradient and its square"),
 ]
-Epsilon = Annotated[float, Field(gt=0, description="keeps a division from dividing by 0")]
+Epsilon = Annotated[
+    float, Field(gt=0, description="added to the denominator for numerical stability")
+]
 
 
 class OptimizerSection(Section):
     """Settings of an optimizer.
 
     Attributes:
-        moments: float32 values that it keeps for each parameter, which checkpoints hold.
+        moments: number of float32 values stored for each parameter, also in checkpoints.
     """
 
     moments: ClassVar[int]
 
     def build(self, parameters: "list[Tensor]") -> "TorchOptimizer":
-        """Return the optimizer, in a form that a CUDA graph can capture.
+        """Build an optimizer whose steps a CUDA graph can capture.
 
         Args:
-            parameters: on their device.
+            parameters: to optimize, on one device.
         """
         raise NotImplementedError
 
     def _arguments(self, parameters: "list[Tensor]") -> dict[str, Any]:
-        """Return the settings as PyTorch's optimizers take them.
+        """Return the keyword arguments of PyTorch's optimizer.
 
-        On a GPU the learning rate is there, so that a captured step reads it at every replay.
+        On a GPU the learning rate is a tensor on the device, which a captured step reads at each
+        replay.
         """
         import torch
 
@@ -66,7 +69,7 @@ class Adam(OptimizerSection):
     eps: Epsilon = 1e-8
 
     def build(self, parameters: "list[Tensor]") -> "TorchOptimizer":
-        """See the base class; the fused form changes all parameters in one kernel."""
+        """See the base class."""
         from torch import optim
 
         on_gpu = parameters[0].is_cuda
@@ -99,10 +102,10 @@ class Sgd(OptimizerSection):
     lr: LearningRate = 0.05
     weight_decay: WeightDecay = 0.0
     momentum: Momentum = 0.9
-    nesterov: bool = Field(True, description="look ahead along the momentum; needs momentum > 0")
+    nesterov: bool = Field(True, description="Nesterov momentum; requires momentum > 0")
 
     @model_validator(mode="after")
-    def _nesterov_has_momentum(self) -> Self:
+    def _check_nesterov(self) -> Self:
         if self.nesterov and self.momentum == 0:
             raise ValueError(
                 "expected momentum > 0 with nesterov=true; set optimizer.nesterov=false"
@@ -123,7 +126,9 @@ class RmsProp(OptimizerSection):
     name: Literal["rmsprop"] = "rmsprop"
     lr: LearningRate = 0.001
     weight_decay: WeightDecay = 0.0
-    alpha: float = Field(0.99, ge=0, lt=1, description="memory of the squared gradients")
+    alpha: float = Field(
+        0.99, ge=0, lt=1, description="decay rate of the average of the squared gradients"
+    )
     momentum: Momentum = 0.0
     eps: Epsilon = 1e-8
 
@@ -136,10 +141,10 @@ class RmsProp(OptimizerSection):
 
 
 class Lion(OptimizerSection):
-    """Signs of an interpolated momentum, with decoupled weight decay. Source: Chen et al., 2023.
+    """Lion, with decoupled weight decay. Source: Chen et al., 2023.
 
-    Every parameter moves by the learning rate, so that a third to a tenth of AdamW's is usual, with
-    3 to 10 times its weight decay.
+    Each step changes every parameter by the learning rate. It is usually 3 to 10 times smaller than
+    for AdamW, and the weight decay 3 to 10 times larger.
     """
 
     moments = 1
@@ -159,16 +164,16 @@ def _lion() -> "type[TorchOptimizer]":
     from torch.optim import Optimizer as TorchOptimizer
 
     class LionOptimizer(TorchOptimizer):
-        """All parameters change in the same few kernels; nothing is read from the GPU."""
+        """Update all parameters in a few kernels, without synchronization with the GPU."""
 
         @torch.no_grad()
         def step(self, closure: None = None) -> None:  # type: ignore[override]
             for group in self.param_groups:
                 parameters = [p for p in group["params"] if p.grad is not None]
                 if parameters:
-                    self._change(parameters, **group)
+                    self._update(parameters, **group)
 
-        def _change(
+        def _update(
             self,
             parameters: "list[Tensor]",
             lr: "float | Tensor",

@@ -1,4 +1,4 @@
-"""Out of memory: recognise it, and keep enough in reserve to handle it."""
+"""Detection of out-of-memory errors, and a memory reserve for handling them."""
 
 import errno
 import gc
@@ -9,8 +9,8 @@ from contextlib import suppress
 
 from cifar_exp.errors import causes
 
-# In messages of PyTorch, oneDNN, cuBLAS, cuDNN, the thread library and the dynamic linker, whose
-# errors have no class of their own.
+# Parts of messages of PyTorch, oneDNN, cuBLAS, cuDNN, the thread library and the dynamic linker,
+# which do not have a separate exception class.
 _MESSAGES = (
     "DefaultCPUAllocator",
     "out of memory",
@@ -19,38 +19,38 @@ _MESSAGES = (
     "can't start new thread",
     "failed to map segment from shared object",
     "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUBLAS_STATUS_NOT_INITIALIZED",  # no memory was left for its handle
+    "CUBLAS_STATUS_NOT_INITIALIZED",  # no memory for the handle
     "CUDNN_STATUS_ALLOC_FAILED",
     "could not create a memory",
     "could not create a primitive",
 )
-# For errors before the settings of a run are known.
+# For errors before the settings are read.
 TOO_LITTLE_MEMORY = (
-    "out of memory: the process has too little to begin. "
-    "Give it more memory, or choose less data or a smaller data.batch_size."
+    "out of memory: the process cannot start. "
+    "Provide more memory, or reduce the data or data.batch_size."
 )
-_RESERVE_BYTES = 64 * 2**20  # of addresses; physical memory is not used until it is written
+_RESERVE_BYTES = 64 * 2**20  # of address space; no physical memory is used until it is written
 _reserve: mmap.mmap | None = None
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error, or one of its causes, says that memory is used up."""
+    """Return whether an error or one of its causes is an out-of-memory error."""
     return any(
         isinstance(cause, MemoryError)
         or (isinstance(cause, OSError) and cause.errno == errno.ENOMEM)
         or (
             isinstance(cause, RuntimeError | ImportError | OSError)
-            and any(words in str(cause) for words in _MESSAGES)
+            and any(message in str(cause) for message in _MESSAGES)
         )
         for cause in causes(error)
     )
 
 
 def keep_reserve() -> None:
-    """Reserve memory that `free_memory` releases; does nothing while there is a reserve.
+    """Reserve memory for `free_memory` to release, unless it is already reserved.
 
     Raises:
-        OSError: there is too little memory.
+        OSError: memory is insufficient.
     """
     global _reserve
     if _reserve is None:
@@ -58,12 +58,13 @@ def keep_reserve() -> None:
 
 
 def free_memory(error: BaseException) -> None:
-    """Free what an error keeps alive, so that it can be handled; its traceback stays readable.
+    """Release the reserve and the local variables that an error keeps alive.
 
-    Call it first when an error is handled: formatting a message may need more than is left.
+    Call this before formatting a message, which may need more memory than is free. The traceback
+    remains readable.
 
     Args:
-        error: whose frames, and those of its causes, lose their local variables.
+        error: the local variables of its frames, and of its causes' frames, are cleared.
     """
     global _reserve
     if _reserve is not None:
@@ -74,5 +75,5 @@ def free_memory(error: BaseException) -> None:
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
-        with suppress(RuntimeError):  # of a device that no longer works
+        with suppress(RuntimeError):  # the device has failed
             torch.cuda.empty_cache()

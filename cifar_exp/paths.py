@@ -1,11 +1,11 @@
-"""The names of files and folders in `paths.results`: nothing else spells them.
+"""Names of the files and folders in `paths.results`; other modules import them from here.
 
 multirun_results/
-runs/NAME-ID/           a run: config.yaml, run.json, metrics.jsonl and so on
+runs/NAME-ID/           a run: config.yaml, run.json, metrics.jsonl, ...
 NAME-ID/                a sweep or a search: sweep.json or search.json, results.csv, a report
 """
 
-RESULTS = "multirun_results"  # the usual value of paths.results
+RESULTS = "multirun_results"  # default of paths.results
 RUNS = "runs"
 
 # in the folder of a run

@@ -1,4 +1,4 @@
-"""What all sections of settings share: how they are checked, and types of their values."""
+"""Base classes and value types of the sections of settings."""
 
 import math
 from typing import Annotated, Any, Literal
@@ -6,31 +6,31 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
-def _without_nul(text: str) -> str:
+def _check_path(text: str) -> str:
     if "\0" in text:
-        raise ValueError("expected a path, in which there is no NUL")
+        raise ValueError("expected a path without NUL characters")
     return text
 
 
-def _is_in_a_module(name: str) -> str:
+def _check_target(name: str) -> str:
     if "." not in name or not all(map(str.isidentifier, name.split("."))):
-        raise ValueError("expected a module and what is in it, such as my_package.MyNet")
+        raise ValueError("expected MODULE.NAME, such as my_package.MyNet")
     return name
 
 
-def _plain(value: Any) -> Any:
-    for one in value if isinstance(value, list) else [value]:
-        if isinstance(one, dict | list) or (isinstance(one, float) and not math.isfinite(one)):
+def _check_plain(value: Any) -> Any:
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, dict | list) or (isinstance(item, float) and not math.isfinite(item)):
             raise ValueError("expected a number, text, true, false, null or a list of these")
     return value
 
 
-PathText = Annotated[str, Field(max_length=4096), AfterValidator(_without_nul)]
-Plain = Annotated[Any, AfterValidator(_plain)]
+PathText = Annotated[str, Field(max_length=4096), AfterValidator(_check_path)]
+Plain = Annotated[Any, AfterValidator(_check_plain)]
 
 
 class Section(BaseModel):
-    """Settings that cannot change once checked; unknown keys and wrong types are refused."""
+    """Immutable settings. Unknown keys and wrong types are rejected."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, serialize_by_alias=True
@@ -38,17 +38,19 @@ class Section(BaseModel):
 
 
 class CustomCode(Section):
-    """Code of the user's own: what it is called with is whatever else stands in the section."""
+    """A custom function or class; further keys of the section are its keyword arguments."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Plain]
 
     name: Literal["own"] = "own"
-    target: Annotated[str, AfterValidator(_is_in_a_module)] = Field(
-        alias="_target_", max_length=200, description="what is called, such as my_package.MyNet"
+    target: Annotated[str, AfterValidator(_check_target)] = Field(
+        alias="_target_",
+        max_length=200,
+        description="function or class to call, such as my_package.MyNet",
     )
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The keyword arguments that the user gives."""
+        """The keyword arguments from the configuration."""
         return dict(self.__pydantic_extra__)

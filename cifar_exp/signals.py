@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, a closed terminal: stop at the next step, and at once if asked twice."""
+"""Stop on SIGINT, SIGTERM and SIGHUP: at the next step, or immediately on a second signal."""
 
 import _thread
 import os
@@ -12,23 +12,29 @@ from types import FrameType
 
 from cifar_exp.terminal import is_first
 
-# What schedulers send some time before they take the machine away; others use them as well.
-_OF_SCHEDULERS = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
-# Windows has no SIGHUP, which says that the terminal was closed.
-STOPPING = [
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-]
-_SECONDS_TO_ANSWER = 10.0  # long only where a terminal takes nothing, or no core is free
-_one_line_at_a_time = threading.Lock()  # taken by threads alone, never by the handler
-TOLD = "interrupted: the same command goes on where this one stopped"
+
+def _available(*names: str) -> list[signal.Signals]:
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]
+
+
+STOP_SIGNALS = _available("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+# Schedulers send these some time before they end a job; other programs use them as well.
+_SCHEDULER_SIGNALS = _available("SIGUSR1", "SIGUSR2")
+_ANSWER_TIMEOUT_SECONDS = 10.0  # reached only if the terminal is blocked or no core is free
+_write_lock = threading.Lock()  # taken by threads alone, never by the handler
+INTERRUPTED = "Interrupted. Run the same command again to resume."
 
 
 class Interrupted(Exception):
-    """A run or sweep was asked to stop, and has.
+    """Raised in a run or sweep that a signal stops.
+
+    Args:
+        signal_number: number of the signal.
+        by: what stopped it, for the message; None for the name of the signal.
 
     Attributes:
-        signal_number: of the signal.
-        exit_status: 128 plus the signal's number: 130 for SIGINT, 143 for SIGTERM.
+        signal_number: number of the signal.
+        exit_status: 128 plus the signal number: 130 for SIGINT, 143 for SIGTERM.
     """
 
     def __init__(self, signal_number: int, by: str | None = None) -> None:
@@ -38,10 +44,10 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-    """Remembers the signals that asked to stop. Calling it raises once there is one.
+    """Record the signals received. Calling it raises `Interrupted` after the first one.
 
     Args:
-        patient: whether a second signal waits for the next step as well.
+        patient: whether a second signal also waits for the next step.
     """
 
     def __init__(self, patient: bool = False) -> None:
@@ -52,46 +58,47 @@ class StopRequest:
 
     @property
     def at_once(self) -> bool:
-        """Whether it was asked twice, and nothing more is to be waited for."""
+        """Whether a second signal requires an immediate stop."""
         return len(self.signals) > 1 and not self._patient
 
     @property
     def signal_number(self) -> int:
-        """The first signal; 0 while there is none."""
+        """The first signal; 0 if there is none yet."""
         return self.signals[0] if self.signals else 0
 
     def __call__(self) -> None:
-        """Go on, or stop here.
+        """Check for a signal.
 
         Raises:
-            Interrupted: a signal has come.
+            Interrupted: a signal has been received.
         """
         if self.signals:
             raise Interrupted(self.signal_number)
 
     def receive(self, signal_number: int, _frame: FrameType | None) -> None:
-        """Take note of a signal; a second one does not wait for the next step.
+        """Handle a signal.
 
         Raises:
             Interrupted: it is the second signal.
         """
         self.signals.append(signal_number)
         if self.at_once:
-            self._answer("stopping immediately")
+            self._answer("Stopping immediately.")
             raise Interrupted(signal_number)
-        at_once = "" if self._patient else "; once more stops at once"
-        self._answer(f"stopping at the next step{at_once}")
+        again = "" if self._patient else " Interrupt again to stop now."
+        self._answer(f"Stopping at the next step.{again}")
 
     def wait_until_answered(self) -> None:
-        """Let the lines about signals come before what is written next."""
+        """Wait until the lines about signals are written."""
         for answered in self._answered:
-            answered.wait(_SECONDS_TO_ANSWER)
+            answered.wait(_ANSWER_TIMEOUT_SECONDS)
 
     def _answer(self, text: str) -> None:
-        """Write a line above the progress bars, from a thread.
+        """Write a line above the progress bars from a thread.
 
-        The signal may have come while a bar was drawn, whose line would be torn; a thread waits
-        for the lock of the bars. `threading.Thread` has locks that the interrupted line may hold.
+        The signal may arrive while a bar is being drawn. A thread waits for the lock of the bars,
+        so that their lines stay whole. `threading.Thread` takes locks that the interrupted code
+        may hold.
         """
         if not is_first():
             return
@@ -103,71 +110,71 @@ class StopRequest:
 
 @contextmanager
 def stop_request(patient: bool = False, in_job: bool = False) -> Iterator[StopRequest]:
-    """Collect the signals to stop while the block runs, instead of ending at any line of it.
+    """Collect stop signals while the block runs.
 
     Args:
-        patient: whether a second signal waits for the next step as well.
-        in_job: whether this is the job of a scheduler. Then the block has the time to save that
-            the scheduler gives, however many signals come, and afterwards each is passed on to who
-            listened before: submitit has the job queued again, and ends it.
+        patient: whether a second signal also waits for the next step.
+        in_job: whether this process is a scheduler's job. Then the block always waits for the next
+            step, and each signal is passed on to the previous handler afterwards: submitit
+            requeues the job and ends it.
     """
     request = StopRequest(patient or in_job)
     if threading.current_thread() is not threading.main_thread():
         yield request  # only the main thread may set handlers
         return
-    heard = [*_heard(), *(_listened_to() if in_job else ())]
-    before = {number: signal.signal(number, request.receive) for number in heard}
+    numbers = [*_not_ignored(), *(_handled_scheduler_signals() if in_job else ())]
+    before = {number: signal.signal(number, request.receive) for number in numbers}
     try:
         yield request
     finally:
         for number, handler in before.items():
-            if handler is not None:  # one that is not Python's cannot be set from here
+            if handler is not None:  # a handler that is not Python's cannot be restored
                 signal.signal(number, handler)
         request.wait_until_answered()
         for number in request.signals if in_job else ():
             signal.raise_signal(number)
 
 
-def leave_at_once_when_asked() -> None:
-    """Let the signals to stop end the process in a line, for while there is nothing to save."""
+def exit_on_signal() -> None:
+    """Exit with a message on a stop signal, while there is nothing to save."""
 
     def leave(signal_number: int, _frame: FrameType | None) -> None:
-        _tell(f"{_over_the_echo()}{TOLD}\n")
+        _write_stderr(f"{_erase_echo()}{INTERRUPTED}\n")
         os._exit(128 + signal_number)
 
-    for number in _heard():
+    for number in _not_ignored():
         signal.signal(number, leave)
 
 
-def _heard() -> list[int]:
-    """Leave out what `nohup`, or `&` in a script, has told the process not to hear."""
-    return [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+def _not_ignored() -> list[signal.Signals]:
+    """Return the stop signals except those that `nohup`, or `&` in a script, ignores."""
+    return [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
-def _listened_to() -> list[int]:
-    return [number for number in _OF_SCHEDULERS if callable(signal.getsignal(number))]
+def _handled_scheduler_signals() -> list[signal.Signals]:
+    return [number for number in _SCHEDULER_SIGNALS if callable(signal.getsignal(number))]
 
 
 def _write_first_above_bars(lines: deque[str], answered: threading.Event) -> None:
-    """Write the line that waits longest, since threads start in any order."""
-    from tqdm import tqdm  # not needed by what ends before there are bars
+    """Write the oldest line: threads start in any order."""
+    from tqdm import tqdm  # slow to import; commands that end early do not need it
 
-    with _one_line_at_a_time, suppress(OSError, ValueError):  # nobody may be there any more
-        tqdm.write(f"{_over_the_echo()}{lines.popleft()}", file=sys.stderr)
+    with _write_lock, suppress(OSError, ValueError):  # standard error may be closed
+        tqdm.write(f"{_erase_echo()}{lines.popleft()}", file=sys.stderr)
         sys.stderr.flush()
     answered.set()
 
 
-def _over_the_echo() -> str:
-    """Return what takes the terminal's `^C` from the line."""
-    with suppress(AttributeError, OSError, ValueError):  # there may be no standard error
+def _erase_echo() -> str:
+    """Return the codes that erase the terminal's `^C` from the line."""
+    with suppress(AttributeError, OSError, ValueError):  # standard error may be None or closed
         return "\r\x1b[K" if sys.stderr.isatty() else ""
     return ""
 
 
-def _tell(text: str) -> None:
-    # not print: a handler may come in the middle of another one
+def _write_stderr(text: str) -> None:
+    # not print: a handler can interrupt another one
     if not is_first():
         return
-    with suppress(OSError):  # nobody may be there any more
+    with suppress(OSError):  # standard error may be closed
         os.write(2, text.encode())

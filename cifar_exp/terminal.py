@@ -1,6 +1,6 @@
-"""Standard output and error, which may be closed, or a pipe or terminal that goes away.
+"""Text for the terminal, and standard streams that may be closed at any time.
 
-What a command computes is on disk; that nobody reads along any more must not end it.
+Results are on disk, so a closed terminal or pipe does not end a command.
 """
 
 import os
@@ -13,25 +13,25 @@ from contextlib import suppress
 from itertools import zip_longest
 from typing import Any, TextIO, cast
 
-_SECONDS_TO_TELL = 10
+_SECONDS_TO_PRINT = 10
 _GAP = "  "  # between the columns of a table
-_NARROWEST = 8  # columns that a table's cell keeps
+_MIN_CELL_WIDTH = 8
 
 
 def printable(text: str) -> str:
-    """Return text without what commands a terminal, which names from elsewhere may hold."""
+    """Return text with the control characters replaced: names of files may contain them."""
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
 
 
 def columns() -> int | None:
-    """Return how many columns the terminal has; None where standard output is none."""
+    """Return the width of the terminal; None if standard output is not a terminal."""
     with suppress(OSError, ValueError):
         return os.get_terminal_size(sys.stdout.fileno()).columns or None
     return None
 
 
 def wrapped(text: str) -> str:
-    """Return text with lines that break between words where the terminal would break them."""
+    """Wrap text at spaces to the width of the terminal."""
     width = columns()
     if width is None:
         return text
@@ -41,31 +41,31 @@ def wrapped(text: str) -> str:
 
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str], width: int | None) -> str:
-    """Return a table whose lines fit; where they do not, titles and then cells take more lines.
+    """Format a table, with headers and cells wrapped to fit the width.
 
     Args:
-        rows: the cells, shown as they are.
-        header: the titles.
-        width: columns that there are; None for as many as it takes.
+        rows: the cells.
+        header: the titles of the columns.
+        width: number of characters per line; None for no limit.
     """
     from tabulate import tabulate
 
     text = tabulate(rows, header, disable_numparse=True)
     if width is None or max(map(len, text.splitlines())) <= width:
         return text
-    columns = [[str(row[place]) for row in rows] for place in range(len(header))]
+    columns = [[str(row[index]) for row in rows] for index in range(len(header))]
     widths = [
         max(map(len, [*title.split(), *cells]), default=0)
         for title, cells in zip(header, columns, strict=True)
     ]
-    while sum(widths) + len(_GAP) * (len(widths) - 1) > width and max(widths) > _NARROWEST:
+    while sum(widths) + len(_GAP) * (len(widths) - 1) > width and max(widths) > _MIN_CELL_WIDTH:
         widths[widths.index(max(widths))] -= 1
     rule = _GAP.join("-" * width for width in widths)
-    body = [_in_lines([str(cell) for cell in row], widths) for row in rows]
-    return "\n".join([_in_lines(header, widths), rule, *body])
+    body = [_wrapped_row([str(cell) for cell in row], widths) for row in rows]
+    return "\n".join([_wrapped_row(header, widths), rule, *body])
 
 
-def _in_lines(cells: Sequence[str], widths: Sequence[int]) -> str:
+def _wrapped_row(cells: Sequence[str], widths: Sequence[int]) -> str:
     pieces = [textwrap.wrap(cell, max(1, width)) for cell, width in zip(cells, widths, strict=True)]
     lines = [
         _GAP.join(piece.ljust(width) for piece, width in zip(line, widths, strict=True)).rstrip()
@@ -75,62 +75,68 @@ def _in_lines(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def is_first() -> bool:
-    """Tell whether this process speaks for its run: with torchrun several have one together."""
+    """Return whether this process prints for its run: with torchrun, the one with rank 0."""
     return os.environ.get("RANK", "0") == "0" or os.environ.get("WORLD_SIZE", "1") == "1"
 
 
-def tell(text: str) -> None:
-    """Tell a mistake on standard error; of several processes the first does it for all."""
+def print_error(text: str) -> None:
+    """Print an error on standard error; with torchrun only the first process prints it."""
     if is_first():
         print(text, file=sys.stderr)
-    else:  # once one has ended torchrun ends all, which must not be before it is told
-        time.sleep(_SECONDS_TO_TELL)
+    else:  # torchrun ends all processes when one ends, so wait until the error is printed
+        time.sleep(_SECONDS_TO_PRINT)
 
 
 def keep_output() -> None:
-    """Let output that cannot be written be dropped, from now on; for the start of a program."""
-    for number in (0, 1, 2):  # else the next file that is opened would take the place
+    """Discard output that cannot be written. Call it once at the start of a program."""
+    for number in (0, 1, 2):  # otherwise the next file opened would get a missing descriptor
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    # bars of progress, which move the cursor, are on standard error
-    sys.stdout, sys.stderr = _kept(sys.stdout, printable), _kept(sys.stderr, lambda text: text)
+    sys.stdout = _fail_safe(sys.stdout, printable)
+    # progress bars on standard error need control characters
+    sys.stderr = _fail_safe(sys.stderr, lambda text: text)
 
 
-def _kept(stream: TextIO | None, shown: Callable[[str], str]) -> TextIO:
+def _fail_safe(stream: TextIO | None, clean: Callable[[str], str]) -> TextIO:
     if stream is None:
         return open(os.devnull, "w", encoding="utf-8")
-    with suppress(AttributeError):  # of a test's stream
+    with suppress(AttributeError):  # a stream of a test
         stream.reconfigure(errors="replace")  # type: ignore[attr-defined]
-    return cast(TextIO, _Kept(stream, shown))
+    return cast(TextIO, _FailSafeStream(stream, clean))
 
 
-class _Kept:
-    """A stream that writes to nowhere once it cannot be written. Args: shown: changes the text."""
+class _FailSafeStream:
+    """A stream that discards output after the first error.
 
-    def __init__(self, stream: TextIO, shown: Callable[[str], str]) -> None:
+    Args:
+        stream: receives the output.
+        clean: applied to each text before it is written.
+    """
+
+    def __init__(self, stream: TextIO, clean: Callable[[str], str]) -> None:
         self._stream = stream
-        self._shown = shown
+        self._clean = clean
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
         try:
-            self._stream.write(self._shown(text))
+            self._stream.write(self._clean(text))
             return len(text)
         except OSError:
-            self._drop()
+            self._discard()
             return len(text)
 
     def flush(self) -> None:
         try:
             self._stream.flush()
         except OSError:
-            self._drop()
+            self._discard()
 
-    def _drop(self) -> None:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stream.fileno())  # where the stream's buffer goes as well
-        os.close(nowhere)
+    def _discard(self) -> None:
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, self._stream.fileno())  # the stream's buffer is discarded as well
+        os.close(devnull)

@@ -69,7 +69,7 @@ def test_the_examples_of_the_guide_are_swept(swept: CommandLine) -> None:
         ),
         ("-m model.depth=1,9", "model: my_net.MyNet raises RuntimeError: "),  # halved 9 times
         ("data.size=wide", "data: my_data.patterns raises AttributeError: "),
-        ("model=vgg16", "model._target_: expected no model=vgg16 beside it"),
+        ("model=vgg16", "model._target_: cannot be combined with model=vgg16; set model=own"),
         ("batch_size=97", "data.batch_size: expected at most the 96 training images, got 97"),
     ],
 )
@@ -105,8 +105,8 @@ def test_a_file_that_names_code_needs_the_name_from_the_user(own: CommandLine) -
     (own.folder / "model" / "mine.yaml").write_text(yaml.safe_dump(content))
     typed = ("--config-dir", str(own.folder), "model=mine", *SHORT, *DATA, "epochs=1")
     said = own(*typed, status=1)
-    allow = "if you trust it, add --allow my_net.MyNet"
-    assert said.endswith(f"model._target_: my_net.MyNet can run any code; {allow}\n")
+    allow = "If you trust it, add --allow my_net.MyNet"
+    assert said.endswith(f"model._target_: my_net.MyNet can run any code. {allow}\n")
     assert not own.runs.exists()
     own(*typed, "--allow", "my_net.MyNet", "model.depth=2")
     assert "model=my_net.MyNet,depth=2,width=0.0625" in own.only_run.name

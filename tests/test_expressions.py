@@ -106,7 +106,7 @@ def test_numbers_and_words_take_the_value() -> None:
         ("optimizer.name=${oc.env:SECRET}", ", got '${oc.env:SECRET}'"),
         ("device=${oc.env:SECRET}", "'cuda', got \"${oc.env:SECRET}\""),
         ("optimizer=${oc.env:SECRET}", "Could not find 'optimizer/${oc.env:SECRET}'"),
-        ("hydra.job.chdir=${oc.env:SECRET}", "hydra.job.chdir: what stands there has no value"),
+        ("hydra.job.chdir=${oc.env:SECRET}", "hydra.job.chdir: the expression has no valid value"),
         ("model='${oc.env:SECRET}'", "${oc.env:SECRET}"),
         ("data.root=${oc.env:UNSET}", "data.root: the environment variable UNSET is not set"),
         ('paths.cache="${paths.${oc.env:NAME}}"', "paths.cache: expected ${oc.env:NAME} in"),
@@ -127,7 +127,7 @@ def test_messages_tell_the_expression_and_not_the_value(
     [
         ("${oc.env:UNSET}/x", "the environment variable UNSET is not set; set it, or give"),
         ("${nope}", "Interpolation key 'nope' not found"),
-        ("~nobody-of-that-name/x", "there is no home folder of that user"),
+        ("~nobody-of-that-name/x", "the home folder of this user was not found"),
         ("x" * 300, "File name too long"),
     ],
 )

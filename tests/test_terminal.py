@@ -183,16 +183,16 @@ def test_the_answer_to_ctrl_c_stands_above_the_bars(terminal: Terminal) -> None:
         stop.receive(signal.SIGINT, None)
         stop.wait_until_answered()
         answer, sweep, run = terminal.lines()
-        assert answer == "stopping at the next step; once more stops at once"
+        assert answer == "Stopping at the next step. Interrupt again to stop now."
         assert sweep.startswith("sweep:   0%|")
         assert run.startswith("lr=0.1:   0%|")
         terminal.echo("^C")
         with pytest.raises(Interrupted):
             stop.receive(signal.SIGINT, None)
         stop.wait_until_answered()
-        assert terminal.lines()[1] == "stopping immediately"
+        assert terminal.lines()[1] == "Stopping immediately."
         shown.close()
-        assert terminal.lines() == [answer, "stopping immediately"]
+        assert terminal.lines() == [answer, "Stopping immediately."]
 
 
 def test_the_result_table_fits_60_columns() -> None:
@@ -303,11 +303,11 @@ def test_ctrl_c_leaves_an_answer_and_no_torn_lines(
     command = InTerminal(*long, cwd=tmp_path, columns=columns)
     command.wait_until(lambda: list(tmp_path.glob("multirun_results/runs/*/checkpoints/*.json")))
     command.terminal.type("\x03")
-    command.wait_for("stopping at")
+    command.wait_for("Stopping at")
     if times == 2:
         command.terminal.type("\x03")
     status, lines = command.end()
     assert status == 130, lines
     assert_whole(lines)
-    assert "stopping at the next step; once more stops at once" in lines
-    assert "interrupted: the same command goes on where this one" in " ".join(lines)
+    assert "Stopping at the next step. Interrupt again to stop now." in lines
+    assert "Interrupted. Run the same command again to resume." in " ".join(lines)

@@ -1,1 +1,1 @@
-"""What a run's settings are, how they are checked, and what makes two runs the same."""
+"""The settings of runs: schema, validation and identity."""

@@ -1,4 +1,4 @@
-"""Other data for a run that has been trained: `data=image_folder data.root=photos`."""
+"""Data overrides for a trained run: `data=image_folder data.root=photos`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,11 +8,11 @@ from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from pydantic import ValidationError
 
-from cifar_exp.config.load import checked, in_lines
+from cifar_exp.config.load import checked, format_errors
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 
-# How a run trained and tests stays when the images are others.
+# Settings that other data keep.
 _KEPT = ("batch_size", "augment", "cutout", "test_flip", "normalize")
 _EXPECTED = "expected data=OPTION or data.KEY=VALUE, such as data.limit_test=1000"
 
@@ -20,40 +20,40 @@ _EXPECTED = "expected data=OPTION or data.KEY=VALUE, such as data.limit_test=100
 def with_data(
     config: RunConfig, overrides: Sequence[str], defaults: Mapping[str, Any] | None = None
 ) -> RunConfig:
-    """Change the data of a run's settings, typed as for `train.py`.
+    """Apply data overrides from the command line to the settings of a run.
 
-    Nothing is composed and no file is read, so only the keys of the schema can be set. The limits
-    on the number of images belong to the old data, and go with it.
+    No file of `conf/` is read, so only keys of the schema can be set. Another data set drops the
+    limits on the number of images.
 
     Args:
-        config: of the run.
+        config: settings of the run.
         overrides: from the command line, in any order.
-        defaults: settings of the new data where nothing is typed; those it has not are left out.
+        defaults: settings of an image folder that are not overridden.
 
     Returns:
-        The settings with the other data.
+        The settings with the changed data.
 
     Raises:
-        UserError: an override is of something else, unknown, or out of range.
+        UserError: an override is unknown, out of range, or not about data.
     """
-    typed = [_parsed(text) for text in overrides]
+    parsed = [_parse(text) for text in overrides]
     content = config.model_dump(mode="json")
-    options = [value for key, value in typed if key == "data"]
+    options = [value for key, value in parsed if key == "data"]
     if options:
         kept = {key: content["data"][key] for key in _KEPT}
         content["data"] = {"name": options[-1]} | kept
         if options[-1] == "image_folder":
             content["data"] |= dict(defaults or {})
-    if any(key == "data.root" for key, _ in typed):
-        content["data"].pop("same_as", None)  # which was said of the old place
-    content["data"] |= {key.partition(".")[2]: value for key, value in typed if key != "data"}
+    if any(key == "data.root" for key, _ in parsed):
+        content["data"].pop("same_as", None)  # belongs to the old root
+    content["data"] |= {key.partition(".")[2]: value for key, value in parsed if key != "data"}
     try:
         return checked(content)
     except ValidationError as error:
-        raise UserError(in_lines(error)) from error
+        raise UserError(format_errors(error)) from error
 
 
-def _parsed(text: str) -> tuple[str, Any]:
+def _parse(text: str) -> tuple[str, Any]:
     try:
         override: Override = OverridesParser.create().parse_override(text)
     except HydraException as error:

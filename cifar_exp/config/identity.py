@@ -1,4 +1,4 @@
-"""What makes two runs the same run, and what a run is called."""
+"""Ids and names of runs."""
 
 import hashlib
 import json
@@ -14,49 +14,51 @@ from cifar_exp.config.keys import SHORT_NAMES
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.files import shortened
 
-# Raise it when the same settings come to mean another computation: every id changes.
+# Increase it when the same settings compute something else. This changes every id.
 VERSION = 2
-# These say where things go, what is measured and how it is shown, not what is computed.
+# Settings of storage, logging and measurement, which do not affect the training.
 NOT_IN_IDENTITY = {"logger", "metrics", "paths", "rerun", "resume", "keep_checkpoint"}
-# Settings that came later, with the value that means what was computed before: with it they are
-# left out, so that the ids of older runs stay.
-_BEFORE: dict[tuple[str, str], Any] = {
+# Settings added later, with the value that equals the earlier behavior. With this value they are
+# not part of the id, so that the ids of older runs do not change.
+_ADDED_LATER: dict[tuple[str, str], Any] = {
     ("data", "val_fraction"): 0.0,
-    ("data", "test_fraction"): 0.2,  # before, a folder without train/ and test/ was refused
+    ("data", "test_fraction"): 0.2,  # earlier, a folder needed train/ and test/
 }
-# The settings people study stand first in a name, which may be cut off at its end: all of some
-# sections, and of the others those with a short name.
+# The order of settings in a name, which may be truncated: first all settings of _WHOLE and those
+# with a short name, by section, then the others.
 _STUDIED = ("optimizer", "scheduler", "data", "training", "model")
 _WHOLE = {"optimizer", "scheduler", "training"}
 _OTHERS = ("seed", "model", "data", "precision", "device", "deterministic")
-_LONGEST_NAME_BYTES = 80
+_MAX_NAME_BYTES = 80
 _ARTICLE = RunConfig()
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
-    """Return all settings that decide what a run computes, as plain JSON values."""
+    """Return the settings that determine what a run computes, as JSON values."""
     content = config.model_dump(mode="json", exclude=NOT_IN_IDENTITY)
     content["data"] = config.data.identity()
-    for (section, name), before in _BEFORE.items():
-        if content[section].get(name) == before:
+    for (section, name), earlier in _ADDED_LATER.items():
+        if content[section].get(name) == earlier:
             del content[section][name]
     return content
 
 
 def run_id(config: RunConfig) -> str:
-    """Return ten hex digits that are equal only for runs that compute the same."""
+    """Return the id of a run, ten hex digits of a hash of its identity."""
     return _digest(identity(config))
 
 
 def config_id(config: RunConfig) -> str:
-    """Return the id without the seed: equal for the replicates of one configuration."""
+    """Return the id without the seed, which all replicates of a configuration share."""
     return _digest({key: value for key, value in identity(config).items() if key != "seed"})
 
 
 def is_prefix(short: RunConfig, long: RunConfig) -> bool:
-    """Tell whether a run equals the first epochs of a longer one.
+    """Return whether one run equals the first epochs of another.
 
-    It does where all else is the same and the schedule does not know how long the run will be.
+    Args:
+        short: settings of the shorter run.
+        long: settings of the longer run.
     """
     if short.training.epochs >= long.training.epochs:
         return False
@@ -66,12 +68,12 @@ def is_prefix(short: RunConfig, long: RunConfig) -> bool:
 
 
 def can_be_continued(config: RunConfig) -> bool:
-    """Return whether the learning rates do not depend on how many epochs are trained."""
+    """Return whether a complete run can be continued for more epochs."""
     return not config.scheduler.depends_on_length
 
 
 def shorter_ids(config: RunConfig) -> Iterator[tuple[int, str]]:
-    """Yield the numbers of epochs below a run's, downwards, and the ids it would have with them."""
+    """Yield each smaller number of epochs, in descending order, and the id of the run with it."""
     content = identity(config)
     content["training"]["epochs"] = -1
     before, key, after = _canonical(content).rpartition('"epochs":')
@@ -93,31 +95,32 @@ def _short_digest(canonical: str) -> str:
 
 
 def settings(config: RunConfig) -> dict[str, Any]:
-    """Return what can be studied by dotted key, `data.batch_size` or `optimizer`, as JSON values.
+    """Return the settings in the identity by dotted key, as JSON values.
 
-    The kind of a section stands under the section's own key: `optimizer: sgd`. What is the user's
-    own goes by the name of its code: `model: my_package.MyNet`.
+    The option of a section is listed under the key of the section: `optimizer: sgd`, or for custom
+    code `model: my_package.MyNet`.
     """
     flat: dict[str, Any] = {}
     for section, value in identity(config).items():
         if not isinstance(value, dict):
             flat[section] = value
             continue
-        kind = value.pop("_target_", value.pop("name", None))
-        flat |= {section: kind} if kind else {}
+        option = value.pop("_target_", value.pop("name", None))
+        flat |= {section: option} if option else {}
         flat |= {f"{section}.{key}": setting for key, setting in value.items()}
     return flat
 
 
 def model_and_data(config: RunConfig) -> str:
-    """Return for example "vgg16 on cifar10"."""
+    """Return the model and the data set: "vgg16 on cifar10"."""
     flat = settings(config)
     return f"{flat['model']} on {flat['data']}"
 
 
 def differences(config: RunConfig) -> dict[str, Any]:
-    """Return the settings that differ from the article's; of another kind, from its own defaults.
+    """Return the settings that differ from the article's, by dotted key.
 
+    The settings of an option that the article does not use are compared with its defaults:
     `optimizer=sgd` alone is one difference, although its learning rate differs from Adam's.
     """
     flat = settings(config)
@@ -125,10 +128,10 @@ def differences(config: RunConfig) -> dict[str, Any]:
     for section in {key.partition(".")[0] for key in flat}:
         defaults |= _defaults(config, section)
     different = {key: value for key, value in flat.items() if value != defaults.get(key)}
-    return dict(sorted(different.items(), key=lambda item: _place(item[0])))
+    return dict(sorted(different.items(), key=lambda item: _position(item[0])))
 
 
-def _place(key: str) -> int:
+def _position(key: str) -> int:
     section = key.partition(".")[0]
     if section in _WHOLE or key in SHORT_NAMES.values():
         return _STUDIED.index(section)
@@ -141,21 +144,22 @@ def _defaults(config: RunConfig, section: str) -> dict[str, Any]:
         return {section: article}
     fields = type(value).model_fields
     # through JSON, so that tuples compare equal to lists
-    own = json.loads(json.dumps({key: field.default for key, field in fields.items()}, default=str))
+    values = {key: field.default for key, field in fields.items()}
+    defaults = json.loads(json.dumps(values, default=str))
     return {section: article.name if "name" in fields else None} | {
-        f"{section}.{key}": default for key, default in own.items() if key != "name"
+        f"{section}.{key}": default for key, default in defaults.items() if key != "name"
     }
 
 
 def run_name(config: RunConfig) -> str:
-    """Return what differs from the article in words fit for a folder: `lr=0.1,seed=1`."""
-    parts = [f"{key.split('.')[-1]}={_word(value)}" for key, value in differences(config).items()]
+    """Return the differences from the article as the name of a folder: `lr=0.1,seed=1`."""
+    parts = [f"{key.split('.')[-1]}={_format(value)}" for key, value in differences(config).items()]
     name = ",".join(parts) or "article"
-    cut = shortened(name, _LONGEST_NAME_BYTES)
-    return name if cut == name else cut.rpartition(",")[0] or cut
+    short = shortened(name, _MAX_NAME_BYTES)
+    return name if short == name else short.rpartition(",")[0] or short
 
 
-def _word(value: Any) -> str:
+def _format(value: Any) -> str:
     if isinstance(value, str) and "/" in value:
         value = Path(value).name
     text = "-".join(map(str, value)) if isinstance(value, list) else f"{value}"
@@ -163,12 +167,13 @@ def _word(value: Any) -> str:
 
 
 def varied(configs: Sequence[RunConfig]) -> list[str]:
-    """Return the keys in which runs differ, but for the seed.
+    """Return the keys that differ between runs, except the seed.
 
-    A setting that only some of the runs have, such as `optimizer.momentum`, counts if those differ.
+    A setting that only some runs have, such as `optimizer.momentum`, is included if it differs
+    between them.
     """
     values: dict[str, set[str]] = defaultdict(set)
     for config in configs:
         for key, value in settings(config).items():
             values[key].add(str(value))
-    return [key for key, different in values.items() if len(different) > 1 and key != "seed"]
+    return [key for key, distinct in values.items() if len(distinct) > 1 and key != "seed"]

@@ -1,4 +1,4 @@
-"""The keys that can be set, and what to type in place of one that is unknown."""
+"""Keys and options that can be set, and suggestions for unknown ones."""
 
 import difflib
 import types
@@ -16,10 +16,10 @@ CONF = Path(__file__).parents[2] / "conf"
 
 
 def levels_in(conf: Path) -> dict[str, str]:
-    """Return the groups of levels in a folder, each with the setting that its files set.
+    """Return the settings with a short name, by short name.
 
-    Such a group has files that set one and the same setting each, and its name is the short name
-    of that setting: `conf/lr/high.yaml` sets `optimizer.lr`.
+    If all files of a group set the same single setting, the name of the group is the short name of
+    this setting: the files of `conf/lr` set `optimizer.lr`.
     """
     found = {}
     for folder in sorted(path for path in conf.iterdir() if path.is_dir()):
@@ -30,7 +30,7 @@ def levels_in(conf: Path) -> dict[str, str]:
 
 
 def _only_key(file: Path) -> str:
-    """Return the setting that a file sets, if it is one of a section, else nothing."""
+    """Return the dotted key that a file sets; "" if it does not set exactly one."""
     text = file.read_text("utf-8")
     if not text.startswith("# @package _global_"):
         return ""
@@ -43,12 +43,12 @@ def _only_key(file: Path) -> str:
 
 
 SHORT_NAMES = levels_in(CONF)
-# Groups of which none may be chosen.
+# Groups without a default option.
 OPTIONAL_GROUPS = ("experiment", "study")
-# The option that stands for nothing, where a group needs one.
+# The option that disables a group.
 NO_OPTION = {"logger": "none", "scheduler": "constant"}
-# What other programs call these settings.
-_ELSEWHERE = {
+# Names of these settings in other programs.
+_ALIASES = {
     "learning_rate": "lr",
     "wd": "weight_decay",
     "bs": "batch_size",
@@ -56,18 +56,18 @@ _ELSEWHERE = {
     "arch": "model",
     "network": "model",
 }
-_LONGEST_MISSPELT = 100
-_SHOWN_KINDS = 4
+_MAX_COMPARED = 100
+_MAX_SHOWN = 4
 
 
 def short(key: str) -> str:
-    """Return the short name of a setting, or its key if it has none."""
+    """Return the short name of a setting, or its key if it does not have one."""
     return next((name for name, dotted in SHORT_NAMES.items() if dotted == key), key)
 
 
 @cache
 def groups() -> tuple[str, ...]:
-    """Return the groups of conf/, those of Hydra left out."""
+    """Return the groups of conf/ except Hydra's."""
     return tuple(sorted(f.name for f in CONF.glob("*") if f.is_dir() and f.name != "hydra"))
 
 
@@ -76,16 +76,21 @@ def options(group: str) -> list[str]:
     return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
 
 
-def level(name: str, word: str) -> Any:
-    """Return the value that a level of a short name sets; None if there is no such level."""
-    if word not in options(name):
+def level(name: str, option: str) -> Any:
+    """Return the value of a named level; None if the level is unknown.
+
+    Args:
+        name: a short name, such as lr.
+        option: of its group, such as high.
+    """
+    if option not in options(name):
         return None
     section, _, key = SHORT_NAMES[name].partition(".")
-    return yaml.safe_load((CONF / name / f"{word}.yaml").read_text("utf-8"))[section][key]
+    return yaml.safe_load((CONF / name / f"{option}.yaml").read_text("utf-8"))[section][key]
 
 
 def known_keys() -> list[str]:
-    """Return every key that can be set: dotted keys, groups and short names."""
+    """Return all dotted keys, groups and short names."""
     folders = [folder.name for folder in CONF.glob("*") if folder.is_dir()]
     return sorted({*_keys(RunConfig), *SHORT_NAMES, *folders})
 
@@ -106,7 +111,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 @cache
 def is_list(key: str) -> bool:
-    """Tell whether a setting takes a list."""
+    """Return whether the value of a setting is a list."""
     section, _, name = key.partition(".")
     fields = RunConfig.model_fields
     models = _models(fields[section].annotation) if section in fields else []
@@ -115,7 +120,7 @@ def is_list(key: str) -> bool:
 
 
 def kinds_with(key: str) -> list[str]:
-    """Return the options of a section that have a setting: sgd, rmsprop of optimizer.momentum."""
+    """Return the options of a section that have a setting; [] if the section has one option."""
     section, _, name = key.partition(".")
     fields = RunConfig.model_fields
     models = _models(fields[section].annotation) if section in fields else []
@@ -126,31 +131,31 @@ def kinds_with(key: str) -> list[str]:
 
 
 def explain_key(key: str, kind: str | None = None) -> str:
-    """Say why a key cannot be set, and what to type.
+    """Return the message for a key that cannot be set.
 
     Args:
         key: dotted.
-        kind: the option that is chosen in its section; None if that is not known.
+        kind: the option selected in its section; None if unknown.
     """
     section = key.partition(".")[0]
-    having = kinds_with(key)
-    if having and kind not in having:
-        chosen = f"{section}={kind}" if kind else f"the chosen {section}"
-        shown = " or ".join(f"{section}={name}" for name in having[:_SHOWN_KINDS])
-        return f"{key}: {chosen} has no such setting; choose {shown}"
+    kinds = kinds_with(key)
+    if kinds and kind not in kinds:
+        selected = f"{section}={kind}" if kind else f"the selected {section}"
+        alternatives = " or ".join(f"{section}={name}" for name in kinds[:_MAX_SHOWN])
+        return f"{key}: {selected} does not have this setting; choose {alternatives}"
     if key in known_keys():
-        return f"{key}: the chosen configuration has no such setting; leave out --config-name"
-    hint = nearest(key, known_keys()) or "; `python train.py --cfg job` lists them"
+        return f"{key}: not in the selected configuration; remove --config-name"
+    hint = nearest(key, known_keys()) or "; `python train.py --cfg job` lists all settings"
     return f"{key}: unknown setting{hint}"
 
 
 def explain_option(group: str, option: str, found: Collection[str] = ()) -> str:
-    """Say what may be chosen in a group.
+    """Return the message for an unknown option.
 
     Args:
-        group: of conf/, or of a folder of the user's.
-        option: that was given.
-        found: the options, where they are known.
+        group: of conf/, or of a folder of the user.
+        option: the unknown option.
+        found: the options of the group; empty for those in conf/.
     """
     known = sorted(found or options(group))
     number = "a number or " if group in SHORT_NAMES else ""
@@ -160,8 +165,8 @@ def explain_option(group: str, option: str, found: Collection[str] = ()) -> str:
     elif group in SHORT_NAMES and _is_number(option):
         hint = f"; write {group}={option} without quotes"
     else:
-        near = option[:_LONGEST_MISSPELT].lower()
-        hint = _in_words(difflib.get_close_matches(near, known, 1, 0.7))
+        near = option[:_MAX_COMPARED].lower()
+        hint = _suggestion(difflib.get_close_matches(near, known, 1, 0.7))
     return f"{group}={option}: expected {number}one of {expected}{hint}"
 
 
@@ -174,33 +179,37 @@ def _is_number(text: str) -> bool:
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:
-    """Return "; did you mean ...?" or nothing.
+    """Return "; did you mean ...?" for the most similar candidate, or "".
 
-    The last part of a dotted key counts, whatever the section: `training.lr` is optimizer.lr.
+    The last part of a dotted key is compared first: for `training.lr`, `optimizer.lr` is suggested.
+
+    Args:
+        word: the unknown key or name.
+        candidates: the known ones.
     """
-    if len(word) > _LONGEST_MISSPELT:
-        return ""  # to compare it would take seconds
+    if len(word) > _MAX_COMPARED:
+        return ""  # comparing it would take seconds
     names = sorted(candidates)
     word = word.lower()
     _, dot, last = word.rpartition(".")
-    last = _ELSEWHERE.get(last.replace("-", "_"), last)
+    last = _ALIASES.get(last.replace("-", "_"), last)
     by_last: dict[str, list[str]] = {}
     for name in names:
         by_last.setdefault(name.rpartition(".")[2], []).append(name)
     for near in difflib.get_close_matches(last, by_last, n=1, cutoff=0.7):
-        # a short name for a short name; else the section that is most like the one given
-        alike = by_last[near]
-        dotted = [name for name in alike if "." in name] if dot else []
-        return _in_words(difflib.get_close_matches(word, dotted or alike, n=1, cutoff=0.0))
-    alike = [name for name in names if "." in name] if dot else names
-    return _in_words(difflib.get_close_matches(word, alike, n=1, cutoff=0.85))
+        # a dotted key for a dotted key, in the most similar section
+        similar = by_last[near]
+        dotted = [name for name in similar if "." in name] if dot else []
+        return _suggestion(difflib.get_close_matches(word, dotted or similar, n=1, cutoff=0.0))
+    similar = [name for name in names if "." in name] if dot else names
+    return _suggestion(difflib.get_close_matches(word, similar, n=1, cutoff=0.85))
 
 
-def _in_words(close: list[str]) -> str:
-    return f"; did you mean {close[0]}?" if close else ""
+def _suggestion(matches: list[str]) -> str:
+    return f"; did you mean {matches[0]}?" if matches else ""
 
 
 def short_names(keys: Sequence[str]) -> list[str]:
-    """Leave out the section of each key where the last part alone is unique."""
+    """Return the last part of each dotted key, or the whole key where the part is not unique."""
     last = [key.split(".")[-1] for key in keys]
     return [short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)]

@@ -1,4 +1,4 @@
-"""From Hydra's composed YAML to the typed, checked `RunConfig`."""
+"""Validation of composed configurations, and reading and writing of config.yaml."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.expressions import expressions_kept, names_variables, reason_of
 
 _Task = TypeVar("_Task")
-# What is free text keeps the environment variables in it; see `paths`.
+# Settings whose environment variables stay unresolved; see `cifar_exp.expressions`.
 FREE_TEXT = (
     "data.root",
     "data.same_as",
@@ -25,15 +25,15 @@ FREE_TEXT = (
     "logger.project",
     "logger.group",
 )
-_LONGEST_FILE = 100_000  # characters of a config.yaml, which has about 1,000
-_DEEPEST = 100  # nested settings; there are 3
-# libyaml reads a file in 1 ms, Python in 7; not every installation has it
+_MAX_CHARACTERS = 100_000  # of a config.yaml; typical files have about 1,000
+_MAX_DEPTH = 100  # of nested settings; the schema has 3 levels
+# libyaml reads a file in 1 ms, Python in 7 ms; not every installation has it
 _YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_SHOWN_ERRORS = 2
-_SHOWN_CHARACTERS = 100
-_MOST_LEVELS = 10  # that are repeated in a message
-_SECTIONS_OF_SEVERAL_KINDS = ("data", "model", "optimizer", "scheduler")
-_WORDS = (
+_MAX_ERRORS = 2
+_MAX_SHOWN = 100
+_MAX_LEVELS = 10  # repeated in a message
+_SECTIONS_WITH_OPTIONS = ("data", "model", "optimizer", "scheduler")
+_REPLACEMENTS = (
     ("Input should be ", "expected "),
     ("expected greater", "expected a number greater"),
     ("expected less", "expected a number less"),
@@ -44,70 +44,72 @@ _WORDS = (
 
 
 def trains_a_run(task: _Task) -> _Task:
-    """Mark a Hydra task that does nothing but train its run, which a launcher may do elsewhere."""
+    """Mark a Hydra task that only trains its run, so that a launcher may train it elsewhere."""
     task.trains_a_run = True  # type: ignore[attr-defined]
     return task
 
 
 def load_config(composed: DictConfig) -> RunConfig:
-    """Check a composed configuration.
+    """Validate a composed configuration.
 
     Args:
-        composed: what Hydra made of YAML and overrides, without its own `hydra` node.
+        composed: Hydra's configuration without the `hydra` node.
 
     Returns:
-        The typed settings, numbers converted to the types of the schema.
+        The typed settings.
 
     Raises:
         UserError: a key is unknown, or a value has the wrong type or is out of range.
     """
     content = resolved(composed)
-    content.pop("study", None)  # says which runs there are, and nothing about one of them
+    content.pop("study", None)  # describes the sweep, not a run
     _keep_expressions(content, composed)
     typed = OmegaConf.to_container(composed)
     for section in CAN_BE_CUSTOM:
-        _name_own_code(content, typed, section)
+        _check_custom_code(content, typed, section)
     try:
         return checked(content)
     except ValidationError as error:
-        raise UserError(in_lines(error, typed=typed if names_variables(typed) else None)) from error
+        raise UserError(
+            format_errors(error, typed=typed if names_variables(typed) else None)
+        ) from error
 
 
 def resolved(composed: DictConfig) -> Any:
-    """Return the values that a composed configuration comes to.
+    """Return a composed configuration with its interpolations resolved.
 
     Raises:
-        UserError: there is none for a key. The message tells no value of an environment variable.
+        UserError: a key has no value. The message has no values of environment variables.
     """
     try:
         return OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         key = error.full_key
-        raise UserError(f"{key}: a value is needed, such as {key}=VALUE") from error
+        raise UserError(f"{key}: missing value; set {key}=VALUE") from error
     except OmegaConfBaseException as error:
         reason = reason_of(error, OmegaConf.to_container(composed))
         raise UserError(f"{error.full_key}: {reason}") from error
 
 
-def _name_own_code(content: Any, typed: Any, section: str) -> None:
+def _check_custom_code(content: Any, typed: Any, section: str) -> None:
     part = content.get(section)
     if not isinstance(part, dict) or "_target_" not in part:
         return
-    # an expression may come to another name than it did when the configuration was allowed
-    if part["_target_"] != _at(typed, (section, "_target_")):
-        raise UserError(f"{section}._target_: expected the name itself, and no expression")
+    # an expression may resolve to another name than the one that was allowed
+    if part["_target_"] != _value_at(typed, (section, "_target_")):
+        raise UserError(f"{section}._target_: expected a name, not an expression")
     name = part.setdefault("name", "own")
     if name != "own":
         raise UserError(
-            f"{section}._target_: expected no {section}={name} beside it, or {section}=own"
+            f"{section}._target_: cannot be combined with {section}={name}; set {section}=own"
         )
 
 
 def _keep_expressions(content: Any, composed: DictConfig) -> None:
-    """Put free text into the content as it was typed."""
-    for key in [*FREE_TEXT, *_of_own_code(content)]:
+    """Replace free text by its unresolved form."""
+    for key in [*FREE_TEXT, *_custom_code_keys(content)]:
         section, name = key.split(".", 1)
-        if not _has_text(_at(content, (section, name))):
+        if not _has_text(_value_at(content, (section, name))):
             continue
         try:
             with expressions_kept():
@@ -115,22 +117,24 @@ def _keep_expressions(content: Any, composed: DictConfig) -> None:
                 listed = isinstance(typed, ListConfig)
                 content[section][name] = OmegaConf.to_object(typed) if listed else typed
         except OmegaConfBaseException as error:
-            raise UserError(f"{key}: expected ${{oc.env:NAME}} in the text itself") from error
+            raise UserError(
+                f"{key}: expected ${{oc.env:NAME}} in the text, not another expression"
+            ) from error
 
 
-def _of_own_code(content: Any) -> Iterator[str]:
+def _custom_code_keys(content: Any) -> Iterator[str]:
     for section in CAN_BE_CUSTOM:
         part = content.get(section)
-        if isinstance(part, dict) and "_target_" in part:  # nobody here knows what is text there
+        if isinstance(part, dict) and "_target_" in part:  # any of its settings may be text
             yield from (f"{section}.{name}" for name in part)
 
 
 def _has_text(value: Any) -> bool:
-    return any(isinstance(one, str) for one in (value if isinstance(value, list) else [value]))
+    return any(isinstance(item, str) for item in (value if isinstance(value, list) else [value]))
 
 
-def _at(content: Any, path: Sequence[Any]) -> Any:
-    """Return what stands there, or above it where an interpolation stands for all of it."""
+def _value_at(content: Any, path: Sequence[Any]) -> Any:
+    """Return the value at a path, or the interpolation that replaces one of its parents."""
     for part in path:
         try:
             content = content[part if isinstance(content, dict) else int(part)]
@@ -140,18 +144,18 @@ def _at(content: Any, path: Sequence[Any]) -> Any:
 
 
 def to_yaml(config: RunConfig) -> str:
-    """Return the settings as they stand in a run's config.yaml."""
+    """Return the text of a run's config.yaml."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def from_yaml(text: str) -> RunConfig:
-    """Read what `to_yaml` wrote.
+    """Read the text of a config.yaml.
 
     Raises:
-        ValueError: it is not YAML, or not a configuration.
+        ValueError: the text is not YAML, or not a valid configuration.
     """
-    if len(text) > _LONGEST_FILE:
-        raise ValueError(f"expected at most {_LONGEST_FILE} characters")
+    if len(text) > _MAX_CHARACTERS:
+        raise ValueError(f"expected at most {_MAX_CHARACTERS} characters")
     try:
         _refuse_aliases(text)
         return checked(yaml.load(text, _YAML))
@@ -160,96 +164,98 @@ def from_yaml(text: str) -> RunConfig:
 
 
 def _refuse_aliases(text: str) -> None:
-    """Refuse what `to_yaml` never writes: with aliases, ten lines can become gigabytes."""
+    """Reject aliases, with which ten lines can expand to gigabytes, and deep nesting."""
     depth = 0
     for event in yaml.parse(text, _YAML):
         if isinstance(event, yaml.AliasEvent):
             raise yaml.YAMLError("expected no aliases")
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:  # building it recurses
-            raise yaml.YAMLError("expected settings that are not nested so deeply")
+        if depth > _MAX_DEPTH:  # loading recurses
+            raise yaml.YAMLError(f"expected at most {_MAX_DEPTH} levels of nested settings")
 
 
 def checked(content: Any) -> RunConfig:
-    """Return plain values as typed settings.
+    """Convert JSON values to typed settings.
 
     Raises:
         ValidationError: a key is unknown, or a value has the wrong type or is out of range.
     """
-    # JSON mode is strict about types but takes a list where the schema has a tuple
-    return RunConfig.model_validate_json(json.dumps(_with_plain_zeros(content), default=str))
+    # JSON mode is strict about types but accepts a list for a tuple
+    return RunConfig.model_validate_json(json.dumps(_without_negative_zeros(content), default=str))
 
 
-def _with_plain_zeros(content: Any) -> Any:
-    """Return the content with 0.0 for -0.0, which computes the same and would be another run."""
+def _without_negative_zeros(content: Any) -> Any:
+    """Replace -0.0 by 0.0: both compute the same, but would have different ids."""
     match content:
         case dict():
-            return {key: _with_plain_zeros(value) for key, value in content.items()}
+            return {key: _without_negative_zeros(value) for key, value in content.items()}
         case list() | tuple():
-            return [_with_plain_zeros(value) for value in content]
+            return [_without_negative_zeros(value) for value in content]
         case float():
             return content + 0.0
     return content
 
 
-def in_lines(error: ValidationError, prefix: str = "", typed: Any = None) -> str:
-    """Say in one or two lines what was refused.
+def format_errors(error: ValidationError, prefix: str = "", typed: Any = None) -> str:
+    """Format a validation error in one or two lines.
 
     Args:
-        error: what was found wrong.
-        prefix: of all keys.
-        typed: the configuration with its interpolations, which are told and not their values
-            where there are environment variables.
+        error: raised by pydantic.
+        prefix: added to all keys, such as "study.".
+        typed: the unresolved configuration, shown instead of values from environment variables;
+            None to show values.
     """
     problems = error.errors(include_url=False)
     lines = [
-        (prefix if problem["loc"] else prefix.replace(".", ": ")) + _in_one_line(problem, typed)
-        for problem in problems[:_SHOWN_ERRORS]
+        (prefix if problem["loc"] else prefix.replace(".", ": ")) + _format_error(problem, typed)
+        for problem in problems[:_MAX_ERRORS]
     ]
-    if len(problems) > _SHOWN_ERRORS:
-        lines[-1] += f" (and {len(problems) - _SHOWN_ERRORS} more)"
+    if len(problems) > _MAX_ERRORS:
+        lines[-1] += f" (and {len(problems) - _MAX_ERRORS} more)"
     return "\n".join(lines)
 
 
-def _in_one_line(problem: Any, typed: Any) -> str:
+def _format_error(problem: Any, typed: Any) -> str:
     if problem["type"] == "json_invalid":
-        return "expected settings in UTF-8, and not nested so deeply"
-    if not problem["loc"]:  # of several settings together
+        return "expected valid UTF-8 without deeply nested settings"
+    if not problem["loc"]:  # several settings together
         return str(problem["msg"]).removeprefix("Value error, ")
     section, *rest = problem["loc"]
-    # a section that comes in several kinds has its kind as second part of the location
-    path = rest[1:] if section in _SECTIONS_OF_SEVERAL_KINDS else rest
+    # in a section with options, the second part of the location is the option
+    path = rest[1:] if section in _SECTIONS_WITH_OPTIONS else rest
     key = ".".join(str(part) for part in (section, *path))
     match problem["type"]:
         case "missing":
-            return f"{key}: a value is needed, such as {key}=VALUE"
+            return f"{key}: missing value; set {key}=VALUE"
         case "extra_forbidden":
             if key == "experiment":
                 hint = "its file lacks the first line `# @package _global_`"
                 return f"{key}: unknown setting; {hint}"
             if section not in RunConfig.model_fields:
                 return f"{key}: unknown setting"
-            return explain_key(key, rest[0] if section in _SECTIONS_OF_SEVERAL_KINDS else None)
+            return explain_key(key, rest[0] if section in _SECTIONS_WITH_OPTIONS else None)
         case "union_tag_invalid":
-            given = _at(typed, (section, "name")) if typed else problem["ctx"]["tag"]
+            given = _value_at(typed, (section, "name")) if typed else problem["ctx"]["tag"]
             return f"{key}.name: expected one of {problem['ctx']['expected_tags']}, got '{given}'"
         case "union_tag_not_found":
-            return f"{key}.name: a value is needed, such as {key}=OPTION"
+            return f"{key}.name: missing value; set {key}=OPTION"
     message = problem["msg"].removeprefix("Value error, ")
-    for pydantic, ours in _WORDS:
-        message = message.replace(pydantic, ours)
-    given = json.dumps(_at(typed, (section, *path)) if typed else problem["input"], default=str)
-    if len(given) > _SHOWN_CHARACTERS:
-        given = given[:_SHOWN_CHARACTERS] + "..."
-    # of a value from the environment nothing is repeated
-    hint = _what_to_type(key, problem) if section in RunConfig.model_fields and not typed else ""
+    for old, new in _REPLACEMENTS:
+        message = message.replace(old, new)
+    given = json.dumps(
+        _value_at(typed, (section, *path)) if typed else problem["input"], default=str
+    )
+    if len(given) > _MAX_SHOWN:
+        given = given[:_MAX_SHOWN] + "..."
+    # hints would repeat values from the environment
+    hint = _hint(key, problem) if section in RunConfig.model_fields and not typed else ""
     return f"{key}: {message}, got {given}{hint}"
 
 
-def _what_to_type(key: str, problem: Any) -> str:
+def _hint(key: str, problem: Any) -> str:
     value = problem["input"]
-    plain = isinstance(value, str | int | float) and len(str(value)) <= _SHOWN_CHARACTERS
+    plain = isinstance(value, str | int | float) and len(str(value)) <= _MAX_SHOWN
     match problem["type"]:
         case "tuple_type" if plain:
             return f"; write {key}=[{value}]"
@@ -257,6 +263,6 @@ def _what_to_type(key: str, problem: Any) -> str:
             return f"; write {key}=./{value}"
         case "string_type" if plain:
             return f"; write '{key}=\"{value}\"'"
-    if isinstance(value, list) and 1 < len(value) <= _MOST_LEVELS and not is_list(key):
+    if isinstance(value, list) and 1 < len(value) <= _MAX_LEVELS and not is_list(key):
         return f"; to sweep write -m {short(key)}={','.join(map(str, value))}"
     return ""

@@ -1,7 +1,7 @@
-"""The metrics of an epoch: a column of metrics.jsonl each, and how it is shown everywhere.
+"""The table of metrics: names, labels, units and curves.
 
-To add one takes an entry here and, where it is summed over images, how in training/metrics.py:
-the loop, metrics.jsonl, TensorBoard, claims, tables and reports follow. Needs no PyTorch.
+A new metric needs an entry here and, if it is summed over images, its computation in
+training/metrics.py. The loop, metrics.jsonl, loggers, claims, tables and reports use the table.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,22 +9,22 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Better = Literal["higher", "lower"]
-# The images that a metric is measured on, with what people call them.
+# The splits with their names in labels.
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What is measured in every epoch.
+    """A metric that is measured in each epoch.
 
     Attributes:
-        name: of its column in metrics.jsonl, after the split where there are several.
-        label: what it is, for people.
-        unit: "nats", "%" (of a fraction) and so on; "" for a plain number.
-        better: which direction is good; None where neither is.
-        tag: of its curve in loggers, before the split where there are several; "" for no curve.
-        splits: of SPLITS, on which it is measured; none for one that is not about images.
-        optional: whether it is measured only where the setting `metrics` names it.
+        name: of the column in metrics.jsonl; with several splits the split is its prefix.
+        label: for tables and reports.
+        unit: "nats", "s", "%" for a fraction in [0, 1], ...; "" for none.
+        better: the direction of improvement; None if neither is better.
+        tag: of the curve in loggers; with several splits the split is its suffix; "" for no curve.
+        splits: on which it is measured, from SPLITS; () if it does not depend on images.
+        optional: whether it is measured only if listed in the setting `metrics`.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Metric:
     optional: bool = False
 
     def key(self, split: str) -> str:
-        """Return the name of a column. Args: split: that it is about; "" for none."""
+        """Return the name of the column of a split. Args: split: from SPLITS; "" for none."""
         return f"{split}_{self.name}" if len(self.splits) > 1 else self.name
 
     def columns(self) -> Iterator["Column"]:
@@ -50,14 +50,14 @@ class Metric:
 
 @dataclass(frozen=True)
 class Column:
-    """A metric on one split, a value in each line of metrics.jsonl.
+    """A metric on one split: a column of metrics.jsonl.
 
     Attributes:
-        key: its name there, such as test_accuracy.
-        label: what it is, for people.
-        tag: of its curve in loggers; "" for no curve.
-        split: of SPLITS; "" for none.
-        metric: that it is of.
+        key: name of the column, such as test_accuracy.
+        label: for tables and reports.
+        tag: of the curve in loggers; "" for no curve.
+        split: from SPLITS; "" for none.
+        metric: the metric.
     """
 
     key: str
@@ -82,9 +82,8 @@ METRICS = {
     )
 }
 COLUMNS = {column.key: column for metric in METRICS.values() for column in metric.columns()}
-# The names of those that are off unless the setting `metrics` names them.
 OPTIONAL = [name for name, metric in METRICS.items() if metric.optional]
-# What is read off a whole run, and claims may be about; reports/metrics.py has how.
+# The metrics of a run, for claims; reports/metrics.py computes them.
 CURVES = {key: c for key, c in COLUMNS.items() if c.metric.splits and c.tag}
 FINAL = {f"final_{key}": column for key, column in CURVES.items()}
 BEST = {
@@ -94,35 +93,35 @@ BEST = {
 }
 EPOCHS_TO = {f"epochs_to_{key}": c for key, c in CURVES.items() if c.metric.unit == "%"}
 OSCILLATION = {f"{key}_oscillation": column for key, column in CURVES.items()}
-OF_RUNS = (
+RUN_METRICS = (
     *(*FINAL, *BEST, *EPOCHS_TO, *OSCILLATION),
     *("steps_per_epoch", "images_per_second", "seconds", "peak_memory_bytes"),
 )
 
 
 def evaluated_split(evaluated_on: str) -> str:
-    """Return the split that a run is evaluated on. Args: evaluated_on: as in the run's data."""
+    """Return the split for `evaluated_on` of a run's data: "val" or "test"."""
     return "val" if evaluated_on == "validation" else "test"
 
 
 def evaluated(name: str, evaluated_on: str) -> str:
-    """Return the column of a metric on the images that a run is evaluated on.
+    """Return the column of a metric on the evaluated split.
 
     Args:
         name: of the metric.
-        evaluated_on: "test" or "validation", as in the run's data.
+        evaluated_on: "test" or "validation", from the run's data.
     """
     return METRICS[name].key(evaluated_split(evaluated_on))
 
 
-def as_named_now(row: Mapping[str, Any], evaluated_on: str) -> dict[str, Any]:
-    """Return a line of metrics.jsonl under the names of today.
+def with_current_names(row: Mapping[str, Any], evaluated_on: str) -> dict[str, Any]:
+    """Return a row of metrics.jsonl with the current column names.
 
-    Older versions called validation images test.
+    Older versions used the prefix `test_` for validation images.
 
     Args:
-        row: as it was written.
-        evaluated_on: as of the run.
+        row: of metrics.jsonl.
+        evaluated_on: "test" or "validation", from the run's data.
     """
     if evaluated_on == "test" or any(key.startswith("val_") for key in row):
         return dict(row)
@@ -133,15 +132,15 @@ def as_named_now(row: Mapping[str, Any], evaluated_on: str) -> dict[str, Any]:
 
 
 def with_defaults(row: Mapping[str, Any], evaluated_on: str) -> dict[str, Any]:
-    """Return a line of metrics.jsonl with None for losses and accuracies that it lacks.
+    """Return a row of metrics.jsonl with None for missing losses and accuracies.
 
     Args:
-        row: as it was written.
-        evaluated_on: as of the run.
+        row: of metrics.jsonl.
+        evaluated_on: "test" or "validation", from the run's data.
     """
-    usual = [
+    keys = [
         METRICS[name].key(split)
         for split in ("train", evaluated_split(evaluated_on))
         for name in ("loss", "accuracy")
     ]
-    return dict.fromkeys(usual) | as_named_now(row, evaluated_on)
+    return dict.fromkeys(keys) | with_current_names(row, evaluated_on)

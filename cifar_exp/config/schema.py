@@ -1,9 +1,9 @@
-"""Every setting of a run: its key, type, range, the article's value and its meaning.
+"""The schema of a run's settings: keys, types, ranges, defaults and descriptions.
 
-The settings of a data set, network, optimizer or scheduler are next to what builds it.
+The settings of data sets, networks, optimizers and schedulers are in their own modules.
 
-The defaults here are the article's, and `conf/` repeats them for Hydra (a test compares the two):
-what differs from them gives a run its name.
+The defaults are the article's and equal those in `conf/`. A run is named after the settings that
+differ from them.
 
 Source: the article trains VGG16 on CIFAR-10 with Adam (0.001), MultiStepLR ([75, 150], 0.5),
 batches of 64, random horizontal flips and 100 epochs.
@@ -22,91 +22,93 @@ from cifar_exp.schedulers import MultiStep, Scheduler
 from cifar_exp.sections import CustomCode, PathText, Section
 
 
-def _is_optional_metric(name: str) -> str:
+def _check_optional_metric(name: str) -> str:
     if name not in OPTIONAL:
         raise ValueError(f"expected one of {', '.join(OPTIONAL)}")
     return name
 
 
 OptionalMetric = Annotated[
-    str, AfterValidator(_is_optional_metric), WithJsonSchema({"enum": OPTIONAL})
+    str, AfterValidator(_check_optional_metric), WithJsonSchema({"enum": OPTIONAL})
 ]
 
 
 class Training(Section):
-    """How long a run trains."""
+    """Settings of the training loop."""
 
-    epochs: int = Field(100, ge=1, le=1_000_000, description="passes over the training set")
+    epochs: int = Field(
+        100, ge=1, le=1_000_000, description="number of passes over the training images"
+    )
     label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="share of the label spread over all classes while training"
+        0.0, ge=0, lt=1, description="label smoothing of the training loss"
     )
 
 
 class Logger(Section):
-    """Which mirrors of the metrics are written beside metrics.jsonl."""
+    """The loggers that receive the metrics in addition to metrics.jsonl."""
 
-    tensorboard: bool = Field(False, description="event files under paths.logs")
-    wandb: bool = Field(False, description="Weights & Biases; offline where no key is set")
-    trackio: bool = Field(False, description="Trackio, on this machine")
+    tensorboard: bool = Field(False, description="TensorBoard: event files in paths.logs")
+    wandb: bool = Field(False, description="Weights & Biases; offline without an API key")
+    trackio: bool = Field(False, description="Trackio, stored on this machine")
     project: str = Field(
-        "cifar-exp", pattern=r"^[\w.-]+$", max_length=80, description="of W&B and Trackio"
+        "cifar-exp", pattern=r"^[\w.-]+$", max_length=80, description="project in W&B and Trackio"
     )
     group: str | None = Field(
-        None, max_length=120, description="of the runs there; null: the study or sweep"
+        None, max_length=120, description="group in W&B and Trackio; null: the study or sweep"
     )
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """The loggers that are on: `NAME: true` stands for that of `loggers/NAME.py`."""
+        """The names of the enabled loggers, each a module of `cifar_exp.loggers`."""
         return tuple(name for name, value in self if value is True)
 
 
 class Paths(Section):
-    """Where files go; relative to the folder the command is called from."""
+    """Folders, relative to the working directory."""
 
-    results: PathText = Field(RESULTS, description="run and sweep folders")
-    logs: PathText = Field("logs", description="TensorBoard's event files")
+    results: PathText = Field(RESULTS, description="folders of runs, sweeps and searches")
+    logs: PathText = Field("logs", description="event files of TensorBoard")
     cache: PathText = Field("data", description="decoded images of data=image_folder")
 
 
 class RunConfig(Section):
-    """All settings of one run."""
+    """All settings of a run."""
 
     data: Annotated[Data, Field(discriminator="name")] = Cifar10()
     model: Annotated[Network, Field(discriminator="name")] = Model()
     optimizer: Annotated[Optimizer, Field(discriminator="name")] = Adam()
     scheduler: Annotated[Scheduler, Field(discriminator="name")] = MultiStep()
     training: Training = Training()
-    seed: int = Field(0, ge=0, lt=2**63, description="weights, order, augmentation and dropout")
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto: a GPU where there is one"
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="seed of weights, order of images, augmentation and dropout"
     )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if available")
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto: bf16 where it is faster"
+        "auto", description="auto: bf16 if it is faster on the device"
     )
     deterministic: bool = Field(
-        True, description="on a GPU: the same bits every time; false allows faster kernels"
+        True, description="reproducible results on a GPU; false allows faster kernels"
     )
     logger: Logger = Logger(tensorboard=True)
     paths: Paths = Paths()
     metrics: tuple[OptionalMetric, ...] = Field(
-        (), description="measured besides loss and accuracy; costs a little time"
+        (), description="optional metrics to measure; they take a little time"
     )
-    rerun: bool = Field(False, description="train again what is complete; the old run is set aside")
+    rerun: bool = Field(False, description="train complete runs again; the old run is set aside")
     resume: Literal["auto", "fresh"] = Field(
-        "auto", description="fresh: a run that cannot go on starts again; the old one is set aside"
+        "auto", description="fresh: restart a run that cannot be resumed; the old run is set aside"
     )
     keep_checkpoint: bool = Field(
         True,
-        description="keep the last checkpoint of a complete run, which a longer run continues",
+        description="keep the last checkpoint of a complete run, to continue it for more epochs",
     )
 
     @property
     def custom_code(self) -> frozenset[str]:
-        """The names of the custom code that the settings call."""
+        """The names of the custom functions and classes in the settings."""
         parts = (self.data, self.model)
         return frozenset(part.target for part in parts if isinstance(part, CustomCode))
 
 
-# Sections that can name code of the user's own.
+# Sections that accept custom code.
 CAN_BE_CUSTOM = ("data", "model")

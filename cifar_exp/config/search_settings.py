@@ -1,49 +1,53 @@
-"""The settings of a search, under `hydra.sweeper`."""
+"""The settings of a search in `hydra.sweeper`."""
 
 from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, ValidationError
 
-from cifar_exp.config.load import in_lines
+from cifar_exp.config.load import format_errors
 from cifar_exp.errors import UserError
 from cifar_exp.sections import Section
 
-# Given to Optuna's class by name; what it takes stands in Optuna's reference.
 Options = Annotated[
-    dict[str, Any], Field(default_factory=dict, description="arguments of Optuna's class")
+    dict[str, Any], Field(default_factory=dict, description="keyword arguments of Optuna's class")
 ]
 
 
 class SearchSettings(Section):
-    """How a search goes about it. The defaults here are those of `hydra/sweeper=optuna`."""
+    """Settings of `hydra/sweeper=optuna`."""
 
-    n_trials: int = Field(20, ge=1, le=100_000, description="in all, also over several commands")
+    n_trials: int = Field(
+        20, ge=1, le=100_000, description="number of trials in total, over all commands"
+    )
     metric: Literal["accuracy", "loss"] = Field(
-        "accuracy", description="of the validation images after the last epoch"
+        "accuracy", description="objective, on the validation images after the last epoch"
     )
     sampler: Literal["tpe", "random", "qmc", "gp", "cmaes"] = Field(
-        "tpe", description="what proposes settings, by Optuna's name"
+        "tpe", description="Optuna's sampler, which proposes settings"
     )
     sampler_options: Options
     pruner: Literal["median", "asha", "hyperband", "none"] = Field(
-        "median", description="what gives up trials that do badly, by Optuna's name"
+        "median", description="Optuna's pruner, which stops unpromising trials"
     )
     pruner_options: Options
-    seed: int = Field(0, ge=0, lt=2**32, description="of the sampler; runs have their own")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of the sampler, not of the runs")
     storage: str | None = Field(
-        None, description="URL as Optuna takes it; null: trials.db in the search's folder"
+        None, description="storage URL of Optuna; null: trials.db in the folder of the search"
     )
     confirm: int = Field(
-        5, ge=0, le=1000, description="fresh seeds with which the winner is trained and tested"
+        5,
+        ge=0,
+        le=1000,
+        description="number of new seeds with which the best settings are trained and tested",
     )
     baseline: bool = Field(
-        True, description="test what the search began with as well, for comparison"
+        True, description="also train and test the initial settings, for comparison"
     )
 
 
 def load_search_settings(settings: dict[str, Any]) -> SearchSettings:
-    """Check what stands under `hydra.sweeper`.
+    """Validate the settings in `hydra.sweeper`.
 
     Raises:
         UserError: a value has the wrong type or is out of range.
@@ -55,4 +59,4 @@ def load_search_settings(settings: dict[str, Any]) -> SearchSettings:
     try:
         return SearchSettings.model_validate(plain)
     except ValidationError as error:
-        raise UserError(in_lines(error, "hydra.sweeper.")) from error
+        raise UserError(format_errors(error, "hydra.sweeper.")) from error

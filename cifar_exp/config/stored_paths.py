@@ -1,7 +1,7 @@
-"""Paths in the settings of a run that mean the same from every folder, and after a move.
+"""Absolute paths in config.yaml, and their correction after a project has been moved.
 
-What is typed is relative to the folder that the command is called in. A config.yaml is read from
-others, so its paths are absolute; those with environment variables stay as they were typed.
+On the command line, paths are relative to the working directory. In config.yaml they are absolute,
+except paths with environment variables, which stay unresolved.
 """
 
 import os
@@ -13,26 +13,23 @@ from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.settings import ImageFolder
 from cifar_exp.paths import RUNS
 
-_Place = Callable[[str], str]
-
 
 def anchored(config: RunConfig) -> RunConfig:
-    """Return the settings with absolute paths, as a run's config.yaml has them."""
-    return _with_places(config, lambda text: os.path.realpath(os.path.expanduser(text)))
+    """Return the settings with absolute paths, for config.yaml."""
+    return _map_paths(config, lambda text: os.path.realpath(os.path.expanduser(text)))
 
 
-def found_again(config: RunConfig, folder: Path) -> RunConfig:
-    """Return the settings of a stored run with its paths as they are now.
+def relocate(config: RunConfig, folder: Path) -> RunConfig:
+    """Return the settings of a stored run with its current paths.
 
-    Where a project was moved together with its results, so were the images in it. They stay known
-    as the images of their first place, also where a link now leads from there: the identity of the
-    run does not change.
+    If a project is moved together with its results, its images are moved too. `data.same_as` keeps
+    their first folder, so that the id of the run does not change.
 
     Args:
-        config: as config.yaml has it.
-        folder: of the run, in `runs` of the results.
+        config: from config.yaml.
+        folder: of the run, in the subfolder `runs` of the results.
     """
-    config = _known_as_before(config, folder)
+    config = _keep_linked_root(config, folder)
     now = Path(os.path.realpath(folder)).parent
     if now.name != RUNS or "${" in config.paths.results:
         return config
@@ -40,8 +37,8 @@ def found_again(config: RunConfig, folder: Path) -> RunConfig:
     stored = [
         text for text in (config.paths.results, config.data.place) if text and "${" not in text
     ]
-    if not all(map(os.path.isabs, stored)):  # from before paths were stored as absolute ones
-        return _from_where_it_was_called(config, now, folder)
+    if not all(map(os.path.isabs, stored)):  # older versions stored relative paths
+        return _resolve_relative(config, now, folder)
     before = Path(config.paths.results)
     if before == now:
         return config
@@ -54,17 +51,17 @@ def found_again(config: RunConfig, folder: Path) -> RunConfig:
         new = str(now / Path(text).relative_to(before))
         return new if os.path.exists(new) or not os.path.exists(text) else text
 
-    placed = _with_places(config, moved)
-    if isinstance(config.data, ImageFolder) and isinstance(placed.data, ImageFolder):
-        known_as = config.data.same_as or config.data.root
-        if placed.data.root != known_as:
-            data = placed.data.model_copy(update={"same_as": known_as})
-            placed = placed.model_copy(update={"data": data})
-    return placed
+    current = _map_paths(config, moved)
+    if isinstance(config.data, ImageFolder) and isinstance(current.data, ImageFolder):
+        first = config.data.same_as or config.data.root
+        if current.data.root != first:
+            data = current.data.model_copy(update={"same_as": first})
+            current = current.model_copy(update={"data": data})
+    return current
 
 
-def _known_as_before(config: RunConfig, folder: Path) -> RunConfig:
-    """Name the place of images that a link leads to now, if the run has its id with it."""
+def _keep_linked_root(config: RunConfig, folder: Path) -> RunConfig:
+    """Store a root that is now reached through a link in `same_as`, if the run's id requires it."""
     data = config.data
     if not isinstance(data, ImageFolder) or data.same_as or not os.path.isabs(data.root):
         return config
@@ -74,31 +71,32 @@ def _known_as_before(config: RunConfig, folder: Path) -> RunConfig:
     return named if folder.name.endswith(run_id(named)) else config
 
 
-def _from_where_it_was_called(config: RunConfig, results: Path, folder: Path) -> RunConfig:
-    """Find the folder that relative paths belong to: with it the run has its id."""
+def _resolve_relative(config: RunConfig, results: Path, folder: Path) -> RunConfig:
+    """Resolve relative paths against the base folder with which the run has its id."""
     parts = Path(config.paths.results).parts
     ends_alike = parts[0] != "/" and results.parts[-len(parts) :] == parts
     likely = Path(*results.parts[: -len(parts)]) if ends_alike else results.parent
-    placed = [
-        _with_places(config, lambda text, base=base: _at(base, text))  # type: ignore[misc]
+    candidates = [
+        _map_paths(
+            config, lambda text, base=base: os.path.normpath(base / os.path.expanduser(text))
+        )  # type: ignore[misc]
         for base in (likely, Path.cwd())
     ]
-    named = [one for one in placed if folder.name.endswith(run_id(one))]
-    return (named or placed)[0]
+    matching = [candidate for candidate in candidates if folder.name.endswith(run_id(candidate))]
+    return (matching or candidates)[0]
 
 
-def _at(base: Path, text: str) -> str:
-    return os.path.normpath(base / os.path.expanduser(text))
+def _map_paths(config: RunConfig, function: Callable[[str], str]) -> RunConfig:
+    """Apply a function to all paths in the settings except those with environment variables."""
 
+    def mapped(text: str) -> str:
+        return text if "${" in text else function(text)
 
-def _with_places(config: RunConfig, place: _Place) -> RunConfig:
-    def placed(text: str) -> str:
-        return text if "${" in text else place(text)
-
-    paths = {name: placed(text) for name, text in config.paths.model_dump().items()}
-    changed = config.model_copy(update={"paths": config.paths.model_copy(update=paths)})
-    if config.data.paths:
-        own = {name: placed(getattr(config.data, name)) for name in config.data.paths}
-        data = config.data.model_copy(update=own)
-        changed = changed.model_copy(update={"data": data})
-    return changed
+    paths = {name: mapped(text) for name, text in config.paths.model_dump().items()}
+    data_paths = {name: mapped(getattr(config.data, name)) for name in config.data.paths}
+    return config.model_copy(
+        update={
+            "paths": config.paths.model_copy(update=paths),
+            "data": config.data.model_copy(update=data_paths),
+        }
+    )

@@ -1,4 +1,4 @@
-"""What a study is: what it varies, and the claims that its report tests."""
+"""Studies: the settings they vary and the claims that their reports test."""
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -8,8 +8,8 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from cifar_exp.config.keys import SHORT_NAMES
-from cifar_exp.config.load import in_lines, resolved
-from cifar_exp.config.metrics import OF_RUNS
+from cifar_exp.config.load import format_errors, resolved
+from cifar_exp.config.metrics import RUN_METRICS
 from cifar_exp.errors import UserError
 from cifar_exp.expressions import expressions_kept
 from cifar_exp.sections import Section
@@ -18,13 +18,13 @@ Value = int | float | str | bool | None
 Level = Value | tuple[Value, ...]  # the milestones of a schedule are a list
 if TYPE_CHECKING:
     MetricOfRun = str
-else:  # all that can be read off a run
-    MetricOfRun = Literal[OF_RUNS]
+else:
+    MetricOfRun = Literal[RUN_METRICS]
 _OF_TWO_LEVELS = ("higher", "lower", "same")
 
 
 def level_name(level: Any) -> Any:
-    """Return a level as reports name and compare it: a list becomes a word, `[1, 2]`."""
+    """Return a level as shown and compared in reports: a list becomes the text `[1, 2]`."""
     return str(list(level)) if isinstance(level, list | tuple) else level
 
 
@@ -32,26 +32,30 @@ NamedLevel = Annotated[Value, BeforeValidator(level_name)]
 
 
 class Claim(Section):
-    """A statement, and what it predicts for a metric."""
+    """A statement and its prediction for a metric."""
 
-    says: str = Field(description="the statement, in a sentence")
-    metric: MetricOfRun = Field(description="what is compared")
+    says: str = Field(description="the statement, as a sentence")
+    metric: MetricOfRun = Field(description="the metric that is compared")
     expects: Literal["higher", "lower", "same", "rises", "falls", "differs", "best_inside"] = Field(
-        description="higher, lower, same: at one level than at another; rises, falls: along the "
-        "levels; differs: between some levels; best_inside: best at a level that is not an end"
+        description="higher, lower, same: at the level `at` compared with `than`; rises, falls: "
+        "along the levels; differs: between any two levels; best_inside: best at an inner level"
     )
-    at: NamedLevel = Field(None, description="the level of which something is expected")
-    than: NamedLevel = Field(None, description="the level that it is compared with")
-    matters_from: float = Field(0.0, ge=0, description="smallest difference that matters")
-    reached: float | None = Field(None, gt=0, le=1, description="accuracy, for epochs_to_...")
+    at: NamedLevel = Field(None, description="the level that the claim is about")
+    than: NamedLevel = Field(None, description="the level to compare with")
+    matters_from: float = Field(
+        0.0, ge=0, description="smallest relevant difference, in the unit of the metric"
+    )
+    reached: float | None = Field(
+        None, gt=0, le=1, description="accuracy to reach, for epochs_to_..."
+    )
 
     @property
     def compares_two(self) -> bool:
-        """Whether it is about two levels, and not about all."""
+        """Whether the claim compares two levels, not all."""
         return self.expects in _OF_TWO_LEVELS
 
     @model_validator(mode="after")
-    def _says_all_it_needs(self) -> Self:
+    def _check_fields(self) -> Self:
         given = self.model_fields_set
         if self.compares_two and not {"at", "than"} <= given:
             raise ValueError(f"expected the levels `at` and `than` with expects={self.expects}")
@@ -60,23 +64,31 @@ class Claim(Section):
         if self.expects == "same" and self.matters_from == 0:
             raise ValueError("expected `matters_from` above 0 with expects=same")
         if self.metric.startswith("epochs_to_") != (self.reached is not None):
-            raise ValueError("expected `reached` with the metrics epochs_to_..., and only there")
+            raise ValueError(
+                "expected `reached` with the metrics epochs_to_..., and only with these"
+            )
         return self
 
 
 class Study(Section):
-    """A sweep over the levels of one setting or several, with some seeds, and what it is for."""
+    """A sweep over the levels of one or more settings with several seeds, and its claims."""
 
-    name: str = Field(pattern=r"^[\w-]+$", max_length=80, description="of the file in conf/study/")
-    title: str = Field(description="of the report")
-    question: str = Field(description="that the study asks, in a sentence")
-    vary: dict[str, tuple[Level, ...]] = Field(min_length=1, description="the levels of each key")
-    settings: dict[str, Level] = Field({}, description="what all its runs share")
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="each level has a run each")
-    claims: tuple[Claim, ...] = Field((), description="that the report judges; see below")
+    name: str = Field(
+        pattern=r"^[\w-]+$", max_length=80, description="name of the file in conf/study/"
+    )
+    title: str = Field(description="title of the report")
+    question: str = Field(description="question of the study, as a sentence")
+    vary: dict[str, tuple[Level, ...]] = Field(
+        min_length=1, description="levels of each varied key"
+    )
+    settings: dict[str, Level] = Field({}, description="settings of all runs of the study")
+    seeds: tuple[int, ...] = Field(
+        (0, 1, 2), min_length=1, description="seeds; each level is trained with each"
+    )
+    claims: tuple[Claim, ...] = Field((), description="claims that the report tests; see below")
 
     @model_validator(mode="after")
-    def _varies_something(self) -> Self:
+    def _check_levels(self) -> Self:
         if not all(self.vary.values()):
             raise ValueError("expected at least one level for every key of `vary`")
         if len(self.vary) > 1 and self.claims:
@@ -91,63 +103,63 @@ class Study(Section):
 
 
 def load_studies(composed: DictConfig) -> list[Study]:
-    """Check the study that was chosen, or all of those that it is made of.
+    """Validate the selected study, or all parts of a combined study.
 
     Args:
-        composed: the node `study` of what Hydra composed; `parts` holds studies by name.
+        composed: the node `study` of Hydra's configuration; `parts` holds studies by name.
 
     Raises:
         UserError: a key is unknown or missing, or a value has the wrong type.
     """
-    content = _with_expressions(resolved(composed), composed)
+    content = _keep_expressions(resolved(composed), composed)
     parts = content["parts"].values() if "parts" in content else [content]
     try:
-        return [_checked(part) for part in parts]
+        return [_validated(part) for part in parts]
     except ValidationError as error:
-        raise UserError(in_lines(error, "study.")) from error
+        raise UserError(format_errors(error, "study.")) from error
 
 
-def _with_expressions(content: Any, composed: DictConfig) -> Any:
-    """Return the content, its texts with the environment variables as they were typed."""
+def _keep_expressions(content: Any, composed: DictConfig) -> Any:
+    """Return the content with its texts unresolved."""
     try:
         with expressions_kept():
-            return _with_texts(content, OmegaConf.to_container(composed, resolve=True))
+            return _replace_texts(content, OmegaConf.to_container(composed, resolve=True))
     except OmegaConfBaseException as error:
-        raise UserError("study: expected ${oc.env:NAME} in its texts alone") from error
+        raise UserError("study: expected ${oc.env:NAME} only in texts") from error
 
 
-def _with_texts(content: Any, texts: Any) -> Any:
+def _replace_texts(content: Any, texts: Any) -> Any:
     match content, texts:
         case dict(), dict():
-            return {key: _with_texts(value, texts.get(key)) for key, value in content.items()}
+            return {key: _replace_texts(value, texts.get(key)) for key, value in content.items()}
         case list(), list():
-            return [_with_texts(*pair) for pair in zip(content, texts, strict=True)]
+            return [_replace_texts(*pair) for pair in zip(content, texts, strict=True)]
         case ((dict() | list() | str()), _):
             return texts
     return content
 
 
 def read_study(content: Any) -> Study:
-    """Read what a sweep's sweep.json says of its study.
+    """Read the study in a sweep.json.
 
     Raises:
-        UserError: it is not a study.
+        UserError: the content is not a valid study.
     """
     try:
         return Study.model_validate_json(json.dumps(content))
     except ValidationError as error:
-        raise UserError(in_lines(error, "study.")) from error
+        raise UserError(format_errors(error, "study.")) from error
 
 
-def _checked(content: dict[str, Any]) -> Study:
+def _validated(content: dict[str, Any]) -> Study:
     vary = content.get("vary")
     if isinstance(vary, dict):
         content["vary"] = {SHORT_NAMES.get(key, key): levels for key, levels in vary.items()}
     settings = content.get("settings")
-    if isinstance(settings, dict):  # words stay: they are levels' names
+    if isinstance(settings, dict):  # a short name with a named level, lr=high, stays
         content["settings"] = {
             SHORT_NAMES.get(key, key) if not isinstance(value, str) else key: value
             for key, value in settings.items()
         }
-    # JSON mode is strict about types but takes a list where the schema has a tuple
+    # JSON mode is strict about types but accepts a list for a tuple
     return Study.model_validate_json(json.dumps(content))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cifar_exp.data.dataset import Dataset
 
 Limit = Annotated[
-    int | None, Field(ge=1, description="take this many images, balanced over the classes")
+    int | None, Field(ge=1, description="use only this many images, balanced over the classes")
 ]
 
 
@@ -48,18 +48,23 @@ class DataSection(Section):
     published_sizes: ClassVar[tuple[int, int] | None] = None
     paths: ClassVar[tuple[str, ...]] = ()
 
-    batch_size: int = Field(64, ge=1, description="images in a step")
+    batch_size: int = Field(64, ge=1, description="number of images per step")
     augment: Literal["none", "flip", "crop", "crop_flip"] = Field(
-        "flip", description="random horizontal flip, random crop after padding by 4, both or none"
+        "flip",
+        description="random horizontal flip, random crop after padding by 4 pixels, both or none",
     )
     cutout: int = Field(
-        0, ge=0, le=512, description="blacken a square of so many pixels a side; 0: none"
+        0,
+        ge=0,
+        le=512,
+        description="side length in pixels of the square that cutout blackens; 0: no cutout",
     )
     test_flip: bool = Field(
-        False, description="test on the mean of the logits of an image and its mirror image"
+        False, description="average the logits of each image and its horizontal flip in evaluation"
     )
     normalize: Literal["none", "channels"] = Field(
-        "none", description="none: values in [0, 1]; channels: mean 0, deviation 1 in each channel"
+        "none",
+        description="none: values in [0, 1]; channels: mean 0, standard deviation 1 per channel",
     )
     limit_train: Limit = None
     limit_test: Limit = None
@@ -67,8 +72,8 @@ class DataSection(Section):
         0.0,
         ge=0,
         le=0.5,
-        description="share of the training images that is held out, the same for every seed, and "
-        "evaluated instead of the test images; 0: none",
+        description="fraction of the training images held out for validation, the same for all "
+        "seeds; they are evaluated instead of the test images; 0: none",
     )
 
     @property
@@ -176,19 +181,21 @@ class ImageFolder(DataSection):
 
     paths = ("root",)
     name: Literal["image_folder"] = "image_folder"
-    root: PathText = Field(description="folder that holds train/ and test/, or the classes")
+    root: PathText = Field(description="folder that contains train/ and test/, or the classes")
     same_as: PathText | None = Field(
         None,
-        description="folder under which runs know the same images, from before they were moved; "
-        "found by what the images hold",
+        description="earlier folder of the same images, which keeps the ids of runs; set "
+        "automatically when images have been moved",
     )
-    image_size: int = Field(32, ge=32, le=512, description="pixels a side after resizing")
+    image_size: int = Field(
+        32, ge=32, le=512, description="height and width in pixels after resizing"
+    )
     test_fraction: float = Field(
         0.2,
         gt=0,
         lt=1,
-        description="share of each class that becomes test images, the same for every seed, where "
-        "root holds the classes",
+        description="fraction of each class used as test images, the same for all seeds, if root "
+        "contains the classes",
     )
 
     @property
@@ -227,8 +234,8 @@ class Synthetic(DataSection):
     """Ten classes of shapes made by a seeded generator; needs no download."""
 
     name: Literal["synthetic"] = "synthetic"
-    train_size: int = Field(5000, ge=10, le=1_000_000, description="training images to make")
-    test_size: int = Field(1000, ge=10, le=1_000_000, description="test images to make")
+    train_size: int = Field(5000, ge=10, le=1_000_000, description="number of training images")
+    test_size: int = Field(1000, ge=10, le=1_000_000, description="number of test images")
 
     @property
     def sizes(self) -> tuple[int, int] | None:

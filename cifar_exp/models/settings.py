@@ -18,8 +18,12 @@ class NetworkSection(Section):
     """Settings of a network of this project."""
 
     name: str
-    width: float = Field(1.0, ge=1 / 64, le=8, description="factor on the channels of every layer")
-    dropout: float = Field(0.0, ge=0, lt=1, description="probability before the linear layer")
+    width: float = Field(
+        1.0, ge=1 / 64, le=8, description="factor of the number of channels of all layers"
+    )
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="dropout probability before the linear layer"
+    )
 
     @property
     def smallest_image(self) -> int:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from tabulate import tabulate
 
 from cifar_exp.figures.drawing import as_files
-from cifar_exp.files import has, read_text, write_bytes
+from cifar_exp.files import has_content, read_text, write_bytes
 from cifar_exp.paths import FIGURES, REPORT_PAGE, REPORT_TEXT
 from cifar_exp.reports.comparisons import Verdict
 from cifar_exp.reports.content import Report, read_report
@@ -100,7 +100,7 @@ def check_report(sweep: Path, read: Callable[[Path], Report] = read_report) -> l
         UserError: it is not the folder of a sweep, or none of its runs is there.
     """
     files = _files(sweep, read)
-    changed = [path for path, content in files.items() if not has(path, content)]
+    changed = [path for path, content in files.items() if not has_content(path, content)]
     return changed + _left_over(sweep, files)
 
 

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from cifar_exp.config.identity import identity, run_id, run_name
 from cifar_exp.config.load import from_yaml, to_yaml
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.config.stored_paths import anchored, found_again
+from cifar_exp.config.stored_paths import anchored, relocate
 from cifar_exp.errors import UserError
 from cifar_exp.expressions import as_path
 from cifar_exp.files import (
@@ -329,13 +329,13 @@ class RunFolder:
             )
 
     def read_config(self) -> RunConfig:
-        """Return the settings of the run, with its paths as they are now; see `found_again`.
+        """Return the settings of the run, with its paths as they are now; see `relocate`.
 
         Raises:
             UserError: they are missing or cannot be read.
         """
         try:
-            return found_again(from_yaml(read_text(self.config_file)), self.path)
+            return relocate(from_yaml(read_text(self.config_file)), self.path)
         except (OSError, ValueError) as error:
             raise UserError(
                 f"{self.config_file}: expected the settings of a run, but they cannot be read; "

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cifar_exp.config.metrics import as_named_now, evaluated
+from cifar_exp.config.metrics import evaluated, with_current_names
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Results:
     def column(self, name: str) -> list[float]:
         """Return a metric of the evaluated images, where it was finite. Args: name: of it."""
         key = evaluated(name, self.evaluated_on)
-        values = [as_named_now(row, self.evaluated_on).get(key) for row in self.rows]
+        values = [with_current_names(row, self.evaluated_on).get(key) for row in self.rows]
         return [value for value in values if value is not None]
 
     @property

@@ -14,7 +14,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import URL
 
-from cifar_exp.config.metrics import as_named_now, evaluated
+from cifar_exp.config.metrics import evaluated, with_current_names
 from cifar_exp.config.search_settings import SearchSettings
 from cifar_exp.errors import UserError, causes
 from cifar_exp.files import write_atomically
@@ -160,7 +160,7 @@ class Trials:
 
     def report(self, trial: Trial, row: dict[str, Any]) -> None:
         """Report an epoch. Args: row: of metrics.jsonl, by this version or an earlier one."""
-        value = as_named_now(row, "validation").get(self.metric)
+        value = with_current_names(row, "validation").get(self.metric)
         if value is None:
             return
         with warnings.catch_warnings():  # that an epoch was told before, and stays as it was

@@ -13,7 +13,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY, is_out_of_memory
 from cifar_exp.runs.folder import BusyError
 from cifar_exp.runs.log import show_warnings
-from cifar_exp.signals import STOPPING, Interrupted
+from cifar_exp.signals import STOP_SIGNALS, Interrupted
 from cifar_exp.sweeps.allocation import Part, at_once, shared_out
 from cifar_exp.sweeps.gpu_concurrency import ConcurrencyLimit
 from cifar_exp.sweeps.messages import (
@@ -81,7 +81,7 @@ def check(
 
 def _settle(connection: Connection) -> None:
     """Leave signals and warnings to the sweep: a signal for all comes to it as well."""
-    for number in STOPPING:
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     keep_output()
     show_warnings(lambda text: connection.send(Warned(text)))

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
-from cifar_exp.signals import STOPPING
+from cifar_exp.signals import STOP_SIGNALS
 from cifar_exp.sweeps.messages import (
     Checked,
     Died,
@@ -188,7 +188,7 @@ def _signals_ignored() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
         return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in STOPPING}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in STOP_SIGNALS}
     try:
         yield
     finally:

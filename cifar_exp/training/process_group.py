@@ -18,7 +18,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
-from cifar_exp.terminal import tell
+from cifar_exp.terminal import print_error
 from cifar_exp.training.device import uses_gpu
 
 _TIMEOUT = timedelta(minutes=10)
@@ -158,7 +158,7 @@ def all_processes(config: RunConfig) -> Iterator[ProcessGroup]:
         yield ProcessGroup(rank, size, store)
     except OthersEndedError as error:
         if on_gpu:  # an orderly end would wait for NCCL's kernel, which waits for the others
-            tell(str(error))
+            print_error(str(error))
             os._exit(1)
         raise
     finally:

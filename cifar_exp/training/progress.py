@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cifar_exp.config.metrics import as_named_now
+from cifar_exp.config.metrics import with_current_names
 
 # An epoch whose mean loss is this many times that of guessing, ln(classes), counts as exploded.
 _EXPLODED = 1000
@@ -55,7 +55,7 @@ class EpochMetrics:
             row: the line.
             evaluated_on: as in the run's data.
         """
-        named = as_named_now(row, evaluated_on)
+        named = with_current_names(row, evaluated_on)
         epoch = named.pop("epoch")
         values = {key: math.nan if value is None else value for key, value in named.items()}
         return EpochMetrics(epoch, values)

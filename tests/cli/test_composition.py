@@ -70,7 +70,9 @@ def test_a_fixed_setting_may_stand_beside_swept_experiments(files: Files) -> Non
 
 
 def test_a_run_that_lacks_the_setting_is_refused_by_the_name_of_its_option(files: Files) -> None:
-    told = "scheduler.gamma: scheduler=cosine has no such setting; choose scheduler=multistep"
+    told = (
+        "scheduler.gamma: scheduler=cosine does not have this setting; choose scheduler=multistep"
+    )
     shared = ["scheduler=cosine,multistep", "scheduler.gamma=0.1"]
     with pytest.raises(UserError, match=told):
         files.run_of_sweep(shared, ["scheduler=cosine", "scheduler.gamma=0.1"])
@@ -130,7 +132,9 @@ def test_a_number_among_the_defaults_names_the_file(files: Files) -> None:
 
 def test_an_unknown_key_of_a_file_has_its_hint(files: Files) -> None:
     files.write("mine", {"optimizer": {"momentum": 0.9}})
-    with pytest.raises(UserError, match="optimizer=adam has no such setting; choose optimizer=sgd"):
+    with pytest.raises(
+        UserError, match="optimizer=adam does not have this setting; choose optimizer=sgd"
+    ):
         files.run("experiment=mine")
     files.write("mine", {"training": {"epoch": 3}})
     with pytest.raises(UserError, match=r"unknown setting; did you mean training\.epochs"):

@@ -148,7 +148,7 @@ def test_a_job_that_is_preempted_is_queued_again_and_goes_on_at_that_step(
         log = train.only_run / "train.log"
         # Slurm sends both when it takes a machine away; submitit requeues for the second
         os.kill(job, signal.SIGTERM)
-        wait_for(lambda: "stopping at the next step" in printed(train), it.process)
+        wait_for(lambda: "Stopping at the next step" in printed(train), it.process)
         os.kill(job, signal.SIGUSR2)
     out, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert it.process.returncode == 0, out + err

@@ -50,8 +50,8 @@ def test_images_of_a_folder_get_the_size_of_the_network_unless_one_says() -> Non
         (["data.limit_test=x"], 'data.limit_test: expected an integer, got "x"'),
         (["data=cats"], "data.name: expected one of 'cifar10', 'cifar100', 'image_folder'"),
         (["data=[1]"], "data.name: "),
-        (["data=image_folder"], "data.root: a value is needed"),
-        (["data.name=synthetic"], "data.root: data=synthetic has no such setting"),
+        (["data=image_folder"], "data.root: missing value"),
+        (["data.name=synthetic"], "data.root: data=synthetic does not have this setting"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

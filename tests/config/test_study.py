@@ -99,7 +99,7 @@ REFUSED = {
         study(claims=[claim(att=1)]),
         "study.claims.0.att: unknown setting",
     ),
-    "a missing key": ({"name": "mine"}, "study.title: a value is needed"),
+    "a missing key": ({"name": "mine"}, "study.title: missing value"),
     "an unknown metric": (
         study(claims=[claim(metric="loss")]),
         "study.claims.0.metric: expected 'final_train_loss', ",
@@ -122,11 +122,11 @@ REFUSED = {
     ),
     "no reached": (
         study(claims=[claim(metric="epochs_to_test_accuracy")]),
-        "study.claims.0: expected `reached` with the metrics epochs_to_..., and only there",
+        "study.claims.0: expected `reached` with the metrics epochs_to_..., and only with these",
     ),
     "a superfluous reached": (
         study(claims=[claim(reached=0.5)]),
-        "study.claims.0: expected `reached` with the metrics epochs_to_..., and only there",
+        "study.claims.0: expected `reached` with the metrics epochs_to_..., and only with these",
     ),
     "reached in percent": (
         study(claims=[claim(metric="epochs_to_test_accuracy", reached=80)]),

@@ -28,7 +28,7 @@ def test_code_of_ones_own_is_called_only_when_it_is_allowed(train: CommandLine, 
     )
     said = train.cifar_exp("evaluate", str(run), status=1)
     assert said == (
-        "model._target_: my_net.MyNet can run any code; if you trust it, add --allow my_net.MyNet\n"
+        "model._target_: my_net.MyNet can run any code. If you trust it, add --allow my_net.MyNet\n"
     )
     said = train.cifar_exp("evaluate", str(run), "--allow", "my_net.MyNet")
     assert "These are the numbers of the run's last epoch." in said

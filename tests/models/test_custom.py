@@ -86,8 +86,8 @@ def test_a_network_that_cannot_be_trained_is_told(
     ("config", "told"),
     [
         (own("Nothing"), r"model\._target_: .*nets\.py has no class or function Nothing$"),
-        (own("X", "nowhere.at.all"), r"model\._target_: there is no module nowhere, neither in /"),
-        (own("X", "tests.nowhere"), r"model\._target_: there is no module tests\.nowhere, neither"),
+        (own("X", "nowhere.at.all"), r"model\._target_: module nowhere not found in /"),
+        (own("X", "tests.nowhere"), r"model\._target_: module tests\.nowhere not found in /"),
         (
             own("broken"),
             r"model: tests\.nets\.broken raises RuntimeError: no network for 7 classes",

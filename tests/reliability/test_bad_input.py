@@ -100,9 +100,9 @@ MISTAKES = {
     "lr=": "lr=: expected a number or one of article, high, low, too_high",
     "-m lr=": "lr=: expected a number or one of article, high, low, too_high",
     "seed=[]": "seed: expected an integer, got []",
-    "optimizer.betas=[]": "optimizer.betas.0: a value is needed",
+    "optimizer.betas=[]": "optimizer.betas.0: missing value",
     "~optimizer": "~optimizer: expected an option, since every run needs one",
-    "~optimizer.name": "optimizer.name: a value is needed, such as optimizer=OPTION",
+    "~optimizer.name": "optimizer.name: missing value; set optimizer=OPTION",
     # sweeps of nothing, and of too much
     "-m lr=glob(x*)": "matches no option of lr",
     "-m seed=range(1,1)": "the sweep has no runs; check its lists and globs",

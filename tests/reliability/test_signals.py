@@ -23,7 +23,7 @@ from tests.reliability.faults import (
 from tests.reliability.hold import LONGEST_WAIT_SECONDS, wait_for
 
 pytestmark = pytest.mark.integration
-TOLD = "interrupted: the same command goes on where this one stopped"
+INTERRUPTED = "Interrupted. Run the same command again to resume."
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_a_run_stops_within_an_epoch_and_resumes_at_that_step(
         it.process.send_signal(number)
     _, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert it.process.returncode == status
-    assert TOLD in err
+    assert INTERRUPTED in err
     assert "Traceback" not in err
     assert epochs_done(train.only_run) == 0
     (checkpoint,) = checkpoints(train.only_run)
@@ -68,7 +68,7 @@ def test_ctrl_c_reaches_sweep_and_workers_and_all_runs_are_saved(
         os.killpg(it.process.pid, signal.SIGINT)  # as a terminal does: to all processes
     out, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert it.process.returncode == 130, out + err
-    assert TOLD in err
+    assert INTERRUPTED in err
     assert "Traceback" not in out + err
     assert "pending" in out  # the table shows what is left
     begun = {run: begun_anew(run) for run in train.runs.iterdir() if checkpoints(run)}
@@ -92,13 +92,13 @@ def test_asked_twice_it_stops_at_once(
     with held(train, *SHORT, *sweep, step=3, processes=processes) as it:
         it.process.send_signal(signal.SIGINT)
         # of signals that come together Python handles either first
-        wait_for(lambda: "once more stops at once" in it.process.printed()[1], it.process)
+        wait_for(lambda: "Interrupt again to stop now." in it.process.printed()[1], it.process)
         it.process.send_signal(signal.SIGTERM)
         # it ends although no run has come to its next step
         out, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert it.process.returncode == 143, out + err
-    assert "stopping immediately" in err
-    assert TOLD in err
+    assert "Stopping immediately." in err
+    assert INTERRUPTED in err
     assert "Traceback" not in out + err
 
 
@@ -122,7 +122,7 @@ def test_before_anything_has_begun_a_signal_ends_it_in_a_line(train: CommandLine
     process = train.start(*SHORT, stdin=subprocess.DEVNULL)  # no fork
     out, err = process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert process.returncode == 143
-    assert err.strip() == TOLD
+    assert err.strip() == INTERRUPTED
     assert out == ""
     assert not train.runs.exists()
 

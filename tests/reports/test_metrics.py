@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cifar_exp.config.metrics import OF_RUNS, as_named_now, with_defaults
+from cifar_exp.config.metrics import RUN_METRICS, with_current_names, with_defaults
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.settings import Cifar10
 from cifar_exp.reports.metrics import (
@@ -61,7 +61,7 @@ def read(run: Record, metric: str) -> float | None:
 
 
 def test_every_metric_has_a_measure() -> None:
-    assert set(MEASURES) == set(OF_RUNS)
+    assert set(MEASURES) == set(RUN_METRICS)
 
 
 @pytest.mark.parametrize(
@@ -135,12 +135,12 @@ def test_the_speed_is_the_median_so_that_a_slow_first_epoch_does_not_count() -> 
 
 
 @pytest.mark.parametrize("status", ["failed", "pending", "running", "interrupted"])
-@pytest.mark.parametrize("metric", OF_RUNS)
+@pytest.mark.parametrize("metric", RUN_METRICS)
 def test_a_run_that_has_not_ended_has_no_value(metric: str, status: str) -> None:
     assert read(record([row(epoch) for epoch in range(1, 9)], status), metric) is None
 
 
-@pytest.mark.parametrize("metric", OF_RUNS)
+@pytest.mark.parametrize("metric", RUN_METRICS)
 def test_a_run_without_rows_has_no_value(metric: str) -> None:
     assert read(record([]), metric) is None
 
@@ -226,7 +226,7 @@ def test_rows_of_before_validation_had_its_name_are_read() -> None:
         "val_accuracy": 0.5,
     }
     both = {"epoch": 1, "val_accuracy": 0.5, "test_accuracy": 0.4}
-    assert as_named_now(both, "validation") == both
+    assert with_current_names(both, "validation") == both
 
 
 def test_a_metric_that_was_not_measured_has_no_value() -> None:

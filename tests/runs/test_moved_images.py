@@ -14,7 +14,7 @@ from PIL import Image
 from cifar_exp.config.identity import run_id
 from cifar_exp.config.load import to_yaml
 from cifar_exp.config.schema import Paths, RunConfig
-from cifar_exp.config.stored_paths import anchored, found_again
+from cifar_exp.config.stored_paths import anchored, relocate
 from cifar_exp.data.settings import Cifar10, ImageFolder, Synthetic
 from cifar_exp.models.settings import Model
 from cifar_exp.runs.folder import RunFolder
@@ -164,7 +164,7 @@ def test_a_moved_project_keeps_ids_and_leads_to_its_own_images(tmp_path: Path) -
         model=Model(name="vgg11"),
         paths=Paths(results=str(old / "results"), logs=str(old / "logs"), cache="/other/cache"),
     )
-    read = found_again(config, new / "results" / "runs" / "x")
+    read = relocate(config, new / "results" / "runs" / "x")
     assert isinstance(read.data, ImageFolder)
     assert read.data.root == str(new / "photos")
     assert read.paths.results == str(new / "results")
@@ -173,7 +173,7 @@ def test_a_moved_project_keeps_ids_and_leads_to_its_own_images(tmp_path: Path) -
     assert run_id(read) == run_id(config)
     # the results alone: the images are where they were
     (old / "photos").mkdir(parents=True)
-    read = found_again(config, tmp_path / "alone" / "results" / "runs" / "x")
+    read = relocate(config, tmp_path / "alone" / "results" / "runs" / "x")
     assert read.data == config.data
 
 

@@ -121,7 +121,7 @@ def test_one_is_asked_and_all_stop_at_a_step_where_another_number_goes_on(
         hold.release()
         said = [process.communicate(timeout=LONGEST_WAIT_SECONDS) for process in processes]
         assert [process.returncode for process in processes] == [143, 143]
-    assert "interrupted: the same command goes on" in said[0][1]
+    assert "Interrupted. Run the same command again" in said[0][1]
     assert said[1] == ("", "")
     said_alone = train(*LONG)
     assert "began with 2 processes, goes on with 1" in said_alone

@@ -20,7 +20,7 @@ def compose(overrides: Sequence[str]) -> RunConfig:
     if "optimizer=sgd" in overrides:
         return RunConfig(data=data, optimizer=Sgd(momentum=0.5))
     if MOMENTUM in overrides:
-        raise UserError("optimizer.momentum: optimizer=adam has no such setting")
+        raise UserError("optimizer.momentum: optimizer=adam does not have this setting")
     return RunConfig(data=data)
 
 
@@ -33,5 +33,5 @@ def test_a_fixed_setting_may_need_one_of_the_options_to_choose_from() -> None:
 
 def test_a_setting_that_no_option_has_is_refused() -> None:
     space = {"optimizer": Choice(("adam",))}
-    with pytest.raises(UserError, match="has no such setting"):
+    with pytest.raises(UserError, match="does not have this setting"):
         make_plan(SearchSettings.model_validate({}), space, [MOMENTUM], compose)
