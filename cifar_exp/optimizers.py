@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer as TorchOptimizer
 
-LearningRate = Annotated[float, Field(gt=0, description="step size of the optimizer")]
+LearningRate = Annotated[float, Field(gt=0, description="learning rate")]
 WeightDecay = Annotated[float, Field(ge=0, description="weight decay coefficient")]
 Momentum = Annotated[float, Field(ge=0, lt=1, description="momentum factor")]
 Betas = Annotated[
