@@ -64,7 +64,7 @@ def files(room: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("room", [*ROOMS, "figures"])
-def test_a_room_imports_from_those_below_it_only(room: str) -> None:
+def test_a_room_imports_only_from_rooms_below_it(room: str) -> None:
     # figures takes numbers and knows nothing of runs
     below = set() if room == "figures" else {*ROOMS[ROOMS.index(room) + 1 :]}
     below |= {"figures"} if room in DRAWING else set()
@@ -76,20 +76,20 @@ def test_a_room_imports_from_those_below_it_only(room: str) -> None:
 
 
 @pytest.mark.parametrize("room", [*ROOMS, "figures"])
-def test_a_library_is_imported_in_its_rooms_only(room: str) -> None:
+def test_a_library_is_imported_only_in_its_rooms(room: str) -> None:
     for file in files(room):
         for name in imports(file):
             allowed = ONLY_IN.get(name.partition(".")[0], {room})
             assert room in allowed, f"{file} imports {name}"
 
 
-def test_every_room_has_its_place_in_the_table() -> None:
+def test_every_room_is_in_the_table() -> None:
     rooms = {file.parent.name for file in PACKAGE.glob("*/__init__.py")}
     files = {file.stem for file in PACKAGE.glob("[a-z]*.py")}
     assert rooms | files == {*ROOMS, *FOR_ALL, "figures"}
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
+def test_there_are_no_circular_imports() -> None:
     """Imports inside functions count: they make a circle as well."""
     below = {module_of(file): set(imported_modules(file)) for file in PACKAGE.rglob("*.py")}
     while leaves := [module for module, names in below.items() if not names & below.keys()]:
@@ -117,7 +117,7 @@ def is_module(name: str) -> bool:
     return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 
 
-def test_plugins_only_register_what_the_command_line_has() -> None:
+def test_plugins_only_register_classes() -> None:
     (file,) = (ROOT / "hydra_plugins").rglob("plugins.py")
     assert {file.parent.name for file in (ROOT / "hydra_plugins").rglob("[a-z]*.py")} == {
         "cifar_exp"

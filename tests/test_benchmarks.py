@@ -32,7 +32,7 @@ def measure(folder: Path, environment: dict[str, str], *options: str) -> str:
 
 
 @pytest.mark.integration
-def test_every_section_is_measured_on_the_cpu_and_written_down(tmp_path: Path) -> None:
+def test_every_section_is_measured_on_the_cpu_and_saved(tmp_path: Path) -> None:
     said = measure(tmp_path, dict(os.environ))
     (numbers,) = tmp_path.glob("*.json")
     (text,) = tmp_path.glob("*.md")
@@ -64,7 +64,7 @@ def test_every_section_is_measured_on_a_gpu(
     assert all(table["rows"] for table in json.loads(numbers.read_text())["tables"])
 
 
-def test_the_loop_of_the_article_computes_in_fp32_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_articles_loop_disables_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
     from article_loop import ArticleLoop
 

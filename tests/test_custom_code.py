@@ -46,7 +46,7 @@ def swept(tmp_path_factory, command_line) -> CommandLine:
 
 
 @pytest.mark.integration
-def test_the_examples_of_the_guide_are_swept(swept: CommandLine) -> None:
+def test_the_examples_of_the_guide_train_in_a_sweep(swept: CommandLine) -> None:
     assert "2 runs (0 finished before)" in swept.said
     assert "depth=2: complete" in swept.said
     for run in swept.runs.iterdir():
@@ -73,7 +73,7 @@ def test_the_examples_of_the_guide_are_swept(swept: CommandLine) -> None:
         ("batch_size=97", "data.batch_size: expected at most the 96 training images, got 97"),
     ],
 )
-def test_what_cannot_work_is_told_before_anything_is_begun(
+def test_mistakes_are_reported_before_a_run_is_created(
     own: CommandLine, typed: str, told: str
 ) -> None:
     said = own(*SHORT, *DATA, *NET, *typed.split(), status=1)
@@ -86,7 +86,7 @@ def test_what_cannot_work_is_told_before_anything_is_begun(
 
 @pytest.mark.slow
 @pytest.mark.integration
-def test_a_study_varies_a_setting_of_ones_own_network(own: CommandLine) -> None:
+def test_a_study_varies_a_setting_of_a_custom_network(own: CommandLine) -> None:
     (own.folder / "study").mkdir()
     study = {"name": "depth", "title": "Depth", "question": "Does depth help?", "seeds": [0]}
     study |= {"vary": {"model.depth": [1, 2]}, "settings": {"dropout": 0.25}}
@@ -99,7 +99,7 @@ def test_a_study_varies_a_setting_of_ones_own_network(own: CommandLine) -> None:
     assert sorted((model.settings for model in models), key=lambda s: s["depth"]) == expected
 
 
-def test_a_file_that_names_code_needs_the_name_from_the_user(own: CommandLine) -> None:
+def test_custom_code_named_in_a_file_must_be_allowed(own: CommandLine) -> None:
     (own.folder / "model").mkdir()
     content = {"_target_": "my_net.MyNet", "depth": 1, "width": 0.0625}
     (own.folder / "model" / "mine.yaml").write_text(yaml.safe_dump(content))
@@ -113,7 +113,7 @@ def test_a_file_that_names_code_needs_the_name_from_the_user(own: CommandLine) -
 
 
 @pytest.mark.integration
-def test_the_code_of_a_strangers_run_is_not_called(
+def test_commands_do_not_call_the_code_of_a_copied_run(
     swept: CommandLine, tmp_path: Path, command_line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train = command_line(tmp_path / "theirs")
@@ -134,7 +134,7 @@ def test_the_code_of_a_strangers_run_is_not_called(
     assert (train.folder / "ran").exists()
 
 
-def test_an_environment_variable_reaches_the_code_and_no_file(own: CommandLine) -> None:
+def test_the_value_of_an_environment_variable_is_passed_to_the_code_and_not_saved(own: CommandLine) -> None:
     (own.folder / "theirs.py").write_text(
         "import my_data\n\n"
         "def named(names, path):\n"
@@ -157,7 +157,7 @@ def test_an_environment_variable_reaches_the_code_and_no_file(own: CommandLine) 
     assert "${oc.env:SECRET}/x" in (run / "config.yaml").read_text()
 
 
-def test_weights_that_layers_share_are_saved_and_loaded(own: CommandLine) -> None:
+def test_shared_weights_are_saved_and_loaded(own: CommandLine) -> None:
     shutil.copy(Path(__file__).parent / "nets.py", own.folder)
     own(*SHORT, *DATA, "epochs=1", "model._target_=nets.Tied")
     saved = load_file(own.only_run / "model.safetensors")
@@ -170,7 +170,7 @@ def test_weights_that_layers_share_are_saved_and_loaded(own: CommandLine) -> Non
     assert torch.equal(network.first.weight, saved["first.weight"])
 
 
-def test_a_run_that_goes_on_with_other_code_says_so(
+def test_resuming_with_changed_code_gives_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.path", [str(tmp_path), *__import__("sys").path])

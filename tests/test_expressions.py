@@ -45,7 +45,7 @@ def texts_of(schema: Any, name: str = "") -> set[str]:
     return {text for key, value in inner.items() for text in texts_of(value, key)}
 
 
-def test_every_setting_of_free_text_is_known() -> None:
+def test_free_text_lists_all_text_settings() -> None:
     known = {key.split(".")[1] for key in FREE_TEXT}
     # sections with code of one's own keep all their text
     assert texts_of(RunConfig.model_json_schema()) == known | {"_target_"}
@@ -67,7 +67,7 @@ def test_every_setting_of_free_text_is_known() -> None:
         ("photos", "photos", "photos"),
     ],
 )
-def test_a_path_keeps_its_environment_variables_until_it_is_used(
+def test_a_path_is_resolved_only_when_it_is_used(
     typed: str, kept: str, path: str
 ) -> None:
     root = f'data.root="{typed}"'
@@ -83,7 +83,7 @@ def test_a_path_keeps_its_environment_variables_until_it_is_used(
 @example("a\\'\\")
 @example("null")
 @example("1e3")
-def test_a_default_is_kept_whatever_it_is(default: str) -> None:
+def test_any_default_is_kept(default: str) -> None:
     content = OmegaConf.create({"default": default, "path": "x${oc.env:UNSET,${default}}"})
     with expressions_kept():
         kept = content.path
@@ -91,7 +91,7 @@ def test_a_default_is_kept_whatever_it_is(default: str) -> None:
     assert OmegaConf.create({"path": kept}).path == content.path == f"x{default}"
 
 
-def test_numbers_and_words_take_the_value() -> None:
+def test_numbers_and_options_are_resolved() -> None:
     config = composed('optimizer.lr="${oc.decode:${oc.env:RATE}}"', "device=${oc.env:UNSET,cpu}")
     assert config.optimizer.lr == 0.25
     assert config.device == "cpu"
@@ -112,7 +112,7 @@ def test_numbers_and_words_take_the_value() -> None:
         ('paths.cache="${paths.${oc.env:NAME}}"', "paths.cache: expected ${oc.env:NAME} in"),
     ],
 )
-def test_messages_tell_the_expression_and_not_the_value(
+def test_messages_show_the_expression_instead_of_the_value(
     typed: str, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NAME", "logs")
@@ -131,13 +131,13 @@ def test_messages_tell_the_expression_and_not_the_value(
         ("x" * 300, "File name too long"),
     ],
 )
-def test_a_path_that_leads_nowhere_is_told(text: str, told: str) -> None:
+def test_an_invalid_path_is_reported(text: str, told: str) -> None:
     with pytest.raises(UserError) as error:
         as_path(text)
     assert str(error.value).startswith(f"{text}: {told}")
 
 
-def test_an_image_folder_is_the_same_run_wherever_the_variable_leads(
+def test_the_value_of_an_environment_variable_does_not_change_the_id(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = RunConfig(data=ImageFolder(root="${oc.env:SECRET}/photos"))
@@ -148,7 +148,7 @@ def test_an_image_folder_is_the_same_run_wherever_the_variable_leads(
     assert run_name(config) == "data=image_folder,root=photos"
 
 
-def test_texts_of_a_study_keep_their_expressions_and_numbers_take_the_value() -> None:
+def test_a_study_keeps_expressions_in_texts_and_resolves_numbers() -> None:
     study = {
         "name": "mine",
         "title": "On ${oc.env:SECRET}",
@@ -163,7 +163,7 @@ def test_texts_of_a_study_keep_their_expressions_and_numbers_take_the_value() ->
     assert loaded.settings == {"optimizer.lr": 0.25}
 
 
-def test_a_study_that_comes_from_the_environment_as_a_whole_is_refused(
+def test_a_study_from_an_environment_variable_is_rejected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("VARY", "{data.root: [s3cr3t]}")
@@ -173,7 +173,7 @@ def test_a_study_that_comes_from_the_environment_as_a_whole_is_refused(
     assert "s3cr3t" not in str(error.value)
 
 
-def test_values_are_hidden_in_whatever_is_told() -> None:
+def test_values_are_hidden_in_messages() -> None:
     config = RunConfig(
         data=ImageFolder(root="${oc.env:SECRET}/photos"), paths=Paths(logs="${oc.env:'RATE'}/logs")
     )
@@ -185,7 +185,7 @@ def test_values_are_hidden_in_whatever_is_told() -> None:
     assert hide(SECRET, RunConfig()) == SECRET  # no setting names it
 
 
-def test_forms_of_a_hidden_value_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_forms_of_a_value_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     config = RunConfig(data=ImageFolder(root="${oc.env:SECRET}"))
     monkeypatch.setenv("SECRET", "~/it's\tmine//x/")
     path = str(as_path("${oc.env:SECRET}"))

@@ -117,7 +117,7 @@ def python(project: Path, *words: str) -> str:
     return done.stdout
 
 
-def test_every_recipe_is_there() -> None:
+def test_the_page_has_every_recipe() -> None:
     assert set(re.findall(r"(?m)^## (.+)$", PAGE.read_text())) == {*RECIPES}
     added = [name for name, _ in blocks() if name.endswith(".py")]
     assert set(PLACES) <= set(added)
@@ -132,7 +132,7 @@ def test_optimizer_scheduler_data_set_and_network_train_a_run(facts: Any) -> Non
     assert config["model"]["name"] == "perceptron"
 
 
-def test_a_folder_of_levels_is_a_short_name_without_further_changes(facts: Any) -> None:
+def test_a_folder_of_levels_defines_a_short_name(facts: Any) -> None:
     assert facts["config"]["optimizer"]["momentum"] == 0.9
     assert "momentum=0.9" in facts["name"]
     assert facts["varies"] == ["optimizer.momentum"]
@@ -152,14 +152,14 @@ def test_a_logger_gets_each_run(facts: Any) -> None:
     assert lines[2].endswith("complete")
 
 
-def test_a_claim_is_part_of_its_study(facts: Any) -> None:
+def test_a_claim_is_added_to_its_study(facts: Any) -> None:
     assert facts["claims"] == ["With momentum the training loss ends lower."]
 
 
-def test_a_column_is_in_the_table_and_in_the_report(facts: Any) -> None:
+def test_a_column_is_added_to_the_table_and_the_report(facts: Any) -> None:
     assert "batch size" in facts["table"].splitlines()[0]
     assert facts["report"][0]["batch size"] == "64"
 
 
-def test_results_go_where_an_experiment_says_and_keep_the_variable(facts: Any) -> None:
+def test_an_experiment_sets_the_results_folder(facts: Any) -> None:
     assert facts["config"]["paths"]["results"] == "${oc.env:SCRATCH}/results"

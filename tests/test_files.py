@@ -35,7 +35,7 @@ def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_only_the_programs_temporary_files_are_removed(tmp_path: Path) -> None:
+def test_only_temporary_files_of_the_program_are_removed(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     (folder / "figures").mkdir(parents=True)
     gone = [".run.json.12.tmp", "figures/.a.png.3.tmp"]
@@ -47,7 +47,7 @@ def test_only_the_programs_temporary_files_are_removed(tmp_path: Path) -> None:
     assert all((folder / name).exists() for name in kept)
 
 
-def test_nothing_behind_a_link_is_removed(tmp_path: Path, mine: Path) -> None:
+def test_links_are_not_followed_when_files_are_removed(tmp_path: Path, mine: Path) -> None:
     before = files(mine)
     folder = tmp_path / "run"
     folder.mkdir()
@@ -62,7 +62,7 @@ def test_nothing_behind_a_link_is_removed(tmp_path: Path, mine: Path) -> None:
     assert (folder / ".run.json.7.tmp").is_symlink()
 
 
-def test_a_folder_keeps_what_others_have_put_into_it(mine: Path) -> None:
+def test_a_folder_keeps_other_files(mine: Path) -> None:
     (mine / "step-2.pt").symlink_to(mine / "notes.txt")
     remove_files(mine, "step-*.pt")
     assert files(mine) == [".run.json.1.tmp", "notes.txt", "run.json", "step-2.pt"]
@@ -70,7 +70,7 @@ def test_a_folder_keeps_what_others_have_put_into_it(mine: Path) -> None:
     assert files(mine) == ["step-2.pt"]
 
 
-def test_a_file_is_written_in_place_of_a_link(tmp_path: Path, mine: Path) -> None:
+def test_a_link_is_replaced_when_a_file_is_written(tmp_path: Path, mine: Path) -> None:
     (tmp_path / "run.json").symlink_to(mine / "run.json")
     (tmp_path / f".run.json.{os.getpid()}.tmp").symlink_to(mine / "notes.txt")
     write_json(tmp_path / "run.json", {"new": 1})
@@ -78,7 +78,7 @@ def test_a_file_is_written_in_place_of_a_link(tmp_path: Path, mine: Path) -> Non
     assert {(mine / name).read_text() for name in ("run.json", "notes.txt")} == {"mine"}
 
 
-def test_what_a_file_has_already_is_not_written_again(tmp_path: Path) -> None:
+def test_unchanged_content_is_not_written_again(tmp_path: Path) -> None:
     file = tmp_path / "run.json"
     write_json(file, {"a": 1})
     before = file.stat()
@@ -88,7 +88,7 @@ def test_what_a_file_has_already_is_not_written_again(tmp_path: Path) -> None:
     assert file.stat().st_ino != before.st_ino
 
 
-def test_an_error_names_the_file_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_write_error_names_the_file(tmp_path: Path) -> None:
     def full(_: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -97,7 +97,7 @@ def test_an_error_names_the_file_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "gigabytes"])
-def test_what_might_never_end_is_not_read(tmp_path: Path, kind: str) -> None:
+def test_pipes_devices_and_huge_files_are_not_read(tmp_path: Path, kind: str) -> None:
     file = tmp_path / "run.json"
     match kind:
         case "pipe":
@@ -116,7 +116,7 @@ def test_what_might_never_end_is_not_read(tmp_path: Path, kind: str) -> None:
             sha256(file)
 
 
-def test_lines_are_added_through_no_link_and_no_pipe(tmp_path: Path, mine: Path) -> None:
+def test_links_and_pipes_are_not_opened_for_appending(tmp_path: Path, mine: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(mine / "notes.txt")
     for name in ("pipe", "link"):
@@ -131,7 +131,7 @@ def test_lines_are_added_through_no_link_and_no_pipe(tmp_path: Path, mine: Path)
     assert (tmp_path / "new").read_text() == "line\nline\n"
 
 
-def test_results_may_be_behind_a_link_and_folders_in_them_not(tmp_path: Path, mine: Path) -> None:
+def test_only_the_results_folder_may_be_a_link(tmp_path: Path, mine: Path) -> None:
     (tmp_path / "results").symlink_to(mine)
     run = tmp_path / "results" / "runs" / "a"
     run.mkdir(parents=True)
@@ -141,7 +141,7 @@ def test_results_may_be_behind_a_link_and_folders_in_them_not(tmp_path: Path, mi
         refuse_links(run / "evaluation" / "test", run)
 
 
-def test_to_see_a_lock_needs_no_file_and_takes_none(tmp_path: Path) -> None:
+def test_checking_a_lock_does_not_create_the_file(tmp_path: Path) -> None:
     file = tmp_path / ".lock"
     assert not is_locked(file)
     assert not file.exists()

@@ -30,7 +30,7 @@ def test_lion_equals_its_article_over_several_steps_and_after_resuming() -> None
     assert update.tensors()[0].flatten().tolist() == pytest.approx(momentum.flatten().tolist())
 
 
-def test_lion_leaves_a_parameter_without_a_gradient_alone() -> None:
+def test_lion_skips_parameters_without_a_gradient() -> None:
     used, unused = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
     update = ParamOptimizer(Lion(lr=0.5), [used, unused])
     used.grad = torch.tensor([3.0, -3.0])

@@ -19,7 +19,7 @@ from cifar_exp.out_of_memory import is_out_of_memory
     ],
     ids=repr,
 )
-def test_an_allocation_that_fails_is_out_of_memory(error: Exception) -> None:
+def test_failed_allocations_are_out_of_memory_errors(error: Exception) -> None:
     assert is_out_of_memory(error)
     reported = ValueError("the run failed")
     reported.__cause__ = error
@@ -37,5 +37,5 @@ def test_an_allocation_that_fails_is_out_of_memory(error: Exception) -> None:
     ],
     ids=repr,
 )
-def test_other_errors_are_not(error: Exception) -> None:
+def test_other_errors_are_not_out_of_memory_errors(error: Exception) -> None:
     assert not is_out_of_memory(error)

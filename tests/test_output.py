@@ -14,7 +14,7 @@ from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY
 from tests.made import make_run, make_sweep
 
 
-def test_standard_output_does_not_command_the_terminal() -> None:
+def test_control_characters_are_replaced_on_standard_output() -> None:
     code = (
         "from cifar_exp.terminal import keep_output; keep_output(); print('a\\x1b[2J\\x9b\\tb\\nc')"
     )
@@ -52,7 +52,7 @@ def ended(
         (MemoryError(), TOO_LITTLE_MEMORY),
     ],
 )
-def test_a_command_ends_in_a_line(
+def test_an_error_is_reported_in_one_line(
     error: Exception,
     told: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -63,14 +63,14 @@ def test_a_command_ends_in_a_line(
     assert len(said.splitlines()) == 1
 
 
-def test_an_error_of_the_program_keeps_its_traceback(
+def test_an_unexpected_error_has_a_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(KeyError):
         ended(KeyError("a"), monkeypatch, capsys)
 
 
-def test_a_table_is_shown_where_it_cannot_be_written(
+def test_a_table_is_printed_if_it_cannot_be_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep = make_sweep(tmp_path, [make_run(tmp_path, seed=seed) for seed in (0, 1)])
@@ -83,7 +83,7 @@ def test_a_table_is_shown_where_it_cannot_be_written(
     assert output.err.startswith("results.csv is not written: ")
 
 
-def test_a_long_temporary_folder_does_not_keep_workers_from_starting(tmp_path: Path) -> None:
+def test_workers_start_with_a_long_temporary_folder(tmp_path: Path) -> None:
     folder = tmp_path / ("a" * 110)
     folder.mkdir()
     code = """

@@ -11,7 +11,7 @@ NAMES = [name for key, name in vars(paths).items() if key.isupper() and name != 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_file_or_folder_is_named_in_one_module(name: str) -> None:
+def test_only_paths_contains_the_name_of_a_file_or_folder(name: str) -> None:
     spelled = re.compile(rf'["/]{re.escape(name)}"')
     others = [
         f"{path.relative_to(ROOT)}:{number}"

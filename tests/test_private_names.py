@@ -47,7 +47,7 @@ def there(owner: Any, *names: str) -> None:
         )
 
 
-def test_hydra_has_the_private_names() -> None:
+def test_hydra_still_has_the_private_names() -> None:
     from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig, OmegaConf
 
@@ -60,7 +60,7 @@ def test_hydra_has_the_private_names() -> None:
     assert "_value" in {field.name for field in fields(Override)}
 
 
-def test_optuna_has_the_private_names(tmp_path: Path) -> None:
+def test_optuna_still_has_the_private_names(tmp_path: Path) -> None:
     optuna = pytest.importorskip("optuna")
     study = optuna.create_study(storage=f"sqlite:///{tmp_path / 'trials.db'}")
     there(study, "_storage")
@@ -73,7 +73,7 @@ def test_optuna_has_the_private_names(tmp_path: Path) -> None:
     assert optuna.Trial(study, trial._trial_id).suggest_float("x", 0.0, 1.0) == 0.25
 
 
-def test_trackio_has_the_private_name() -> None:
+def test_trackio_still_has_the_private_name() -> None:
     pytest.importorskip("trackio")
     source = importlib.import_module("trackio.run")
     assert "_next_step" in Path(str(source.__file__)).read_text("utf-8"), (

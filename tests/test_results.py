@@ -18,13 +18,13 @@ COMMITTED = [RESULTS / name for name in re.findall(r"\]\(([^)]+)/report.md\)", I
 
 @pytest.mark.integration
 @pytest.mark.parametrize("sweep", COMMITTED, ids=lambda path: path.name)
-def test_a_committed_report_is_what_its_runs_give(sweep: Path) -> None:
+def test_a_committed_report_can_be_reproduced_from_its_runs(sweep: Path) -> None:
     # figures change with the version of Matplotlib, and the page holds them
     assert sweep / "report.md" not in check_report(sweep)
 
 
 @pytest.mark.parametrize("sweep", COMMITTED, ids=lambda path: path.name)
-def test_the_index_tells_every_claim_with_its_verdict(sweep: Path) -> None:
+def test_the_index_lists_every_claim_with_its_verdict(sweep: Path) -> None:
     findings = [f for section in read_report(sweep).sections for f in section.findings]
     assert findings
     for finding in findings:
@@ -35,7 +35,7 @@ def test_there_are_committed_results() -> None:
     assert COMMITTED
 
 
-def test_no_command_takes_committed_results_for_the_users(tmp_path: Path) -> None:
+def test_committed_results_are_not_listed_among_the_users(tmp_path: Path) -> None:
     shutil.copytree(RESULTS / "published", tmp_path / "published")
     assert run_folders(tmp_path) == []
     for sweep in COMMITTED:

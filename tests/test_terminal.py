@@ -67,7 +67,7 @@ def metrics(epoch: int) -> EpochMetrics:
     return EpochMetrics(epoch, {**an_epoch(epoch, 0.25).values, "val_accuracy": 0.25})
 
 
-def test_bars_fit_and_what_does_not_is_left_out_whole(terminal: Terminal, clock: Clock) -> None:
+def test_bars_fit_and_omit_whole_fields(terminal: Terminal, clock: Clock) -> None:
     with output_to(terminal):
         shown = ProgressDisplay([1.0, 1.0])
         shown.begin(0, "lr=0.01 weight_decay=0.0001 seed=2", "validation")
@@ -92,7 +92,7 @@ def test_bars_fit_and_what_does_not_is_left_out_whole(terminal: Terminal, clock:
         assert terminal.lines() == []
 
 
-def test_a_bar_of_costs_that_add_up_to_more_than_their_sum_gives_no_warning(
+def test_rounding_of_costs_gives_no_warning(
     terminal: Terminal, clock: Clock
 ) -> None:
     with output_to(terminal):
@@ -120,11 +120,11 @@ def test_a_bar_of_costs_that_add_up_to_more_than_their_sum_gives_no_warning(
         (["a" * 9 + x + "b" * 9 for x in "xy"], ["1 aaaaaa…bbbbbbbb", "2 aaaaaa…bbbbbbbb"]),
     ],
 )
-def test_labels_are_cut_so_that_they_differ(labels: list[str], shown: list[str]) -> None:
+def test_shortened_labels_differ(labels: list[str], shown: list[str]) -> None:
     assert cut_labels(labels, 17) == shown
 
 
-def test_bars_of_runs_that_differ_in_the_middle_of_their_labels_differ(terminal: Terminal) -> None:
+def test_bars_of_labels_that_differ_in_the_middle_differ(terminal: Terminal) -> None:
     with output_to(terminal):
         shown = ProgressDisplay([1.0])
         for run in range(3):
@@ -150,7 +150,7 @@ def test_the_bar_of_a_search_counts_trials(terminal: Terminal) -> None:
         shown.close()
 
 
-def test_lines_that_stay_have_an_estimate_only_where_there_is_no_bar(
+def test_printed_lines_have_an_estimate_only_without_a_bar(
     terminal: Terminal, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def end_one() -> None:
@@ -168,13 +168,13 @@ def test_lines_that_stay_have_an_estimate_only_where_there_is_no_bar(
     assert capsys.readouterr().out == "[1/2] lr=0.1: complete; about 00:10 left\n"
 
 
-def test_no_estimate_is_shown_before_it_means_something() -> None:
+def test_no_estimate_is_shown_too_early() -> None:
     assert time_left(0.4, done=0.001, left=10) == ""  # would say an hour
     assert time_left(10, done=0.1, left=10) == ""
     assert time_left(10, done=1, left=9) == "about 01:30 left"
 
 
-def test_the_answer_to_ctrl_c_stands_above_the_bars(terminal: Terminal) -> None:
+def test_the_answer_to_ctrl_c_is_above_the_bars(terminal: Terminal) -> None:
     with output_to(terminal):
         shown = ProgressDisplay([1.0])
         shown.begin(0, "lr=0.1", "test")
@@ -215,7 +215,7 @@ def test_the_result_table_fits_60_columns() -> None:
     assert len(fitted) == 5  # titles take two lines, and no row does
 
 
-def test_a_table_of_long_cells_takes_more_lines_rather_than_more_columns() -> None:
+def test_long_cells_are_wrapped() -> None:
     rows = [["a", "one two three four five six seven eight nine ten", 0.25]]
     shown = table(rows, ["", "words", "number"], 30)
     assert max(map(len, shown.splitlines())) <= 30
@@ -255,7 +255,7 @@ def table_of(lines: list[str]) -> list[str]:
 @pytest.mark.parametrize(
     "columns", [80, *(pytest.param(width, marks=pytest.mark.slow) for width in (120, 60))]
 )
-def test_a_sweep_leaves_its_lines_its_table_and_its_report(tmp_path: Path, columns: int) -> None:
+def test_a_sweep_leaves_lines_a_table_and_a_report(tmp_path: Path, columns: int) -> None:
     status, lines = InTerminal(*SWEEP, cwd=tmp_path, columns=columns).end()
     assert status == 0, lines
     assert_whole(lines)
@@ -267,7 +267,7 @@ def test_a_sweep_leaves_its_lines_its_table_and_its_report(tmp_path: Path, colum
 @pytest.mark.slow
 @pytest.mark.integration
 @pytest.mark.parametrize("columns", [60, pytest.param(120, marks=pytest.mark.slow)])
-def test_a_study_leaves_whole_lines(tmp_path: Path, columns: int) -> None:
+def test_a_study_leaves_no_parts_of_bars(tmp_path: Path, columns: int) -> None:
     study = ("study=lr", *DEMO, "epochs=1", "lr=0.02,0.03", "seed=0,1")
     status, lines = InTerminal(*study, cwd=tmp_path, columns=columns).end()
     assert status == 0, lines
@@ -277,7 +277,7 @@ def test_a_study_leaves_whole_lines(tmp_path: Path, columns: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("columns", [60, 120])
-def test_a_search_leaves_whole_lines(tmp_path: Path, columns: int) -> None:
+def test_a_search_leaves_no_parts_of_bars(tmp_path: Path, columns: int) -> None:
     small = ("data.train_size=200", "epochs=1", "hydra.sweeper.n_trials=2")
     search = ("experiment=search_demo", *DEMO[2:], *small, "hydra.sweeper.confirm=0")
     status, lines = InTerminal(*search, cwd=tmp_path, columns=columns).end()
@@ -296,7 +296,7 @@ def test_a_search_leaves_whole_lines(tmp_path: Path, columns: int) -> None:
         ),
     ],
 )
-def test_ctrl_c_leaves_an_answer_and_no_torn_lines(
+def test_ctrl_c_leaves_an_answer_and_no_parts_of_bars(
     tmp_path: Path, columns: int, times: int
 ) -> None:
     long = (*SWEEP[:-2], "epochs=500", "lr=0.1,0.01")

@@ -23,7 +23,7 @@ def composed(*overrides: str) -> RunConfig:
         return load_config(compose("config", list(overrides)))
 
 
-def test_without_overrides_it_is_the_article() -> None:
+def test_the_default_settings_are_the_articles() -> None:
     config = composed()
     assert config == RunConfig()
     assert (config.model.name, config.model.dropout) == ("vgg16", 0)
@@ -52,7 +52,7 @@ def test_without_overrides_it_is_the_article() -> None:
         *((f"model=vgg{depth}", Model(name=f"vgg{depth}")) for depth in (11, 13, 16, 19)),
     ],
 )
-def test_an_option_has_the_defaults_of_its_type(override: str, expected: Section) -> None:
+def test_an_option_has_the_defaults_of_its_class(override: str, expected: Section) -> None:
     assert getattr(composed(override), override.split("=")[0]) == expected
 
 
@@ -76,7 +76,7 @@ def test_an_option_has_the_defaults_of_its_type(override: str, expected: Section
         ("epochs", "training", "epochs", {"short": 10, "article": 100}),
     ],
 )
-def test_a_group_holds_the_levels_of_the_article(
+def test_a_group_has_the_levels_of_the_article(
     group: str, section: str, key: str, levels: dict[str, float]
 ) -> None:
     assert {file.stem for file in (CONF / group).iterdir()} == set(levels)
@@ -84,32 +84,32 @@ def test_a_group_holds_the_levels_of_the_article(
         assert getattr(getattr(composed(f"{group}={level}"), section), key) == value
 
 
-def test_an_optimizer_keeps_its_own_learning_rate() -> None:
+def test_an_optimizer_keeps_its_default_learning_rate() -> None:
     assert composed("optimizer=sgd").optimizer.lr == 0.05
 
 
-def test_what_is_typed_wins_over_an_experiment() -> None:
+def test_the_command_line_overrides_an_experiment() -> None:
     assert composed("experiment=demo").training.epochs == 5
     assert composed("experiment=demo", "epochs=article").training.epochs == 100
 
 
-def test_no_option_is_named_with_a_number() -> None:
+def test_no_option_name_is_a_number() -> None:
     # glob(*) reads option names again as values, and a number is no option
     for file in CONF.rglob("*.yaml"):
         assert isinstance(yaml.safe_load(file.stem), str)
 
 
-def test_settings_survive_config_yaml() -> None:
+def test_settings_are_unchanged_by_writing_and_reading_config_yaml() -> None:
     config = composed("optimizer=sgd", "scheduler.milestones=[3,5]", "seed=7")
     assert from_yaml(to_yaml(config)) == config
 
 
-def test_a_wrong_value_names_key_expectation_and_value() -> None:
+def test_a_wrong_value_is_reported_with_key_and_expected_type() -> None:
     with pytest.raises(UserError, match=r"^optimizer\.lr: expected a number, got \"abc\"$"):
         composed("optimizer.lr=abc")
 
 
-def test_three_wrong_values_are_told_in_two_lines() -> None:
+def test_three_wrong_values_are_reported_in_two_lines() -> None:
     with pytest.raises(UserError) as error:
         composed("optimizer.lr=-1", "model.dropout=3", "seed=-1")
     assert len(str(error.value).splitlines()) == 2

@@ -10,23 +10,23 @@ from cifar_exp.errors import UserError
 TRAINED = RunConfig(data=Cifar10(root="here", normalize="channels", test_flip=True, limit_test=50))
 
 
-def test_nothing_typed_changes_nothing() -> None:
+def test_no_overrides_change_nothing() -> None:
     assert with_data(TRAINED, []) == TRAINED
 
 
-def test_a_key_changes_that_alone() -> None:
+def test_an_override_changes_only_its_key() -> None:
     changed = with_data(TRAINED, ["data.limit_test=null", "data.root='my photos'"])
     assert changed == TRAINED.model_copy(
         update={"data": TRAINED.data.model_copy(update={"limit_test": None, "root": "my photos"})}
     )
 
 
-def test_another_source_is_tested_as_the_old_one_without_its_limits() -> None:
+def test_another_data_set_keeps_the_preprocessing_but_not_the_limits() -> None:
     changed = with_data(TRAINED, ["data.test_size=100", "data=synthetic"], {"image_size": 64})
     assert changed.data == Synthetic(normalize="channels", test_flip=True, test_size=100)
 
 
-def test_images_of_a_folder_get_the_size_of_the_network_unless_one_says() -> None:
+def test_an_image_folder_has_the_default_size_unless_it_is_overridden() -> None:
     words = ["data=image_folder", "data.root=${oc.env:HOME}/photos"]
     assert with_data(TRAINED, words, {"image_size": 64}).data == ImageFolder(
         root="${oc.env:HOME}/photos", image_size=64, normalize="channels", test_flip=True
@@ -55,6 +55,6 @@ def test_images_of_a_folder_get_the_size_of_the_network_unless_one_says() -> Non
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_is_no_data_is_refused(words: list[str], told: str) -> None:
+def test_overrides_that_are_not_about_data_are_rejected(words: list[str], told: str) -> None:
     with pytest.raises(UserError, match=told):
         with_data(TRAINED, words)

@@ -24,21 +24,21 @@ GOLDEN = {
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_ids_stay_what_they_were(name: str) -> None:
+def test_ids_do_not_change(name: str) -> None:
     config, expected = GOLDEN[name]
     assert run_id(config) == expected
 
 
-def test_whole_numbers_for_fractions_are_the_same_run() -> None:
+def test_an_integer_has_the_same_id_as_the_equal_float() -> None:
     assert run_id(RunConfig(optimizer=Adam(lr=1))) == run_id(RunConfig(optimizer=Adam(lr=1.0)))
 
 
-def test_what_is_measured_besides_makes_no_other_run() -> None:
+def test_optional_metrics_do_not_change_the_id() -> None:
     assert run_id(RunConfig(metrics=("grad_norm",))) == run_id(RunConfig())
     assert run_name(RunConfig(metrics=("grad_norm",))) == "article"
 
 
-def test_paths_logging_and_rerun_do_not_make_another_run() -> None:
+def test_paths_logging_and_rerun_do_not_change_the_id() -> None:
     moved = RunConfig(paths=Paths(results="r", logs="l"), logger=Logger(), rerun=True)
     assert run_id(moved) == run_id(RunConfig())
 
@@ -55,7 +55,7 @@ def test_paths_logging_and_rerun_do_not_make_another_run() -> None:
         RunConfig(optimizer=Adam(eps=1e-7)),
     ],
 )
-def test_every_setting_that_changes_the_result_makes_another_run(config: RunConfig) -> None:
+def test_settings_that_affect_the_result_change_the_id(config: RunConfig) -> None:
     assert run_id(config) != run_id(RunConfig())
 
 
@@ -69,18 +69,18 @@ def test_every_setting_that_changes_the_result_makes_another_run(config: RunConf
         {"data": {"_target_": "my_package.my_data", "root": "/scans/mine", "batch_size": 8}},
     ],
 )
-def test_every_setting_of_ones_own_code_makes_another_run(other: dict[str, Any]) -> None:
+def test_settings_of_custom_code_change_the_id(other: dict[str, Any]) -> None:
     own = {"model": OWN_MODEL, "data": OWN_DATA}
     changed = {name: type(own[name]).model_validate(content) for name, content in other.items()}
     assert run_id(RunConfig(**(own | changed))) != run_id(RunConfig(**own))
 
 
-def test_only_the_seed_tells_replicates_apart() -> None:
+def test_replicates_differ_only_in_the_seed() -> None:
     assert config_id(RunConfig(seed=1)) == config_id(RunConfig(seed=2))
     assert config_id(RunConfig(training=Training(epochs=1))) != config_id(RunConfig())
 
 
-def test_a_relative_image_folder_is_the_same_run_as_the_absolute_one(
+def test_relative_and_absolute_image_folders_have_the_same_id(
     tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -88,7 +88,7 @@ def test_a_relative_image_folder_is_the_same_run_as_the_absolute_one(
     assert run_id(relative) == run_id(RunConfig(data=ImageFolder(root=str(tmp_path / "photos"))))
 
 
-def test_the_usual_share_of_test_images_is_in_no_id() -> None:
+def test_the_default_test_fraction_is_not_part_of_the_id() -> None:
     assert "test_fraction" not in identity(RunConfig(data=ImageFolder(root="/a")))["data"]
     usual, other = ImageFolder(root="/a"), ImageFolder(root="/a", test_fraction=0.3)
     assert run_id(RunConfig(data=usual)) != run_id(RunConfig(data=other))
@@ -114,11 +114,11 @@ def test_the_usual_share_of_test_images_is_in_no_id() -> None:
         ),
     ],
 )
-def test_a_run_is_named_after_what_differs_from_the_article(config: RunConfig, name: str) -> None:
+def test_a_run_is_named_after_its_differences_from_the_article(config: RunConfig, name: str) -> None:
     assert run_name(config) == name
 
 
-def test_a_long_name_ends_at_a_whole_setting() -> None:
+def test_a_long_name_is_cut_between_settings() -> None:
     config = RunConfig(
         data=ImageFolder(root="x" * 60, limit_train=1000, limit_test=1000),
         optimizer=Adam(lr=0.123456789, weight_decay=0.123456789),

@@ -34,7 +34,7 @@ def claim(**changes: Any) -> dict[str, Any]:
     return {key: value for key, value in (CLAIM | changes).items() if value != "left out"}
 
 
-def test_a_study_says_what_it_varies_and_has_three_seeds_and_no_claims_unless_told() -> None:
+def test_a_study_has_three_seeds_and_no_claims_by_default() -> None:
     (loaded,) = load(STUDY)
     assert loaded.vary == {"optimizer.lr": (0.1, 0.01)}
     assert loaded.seeds == (0, 1, 2)
@@ -42,7 +42,7 @@ def test_a_study_says_what_it_varies_and_has_three_seeds_and_no_claims_unless_to
     assert loaded.claims == ()
 
 
-def test_short_names_become_dotted_keys_and_others_stay() -> None:
+def test_short_names_become_dotted_keys() -> None:
     vary = {
         "lr": [1],
         "weight_decay": [1],
@@ -69,7 +69,7 @@ def test_levels_keep_their_types() -> None:
     assert [type(level) for level in loaded.vary["x"]] == [int, float, str, bool, type(None)]
 
 
-def test_a_claim_keeps_what_it_says() -> None:
+def test_claims_are_loaded_with_their_fields() -> None:
     (loaded,) = load(study(claims=[CLAIM, {**CLAIM, "expects": "same", "matters_from": 0.1}]))
     first, second = loaded.claims
     assert (first.at, first.than, first.matters_from) == (0.1, 0.01, 0)
@@ -77,18 +77,18 @@ def test_a_claim_keeps_what_it_says() -> None:
     assert first.compares_two
 
 
-def test_null_is_a_level_that_can_be_compared() -> None:
+def test_null_can_be_a_compared_level() -> None:
     limits = {"data.limit_train": [None, 100]}
     (loaded,) = load(study(vary=limits, claims=[claim(at=None, than=100)]))
     assert loaded.claims[0].at is None
 
 
-def test_a_study_of_parts_is_several_in_order() -> None:
+def test_the_parts_of_a_study_keep_their_order() -> None:
     parts = {"second": study(name="b"), "first": study(name="a", vary={"dropout": [0.0]})}
     assert [part.name for part in load({"parts": parts})] == ["b", "a"]
 
 
-def test_two_keys_can_be_varied_without_claims() -> None:
+def test_a_study_without_claims_can_vary_two_keys() -> None:
     (loaded,) = load(study(vary={"lr": [0.1, 0.01], "dropout": [0.0, 0.5]}))
     assert list(loaded.vary) == ["optimizer.lr", "model.dropout"]
 
@@ -157,7 +157,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("mistake", REFUSED)
-def test_a_mistake_in_a_study_is_told_with_its_key(mistake: str) -> None:
+def test_a_mistake_in_a_study_is_reported_with_its_key(mistake: str) -> None:
     content, told = REFUSED[mistake]
     with pytest.raises(UserError) as error:
         load(content)
@@ -165,7 +165,7 @@ def test_a_mistake_in_a_study_is_told_with_its_key(mistake: str) -> None:
     assert len(str(error.value).splitlines()) <= 2
 
 
-def test_a_mistake_in_a_part_is_told_as_well() -> None:
+def test_a_mistake_in_a_part_is_reported() -> None:
     with pytest.raises(UserError, match=r"tite: unknown setting$"):
         load({"parts": {"good": STUDY, "bad": study(tite="T")}})
 
@@ -186,7 +186,7 @@ def test_every_study_has_its_file_name_and_claims(name: str) -> None:
     assert study.seeds == (0, 1, 2)
 
 
-def test_the_article_is_all_studies() -> None:
+def test_the_study_article_contains_all_studies() -> None:
     assert sorted(study.name for study in studies("article")) == STUDIES
 
 
