@@ -1,6 +1,6 @@
-"""What the tests share: the command line, as a user calls it, in a folder of its own.
+"""Shared fixtures: the command line, run in a temporary folder.
 
-A command usually runs in a process forked from one that has imported PyTorch (tests/processes.py).
+Commands usually run in a process forked from one that has imported PyTorch (tests/processes.py).
 """
 
 import json
@@ -19,14 +19,14 @@ from tests.reliability.hold import LONGEST_WAIT_SECONDS
 
 pytest_plugins = ["tests.cuda_emulator.plugin"]
 
-# Before PyTorch is imported: tests run side by side, a thread each.
+# Set before PyTorch is imported: parallel tests use one thread each.
 os.environ["OMP_NUM_THREADS"] = "1"
-# What a shell starts in the background, or under nohup, ignores these, and so would all commands.
+# Processes in the background or under nohup ignore these signals, and so would all commands.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 ROOT = Path(__file__).parents[1]
-# A run of about a second on one core.
+# A run of about one second on one core.
 TINY = (
     "data=synthetic",
     "data.train_size=160",
@@ -36,29 +36,31 @@ TINY = (
     "epochs=3",
     "device=cpu",
 )
-# These depend on the clock and the machine, not on what is computed.
+# Columns that vary between identical runs.
 MEASURED = {"train_seconds", "test_seconds", "images_per_second", "peak_memory_bytes"}
-# Variables that do nothing in a process that is running already.
+# Prefixes of variables that are read only at the start of a process.
 READ_AT_THE_START = ("PYTHON", "OMP_", "LD_", "HOME", "CUDA_")
 
 
 class CommandLine:
-    """`python train.py` in one folder; what it writes is found in `runs`."""
+    """`python train.py` in a folder; its runs are in `runs`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.runs = folder / "multirun_results" / "runs"
         self.environment = os.environ | {"COLUMNS": "100"}
         self.environment.pop("HYDRA_FULL_ERROR", None)
-        self._usual = dict(self.environment)
+        self._initial = dict(self.environment)
 
-    def start(self, *overrides: str, **how: Any) -> Any:
-        """Start a process and do not wait for it. Args: how: for `subprocess.Popen`.
+    def start(self, *overrides: str, **options: Any) -> Any:
+        """Start a command without waiting for it.
 
-        Of a key that is set twice the last is passed on: tests add to common settings.
+        Args:
+            overrides: of a key that is set twice, only the last is passed.
+            options: for `subprocess.Popen`.
         """
         overrides = last_of_each(overrides)
-        if how or self._needs_a_new_process():
+        if options or self._needs_new_process():
             command = [sys.executable, "-W", "error::UserWarning", str(ROOT / "train.py")]
             streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
             return subprocess.Popen(
@@ -66,30 +68,32 @@ class CommandLine:
                 cwd=self.folder,
                 env=self.environment,
                 text=True,
-                **(streams | how),
+                **(streams | options),
             )
         return Command(*overrides, cwd=self.folder, environment=self.environment)
 
     def __call__(self, *overrides: str, status: int = 0) -> str:
-        """Run to the end and return what was printed; the exit status must be `status`."""
-        if self._needs_a_new_process():
+        """Run a command, check its exit status, and return its output."""
+        if self._needs_new_process():
             process = self.start(*overrides)
             out, err = process.communicate(timeout=LONGEST_WAIT_SECONDS)
             assert process.returncode == status, out + err
             return out + err
         return self._run("train.py", last_of_each(overrides), status)
 
-    def cifar_exp(self, *words: str, status: int = 0) -> str:
-        """Run `python -m cifar_exp` to the end and return what was printed."""
-        return self._run("cifar_exp", words, status)
+    def cifar_exp(self, *arguments: str, status: int = 0) -> str:
+        """Run `python -m cifar_exp`, check its exit status, and return its output."""
+        return self._run("cifar_exp", arguments, status)
 
-    def _run(self, program: str, words: tuple[str, ...], status: int) -> str:
-        done = run_command(*words, program=program, cwd=self.folder, environment=self.environment)
+    def _run(self, program: str, arguments: tuple[str, ...], status: int) -> str:
+        done = run_command(
+            *arguments, program=program, cwd=self.folder, environment=self.environment
+        )
         assert done.status == status, done.out + done.err
         return done.out + done.err
 
-    def _needs_a_new_process(self) -> bool:
-        changed = dict(self.environment.items() ^ self._usual.items())
+    def _needs_new_process(self) -> bool:
+        changed = dict(self.environment.items() ^ self._initial.items())
         return any(name.startswith(READ_AT_THE_START) for name in changed)
 
     @property
@@ -118,11 +122,11 @@ def new_folder(tmp_path: Path, command_line: type[CommandLine]) -> Callable[[str
 
 
 def last_of_each(overrides: tuple[str, ...]) -> tuple[str, ...]:
-    last = {override.partition("=")[0]: place for place, override in enumerate(overrides)}
+    last = {override.partition("=")[0]: index for index, override in enumerate(overrides)}
     return tuple(
         override
-        for place, override in enumerate(overrides)
-        if "=" not in override or last[override.partition("=")[0]] == place
+        for index, override in enumerate(overrides)
+        if "=" not in override or last[override.partition("=")[0]] == index
     )
 
 
@@ -131,7 +135,7 @@ def read_rows(run: Path) -> list[dict[str, Any]]:
 
 
 def computed(run: Path) -> list[dict[str, Any]]:
-    """The metrics without what depends on the clock."""
+    """Return the rows of metrics.jsonl without the columns that vary between identical runs."""
     return [{k: v for k, v in row.items() if k not in MEASURED} for row in read_rows(run)]
 
 
@@ -141,6 +145,6 @@ def read_state(run: Path) -> dict[str, Any]:
 
 
 def event_folder(logs: Path, run: Path) -> Path:
-    """The folder of a run's event files, which shares the id with the run's."""
+    """Return the folder of a run's event files, found by the id of the run."""
     (folder,) = logs.glob(f"*-{run.name.rpartition('-')[2]}")
     return folder

@@ -1,4 +1,4 @@
-"""Folders of runs that tests write themselves, and what can happen to them."""
+"""Folders of runs and sweeps that are written without training, and damage to them."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from cifar_exp.training.progress import EpochMetrics
 
 
 def make_run(results: Path, sums: bool = True, **settings: Any) -> RunFolder:
-    """Write the folder of a run that is complete. Args: sums: whether it keeps them."""
+    """Write the folder of a complete run. Args: sums: whether to save checksums."""
     settings |= {"training": Training(epochs=2), "paths": Paths(results=str(results))}
     config = RunConfig(**settings)
     folder = RunFolder.of(config)
@@ -31,7 +31,7 @@ def make_run(results: Path, sums: bool = True, **settings: Any) -> RunFolder:
 
 
 def an_epoch(number: int, accuracy: float = 0.5) -> EpochMetrics:
-    """What an epoch of a run on test images comes to."""
+    """Return the metrics of an epoch."""
     values = {"train_loss": 1.0, "train_accuracy": 0.4, "test_loss": 1.0}
     values |= {"test_accuracy": accuracy, "lr": 0.1, "train_seconds": 1.0, "test_seconds": 1.0}
     return EpochMetrics(number, values | {"images_per_second": 10.0, "peak_memory_bytes": 1})
@@ -61,7 +61,7 @@ def damage(folder: RunFolder, kind: str) -> None:
 
 
 def make_sweep(results: Path, folders: list[RunFolder]) -> Path:
-    """Write the folder of a sweep that lists these runs."""
+    """Write the folder of a sweep with these runs."""
     ids = [folder.path.name.rpartition("-")[2] for folder in folders]
     sweep = results / f"lr-{sweep_id(ids)}"
     sweep.mkdir()

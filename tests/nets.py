@@ -1,4 +1,4 @@
-"""Networks as users write them, for tests to name: `tests.nets.Random`."""
+"""Custom networks for tests."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from torch.utils.checkpoint import checkpoint
 
 
 class Random(nn.Module):
-    """Draws in every way that layers do, with one dropout used twice and one recomputed."""
+    """Uses random numbers in all common ways; one dropout is used twice, another recomputed."""
 
     def __init__(self, num_classes: int, probability: float = 0.5) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(3, 8, 3, stride=2)
-        self.norm = nn.BatchNorm2d(8)  # counts its batches
+        self.norm = nn.BatchNorm2d(8)  # has the buffer num_batches_tracked
         self.channels = nn.Dropout2d(probability)
         self.dropout = nn.Dropout(probability)
         self.hidden = nn.Linear(8 * 15 * 15, 16)
@@ -23,7 +23,7 @@ class Random(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.channels(functional.relu(self.norm(self.convolution(images))))
-        features = self.dropout(features.view(len(images), -1))  # fails for channels-last
+        features = self.dropout(features.view(len(images), -1))  # fails for channels_last
         if self.training:
             features = features + 0.1 * torch.randn_like(features)
         hidden = checkpoint(lambda x: self.dropout(self.hidden(x)), features, use_reentrant=False)
@@ -44,7 +44,7 @@ class NormedVector(nn.Module):
 
 
 class Tied(nn.Module):
-    """Shares a weight between two layers, and has a buffer, a frozen weight and an idle one."""
+    """Has a weight shared by two layers, a buffer, a frozen weight and an unused one."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Tied(nn.Module):
 
 
 class Odd(nn.Module):
-    """What a network can get wrong, by name."""
+    """Makes a mistake, selected by name."""
 
     def __init__(self, num_classes: int, mistake: str) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ from cifar_exp.training.loop import Training
 
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
 MEASURES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
-# Batches of 16, 16 and 8: the short one has a graph of its own.
+# Batches of 16, 16 and 8 images: the last one needs a separate graph.
 DATA = Synthetic(train_size=40, test_size=20, batch_size=16, augment="crop_flip", cutout=8)
 
 
@@ -41,7 +41,7 @@ def config(folder: Path | None = None, **changes: Any) -> RunConfig:
 
 
 class Runs:
-    """Makes runs, on images that are decoded once. Args: folder: for the images."""
+    """Create runs. Args: folder: cache of the images."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -57,14 +57,14 @@ class Runs:
         run: RunConfig,
         device: torch.device = GPU,
         images: DeviceImages | None = None,
-        **how: Any,
+        **options: Any,
     ) -> Training:
         images = images or self.images(run, device)
         compute = Compute(device, str(run.precision), threads=int(device.type == "cpu"))
-        return Training(run, images, self.dataset(run).classes, compute, **how)
+        return Training(run, images, self.dataset(run).classes, compute, **options)
 
-    def done(self, *args: Any, **how: Any) -> Training:
-        run = self(*args, **how)
+    def done(self, *args: Any, **options: Any) -> Training:
+        run = self(*args, **options)
         replays = run.replays
         list(run.run())
         assert run.replays == replays, "the steps could not be captured"
@@ -72,14 +72,15 @@ class Runs:
 
 
 def assert_same(one: Training, other: Training, rounding: float = 0.0) -> None:
-    """Compare measures, and without rounding the weights as well."""
+    """Compare the metrics of two runs and, if `rounding` is 0, the weights."""
     for first, second in zip(one.history, other.history, strict=True):
         for field in MEASURES:
             difference = abs(first[field] - second[field])
             assert difference <= rounding, field
     if rounding == 0:
-        ours, theirs = one.model.state_dict(), other.model.state_dict()
-        assert all(torch.equal(ours[name].cpu(), theirs[name].cpu()) for name in ours)
+        first_state, second_state = one.model.state_dict(), other.model.state_dict()
+        for name, weights in first_state.items():
+            assert torch.equal(weights.cpu(), second_state[name].cpu()), name
 
 
 def checkpoint_of(run: Training) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the fork server of tests/processes.py does once, so that no command needs to."""
+"""Imports that the fork server of tests/processes.py does once for all commands."""
 
 import gc
 
@@ -6,5 +6,5 @@ from hydra.core.plugins import Plugins
 
 import cifar_exp.cli.command_line  # noqa: F401
 
-Plugins.instance()  # imports every plug-in there is
-gc.freeze()  # collections in a command leave out what was imported here, as in a new process
+Plugins.instance()  # imports all plug-ins
+gc.freeze()  # garbage collection in a command then skips these objects

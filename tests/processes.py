@@ -1,8 +1,7 @@
-"""Commands without the seconds that importing PyTorch takes.
+"""Commands in processes of multiprocessing's fork server, which has imported PyTorch.
 
-Each command runs in a process that multiprocessing's fork server starts: the server has imported
-PyTorch once. What runs there is what `python train.py ARGUMENTS` and `python -m cifar_exp
-ARGUMENTS` run, and the processes that a command starts are started as they are for users.
+The processes run the same code as `python train.py` and `python -m cifar_exp`, and start their
+worker processes in the usual way.
 """
 
 import multiprocessing
@@ -26,7 +25,7 @@ from tests.reliability.hold import LONGEST_WAIT_SECONDS
 
 ROOT = Path(__file__).parents[1]
 _context = multiprocessing.get_context("forkserver")
-# What commands import, most of it when they need it; a library that is not installed is left out.
+# Imports of commands; missing libraries are ignored.
 _context.set_forkserver_preload(
     [
         "hydra",
@@ -45,21 +44,21 @@ _context.set_forkserver_preload(
         "cifar_exp.inference.test_data",
         "cifar_exp.inference.saving",
         "scipy.stats",
-        "tests.preload",  # the last
+        "tests.preload",  # must be last
     ]
 )
 
 
 class Command:
-    """A running command, with the part of `subprocess.Popen` that tests use.
+    """A running command with an interface like `subprocess.Popen`.
 
-    It leads a session of its own, so that it can be killed together with everything it started.
+    It starts a new session, so that it can be killed together with its subprocesses.
 
     Args:
-        arguments: for the program.
+        arguments: of the command.
         program: "train.py", the path of another train.py, or "cifar_exp".
         cwd: working directory.
-        environment: variables; None for those of the tests.
+        environment: environment variables; None for those of the tests.
     """
 
     def __init__(
@@ -95,41 +94,41 @@ class Command:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Return the exit status when the command has ended."""
+        """Wait for the end of the command and return its exit status."""
         self._process.join(timeout)
         if self.returncode is None:
             raise subprocess.TimeoutExpired(f"command {self.pid}", timeout or 0)
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Return what the command has printed to stdout and stderr when it has ended."""
+        """Wait for the end of the command and return its stdout and stderr."""
         self.wait(timeout)
         return self.printed()
 
     def printed(self) -> tuple[str, str]:
-        """Return what the command has printed to stdout and stderr until now."""
+        """Return the stdout and stderr so far."""
         out, err = (
             (self._output / name).read_bytes().decode(errors="replace") for name in ("out", "err")
         )
         return out, err
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the command alone."""
+        """Send a signal to the command, not to its subprocesses."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """Kill the command alone."""
+        """Kill the command, not its subprocesses."""
         self.send_signal(signal.SIGKILL)
 
     def kill_session(self) -> None:
-        """Kill what is left of its session: a server of workers may still be starting."""
+        """Kill all remaining processes of the session."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
 
 def start_process(target: Callable[..., None], *arguments: object) -> BaseProcess:
-    """Start a function of a test in a process that has imported PyTorch."""
+    """Run a function in a new process that has imported PyTorch."""
     process = _context.Process(target=target, args=arguments)
     process.start()
     return process
@@ -137,7 +136,7 @@ def start_process(target: Callable[..., None], *arguments: object) -> BaseProces
 
 @dataclass(frozen=True)
 class Finished:
-    """How a command ended: `status` is None if it had to be killed."""
+    """Exit status and output of a command; `status` is None after a timeout."""
 
     status: int | None
     out: str
@@ -145,10 +144,10 @@ class Finished:
 
 
 def run_command(
-    *arguments: str, timeout_seconds: float = LONGEST_WAIT_SECONDS, **how: Any
+    *arguments: str, timeout_seconds: float = LONGEST_WAIT_SECONDS, **options: Any
 ) -> Finished:
-    """Run a command to its end; `how` is passed to `Command`."""
-    command = Command(*arguments, **how)
+    """Run a command to its end. Args: options: for `Command`."""
+    command = Command(*arguments, **options)
     try:
         status: int | None = command.wait(timeout_seconds)
     except subprocess.TimeoutExpired:
@@ -164,7 +163,7 @@ def _run(
     environment: dict[str, str],
     output_folder: str,
 ) -> None:
-    """Become the command; never returns."""
+    """Replace this process by the command; does not return."""
     os.setsid()
     os.environ.clear()
     os.environ.update(environment)
@@ -181,7 +180,7 @@ def _run(
     sys.stdin = os.fdopen(0, closefd=False)
     sys.stdout = os.fdopen(1, "w", closefd=False)
     sys.stderr = os.fdopen(2, "w", closefd=False)
-    sys.warnoptions[:] = ["error::UserWarning"]  # for the processes that it starts, too
+    sys.warnoptions[:] = ["error::UserWarning"]  # for subprocesses as well
     warnings.resetwarnings()
     warnings.simplefilter("error", UserWarning)
     status: object = 0
@@ -197,7 +196,7 @@ def _run(
     except SystemExit as end:
         status = end.code
     except BaseException:
-        sys.excepthook(*sys.exc_info())  # as Python does at its end
+        sys.excepthook(*sys.exc_info())  # as Python does before it exits
         status = 1
     if isinstance(status, str):
         print(status, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""A terminal for tests: what a command has drawn, as a person would see it."""
+"""A pseudo-terminal that shows the output of a command as a user sees it."""
 
 import fcntl
 import os
@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pyte
 
-_ROWS = 200  # so that nothing scrolls away
+_ROWS = 200  # enough to avoid scrolling
 ROOT = Path(__file__).parents[1]
 
 
 class Terminal:
-    """A pseudo-terminal of some columns; `device` is the file that a program writes to."""
+    """A pseudo-terminal. Args: columns: its width."""
 
     def __init__(self, columns: int) -> None:
         self.columns = columns
@@ -29,11 +29,11 @@ class Terminal:
         self._stream = pyte.ByteStream(self._screen)
 
     def lines(self) -> list[str]:
-        """Return the lines that are on the screen now, without empty ones at the end."""
+        """Return the lines on the screen, without trailing empty lines."""
         while select.select([self._master], [], [], 0)[0]:
             try:
                 self._stream.feed(os.read(self._master, 65536))
-            except OSError:  # nobody has it open any more
+            except OSError:  # no process has it open
                 break
         shown = [line.rstrip() for line in self._screen.display]
         while shown and not shown[-1]:
@@ -41,26 +41,26 @@ class Terminal:
         return shown
 
     def type(self, keys: str) -> None:
-        """Type something; "\\x03" is Ctrl-C."""
+        """Type text; "\\x03" is Ctrl-C."""
         os.write(self._master, keys.encode())
 
     def echo(self, text: str) -> None:
-        """Show what the terminal itself writes, as `^C` when that is typed."""
+        """Show text that the terminal writes itself, such as `^C`."""
         os.write(self.device, text.encode())
 
     def close(self) -> None:
-        """Give both ends back."""
+        """Close both ends."""
         for end in (self._master, self.device):
             os.close(end)
 
 
 class InTerminal:
-    """`python train.py ARGUMENTS` in a terminal that is its own.
+    """`python train.py ARGUMENTS` in a new terminal.
 
     Args:
         arguments: of the command.
         cwd: working directory.
-        columns: of the terminal.
+        columns: width of the terminal.
     """
 
     def __init__(self, *arguments: str, cwd: Path, columns: int) -> None:
@@ -79,20 +79,20 @@ class InTerminal:
         )
 
     def wait_for(self, text: str) -> None:
-        """Return when a text has come to the screen."""
+        """Wait until a text is on the screen."""
         self.wait_until(lambda: any(text in line for line in self.terminal.lines()))
 
     def wait_until(self, condition: Callable[[], object]) -> None:
-        """Return when a condition holds."""
+        """Wait until a condition holds."""
         while not condition():
             ended = self.process.poll() is not None
-            lines = self.terminal.lines()  # a full terminal would stop the program
-            # what it did just before its end counts
+            lines = self.terminal.lines()  # read, since a full terminal blocks the program
+            # the condition may have become true just before the end
             assert not ended or condition(), "\n".join(lines)
             time.sleep(0.02)
 
     def end(self) -> tuple[int, list[str]]:
-        """Wait for the end. Returns: exit status, and what remains on the screen."""
+        """Wait for the end and return the exit status and the lines on the screen."""
         while self.process.poll() is None:
             self.terminal.lines()
             time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Which room may import what. A line here changes only together with the design."""
+"""The imports that are allowed between the rooms of the package."""
 
 import ast
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "cifar_exp"
-# From top to bottom; a room imports from those below it.
+# From top to bottom: a room imports only from rooms below it.
 ROOMS = [
     "cli",
     "search",
@@ -18,7 +18,7 @@ ROOMS = [
     "runs",
     "loggers",
     "training",
-    "config",  # puts together the settings of those below, each beside what it builds
+    "config",  # combines the settings of the rooms below
     "optimizers",
     "schedulers",
     "models",
@@ -37,7 +37,7 @@ ONLY_IN = {
     "pydantic": {
         # settings
         *("config", "optimizers", "schedulers", "models", "data", "sections"),
-        *("runs", "reports", "search"),  # what files hold
+        *("runs", "reports", "search"),  # schemas of files
     },
     "sqlalchemy": {"search"},
     "tensorboard": {"loggers"},
@@ -45,7 +45,7 @@ ONLY_IN = {
     "trackio": {"loggers"},
     "wandb": {"loggers"},
 }
-DRAWING = ("search", "reports", "inference", "runs")  # the rooms that import figures
+DRAWING = ("search", "reports", "inference", "runs")  # rooms that import figures
 
 
 def imports(file: Path) -> Iterator[str]:
@@ -65,7 +65,7 @@ def files(room: str) -> list[Path]:
 
 @pytest.mark.parametrize("room", [*ROOMS, "figures"])
 def test_a_room_imports_only_from_rooms_below_it(room: str) -> None:
-    # figures takes numbers and knows nothing of runs
+    # figures depends on no room
     below = set() if room == "figures" else {*ROOMS[ROOMS.index(room) + 1 :]}
     below |= {"figures"} if room in DRAWING else set()
     for file in files(room):
@@ -90,12 +90,12 @@ def test_every_room_is_in_the_table() -> None:
 
 
 def test_there_are_no_circular_imports() -> None:
-    """Imports inside functions count: they make a circle as well."""
+    """Imports inside functions are included."""
     below = {module_of(file): set(imported_modules(file)) for file in PACKAGE.rglob("*.py")}
     while leaves := [module for module, names in below.items() if not names & below.keys()]:
         for module in leaves:
             del below[module]
-    assert not below, f"in a circle, or above one: {sorted(below)}"
+    assert not below, f"circular imports: {sorted(below)}"
 
 
 def module_of(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""The benchmarks run from beginning to end; what they measure is not tested."""
+"""The benchmarks run without errors. The measured values are not tested."""
 
 import json
 import os
@@ -33,18 +33,18 @@ def measure(folder: Path, environment: dict[str, str], *options: str) -> str:
 
 @pytest.mark.integration
 def test_every_section_is_measured_on_the_cpu_and_saved(tmp_path: Path) -> None:
-    said = measure(tmp_path, dict(os.environ))
+    output = measure(tmp_path, dict(os.environ))
     (numbers,) = tmp_path.glob("*.json")
     (text,) = tmp_path.glob("*.md")
     assert numbers.stem == text.stem
     assert text.stem.startswith("cpu-")
-    assert text.stem.endswith("-quick")  # so that it never replaces what was measured for real
+    assert text.stem.endswith("-quick")  # does not overwrite a full measurement
     tables = json.loads(numbers.read_text())["tables"]
     titles = [table["title"].split(":")[0] for table in tables]
     assert titles == [title for section in TITLES.values() for title in section]
     assert all(table["rows"] for table in tables)
     for table in tables:
-        assert table["title"] in said
+        assert table["title"] in output
         assert table["title"] in text.read_text()
     assert "the numbers mean nothing" in text.read_text()
 
@@ -74,5 +74,5 @@ def test_the_articles_loop_disables_tf32(monkeypatch: pytest.MonkeyPatch) -> Non
     loop.model.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
     before = torch.backends.cudnn.allow_tf32
     loop.epoch()
-    assert seen == [False, False]  # a batch of training and one of testing
+    assert seen == [False, False]  # one training batch, one test batch
     assert torch.backends.cudnn.allow_tf32 == before

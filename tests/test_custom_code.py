@@ -1,4 +1,4 @@
-"""Networks and data of the user's own through the command line, as the guide shows them."""
+"""The custom networks and data of the guide, on the command line."""
 
 import json
 import shutil
@@ -29,8 +29,8 @@ SWEEP = ("-m", *SHORT, *DATA, *NET, "model.depth=1,2")
 
 
 @pytest.fixture
-def own(train: CommandLine) -> CommandLine:
-    """A folder with the examples, in which `train.py` is called."""
+def custom(train: CommandLine) -> CommandLine:
+    """The command line in a folder with the examples."""
     for example in EXAMPLES.glob("*.py"):
         shutil.copy(example, train.folder)
     return train
@@ -41,14 +41,14 @@ def swept(tmp_path_factory, command_line) -> CommandLine:
     """The examples after a sweep."""
     train = command_line(tmp_path_factory.mktemp("swept") / "here")
     shutil.copytree(EXAMPLES, train.folder)
-    train.said = train(*SWEEP)
+    train.output = train(*SWEEP)
     return train
 
 
 @pytest.mark.integration
 def test_the_examples_of_the_guide_train_in_a_sweep(swept: CommandLine) -> None:
-    assert "2 runs (0 finished before)" in swept.said
-    assert "depth=2: complete" in swept.said
+    assert "2 runs (0 finished before)" in swept.output
+    assert "depth=2: complete" in swept.output
     for run in swept.runs.iterdir():
         assert "model=my_net.MyNet" in run.name
         saved = json.loads((run / "model.json").read_text())
@@ -61,7 +61,7 @@ def test_the_examples_of_the_guide_train_in_a_sweep(swept: CommandLine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "message"),
     [
         (
             "model.detph=3",
@@ -74,42 +74,43 @@ def test_the_examples_of_the_guide_train_in_a_sweep(swept: CommandLine) -> None:
     ],
 )
 def test_mistakes_are_reported_before_a_run_is_created(
-    own: CommandLine, typed: str, told: str
+    custom: CommandLine, typed: str, message: str
 ) -> None:
-    said = own(*SHORT, *DATA, *NET, *typed.split(), status=1)
-    lines = [line for line in said.strip().splitlines() if not line.startswith("set twice")]
-    assert lines[0].startswith(told)
+    output = custom(*SHORT, *DATA, *NET, *typed.split(), status=1)
+    lines = [line for line in output.strip().splitlines() if not line.startswith("set twice")]
+    assert lines[0].startswith(message)
     assert len(lines) <= 2
-    assert "Traceback" not in said
-    assert not own.runs.exists()
+    assert "Traceback" not in output
+    assert not custom.runs.exists()
 
 
 @pytest.mark.slow
 @pytest.mark.integration
-def test_a_study_varies_a_setting_of_a_custom_network(own: CommandLine) -> None:
-    (own.folder / "study").mkdir()
+def test_a_study_varies_a_setting_of_a_custom_network(custom: CommandLine) -> None:
+    (custom.folder / "study").mkdir()
     study = {"name": "depth", "title": "Depth", "question": "Does depth help?", "seeds": [0]}
     study |= {"vary": {"model.depth": [1, 2]}, "settings": {"dropout": 0.25}}
-    (own.folder / "study" / "depth.yaml").write_text(yaml.safe_dump(study))
-    typed = ("--config-dir", str(own.folder), "study=depth", *SHORT, *DATA, "epochs=1")
-    said = own(*typed, NET[0], "model.width=0.0625", "model.depth=2,3")  # what is typed wins
-    assert "sweep of 2 runs" in said
-    models = [from_yaml((run / "config.yaml").read_text()).model for run in own.runs.iterdir()]
+    (custom.folder / "study" / "depth.yaml").write_text(yaml.safe_dump(study))
+    typed = ("--config-dir", str(custom.folder), "study=depth", *SHORT, *DATA, "epochs=1")
+    # the command line overrides the study
+    output = custom(*typed, NET[0], "model.width=0.0625", "model.depth=2,3")
+    assert "sweep of 2 runs" in output
+    models = [from_yaml((run / "config.yaml").read_text()).model for run in custom.runs.iterdir()]
     expected = [{"width": 0.0625, "dropout": 0.25, "depth": depth} for depth in (2, 3)]
     assert sorted((model.settings for model in models), key=lambda s: s["depth"]) == expected
 
 
-def test_custom_code_named_in_a_file_must_be_allowed(own: CommandLine) -> None:
-    (own.folder / "model").mkdir()
+def test_custom_code_named_in_a_file_must_be_allowed(custom: CommandLine) -> None:
+    (custom.folder / "model").mkdir()
     content = {"_target_": "my_net.MyNet", "depth": 1, "width": 0.0625}
-    (own.folder / "model" / "mine.yaml").write_text(yaml.safe_dump(content))
-    typed = ("--config-dir", str(own.folder), "model=mine", *SHORT, *DATA, "epochs=1")
-    said = own(*typed, status=1)
+    (custom.folder / "model" / "mine.yaml").write_text(yaml.safe_dump(content))
+    typed = ("--config-dir", str(custom.folder), "model=mine", *SHORT, *DATA, "epochs=1")
+    output = custom(*typed, status=1)
     allow = "If you trust it, add --allow my_net.MyNet"
-    assert said.endswith(f"model._target_: my_net.MyNet can run any code. {allow}\n")
-    assert not own.runs.exists()
-    own(*typed, "--allow", "my_net.MyNet", "model.depth=2")
-    assert "model=my_net.MyNet,depth=2,width=0.0625" in own.only_run.name
+    assert output.endswith(f"model._target_: my_net.MyNet can run any code. {allow}\n")
+    assert not custom.runs.exists()
+    custom(*typed, "--allow", "my_net.MyNet", "model.depth=2")
+    assert "model=my_net.MyNet,depth=2,width=0.0625" in custom.only_run.name
 
 
 @pytest.mark.integration
@@ -130,22 +131,24 @@ def test_commands_do_not_call_the_code_of_a_copied_run(
     with pytest.raises(UserError, match=r"my_net\.MyNet can run any code"):
         build_model(from_yaml((runs[0] / "config.yaml").read_text()).model, 4, 0)
     assert not (train.folder / "ran").exists()
-    train(*SHORT, *DATA, *NET, status=1)  # so that this test can fail
+    train(*SHORT, *DATA, *NET, status=1)  # the code is called in a new run
     assert (train.folder / "ran").exists()
 
 
-def test_the_value_of_an_environment_variable_is_passed_to_the_code_and_not_saved(own: CommandLine) -> None:
-    (own.folder / "theirs.py").write_text(
+def test_the_value_of_an_environment_variable_is_passed_to_the_code_and_not_saved(
+    custom: CommandLine,
+) -> None:
+    (custom.folder / "theirs.py").write_text(
         "import my_data\n\n"
         "def named(names, path):\n"
         "    train, test, _ = my_data.patterns(96, 40)\n"
         "    return train, test, [*names, path]\n"
     )
-    own.environment["SECRET"] = "s3cr3t"
+    custom.environment["SECRET"] = "s3cr3t"
     typed = 'data.names=["${oc.env:SECRET}",b,c]', 'data.path="${oc.env:SECRET}/x"'
-    own(*SHORT, *NET, "epochs=1", "data._target_=theirs.named", *typed)
-    run = own.only_run
-    # the names of classes are data, and the one place where the function has put it
+    custom(*SHORT, *NET, "epochs=1", "data._target_=theirs.named", *typed)
+    run = custom.only_run
+    # the function uses the value as the name of a class
     assert json.loads((run / "model.json").read_text())["classes"] == [
         "s3cr3t",
         "b",
@@ -157,12 +160,12 @@ def test_the_value_of_an_environment_variable_is_passed_to_the_code_and_not_save
     assert "${oc.env:SECRET}/x" in (run / "config.yaml").read_text()
 
 
-def test_shared_weights_are_saved_and_loaded(own: CommandLine) -> None:
-    shutil.copy(Path(__file__).parent / "nets.py", own.folder)
-    own(*SHORT, *DATA, "epochs=1", "model._target_=nets.Tied")
-    saved = load_file(own.only_run / "model.safetensors")
+def test_shared_weights_are_saved_and_loaded(custom: CommandLine) -> None:
+    shutil.copy(Path(__file__).parent / "nets.py", custom.folder)
+    custom(*SHORT, *DATA, "epochs=1", "model._target_=nets.Tied")
+    saved = load_file(custom.only_run / "model.safetensors")
     assert torch.equal(saved["first.weight"], saved["second.weight"])
-    assert saved["seen"] == 96  # training images, each once
+    assert saved["seen"] == 96  # each training image once
     config = CustomModel.model_validate({"_target_": "tests.nets.Tied"})
     network = build_model(config, 4, 0, {"tests.nets.Tied"})
     assert not torch.equal(network.first.weight, saved["first.weight"])
@@ -189,7 +192,9 @@ def test_resuming_with_changed_code_gives_a_warning(
     with pytest.raises(Interrupted):
         run.throw(Interrupted(15))
     (tmp_path / "my_changing_net.py").write_text(code + "# changed\n")
-    told: list[str] = []
-    show_warnings(told.append)
+    warnings: list[str] = []
+    show_warnings(warnings.append)
     list(Runner().run(config))
-    assert told == ["warning: the code of my_changing_net.MyNet has changed since the run began"]
+    assert warnings == [
+        "warning: the code of my_changing_net.MyNet has changed since the run began"
+    ]

@@ -1,4 +1,4 @@
-"""Environment variables in settings: saved as they were typed, never by their values."""
+"""Environment variables in settings are saved unresolved."""
 
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ def composed(*overrides: str) -> RunConfig:
 
 
 def texts_of(schema: Any, name: str = "") -> set[str]:
-    """The names of all settings in a JSON schema that take any text."""
+    """Return the names of all settings in a JSON schema that accept any text."""
     kinds = schema.get("anyOf", [schema])
     if any(kind.get("type") == "string" and not {"enum", "const"} & set(kind) for kind in kinds):
         return {name}
@@ -47,7 +47,7 @@ def texts_of(schema: Any, name: str = "") -> set[str]:
 
 def test_free_text_lists_all_text_settings() -> None:
     known = {key.split(".")[1] for key in FREE_TEXT}
-    # sections with code of one's own keep all their text
+    # sections with custom code keep all their text
     assert texts_of(RunConfig.model_json_schema()) == known | {"_target_"}
 
 
@@ -61,15 +61,13 @@ def test_free_text_lists_all_text_settings() -> None:
         ("${oc.env:UNSET,${oc.env:SECRET}}", "${oc.env:UNSET,${oc.env:SECRET}}", SECRET),
         ("${paths.results}/x", "${oc.env:SECRET}/x", f"{SECRET}/x"),
         ("${oc.decode:${oc.env:SECRET}}", "${oc.env:SECRET}", SECRET),
-        # put together of parts, so that no text names it
+        # composed from parts, so that the text does not contain oc.env
         ("${oc.decode:'$\\{oc.${oc.select:no,e}nv:SECRET\\}'}", "${oc.env:SECRET}", SECRET),
         ("~/photos", "~/photos", str(Path.home() / "photos")),
         ("photos", "photos", "photos"),
     ],
 )
-def test_a_path_is_resolved_only_when_it_is_used(
-    typed: str, kept: str, path: str
-) -> None:
+def test_a_path_is_resolved_only_when_it_is_used(typed: str, kept: str, path: str) -> None:
     root = f'data.root="{typed}"'
     config = composed("data=image_folder", root, "paths.results=${oc.env:SECRET}")
     assert isinstance(config.data, ImageFolder)
@@ -98,7 +96,7 @@ def test_numbers_and_options_are_resolved() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "message"),
     [
         ("optimizer.lr=${oc.env:SECRET}", 'expected a number, got "${oc.env:SECRET}"'),
         ("seed=${paths.logs}", 'seed: expected an integer, got "${paths.logs}"'),
@@ -113,17 +111,17 @@ def test_numbers_and_options_are_resolved() -> None:
     ],
 )
 def test_messages_show_the_expression_instead_of_the_value(
-    typed: str, told: str, monkeypatch: pytest.MonkeyPatch
+    typed: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NAME", "logs")
     with pytest.raises((UserError, HydraException)) as error:
         composed("paths.logs=${oc.env:SECRET}", typed)
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert SECRET not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("${oc.env:UNSET}/x", "the environment variable UNSET is not set; set it, or give"),
         ("${nope}", "Interpolation key 'nope' not found"),
@@ -131,10 +129,10 @@ def test_messages_show_the_expression_instead_of_the_value(
         ("x" * 300, "File name too long"),
     ],
 )
-def test_an_invalid_path_is_reported(text: str, told: str) -> None:
+def test_an_invalid_path_is_reported(text: str, message: str) -> None:
     with pytest.raises(UserError) as error:
         as_path(text)
-    assert str(error.value).startswith(f"{text}: {told}")
+    assert str(error.value).startswith(f"{text}: {message}")
 
 
 def test_the_value_of_an_environment_variable_does_not_change_the_id(
@@ -182,7 +180,7 @@ def test_values_are_hidden_in_messages() -> None:
         hide(f"no: {error}", config) == "no: [Errno 2] not there: '/${oc.env:SECRET}/photos/1.png'"
     )
     assert hide("in 0.25/logs", config) == "in ${oc.env:RATE}/logs"
-    assert hide(SECRET, RunConfig()) == SECRET  # no setting names it
+    assert hide(SECRET, RunConfig()) == SECRET  # not used in the settings
 
 
 def test_all_forms_of_a_value_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,4 +190,4 @@ def test_all_forms_of_a_value_are_hidden(monkeypatch: pytest.MonkeyPatch) -> Non
     for form in (path, repr(path)[1:-1], "~/it's\tmine//x/"):
         assert hide(f"at {form}", config) == "at ${oc.env:SECRET}"
     monkeypatch.setenv("SECRET", "ab")
-    assert hide("about", config) == "about"  # two letters are everywhere
+    assert hide("about", config) == "about"  # too short to be hidden

@@ -1,4 +1,4 @@
-"""docs/guide/extending.md, followed to the letter in a copy of the project."""
+"""The recipes of docs/guide/extending.md, applied to a copy of the project."""
 
 import json
 import os
@@ -20,8 +20,8 @@ RECIPES = (
     *("A hyperparameter with a short name", "A claim", "A column of the tables"),
     "Where results are stored",
 )
-# In each file that is there already, the line before which the recipe puts its text, and the line
-# that names all classes of a kind.
+# For each existing file, the line before which the recipe inserts its text, and the line that lists
+# all classes of a kind.
 PLACES = {
     "cifar_exp/optimizers.py": ("Optimizer = ", "Optimizer = "),
     "cifar_exp/schedulers.py": ("Scheduler = ", "Scheduler = "),
@@ -32,11 +32,11 @@ PLACES = {
     "cifar_exp/config/metrics.py": ('        Metric("lr"', None),
     "cifar_exp/training/metrics.py": ("class MetricSums", None),
 }
-TYPED = (
+OVERRIDES = (
     *("optimizer=plain", "scheduler=linear", "data=noise", "model=perceptron", "logger=printed"),
     *("momentum=usual", "metrics=[confidence]", "epochs=1", "device=cpu", "experiment=on_scratch"),
 )
-ASK = """
+PRINT_FACTS = """
 import json
 from pathlib import Path
 
@@ -65,7 +65,7 @@ print(json.dumps({
 
 
 def blocks() -> list[tuple[str, str]]:
-    """The path and text of each block of the page."""
+    """Return the path and text of each code block of the page."""
     return re.findall(r'(?s)```\w+ title="([^"]+)"\n(.*?)```', PAGE.read_text())
 
 
@@ -84,7 +84,7 @@ def follow(recipe: tuple[str, str], project: Path) -> None:
         kind, rest = tail.split("\n", 1)
         tail = f"{kind} | {added}\n{rest}"
         text += "\n"
-    if before.startswith("    "):  # inside of a class or a tuple
+    if before.startswith("    "):  # inside a class or a tuple
         comma = "," * ("(" in before)
         text = textwrap.indent(text.rstrip() + f"{comma}\n", re.match(" *", before)[0])
     elif not kinds:
@@ -94,20 +94,20 @@ def follow(recipe: tuple[str, str], project: Path) -> None:
 
 @pytest.fixture(scope="module")
 def facts(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What a run is that uses everything that the page adds."""
+    """Results of a run that uses all additions of the page."""
     project = tmp_path_factory.mktemp("project")
     for folder in ("cifar_exp", "conf", "hydra_plugins"):
         shutil.copytree(ROOT / folder, project / folder, ignore=shutil.ignore_patterns("*.pyc"))
     shutil.copy(ROOT / "train.py", project)
     for recipe in blocks():
         follow(recipe, project)
-    printed = python(project, "train.py", *TYPED)
-    return json.loads(python(project, "-c", ASK)) | {"printed": printed}
+    printed = python(project, "train.py", *OVERRIDES)
+    return json.loads(python(project, "-c", PRINT_FACTS)) | {"printed": printed}
 
 
-def python(project: Path, *words: str) -> str:
+def python(project: Path, *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, *words],
+        [sys.executable, *arguments],
         cwd=project,
         env=os.environ | {"SCRATCH": "scratch", "PYTHONPATH": str(project), "COLUMNS": "200"},
         capture_output=True,
@@ -121,7 +121,7 @@ def test_the_page_has_every_recipe() -> None:
     assert set(re.findall(r"(?m)^## (.+)$", PAGE.read_text())) == {*RECIPES}
     added = [name for name, _ in blocks() if name.endswith(".py")]
     assert set(PLACES) <= set(added)
-    assert len(added) == len(PLACES) + 1  # the file of the logger
+    assert len(added) == len(PLACES) + 1  # the module of the logger
 
 
 def test_optimizer_scheduler_data_set_and_network_train_a_run(facts: Any) -> None:

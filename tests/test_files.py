@@ -1,4 +1,4 @@
-"""Files are read, written and deleted: no link is followed, nothing hangs, nothing is lost."""
+"""Reading, writing and deleting files without following links or blocking."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ from cifar_exp.files import (
 
 @pytest.fixture
 def mine(tmp_path: Path) -> Path:
-    """A folder of the user, with files that are named like those of the program."""
+    """A folder of the user with files that have the names of the program's files."""
     mine = tmp_path / "mine"
     mine.mkdir()
     for name in (".run.json.1.tmp", "run.json", "step-1.pt", "notes.txt"):
@@ -38,12 +38,12 @@ def files(folder: Path) -> list[str]:
 def test_only_temporary_files_of_the_program_are_removed(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     (folder / "figures").mkdir(parents=True)
-    gone = [".run.json.12.tmp", "figures/.a.png.3.tmp"]
+    removed = [".run.json.12.tmp", "figures/.a.png.3.tmp"]
     kept = [".run.json.tmp", ".notes.12.tmp", ".run.json.x.tmp", "figures/.run.json.1.tmp"]
-    for name in gone + kept:
+    for name in removed + kept:
         (folder / name).touch()
     remove_temporaries(folder, "run.json", "figures/*.png")
-    assert not [name for name in gone if (folder / name).exists()]
+    assert not [name for name in removed if (folder / name).exists()]
     assert all((folder / name).exists() for name in kept)
 
 

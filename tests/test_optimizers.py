@@ -1,4 +1,4 @@
-"""Optimizers that are not PyTorch's, against their article written out."""
+"""Optimizers that PyTorch does not have, compared with the formulas of their articles."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Which errors say that memory is used up, and which do not."""
+"""Detection of out-of-memory errors."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_failed_allocations_are_out_of_memory_errors(error: Exception) -> None:
         RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
         RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"),
         OSError(28, "No space left on device"),
-        ValueError("out of memory"),  # not of PyTorch
+        ValueError("out of memory"),  # not an error of PyTorch
     ],
     ids=repr,
 )

@@ -1,4 +1,4 @@
-"""What commands write to the terminal, and how they end when something outside is wrong."""
+"""Output and errors of commands."""
 
 import argparse
 import errno
@@ -28,7 +28,7 @@ def test_control_characters_are_replaced_on_standard_output() -> None:
 def ended(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> str:
-    """Let a command end with an error. Returns: what it reports."""
+    """Run a command that raises an error and return its standard error."""
 
     def fails(_: Any) -> int:
         raise error
@@ -43,7 +43,7 @@ def ended(
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (OSError(errno.ENOSPC, "No space left", "a/b.json"), "disk full: cannot write a/b.json; "),
         (OSError(errno.ENOSPC, "No space left"), "disk full; make room"),
@@ -54,13 +54,13 @@ def ended(
 )
 def test_an_error_is_reported_in_one_line(
     error: Exception,
-    told: str,
+    message: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    said = ended(error, monkeypatch, capsys)
-    assert said.startswith(told)
-    assert len(said.splitlines()) == 1
+    output = ended(error, monkeypatch, capsys)
+    assert output.startswith(message)
+    assert len(output.splitlines()) == 1
 
 
 def test_an_unexpected_error_has_a_traceback(
@@ -74,7 +74,7 @@ def test_a_table_is_printed_if_it_cannot_be_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep = make_sweep(tmp_path, [make_run(tmp_path, seed=seed) for seed in (0, 1)])
-    (sweep / ".lock").mkdir()  # as on a disk that is read-only
+    (sweep / ".lock").mkdir()  # as on a read-only disk
     monkeypatch.setattr(__main__, "keep_output", lambda: None)
     monkeypatch.setattr(sys, "argv", ["cifar_exp", "table", str(sweep)])
     assert __main__.main() == 0

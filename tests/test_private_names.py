@@ -1,4 +1,4 @@
-"""Private names of other packages: each is used in one place, and is still there."""
+"""Private names of other packages are used in one file each, and still exist."""
 
 import importlib
 import re
@@ -11,8 +11,8 @@ import pytest
 from cifar_exp.cli.hydra_private import ConfigLoaderImpl, ConfigRepository
 from tests.conftest import ROOT
 
-# Where each may stand.
-PLACES = {
+# The file that may use each private name.
+FILES = {
     r"hydra\._internal(?!\.core_plugins)": {"cli/hydra_private.py"},
     r"core_plugins\.basic_sweeper": {"cli/study_sweeper.py"},
     r"core_plugins\.basic_launcher": {"cli/sweep_launcher.py"},
@@ -27,7 +27,7 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("name", FILES)
 def test_a_private_name_is_used_in_one_file(name: str) -> None:
     package = ROOT / "cifar_exp"
     using = {
@@ -35,15 +35,15 @@ def test_a_private_name_is_used_in_one_file(name: str) -> None:
         for path in package.rglob("*.py")
         if re.search(name, path.read_text("utf-8"))
     }
-    assert using == PLACES[name]
+    assert using == FILES[name]
 
 
-def there(owner: Any, *names: str) -> None:
-    """Fail with what to do if a private name is gone."""
+def assert_has(owner: Any, *names: str) -> None:
+    """Check that private names exist."""
     for name in names:
         assert hasattr(owner, name), (
-            f"{owner!r} has no {name} any more: this version changed a private name that "
-            "cifar_exp uses; see PLACES for the file, and bound the version in pyproject.toml"
+            f"{owner!r} has no attribute {name}, which cifar_exp uses. See FILES, or limit the "
+            "version in pyproject.toml."
         )
 
 
@@ -51,24 +51,24 @@ def test_hydra_still_has_the_private_names() -> None:
     from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig, OmegaConf
 
-    there(ConfigLoaderImpl, "_load_configuration_impl", "_apply_overrides_to_config")
-    there(ConfigLoaderImpl, "load_configuration", "load_sweep_config")
-    there(ConfigRepository, "load_config", "group_exists")
-    there(Override, "_convert_value")
-    there(DictConfig, "_set_flag", "_get_node")
-    there(OmegaConf.create({"key": 1})._get_node("key"), "_value")
+    assert_has(ConfigLoaderImpl, "_load_configuration_impl", "_apply_overrides_to_config")
+    assert_has(ConfigLoaderImpl, "load_configuration", "load_sweep_config")
+    assert_has(ConfigRepository, "load_config", "group_exists")
+    assert_has(Override, "_convert_value")
+    assert_has(DictConfig, "_set_flag", "_get_node")
+    assert_has(OmegaConf.create({"key": 1})._get_node("key"), "_value")
     assert "_value" in {field.name for field in fields(Override)}
 
 
 def test_optuna_still_has_the_private_names(tmp_path: Path) -> None:
     optuna = pytest.importorskip("optuna")
     study = optuna.create_study(storage=f"sqlite:///{tmp_path / 'trials.db'}")
-    there(study, "_storage")
-    there(study._storage, "get_trial_system_attrs", "set_trial_system_attr")
+    assert_has(study, "_storage")
+    assert_has(study._storage, "get_trial_system_attrs", "set_trial_system_attr")
     trial = study.ask()
-    there(trial, "_trial_id")
-    there(study.get_trials()[0], "_trial_id")
-    # values that are kept so are those that are chosen
+    assert_has(trial, "_trial_id")
+    assert_has(study.get_trials()[0], "_trial_id")
+    # stored values are suggested again
     study._storage.set_trial_system_attr(trial._trial_id, "fixed_params", {"x": 0.25})
     assert optuna.Trial(study, trial._trial_id).suggest_float("x", 0.0, 1.0) == 0.25
 
@@ -77,5 +77,5 @@ def test_trackio_still_has_the_private_name() -> None:
     pytest.importorskip("trackio")
     source = importlib.import_module("trackio.run")
     assert "_next_step" in Path(str(source.__file__)).read_text("utf-8"), (
-        "trackio's Run has no _next_step any more; see cifar_exp/loggers/trackio.py"
+        "trackio's Run has no attribute _next_step. See cifar_exp/loggers/trackio.py."
     )

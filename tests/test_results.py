@@ -1,4 +1,4 @@
-"""The committed results are what their runs give, and the index tells them."""
+"""The committed results agree with their runs and with the index."""
 
 import re
 import shutil
@@ -19,7 +19,7 @@ COMMITTED = [RESULTS / name for name in re.findall(r"\]\(([^)]+)/report.md\)", I
 @pytest.mark.integration
 @pytest.mark.parametrize("sweep", COMMITTED, ids=lambda path: path.name)
 def test_a_committed_report_can_be_reproduced_from_its_runs(sweep: Path) -> None:
-    # figures change with the version of Matplotlib, and the page holds them
+    # report.html contains figures, which vary between versions of Matplotlib
     assert sweep / "report.md" not in check_report(sweep)
 
 

@@ -1,4 +1,4 @@
-"""Learning-rate schedules against literals and against PyTorch's own."""
+"""Learning-rate schedules compared with expected values and with PyTorch's schedulers."""
 
 import warnings
 
@@ -69,7 +69,7 @@ def test_a_schedule_equals_pytorchs_scheduler_at_every_step(
     scheduler = make(sgd)
     expected = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch warns after the last step of a cycle
+        warnings.simplefilter("ignore")  # PyTorch warns after the last step
         for step in range(28):  # 7 epochs of 4 steps
             expected.append(sgd.param_groups[0]["lr"])
             sgd.step()

@@ -1,4 +1,4 @@
-"""What remains on a terminal: bars that fit, lines that are whole, tables that do not wrap."""
+"""Progress bars, lines and tables on a terminal."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ def terminal(request) -> Iterator[Terminal]:
 
 @contextmanager
 def output_to(terminal: Terminal) -> Iterator[None]:
-    """Let standard output and error of this process be a terminal; pytest sets them in a test."""
+    """Redirect standard output and error of this process to a terminal."""
     before = sys.stdout, sys.stderr
     with (
         os.fdopen(os.dup(terminal.device), "w", buffering=1) as sys.stdout,
@@ -92,9 +92,7 @@ def test_bars_fit_and_omit_whole_fields(terminal: Terminal, clock: Clock) -> Non
         assert terminal.lines() == []
 
 
-def test_rounding_of_costs_gives_no_warning(
-    terminal: Terminal, clock: Clock
-) -> None:
+def test_rounding_of_costs_gives_no_warning(terminal: Terminal, clock: Clock) -> None:
     with output_to(terminal):
         shown = ProgressDisplay([0.1] * 3 + [0.7] * 7)
         for run in range(10):
@@ -115,7 +113,7 @@ def test_rounding_of_costs_gives_no_warning(
         (["lr=0.1", "lr=0.2"], ["lr=0.1", "lr=0.2"]),
         (["lr=0.01 weight_decay=0.1 seed=2"], ["lr=0.01 …1 seed=2"]),
         (["trial 7 lr=0.01, momentum=0.9"], ["trial 7 …ntum=0.9"]),
-        # the middle alone differs
+        # only the middle differs
         (["rate=0.01 width=0.5 seed=0", "rate=0.01 width=1.5 seed=0"], ["width=0.5", "width=1.5"]),
         (["a" * 9 + x + "b" * 9 for x in "xy"], ["1 aaaaaa…bbbbbbbb", "2 aaaaaa…bbbbbbbb"]),
     ],
@@ -169,7 +167,7 @@ def test_printed_lines_have_an_estimate_only_without_a_bar(
 
 
 def test_no_estimate_is_shown_too_early() -> None:
-    assert time_left(0.4, done=0.001, left=10) == ""  # would say an hour
+    assert time_left(0.4, done=0.001, left=10) == ""  # would be an hour
     assert time_left(10, done=0.1, left=10) == ""
     assert time_left(10, done=1, left=9) == "about 01:30 left"
 
@@ -212,7 +210,7 @@ def test_the_result_table_fits_60_columns() -> None:
     fitted = as_text(groups, width=60).splitlines()
     assert max(map(len, fitted)) <= 60
     assert fitted[0].split() == ["lr", "test", "95", "%", "n", "status", "seconds"]
-    assert len(fitted) == 5  # titles take two lines, and no row does
+    assert len(fitted) == 5  # the header takes two lines, each row one
 
 
 def test_long_cells_are_wrapped() -> None:
@@ -238,7 +236,7 @@ SWEEP = ("-m", *DEMO, "epochs=2", "lr=0.1,0.01,0.001")
 
 
 def assert_whole(lines: list[str]) -> None:
-    """Neither a bar nor a piece of one is left, and nothing was warned of."""
+    """Check that no part of a bar and no warning is left."""
     for line in lines:
         assert "%|" not in line
         assert "Warning" not in line
@@ -246,7 +244,7 @@ def assert_whole(lines: list[str]) -> None:
 
 
 def table_of(lines: list[str]) -> list[str]:
-    rule = next(place for place, line in enumerate(lines) if line and not line.strip("- "))
+    rule = next(index for index, line in enumerate(lines) if line and not line.strip("- "))
     end = lines.index("", rule)
     return lines[rule + 1 : end]
 

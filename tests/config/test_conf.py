@@ -1,4 +1,4 @@
-"""The YAML in conf/ against the typed settings."""
+"""The files of conf/ agree with the schema."""
 
 from pathlib import Path
 
@@ -94,7 +94,7 @@ def test_the_command_line_overrides_an_experiment() -> None:
 
 
 def test_no_option_name_is_a_number() -> None:
-    # glob(*) reads option names again as values, and a number is no option
+    # glob(*) parses option names as values
     for file in CONF.rglob("*.yaml"):
         assert isinstance(yaml.safe_load(file.stem), str)
 

@@ -1,4 +1,4 @@
-"""Other data for a run that has been trained."""
+"""Data overrides for a trained run."""
 
 import pytest
 
@@ -27,17 +27,17 @@ def test_another_data_set_keeps_the_preprocessing_but_not_the_limits() -> None:
 
 
 def test_an_image_folder_has_the_default_size_unless_it_is_overridden() -> None:
-    words = ["data=image_folder", "data.root=${oc.env:HOME}/photos"]
-    assert with_data(TRAINED, words, {"image_size": 64}).data == ImageFolder(
+    overrides = ["data=image_folder", "data.root=${oc.env:HOME}/photos"]
+    assert with_data(TRAINED, overrides, {"image_size": 64}).data == ImageFolder(
         root="${oc.env:HOME}/photos", image_size=64, normalize="channels", test_flip=True
     )
-    data = with_data(TRAINED, [*words, "data.image_size=128"], {"image_size": 64}).data
+    data = with_data(TRAINED, [*overrides, "data.image_size=128"], {"image_size": 64}).data
     assert isinstance(data, ImageFolder)
     assert data.image_size == 128
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("overrides", "message"),
     [
         (["optimizer.lr=1"], "optimizer.lr=1: expected data=OPTION or data.KEY=VALUE"),
         (["data.root.x=1"], "data.root.x=1: expected data=OPTION"),
@@ -55,6 +55,6 @@ def test_an_image_folder_has_the_default_size_unless_it_is_overridden() -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_overrides_that_are_not_about_data_are_rejected(words: list[str], told: str) -> None:
-    with pytest.raises(UserError, match=told):
-        with_data(TRAINED, words)
+def test_overrides_that_are_not_about_data_are_rejected(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        with_data(TRAINED, overrides)

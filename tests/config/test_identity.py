@@ -1,5 +1,8 @@
-"""Run ids. If a golden id changes, every run on every disk is orphaned: raise identity.VERSION
-only when the same settings really come to mean another computation."""
+"""Ids and names of runs.
+
+If a golden id changes, existing runs are not found any more. Increase identity.VERSION only if the
+same settings compute something else.
+"""
 
 from typing import Any
 
@@ -12,14 +15,14 @@ from cifar_exp.models.settings import CustomModel, Model
 from cifar_exp.optimizers import Adam, Sgd
 from cifar_exp.schedulers import MultiStep
 
-OWN_MODEL = CustomModel.model_validate({"_target_": "my_package.MyNet", "depth": 3})
-OWN_DATA = CustomData.model_validate({"_target_": "my_package.my_data", "root": "/scans/mine"})
+CUSTOM_MODEL = CustomModel.model_validate({"_target_": "my_package.MyNet", "depth": 3})
+CUSTOM_DATA = CustomData.model_validate({"_target_": "my_package.my_data", "root": "/scans/mine"})
 GOLDEN = {
     "the article": (RunConfig(), "bcde3c0931"),
     "another seed": (RunConfig(seed=1), "badb7a1813"),
     "another optimizer": (RunConfig(optimizer=Sgd()), "15664eea86"),
     "another network": (RunConfig(model=Model(name="resnet18")), "1445794cd3"),
-    "code of one's own": (RunConfig(model=OWN_MODEL, data=OWN_DATA), "9b145289f2"),
+    "custom code": (RunConfig(model=CUSTOM_MODEL, data=CUSTOM_DATA), "9b145289f2"),
 }
 
 
@@ -70,9 +73,9 @@ def test_settings_that_affect_the_result_change_the_id(config: RunConfig) -> Non
     ],
 )
 def test_settings_of_custom_code_change_the_id(other: dict[str, Any]) -> None:
-    own = {"model": OWN_MODEL, "data": OWN_DATA}
-    changed = {name: type(own[name]).model_validate(content) for name, content in other.items()}
-    assert run_id(RunConfig(**(own | changed))) != run_id(RunConfig(**own))
+    custom = {"model": CUSTOM_MODEL, "data": CUSTOM_DATA}
+    changed = {name: type(custom[name]).model_validate(content) for name, content in other.items()}
+    assert run_id(RunConfig(**(custom | changed))) != run_id(RunConfig(**custom))
 
 
 def test_replicates_differ_only_in_the_seed() -> None:
@@ -90,8 +93,8 @@ def test_relative_and_absolute_image_folders_have_the_same_id(
 
 def test_the_default_test_fraction_is_not_part_of_the_id() -> None:
     assert "test_fraction" not in identity(RunConfig(data=ImageFolder(root="/a")))["data"]
-    usual, other = ImageFolder(root="/a"), ImageFolder(root="/a", test_fraction=0.3)
-    assert run_id(RunConfig(data=usual)) != run_id(RunConfig(data=other))
+    default, other = ImageFolder(root="/a"), ImageFolder(root="/a", test_fraction=0.3)
+    assert run_id(RunConfig(data=default)) != run_id(RunConfig(data=other))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +102,7 @@ def test_the_default_test_fraction_is_not_part_of_the_id() -> None:
     [
         (RunConfig(), "article"),
         (RunConfig(optimizer=Adam(lr=0.1), seed=1), "lr=0.1,seed=1"),
-        # sgd has a learning rate of its own, which is no difference
+        # the default learning rate of sgd is not a difference
         (RunConfig(optimizer=Sgd()), "optimizer=sgd"),
         (RunConfig(optimizer=Sgd(lr=0.1)), "optimizer=sgd,lr=0.1"),
         (RunConfig(scheduler=MultiStep(milestones=(5, 8))), "milestones=5-8"),
@@ -109,12 +112,14 @@ def test_the_default_test_fraction_is_not_part_of_the_id() -> None:
         ),
         (RunConfig(model=Model(name="resnet18", width=0.5)), "model=resnet18,width=0.5"),
         (
-            RunConfig(model=OWN_MODEL, data=OWN_DATA),
+            RunConfig(model=CUSTOM_MODEL, data=CUSTOM_DATA),
             "model=my_package.MyNet,depth=3,data=my_package.my_data,root=mine",
         ),
     ],
 )
-def test_a_run_is_named_after_its_differences_from_the_article(config: RunConfig, name: str) -> None:
+def test_a_run_is_named_after_its_differences_from_the_article(
+    config: RunConfig, name: str
+) -> None:
     assert run_name(config) == name
 
 
@@ -123,6 +128,6 @@ def test_a_long_name_is_cut_between_settings() -> None:
         data=ImageFolder(root="x" * 60, limit_train=1000, limit_test=1000),
         optimizer=Adam(lr=0.123456789, weight_decay=0.123456789),
     )
-    assert len(run_name(config)) <= 80  # folder names and TensorBoard's sidebar have limits
+    assert len(run_name(config)) <= 80  # names of folders have a maximum length
     assert run_name(config).split(",")[0] == "lr=0.123456789"
     assert len(differences(config)) > len(run_name(config).split(","))

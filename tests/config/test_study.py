@@ -1,4 +1,4 @@
-"""What a study file may say, and what is told where it says something else."""
+"""Valid and invalid study files."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def study(**changes: Any) -> dict[str, Any]:
 
 
 def claim(**changes: Any) -> dict[str, Any]:
-    return {key: value for key, value in (CLAIM | changes).items() if value != "left out"}
+    return {key: value for key, value in (CLAIM | changes).items() if value != "omitted"}
 
 
 def test_a_study_has_three_seeds_and_no_claims_by_default() -> None:
@@ -109,14 +109,14 @@ REFUSED = {
         "study.claims.0.expects: expected 'higher', 'lower', 'same', ",
     ),
     "no at": (
-        study(claims=[CLAIM, claim(at="left out")]),
+        study(claims=[CLAIM, claim(at="omitted")]),
         "study.claims.1: expected the levels `at` and `than` with expects=higher",
     ),
     "no than": (
-        study(claims=[claim(expects="same", matters_from=1, than="left out")]),
+        study(claims=[claim(expects="same", matters_from=1, than="omitted")]),
         "study.claims.0: expected the levels `at` and `than` with expects=same",
     ),
-    "an at for a claim on all levels": (
+    "an at for a claim about all levels": (
         study(claims=[claim(expects="rises")]),
         "study.claims.0: expected no `at` and `than` with expects=rises",
     ),
@@ -124,7 +124,7 @@ REFUSED = {
         study(claims=[claim(metric="epochs_to_test_accuracy")]),
         "study.claims.0: expected `reached` with the metrics epochs_to_..., and only with these",
     ),
-    "a superfluous reached": (
+    "an unexpected reached": (
         study(claims=[claim(reached=0.5)]),
         "study.claims.0: expected `reached` with the metrics epochs_to_..., and only with these",
     ),
@@ -136,32 +136,32 @@ REFUSED = {
         study(claims=[claim(matters_from=-1)]),
         "study.claims.0.matters_from: expected a number greater than or equal to 0, got -1",
     ),
-    "the same without a margin": (
-        study(claims=[claim(expects="same")]),  # no number of seeds shows a difference of nothing
+    "no margin for expects=same": (
+        study(claims=[claim(expects="same")]),  # needs infinitely many seeds
         "study.claims.0: expected `matters_from` above 0 with expects=same",
     ),
-    "nothing varied": (study(vary={}), "study.vary: "),
+    "no varied key": (study(vary={}), "study.vary: "),
     "no levels": (study(vary={"lr": []}), "expected at least one level for every key of `vary`"),
-    "a level for levels": (
+    "a number for a list of levels": (
         study(vary={"lr": 0.1}),
         "study.vary.optimizer.lr: expected a list, got 0.1",
     ),
-    "claims on two keys": (
+    "claims with two varied keys": (
         study(vary={"lr": [0.1, 0.01], "dropout": [0.0]}, claims=[CLAIM]),
         "expected one key under `vary` in a study with claims",
     ),
     "no seeds": (study(seeds=[]), "study.seeds: "),
-    "a word for a seed": (study(seeds=["a"]), 'study.seeds.0: expected an integer, got "a"'),
-    "a name that is no file's": (study(name="a/b"), "study.name: "),
+    "a text for a seed": (study(seeds=["a"]), 'study.seeds.0: expected an integer, got "a"'),
+    "a name with a slash": (study(name="a/b"), "study.name: "),
 }
 
 
 @pytest.mark.parametrize("mistake", REFUSED)
 def test_a_mistake_in_a_study_is_reported_with_its_key(mistake: str) -> None:
-    content, told = REFUSED[mistake]
+    content, message = REFUSED[mistake]
     with pytest.raises(UserError) as error:
         load(content)
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert len(str(error.value).splitlines()) <= 2
 
 
