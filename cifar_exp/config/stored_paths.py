@@ -76,12 +76,11 @@ def _resolve_relative(config: RunConfig, results: Path, folder: Path) -> RunConf
     parts = Path(config.paths.results).parts
     ends_alike = parts[0] != "/" and results.parts[-len(parts) :] == parts
     likely = Path(*results.parts[: -len(parts)]) if ends_alike else results.parent
-    candidates = [
-        _map_paths(
-            config, lambda text, base=base: os.path.normpath(base / os.path.expanduser(text))
-        )  # type: ignore[misc]
-        for base in (likely, Path.cwd())
-    ]
+
+    def resolve(base: Path) -> RunConfig:
+        return _map_paths(config, lambda text: os.path.normpath(base / os.path.expanduser(text)))
+
+    candidates = [resolve(likely), resolve(Path.cwd())]
     matching = [candidate for candidate in candidates if folder.name.endswith(run_id(candidate))]
     return (matching or candidates)[0]
 

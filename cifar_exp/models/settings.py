@@ -19,7 +19,7 @@ class NetworkSection(Section):
 
     name: str
     width: float = Field(
-        1.0, ge=1 / 64, le=8, description="factor of the number of channels of all layers"
+        1.0, ge=1 / 64, le=8, description="multiplies the number of channels of all layers"
     )
     dropout: float = Field(
         0.0, ge=0, lt=1, description="dropout probability before the linear layer"
