@@ -1,4 +1,4 @@
-"""The committed results are what their runs give, and the index tells them."""
+"""The committed reports follow from their runs, and the index lists their verdicts."""
 
 import re
 import shutil
@@ -18,24 +18,24 @@ COMMITTED = [RESULTS / name for name in re.findall(r"\]\(([^)]+)/report.md\)", I
 
 @pytest.mark.integration
 @pytest.mark.parametrize("sweep", COMMITTED, ids=lambda path: path.name)
-def test_a_committed_report_is_what_its_runs_give(sweep: Path) -> None:
-    # figures change with the version of Matplotlib, and the page holds them
+def test_a_committed_report_equals_the_one_made_from_its_runs(sweep: Path) -> None:
+    # figures, also those in report.html, depend on the version of Matplotlib
     assert sweep / "report.md" not in check_report(sweep)
 
 
 @pytest.mark.parametrize("sweep", COMMITTED, ids=lambda path: path.name)
-def test_the_index_tells_every_claim_with_its_verdict(sweep: Path) -> None:
-    findings = [f for section in read_report(sweep).sections for f in section.findings]
-    assert findings
-    for finding in findings:
-        assert f"| {finding.claim.says} | {finding.verdict} |" in INDEX
+def test_the_index_lists_every_claim_with_its_verdict(sweep: Path) -> None:
+    results = [r for section in read_report(sweep).sections for r in section.claim_results]
+    assert results
+    for result in results:
+        assert f"| {result.claim.says} | {result.verdict} |" in INDEX
 
 
 def test_there_are_committed_results() -> None:
     assert COMMITTED
 
 
-def test_no_command_takes_committed_results_for_the_users(tmp_path: Path) -> None:
+def test_committed_results_are_not_listed_among_the_users(tmp_path: Path) -> None:
     shutil.copytree(RESULTS / "published", tmp_path / "published")
     assert run_folders(tmp_path) == []
     for sweep in COMMITTED:

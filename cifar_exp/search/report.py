@@ -29,7 +29,7 @@ from cifar_exp.reports.metrics import MAIN_METRIC, MEASURES
 from cifar_exp.reports.plots import ReportFigure, report_figures
 from cifar_exp.reports.records import read_runs
 from cifar_exp.reports.stored import StoredConfirmation, StoredSearch, StoredTrial
-from cifar_exp.reports.verdicts import findings
+from cifar_exp.reports.verdicts import judge_claims
 from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.runs.record import Record, remarks
 from cifar_exp.runs.stored import check
@@ -133,8 +133,8 @@ def _confirmation(search: StoredSearch, confirmed: Levels) -> Section:
         title="What the winner is worth",
         question="What are the settings worth that were found, on test images and fresh seeds?",
         keys=["settings"],
-        findings=findings([_GAIN], confirmed) if len(confirmed) > 1 else [],
-        pictures=report_figures(
+        claim_results=judge_claims([_GAIN], confirmed) if len(confirmed) > 1 else [],
+        figures=report_figures(
             [record for records in confirmed.values() for record in records],
             {"settings": confirmed},
             [MAIN_METRIC],
@@ -160,8 +160,8 @@ def _search(search: StoredSearch, tried: dict[int, Record]) -> Section:
         title="How it was found",
         question="",
         keys=["trial"],
-        findings=[],
-        pictures=_pictures(search, tried, complete),
+        claim_results=[],
+        figures=_pictures(search, tried, complete),
         summary=[_row(search, trial) for trial in best[:_SHOWN_TRIALS]],
         caption="The best trials, by validation images and with one seed",
         note="These numbers are of validation images. They are there to choose by: the best of "

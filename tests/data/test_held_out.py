@@ -79,7 +79,7 @@ def test_a_run_says_what_it_was_evaluated_on(train: CommandLine) -> None:
     assert "validation accuracy    95 % interval" in said
     (sweep,) = train.runs.parent.glob("*/sweep.json")
     report = (sweep.parent / "report.md").read_text()
-    assert "validation accuracy at the end" in report
+    assert "final validation accuracy" in report
     assert "test accuracy" not in report
     header = (sweep.parent / "results.csv").read_text().splitlines()[0]
     assert "best_val_accuracy" in header

@@ -16,7 +16,7 @@ import pytest
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Claim, MetricOfRun, Value
 from cifar_exp.data.settings import Cifar10
-from cifar_exp.reports.verdicts import Finding, Levels, findings
+from cifar_exp.reports.verdicts import ClaimResult, Levels, judge_claims
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.record import Record
 
@@ -50,8 +50,8 @@ def claimed(expects: str, **changes: Any) -> Claim:
     return Claim.model_validate(content | changes)
 
 
-def found(claim: Claim, outcomes: Outcomes) -> Finding:
-    finding, *_ = findings([claim], made(outcomes, claim.metric))
+def found(claim: Claim, outcomes: Outcomes) -> ClaimResult:
+    finding, *_ = judge_claims([claim], made(outcomes, claim.metric))
     return finding
 
 
@@ -117,7 +117,7 @@ def test_noise_is_inconclusive_and_says_how_many_seeds_would_settle_it(expects: 
     both = (MUCH, [2 * d for d in MUCH]) if expects != "best_inside" else (MUCH, LITTLE)
     finding = found(claim, outcomes(*both))
     assert (finding.verdict, finding.n) == ("inconclusive", 3)
-    assert re.search(r"p = \d.* Some \d+ seeds would settle it\.$", finding.sentence)
+    assert re.search(r"p = \d.* About \d+ seeds would be needed for a verdict\.$", finding.sentence)
 
 
 @pytest.mark.parametrize("expects", CASES)
@@ -173,7 +173,7 @@ def test_rises_is_the_change_of_a_fitted_line_in_each_seed() -> None:
     finding = found(claimed("rises"), levels)
     # mean 1.5, deviation 3 / sqrt(2), half width 12.706 * 1.5
     assert (
-        "3 less 1, on a line fitted to all levels: 1.50 nats ± 19.1 nats (n = 2 seeds)."
+        "3 minus 1, on a line fitted to all levels: 1.50 nats ± 19.1 nats (n = 2 seeds)."
         in finding.sentence
     )
 
@@ -192,11 +192,11 @@ def test_a_count_that_no_seed_changes_is_certain() -> None:
 
     levels = {size: [of_160_images(size, seed) for seed in range(3)] for size in (16, 64)}
     claim = Claim(says="S.", metric="steps_per_epoch", expects="falls")
-    (finding,) = findings([claim], levels)
+    (finding,) = judge_claims([claim], levels)
     assert finding.verdict == "supported"
     assert finding.sentence == (
-        "Steps an epoch: 10 at 16; 3 at 64. "
-        "16 less 64, on a line fitted to all levels: 7 ± 0 (n = 3 seeds). p < 0.0001."
+        "Steps per epoch: 10 at 16; 3 at 64. "
+        "16 minus 64, on a line fitted to all levels: 7 ± 0 (n = 3 seeds). p < 0.0001."
     )
 
 
@@ -207,8 +207,8 @@ def test_the_sentence_on_two_levels() -> None:
     finding = found(claimed("higher", matters_from=0.1), {0.01: BASE, 0.1: plus(0.49, 0.5, 0.51)})
     # t = 0.5 / (0.01 / sqrt(3)) = 86.6
     assert finding.sentence == (
-        "Training loss at the end: 1.10 nats at 0.01; 1.60 nats at 0.1. "
-        "0.1 less 0.01: 0.500 nats ± 0.0248 nats (n = 3 seeds). p = 0.00013."
+        "Final training loss: 1.10 nats at 0.01; 1.60 nats at 0.1. "
+        "0.1 minus 0.01: 0.500 nats ± 0.0248 nats (n = 3 seeds). p = 0.00013."
     )
 
 
@@ -217,8 +217,8 @@ def test_the_sentence_on_a_claim_of_less_subtracts_the_other_way() -> None:
     finding = found(claim, {0.01: (0.8, 0.82, 0.84), 0.1: (0.7, 0.72, 0.75)})
     # differences 0.1, 0.1, 0.09: deviation 0.00577
     assert finding.sentence == (
-        "Test accuracy at the end: 82.0 % at 0.01; 72.3 % at 0.1. "
-        "0.01 less 0.1: 9.7 points ± 1.5 points (n = 3 seeds). p = 0.0012."
+        "Final test accuracy: 82.0 % at 0.01; 72.3 % at 0.1. "
+        "0.01 minus 0.1: 9.7 points ± 1.5 points (n = 3 seeds). p = 0.0012."
     )
 
 
@@ -229,7 +229,7 @@ def test_the_sentence_on_epochs_names_the_accuracy() -> None:
         level: [run(seed, "final_train_loss", 1.0, **at_once) for seed in range(2)]
         for level in (0.01, 0.1)
     }
-    (finding,) = findings([claim], levels)
+    (finding,) = judge_claims([claim], levels)
     assert finding.sentence.startswith(
         "Epochs to a training accuracy of 0.8: 1 epochs at 0.01; 1 epochs at 0.1."
     )
@@ -240,7 +240,7 @@ def test_the_sentence_on_a_best_level_says_where_it_is() -> None:
     inside = found(claim, {1: (0.5, 0.5), 2: (0.7, 0.7), 3: (0.6, 0.6)})
     assert "Best at 2. " in inside.sentence
     assert (
-        "2 less 1: 20.0 points ± 0.8 points (n = 2 seeds). 2 less 3: 10.0 points" in inside.sentence
+        "2 minus 1: 20.0 points ± 0.8 points (n = 2 seeds). 2 minus 3: 10.0 points" in inside.sentence
     )
     end = found(claim, {1: (0.5, 0.5), 2: (0.7, 0.7), 3: (0.8, 0.8)})
     assert "Best at 3, an end of the levels. " in end.sentence
@@ -252,8 +252,8 @@ def test_the_sentence_on_the_best_loss_subtracts_the_lower_from_the_higher() -> 
     assert finding.verdict == "supported"
     # a difference that is shown must follow from the means that are shown
     assert "1.50 nats at 1; 1.00 nats at 2; 1.25 nats at 3." in finding.sentence
-    assert "1 less 2: 0.500 nats" in finding.sentence
-    assert "3 less 2: 0.250 nats" in finding.sentence
+    assert "1 minus 2: 0.500 nats" in finding.sentence
+    assert "3 minus 2: 0.250 nats" in finding.sentence
 
 
 def test_the_sentence_shows_a_level_that_is_written_in_another_way() -> None:
@@ -284,7 +284,7 @@ def test_the_best_of_two_levels_is_not_inside() -> None:
 def test_so_many_seeds_do_settle_it_if_they_go_on_like_this(
     expects: str, mean: float, deviation: float, matters_from: float
 ) -> None:
-    def with_seeds(n: int) -> Finding:
+    def with_seeds(n: int) -> ClaimResult:
         places = np.arange(n) - (n - 1) / 2
         differences = mean + deviation * places / places.std(ddof=1)
         claim = claimed(expects, matters_from=matters_from)
@@ -292,7 +292,7 @@ def test_so_many_seeds_do_settle_it_if_they_go_on_like_this(
 
     few = with_seeds(3)
     assert few.verdict == "inconclusive"
-    needed = re.search(r"Some (\d+) seeds would settle it\.", few.sentence)
+    needed = re.search(r"About (\d+) seeds would be needed for a verdict\.", few.sentence)
     assert needed is not None
     assert with_seeds(int(needed[1])).verdict != "inconclusive"
 
@@ -303,7 +303,7 @@ def test_the_noisier_of_two_differences_says_how_many_seeds_are_needed() -> None
     finding = found(claimed("best_inside"), levels)
     assert finding.verdict == "inconclusive"
     # t * 0.4822 / sqrt(n) is at most the mean of 0.15 from n = 43 on
-    assert "Some 43 seeds would settle it." in finding.sentence
+    assert "About 43 seeds would be needed for a verdict." in finding.sentence
 
 
 # Seeds that are not there.
@@ -321,7 +321,7 @@ def test_seeds_are_paired_by_number_and_not_by_place() -> None:
     levels = made({0.01: BASE, 0.1: plus(*UP)})
     shuffled = {level: sorted(runs, key=lambda r: -r.config.seed) for level, runs in levels.items()}
     mixed = {0.01: levels[0.01], 0.1: shuffled[0.1]}
-    assert findings([claimed("higher")], mixed) == findings([claimed("higher")], levels)
+    assert judge_claims([claimed("higher")], mixed) == judge_claims([claimed("higher")], levels)
 
 
 @pytest.mark.parametrize("status", ["failed", "pending", "interrupted", "running"])
@@ -375,8 +375,8 @@ def test_a_level_that_always_diverges_is_worse_without_a_test() -> None:
     assert (finding.verdict, finding.n, finding.p) == ("supported", 3, None)
     assert finding.missing == ()
     assert finding.sentence == (
-        "Training loss at the end: 1.10 nats at 0.01; diverged (3 of 3 runs) at 0.1. "
-        "0.1 less 0.01: above 0 with 3 of 3 seeds, counting divergence."
+        "Final training loss: 1.10 nats at 0.01; diverged (3 of 3 runs) at 0.1. "
+        "0.1 minus 0.01: above 0 with 3 of 3 seeds, counting divergence."
     )
     assert found(claimed("lower"), levels).verdict == "contradicted"
     assert found(claimed("same", matters_from=0.1), levels).verdict == "contradicted"
@@ -430,7 +430,7 @@ def test_levels_that_both_diverge_always_are_said_to(expects: str) -> None:
     assert "diverged" in finding.sentence  # there were runs
 
 
-def never(expects: str, first: Sequence[float], second: Sequence[float]) -> Finding:
+def never(expects: str, first: Sequence[float], second: Sequence[float]) -> ClaimResult:
     """In one epoch: 0.9 reaches 0.8 in it, and 0.5 never does."""
     metric: MetricOfRun = "epochs_to_train_accuracy"
     claim = claimed(expects, metric=metric, reached=0.8, matters_from=1)
@@ -476,9 +476,9 @@ def test_a_difference_beside_a_divergence_is_corrected_like_any_other() -> None:
         for level, of_level in ((0.01, plus(*POINT_03)), (0.1, BASE), (1.0, [DIVERGED] * 3))
     }
     other = claimed("higher", metric="final_test_accuracy")
-    alone, *_ = findings([claimed("best_inside")], levels)
+    alone, *_ = judge_claims([claimed("best_inside")], levels)
     assert alone.verdict == "supported"
-    among_three, *_ = findings([claimed("best_inside"), other, other], levels)
+    among_three, *_ = judge_claims([claimed("best_inside"), other, other], levels)
     assert among_three.verdict == "inconclusive"
 
 
@@ -549,10 +549,10 @@ OTHERS = [
 
 def test_what_is_significant_alone_need_not_be_among_three() -> None:
     levels = three_metrics(POINT_03)
-    (alone,) = findings([claimed("higher")], levels)
+    (alone,) = judge_claims([claimed("higher")], levels)
     assert alone.p == pytest.approx(0.03, abs=1e-4)
     assert alone.verdict == "supported"
-    first, *others = findings([claimed("higher"), *OTHERS], levels)
+    first, *others = judge_claims([claimed("higher"), *OTHERS], levels)
     assert first.p == pytest.approx(0.09, abs=3e-4)
     assert first.verdict == "inconclusive"
     assert "p = 0.09." in first.sentence
@@ -561,9 +561,9 @@ def test_what_is_significant_alone_need_not_be_among_three() -> None:
 
 def test_what_is_the_other_way_round_must_be_significant_among_three_as_well() -> None:
     levels = three_metrics([-d for d in POINT_03])
-    (alone,) = findings([claimed("higher")], levels)
+    (alone,) = judge_claims([claimed("higher")], levels)
     assert alone.verdict == "contradicted"
-    first, *_ = findings([claimed("higher"), *OTHERS], levels)
+    first, *_ = judge_claims([claimed("higher"), *OTHERS], levels)
     assert first.p == pytest.approx(0.09, abs=3e-4)
     assert first.verdict == "inconclusive"
 
@@ -571,7 +571,7 @@ def test_what_is_the_other_way_round_must_be_significant_among_three_as_well() -
 def test_claims_that_are_not_tested_do_not_count_among_the_tests() -> None:
     levels = three_metrics(POINT_03)
     not_measured = claimed("higher", than=7)
-    first, second, third = findings([not_measured, claimed("higher"), not_measured], levels)
+    first, second, third = judge_claims([not_measured, claimed("higher"), not_measured], levels)
     assert second.p == pytest.approx(0.03, abs=1e-4)
     assert first == third
     assert first.verdict == "not measured"
@@ -579,8 +579,8 @@ def test_claims_that_are_not_tested_do_not_count_among_the_tests() -> None:
 
 def test_findings_come_in_the_order_of_the_claims() -> None:
     claims = [*OTHERS, claimed("higher")]
-    assert [finding.claim for finding in findings(claims, three_metrics(POINT_03))] == claims
-    assert findings([], three_metrics(POINT_03)) == []
+    assert [finding.claim for finding in judge_claims(claims, three_metrics(POINT_03))] == claims
+    assert judge_claims([], three_metrics(POINT_03)) == []
 
 
 def test_every_verdict_but_one_is_about_numbers() -> None:
@@ -594,13 +594,13 @@ def test_every_verdict_but_one_is_about_numbers() -> None:
             finding = found(claimed(expects, matters_from=0.1), levels)
             assert not re.search(r"\b(nan|inf)\b", finding.sentence)
             assert finding.p is None or math.isfinite(finding.p)
-            assert finding.verdict in get_args(Finding.__annotations__["verdict"])
+            assert finding.verdict in get_args(ClaimResult.__annotations__["verdict"])
 
 
 def test_of_levels_that_no_claim_is_about_the_best_two_are_compared() -> None:
     named = claimed("higher", metric="final_test_accuracy")  # 0.1 than 0.01
     outcomes = {0.02: [0.5, 0.6, 0.7], 0.03: [0.61, 0.7, 0.79], 0.04: [0.1, 0.2, 0.3]}
-    claim, best = findings([named], made(outcomes, "final_test_accuracy"))
+    claim, best = judge_claims([named], made(outcomes, "final_test_accuracy"))
     assert claim.verdict == "not measured"
     assert best.claim.says == "0.03, the best level here, is better than 0.02, the second best."
     assert (best.verdict, best.n) == ("supported", 3)
@@ -608,18 +608,18 @@ def test_of_levels_that_no_claim_is_about_the_best_two_are_compared() -> None:
     t = 0.1 * math.sqrt(3) / 0.01
     # the limited number of images adds less than one percent
     assert best.p == pytest.approx(3 * (1 - t / math.sqrt(t**2 + 2)), rel=0.01)
-    assert "0.03 less 0.02: 10.0 points" in best.sentence
+    assert "0.03 minus 0.02: 10.0 points" in best.sentence
 
 
 def test_levels_that_claims_are_about_are_not_compared_once_more() -> None:
     outcomes = {0.01: [0.5, 0.6], 0.1: [0.7, 0.8]}
     claim = claimed("higher", metric="final_test_accuracy")
-    assert len(findings([claim], made(outcomes, "final_test_accuracy"))) == 1
+    assert len(judge_claims([claim], made(outcomes, "final_test_accuracy"))) == 1
 
 
 def test_a_best_level_inside_needs_three_and_the_sentence_says_so() -> None:
     claim = claimed("best_inside", metric="final_test_accuracy")
     outcomes = {0.02: [0.5, 0.6], 0.03: [0.7, 0.85]}
-    inside, best = findings([claim], made(outcomes, "final_test_accuracy"))
+    inside, best = judge_claims([claim], made(outcomes, "final_test_accuracy"))
     assert inside.sentence == "Three levels or more are compared, and 2 of them are there."
     assert best.n == 2
