@@ -226,7 +226,9 @@ def _best_against_ends(comparison: Comparison) -> Comparison:
     ends = (levels[0], levels[-1])
     inside = max(levels[1:-1], key=lambda level: means[level])
     best = max(levels, key=lambda level: means[level])
-    remark = f"best at {best}" + ", the first or last level" * (best != inside)
+    remark = f"best at {best}"
+    if best in ends:
+        remark += f", the {'first' if best == ends[0] else 'last'} level"
     differences = tuple(
         _pairs(values, end, inside) if sign < 0 else _pairs(values, inside, end) for end in ends
     )

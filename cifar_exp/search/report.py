@@ -10,7 +10,7 @@ from pathlib import Path
 from cifar_exp.config.keys import short_names
 from cifar_exp.config.study import Claim
 from cifar_exp.errors import UserError
-from cifar_exp.figures.search import Tried, draw_history, draw_trials
+from cifar_exp.figures.search import TrialCurve, draw_history, draw_trials
 from cifar_exp.figures.settings import draw_importance, draw_parallel_coordinates
 from cifar_exp.files import read_text
 from cifar_exp.paths import RUNS, SEARCH_FILE
@@ -214,13 +214,13 @@ def _pictures(
     return pictures
 
 
-def _tried(search: StoredSearch, trial: StoredTrial, tried: dict[int, Record]) -> Tried:
+def _tried(search: StoredSearch, trial: StoredTrial, tried: dict[int, Record]) -> TrialCurve:
     record = tried[trial.number]
     column = record.evaluated(search.settings.metric)
     # a run that others share may have gone on
     rows = record.rows[: trial.epochs]
     values = [row[column] for row in rows if row[column] is not None]
-    return Tried(trial.number, values, trial.status == "complete")
+    return TrialCurve(trial.number, values, trial.status == "complete")
 
 
 def _coordinate(value: float | str | None) -> float | str:

@@ -144,7 +144,7 @@ def test_p_is_below_5_percent_exactly_where_the_95_percent_interval_excludes_zer
 
 
 @pytest.mark.parametrize("n", [3, 10])
-def test_equally_good_models_differ_significantly_in_5_percent_of_cases(n: int) -> None:
+def test_equally_good_models_rarely_differ_significantly(n: int) -> None:
     generator, found = np.random.default_rng(n), 0
     of_images = math.sqrt(0.05 * 0.95 / 400)  # 5 % of 400 images are classified differently
     for _ in range(400):
