@@ -142,7 +142,8 @@ def draw_effect(points: Sequence[Point], setting: str, metric: str, percent: boo
     if means:
         several = not all(map(math.isnan, half_widths))
         axes.errorbar(
-            *zip(*means, strict=True),
+            [x for x, _ in means],
+            [mean for _, mean in means],
             half_widths if several else None,
             fmt="o",
             capsize=4,

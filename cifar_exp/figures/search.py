@@ -54,9 +54,9 @@ def draw_history(trials: Sequence[TrialCurve], higher: bool, metric: str, percen
         better = max if higher else min
         best.append(better([*best[-1:], factor * trial.values[-1]]))
     if best:
-        numbers = [*(trial.number for trial in complete), shown[-1].number]
+        steps = [*(trial.number for trial in complete), shown[-1].number]
         best.append(best[-1])
-        axes.step(numbers, best, where="post", color=COLOURS[1], label="best so far")
+        axes.step(steps, best, where="post", color=COLOURS[1], label="best so far")
     axes.legend(frameon=False)
     return figure
 
