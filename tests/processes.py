@@ -40,6 +40,7 @@ _context.set_forkserver_preload(
         "cifar_exp.reports.compare",
         "cifar_exp.reports.list_runs",
         "cifar_exp.reports.render",
+        "cifar_exp.reports.run_tables",
         "cifar_exp.sweeps.sweep",
         "cifar_exp.inference.test_data",
         "cifar_exp.inference.saving",

@@ -70,17 +70,11 @@ def _add_gc(commands: Any) -> None:
 
 
 def _ls(arguments: argparse.Namespace) -> int:
-    from cifar_exp.reports.list_runs import (
-        as_json,
-        as_text,
-        chosen,
-        in_order,
-        list_runs,
-        list_sweeps,
-    )
+    from cifar_exp.reports.list_runs import filter_runs, list_runs, list_sweeps, sort_runs
+    from cifar_exp.reports.run_tables import as_json, as_text
 
     found, unreadable = list_runs(arguments.results)
-    runs = in_order(chosen(found, arguments.status, arguments.where), arguments.sort)
+    runs = sort_runs(filter_runs(found, arguments.status, arguments.where), arguments.sort)
     if arguments.reverse:
         runs.reverse()
     sweeps = list_sweeps(arguments.results, runs)

@@ -1,1 +1,1 @@
-"""Pictures. Only this room knows matplotlib; it takes numbers and knows nothing of runs."""
+"""Figures, drawn with Matplotlib from numbers; no other package imports Matplotlib."""

@@ -1,4 +1,4 @@
-"""How far the probabilities of a network can be believed."""
+"""Reliability diagram of predicted probabilities."""
 
 from collections.abc import Sequence
 
@@ -18,28 +18,30 @@ def draw_reliability(
     accuracy: Sequence[float],
     calibration_error: float,
 ) -> Figure:
-    """Draw accuracy against the probability of the predicted class, and how often it is given.
+    """Draw a reliability diagram: accuracy against confidence, and a histogram of the confidence.
+
+    The confidence is the probability of the predicted class.
 
     Args:
-        edges: of the bins of the probability, one more than there are bins.
-        images: in each bin.
-        confidence: mean probability in each bin.
-        accuracy: fraction of each bin that is right.
+        edges: of the bins of the confidence, in [0, 1].
+        images: number of images in each bin.
+        confidence: mean confidence in each bin, in [0, 1].
+        accuracy: accuracy in each bin, in [0, 1].
         calibration_error: expected calibration error, in [0, 1].
 
-    Returns:
-        The figure, to be saved.
+    Shape:
+        edges `(bins + 1,)`; images, confidence and accuracy `(bins,)`.
     """
     figure = new_figure(6.2, f"Expected calibration error {calibration_error:.3f}")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], "--", color="black", linewidth=1, label="perfectly calibrated")
-    filled = [place for place, number in enumerate(images) if number]
-    for place in filled:
-        gap = _draw_bin(upper, edges[place], edges[place + 1], confidence[place], accuracy[place])
+    filled = [index for index, count in enumerate(images) if count]
+    for i in filled:
+        gap = _draw_bin(upper, edges[i], edges[i + 1], confidence[i], accuracy[i])
     gap.set_label("difference from the mean probability")
     upper.plot(
-        [confidence[place] for place in filled],
-        [accuracy[place] for place in filled],
+        [confidence[i] for i in filled],
+        [accuracy[i] for i in filled],
         "o",
         color=COLOURS[0],
         label="accuracy at mean probability",
@@ -58,7 +60,7 @@ def draw_reliability(
 
 
 def _draw_bin(axes: Axes, low: float, high: float, confidence: float, accuracy: float) -> Patch:
-    """Draw a bin as a bar. Returns: its upper part, which lies between accuracy and probability."""
+    """Draw a bin as a bar; return its part between accuracy and confidence."""
     bottom, top = sorted((accuracy, confidence))
     width = high - low
     axes.add_patch(Rectangle((low, 0), width, bottom, color=COLOURS[0], alpha=0.25, lw=0))

@@ -1,4 +1,4 @@
-"""Which classes are taken for which."""
+"""Confusion matrix."""
 
 from collections.abc import Sequence
 
@@ -8,19 +8,16 @@ from numpy.typing import NDArray
 
 from cifar_exp.figures.drawing import plain_text
 
-_MOST_NUMBERS = 20  # classes, with which a number still fits into a cell
-_MOST_NAMES = 60  # classes, with which each still has room for its name
+_MOST_NUMBERS = 20  # number of classes up to which counts fit into the cells
+_MOST_NAMES = 60  # number of classes up to which their names fit
 
 
 def draw_confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Figure:
-    """Draw a confusion matrix: each row is a true class, shaded by the shares of its images.
+    """Draw a confusion matrix, shaded by the share of the images of the true class.
 
     Args:
-        counts: test images by their true and predicted class.
-        classes: names.
-
-    Returns:
-        The figure, to be saved.
+        counts: number of test images by true class (rows) and predicted class.
+        classes: names of the classes.
 
     Shape:
         counts `(classes, classes)`.
@@ -30,8 +27,8 @@ def draw_confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     axes = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    right, total = int(np.trace(counts)), int(counts.sum())
-    axes.set_title(f"{right} of {total} test images right", fontsize=11)
+    correct, total = int(np.trace(counts)), int(counts.sum())
+    axes.set_title(f"{correct} of {total} test images correct", fontsize=11)
     if len(classes) <= _MOST_NAMES:
         names = [plain_text(name) for name in classes]
         fontsize = 10 if len(classes) <= _MOST_NUMBERS else 5
@@ -42,5 +39,7 @@ def draw_confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Figure:
         for row, column in np.argwhere(counts):
             colour = "white" if shares[row, column] > 0.5 else "black"
             number = axes.text(column, row, f"{counts[row, column]}", color=colour, fontsize=8)
-            number.set(ha="center", va="center", in_layout=False)  # the cell has its size anyway
+            number.set(
+                ha="center", va="center", in_layout=False
+            )  # the layout does not depend on it
     return figure

@@ -1,4 +1,4 @@
-"""Loss and accuracy against the epoch."""
+"""Loss and accuracy per epoch."""
 
 import math
 from collections.abc import Sequence
@@ -13,15 +13,12 @@ TEST_COLOUR = "#D55E00"
 
 
 def draw_curves(rows: Sequence[dict[str, Any]], title: str = "", evaluated: str = "test") -> Figure:
-    """Draw the curves of one run, of training and of the evaluated images.
+    """Draw loss and accuracy of a run on the training and the evaluated split.
 
     Args:
-        rows: the lines of metrics.jsonl; None stands for what was not finite.
-        title: above the curves.
-        evaluated: "test" or "val", with which the columns of the evaluated images begin.
-
-    Returns:
-        The figure, to be saved.
+        rows: lines of metrics.jsonl; None for non-finite values.
+        title: of the figure.
+        evaluated: prefix of the columns of the evaluated split, "test" or "val".
     """
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     figure.suptitle(title, fontsize=10)

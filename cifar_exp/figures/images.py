@@ -1,4 +1,4 @@
-"""Sheets of images with their classes."""
+"""Grids of images with their classes."""
 
 from collections.abc import Sequence
 
@@ -18,29 +18,26 @@ def draw_predictions(
     predicted: Sequence[int],
     classes: Sequence[str],
 ) -> Figure:
-    """Draw images with what they show; a mistake is framed and says what was taken for what.
+    """Draw images with their true classes; misclassified images have a frame and both classes.
 
     Args:
         images: RGB.
-        labels: the true classes, numbers into `classes`.
-        predicted: the predicted ones.
-        classes: names.
-
-    Returns:
-        The figure, to be saved.
+        labels: indices of the true classes.
+        predicted: indices of the predicted classes.
+        classes: names of the classes.
 
     Shape:
         images `(N, H, W, 3)`.
     """
-    classes = [_fitting(name) for name in classes]
+    classes = [_shortened(name) for name in classes]
     titles, frames = [], []
     for truth, guess in zip(labels, predicted, strict=True):
         wrong = truth != guess
         titles.append(f"{classes[guess]}\nnot {classes[truth]}" if wrong else f"\n{classes[truth]}")
         frames.append(_MISTAKE_COLOUR if wrong else None)
-    right = sum(frame is None for frame in frames)
-    headline = f"{right} of {len(labels)} test images right; framed: predicted, not true class"
-    columns = min(_COLUMNS, max(5, len(images)))  # five are as wide as the headline
+    correct = sum(frame is None for frame in frames)
+    headline = f"{correct} of {len(labels)} test images correct; framed: predicted, not true class"
+    columns = min(_COLUMNS, max(5, len(images)))  # the headline needs the width of five
     return _draw_sheet(images, titles, frames, headline, columns)
 
 
@@ -51,23 +48,20 @@ def draw_mistakes(
     probabilities: Sequence[float],
     classes: Sequence[str],
 ) -> Figure:
-    """Draw images that were taken for another class, with how sure the network was.
+    """Draw misclassified images with the probabilities of the predicted classes.
 
     Args:
         images: RGB, at least one.
-        labels: the true classes, numbers into `classes`.
-        predicted: the predicted ones.
-        probabilities: of the predicted classes.
-        classes: names.
-
-    Returns:
-        The figure, to be saved.
+        labels: indices of the true classes.
+        predicted: indices of the predicted classes.
+        probabilities: of the predicted classes, in [0, 1].
+        classes: names of the classes.
 
     Shape:
         images `(N, H, W, 3)`.
     """
     titles = [
-        f"{_fitting(classes[guess], 10)} {probability:.0%}\nnot {_fitting(classes[truth])}"
+        f"{_shortened(classes[guess], 10)} {probability:.0%}\nnot {_shortened(classes[truth])}"
         for truth, guess, probability in zip(labels, predicted, probabilities, strict=True)
     ]
     columns = min(_COLUMNS, max(5, len(images)))
@@ -78,23 +72,20 @@ def draw_mistakes(
 def draw_contact_sheet(
     images: NDArray[np.uint8], labels: Sequence[int], classes: Sequence[str]
 ) -> Figure:
-    """Draw images, a column a class.
+    """Draw the first images of each class, one column per class.
 
     Args:
-        images: RGB; the first few of each class are shown.
-        labels: numbers into `classes`.
-        classes: names.
-
-    Returns:
-        The figure, to be saved.
+        images: RGB.
+        labels: indices of the classes.
+        classes: names of the classes.
 
     Shape:
         images `(N, H, W, 3)`.
     """
-    numbers = np.asarray(labels)
-    rows = min(6, *(int((numbers == label).sum()) for label in range(len(classes))))
+    indices = np.asarray(labels)
+    rows = min(6, *(int((indices == label).sum()) for label in range(len(classes))))
     order = [
-        int(np.flatnonzero(numbers == label)[row])
+        int(np.flatnonzero(indices == label)[row])
         for row in range(rows)
         for label in range(len(classes))
     ]
@@ -102,7 +93,7 @@ def draw_contact_sheet(
     return _draw_sheet(images[order], titles, [None] * len(order), "", columns=len(classes))
 
 
-def _fitting(name: str, longest: int = _LONGEST_TITLE) -> str:
+def _shortened(name: str, longest: int = _LONGEST_TITLE) -> str:
     return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
@@ -113,7 +104,7 @@ def _draw_sheet(
     headline: str,
     columns: int,
 ) -> Figure:
-    """Lay the images out on one pair of axes, a unit a cell: forty pairs would take seconds."""
+    """Draw all images on one Axes, where each column has width 1; many Axes would take seconds."""
     rows = -(-len(images) // columns)
     title_height = 0.32 if any("\n" in title for title in titles) else 0.05
     height = rows * (1 + title_height) + 0.25
@@ -134,9 +125,9 @@ def _draw_sheet(
             color=frame or "black",
             ha="center",
             va="bottom",
-            parse_math=False,  # class names may hold a dollar sign
+            parse_math=False,  # class names may contain dollar signs
         )
         if frame:
             axes.add_patch(Rectangle((left, top), 0.92, 0.92, fill=False, color=frame, lw=3))
-    axes.set(xlim=(0, columns), ylim=(height, 0), aspect="auto")  # imshow changes them
+    axes.set(xlim=(0, columns), ylim=(height, 0), aspect="auto")  # imshow has changed them
     return figure

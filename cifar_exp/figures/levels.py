@@ -1,4 +1,4 @@
-"""What the levels of a setting do, over several seeds."""
+"""Curves and metrics for the levels of a setting, over several seeds."""
 
 import math
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from cifar_exp.figures.drawing import (
     COLOURS,
     SMALL,
-    are_crowded,
-    axis_places,
+    axis_coordinates,
     label_ticks,
     metric_label,
     new_figure,
     plain_text,
     tidy,
+    would_overlap,
 )
 
-_STYLES = ["-", "--", ":", "-."]  # so that levels differ in grey print as well
-_FEW_EPOCHS = 12  # are drawn with markers
+_STYLES = ["-", "--", ":", "-."]  # distinguish levels in grey print
+_FEW_EPOCHS = 12  # up to this number, epochs have markers
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Level:
 
     Attributes:
         label: the level.
-        position: its number; None where it is a word.
-        seeds: for each seed the lines of metrics.jsonl; None stands for what was not finite.
+        position: its value; None if it is not a number.
+        seeds: lines of metrics.jsonl for each seed; None for non-finite values.
     """
 
     label: str
@@ -45,15 +45,15 @@ class Level:
 
 @dataclass(frozen=True)
 class Point:
-    """What one level of a setting came to.
+    """A metric at one level of a setting.
 
     Attributes:
         label: the level.
-        position: its number; None where it is a word.
-        values: of the runs that did not diverge, one a seed, finite.
-        mean: of the values; None when there are none.
-        half_width: of the 95 % interval of the mean; NaN for one seed.
-        diverged: how many runs diverged, besides those with values.
+        position: its value; None if it is not a number.
+        values: finite, one per seed, without diverged runs.
+        mean: of the values; None if there are none.
+        half_width: of the 95 % interval of the mean; NaN for a single seed.
+        diverged: number of diverged runs.
     """
 
     label: str
@@ -65,30 +65,27 @@ class Point:
 
 
 def draw_level_curves(levels: Sequence[Level], title: str, evaluated: str = "test") -> Figure:
-    """Draw loss and accuracy on both sets against the epoch, a colour a level.
+    """Draw loss and accuracy on the training and the evaluated split, one colour per level.
 
     Args:
         levels: in the order of the legend.
-        title: above the curves.
-        evaluated: "test" or "val", with which the columns of the evaluated images begin.
-
-    Returns:
-        The figure, to be saved.
+        title: of the figure.
+        evaluated: prefix of the columns of the evaluated split, "test" or "val".
     """
     figure = new_figure(6.4, title)
-    sets = {"train": "training", "val": "validation", "test": "test"}
+    names = {"train": "training", "val": "validation", "test": "test"}
     panels = figure.subplots(2, 2, sharex=True, sharey="row")
     top, is_cut = _loss_limit(levels, evaluated)
     any_diverged = False
     for axes, split in zip(panels[0], ("train", evaluated), strict=True):
-        axes.set_title(f"{sets[split]} set", fontsize=10)
+        axes.set_title(f"{names[split]} set", fontsize=10)
         axes.set_ylim(0, top)
         for number, level in enumerate(levels):
             _draw_level(axes, level, number, f"{split}_loss", highest=10 * top)
             ends = [rows[-1]["epoch"] for rows in level.seeds if _has_diverged(rows, evaluated)]
             if ends:
                 any_diverged = True
-                cross = _look(number) | {"marker": "x", "linestyle": "", "clip_on": False}
+                cross = _style(number) | {"marker": "x", "linestyle": "", "clip_on": False}
                 axes.plot(ends, [top] * len(ends), zorder=4, **cross)
     for axes, split in zip(panels[1], ("train", evaluated), strict=True):
         for number, level in enumerate(levels):
@@ -103,12 +100,12 @@ def draw_level_curves(levels: Sequence[Level], title: str, evaluated: str = "tes
     panels[1, 0].set_ylabel("accuracy (%)")
     notes = []
     if any(len(level.seeds) > 1 for level in levels):
-        notes.append("thick: mean over seeds    thin: a seed    band: from lowest to highest seed")
+        notes.append("thick: mean over seeds    thin: seeds    band: range of the seeds")
     if any_diverged:
-        notes.append("cross at the upper edge: a run diverged")
+        notes.append("cross at the upper edge: diverged run")
     labels = [plain_text(level.label) for level in levels]
     figure.legend(
-        [Line2D([], [], linewidth=2, **_look(number)) for number in range(len(levels))],
+        [Line2D([], [], linewidth=2, **_style(number)) for number in range(len(levels))],
         labels,
         loc="outside lower center",
         ncols=max(1, min(6, 540 // (50 + 6 * max(map(len, labels), default=1)))),
@@ -120,55 +117,51 @@ def draw_level_curves(levels: Sequence[Level], title: str, evaluated: str = "tes
 
 
 def draw_effect(points: Sequence[Point], setting: str, metric: str, percent: bool) -> Figure:
-    """Draw a metric against the levels of a setting: each seed, and the mean with its interval.
-
-    The axis is logarithmic where numbers span more than a factor of eight.
+    """Draw a metric against the levels of a setting: seeds, and their mean with its interval.
 
     Args:
-        points: the levels; words keep this order.
-        setting: its name.
-        metric: its name.
-        percent: whether it is a fraction, to be shown in percent.
-
-    Returns:
-        The figure, to be saved.
+        points: the levels; those that are not numbers keep this order.
+        setting: name of the setting.
+        metric: label of the metric.
+        percent: whether it is a fraction shown in percent.
     """
     figure = new_figure(4)
     axes = figure.subplots()
     tidy(axes)
     axes.margins(x=0.08)
-    places, scale = axis_places([point.position for point in points])
-    label_ticks(axes, places, [point.label for point in points])
+    coordinates, scale = axis_coordinates([point.position for point in points])
+    label_ticks(axes, coordinates, [point.label for point in points])
     axes.set_xlabel(plain_text(setting) + scale)
     axes.set_ylabel(metric_label(metric, percent))
-    seeds = [(place, v) for place, p in zip(places, points, strict=True) for v in p.values]
-    means = [(place, p.mean) for place, p in zip(places, points, strict=True) if p.mean is not None]
+    located = [*zip(coordinates, points, strict=True)]
+    seeds = [(x, value) for x, point in located for value in point.values]
+    means = [(x, point.mean) for x, point in located if point.mean is not None]
     half_widths = [p.half_width for p in points if p.mean is not None]
     if means and all(point.position is not None for point in points):
         axes.plot(*zip(*sorted(means), strict=True), color=COLOURS[0], linewidth=1, alpha=0.5)
     if means:
         several = not all(map(math.isnan, half_widths))
         axes.errorbar(
-            [place for place, _ in means],
+            [x for x, _ in means],
             [mean for _, mean in means],
             half_widths if several else None,
             fmt="o",
             capsize=4,
             color=COLOURS[0],
-            label="mean over seeds, 95 % interval" if several else "one run a level",
+            label="mean over seeds, 95 % interval" if several else "one run per level",
         )
     if len(seeds) > len(means):
-        axes.plot(*zip(*seeds, strict=True), ".", color=COLOURS[1], zorder=3, label="a seed")
+        axes.plot(*zip(*seeds, strict=True), ".", color=COLOURS[1], zorder=3, label="seeds")
     if percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
         low, high = axes.get_ylim()
-        axes.set_ylim(max(low, -0.01), min(high, 1.01))  # an interval of two seeds reaches far
-    _mark_diverged(axes, points, places)
+        axes.set_ylim(max(low, -0.01), min(high, 1.01))  # the interval of two seeds is wide
+    _mark_diverged(axes, points, coordinates)
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=SMALL)
     return figure
 
 
-def _look(number: int) -> dict[str, Any]:
+def _style(number: int) -> dict[str, Any]:
     return {
         "color": COLOURS[number % len(COLOURS)],
         "linestyle": _STYLES[number % len(_STYLES)],
@@ -180,12 +173,11 @@ def _has_diverged(rows: Sequence[dict[str, Any]], evaluated: str) -> bool:
 
 
 def _loss_limit(levels: Sequence[Level], evaluated: str) -> tuple[float, bool]:
-    """Find where the loss axis ends and whether that cuts a run off.
+    """Return the limit of the loss axis, and whether it cuts off a run.
 
-    Most runs have their largest loss in the first epoch, a little less than that of guessing.
-    One that exploded is orders of magnitude above, and neither an axis up to there nor a
-    logarithmic one leaves the others apart. So the axis ends with the largest loss of the runs
-    whose largest is at most four times that of the run a quarter from below.
+    Most runs have their largest loss in the first epoch, slightly less than that of guessing. The
+    loss of an exploded run is orders of magnitude larger. The limit is therefore the largest loss
+    of the runs whose largest loss is at most four times the first quartile.
     """
     runs = [rows for level in levels for rows in level.seeds if rows]
     keys = ("train_loss", f"{evaluated}_loss")
@@ -203,33 +195,33 @@ def _draw_level(axes: Axes, level: Level, number: int, key: str, highest: float)
         for row in rows:
             if row.get(key) is not None:
                 values[seed, epochs.index(row["epoch"])] = row[key]
-    look = _look(number)
+    style = _style(number)
     if len(values) > 1:
-        # not beyond `highest`, far outside of the axes, as browsers draw no huge coordinates
+        # browsers do not draw huge coordinates, so the values are clipped outside of the axes
         bounded = np.minimum(values, highest)
-        axes.plot(epochs, bounded.T, linewidth=0.7, alpha=0.6, **look)
-        # of the epochs that all seeds have: what remains when one ends is no band of all
+        axes.plot(epochs, bounded.T, linewidth=0.7, alpha=0.6, **style)
+        # NaN where a seed has ended, so the band covers only epochs of all seeds
         axes.fill_between(
-            epochs, bounded.min(0), bounded.max(0), color=look["color"], alpha=0.15, linewidth=0
+            epochs, bounded.min(0), bounded.max(0), color=style["color"], alpha=0.15, linewidth=0
         )
     mean = np.minimum((values / max(1, len(values))).sum(0), highest)
     few = len(epochs) <= _FEW_EPOCHS
-    axes.plot(epochs, mean, linewidth=2, marker="o" if few else None, markersize=4, **look)
+    axes.plot(epochs, mean, linewidth=2, marker="o" if few else None, markersize=4, **style)
 
 
-def _mark_diverged(axes: Axes, points: Sequence[Point], places: Sequence[float]) -> None:
-    """Mark at the lower edge which levels had runs that diverged, and how many."""
-    marked = [(place, point) for place, point in zip(places, points, strict=True) if point.diverged]
+def _mark_diverged(axes: Axes, points: Sequence[Point], coordinates: Sequence[float]) -> None:
+    """Mark the levels with diverged runs and their number at the lower edge."""
+    marked = [(x, point) for x, point in zip(coordinates, points, strict=True) if point.diverged]
     if not marked:
         return
     low, high = axes.get_ylim()
     axes.set_yticks([tick for tick in axes.get_yticks() if low <= tick <= high])
     axes.set_ylim(low - 0.25 * (high - low), high)  # room below the values
     at_edge: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "color": "black"}
-    crosses = [place for place, _ in marked]
+    crosses = [x for x, _ in marked]
     axes.plot(crosses, [0.03] * len(crosses), "x", label="diverged", **at_edge)
-    crowded = are_crowded(places, [42 if point.diverged else 0 for point in points])
-    for place, point in marked:
+    crowded = would_overlap(coordinates, [42 if point.diverged else 0 for point in points])
+    for x, point in marked:
         text = f"{point.diverged} of {point.diverged + len(point.values)}"
         text += "" if crowded else "\ndiverged"
-        axes.text(place, 0.07, text, fontsize=SMALL, ha="center", **at_edge)
+        axes.text(x, 0.07, text, fontsize=SMALL, ha="center", **at_edge)

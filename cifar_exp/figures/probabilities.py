@@ -1,4 +1,4 @@
-"""Pictures beside the probabilities that a network gives their classes."""
+"""Images with their most probable classes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cifar_exp.figures.drawing import COLOURS, SMALL
 
 _COLUMNS = 2
-_WIDTH, _HEIGHT = 3.7, 1.5  # inches of a cell: the picture, and the bars beside it
+_WIDTH, _HEIGHT = 3.7, 1.5  # of a cell with an image and its bars, in inches
 _BAR_LEFT, _BAR_LENGTH = 2.45, 0.75
 _LONGEST_FILE, _LONGEST_CLASS = 40, 13  # characters
 
@@ -22,15 +22,12 @@ def draw_probabilities(
     names: Sequence[str],
     best: Sequence[Sequence[tuple[str, float]]],
 ) -> Figure:
-    """Draw each picture with its most probable classes.
+    """Draw images with bars for the probabilities of their most probable classes.
 
     Args:
-        images: RGB, as the network gets them.
-        names: of the files.
-        best: for each picture up to five classes with their probabilities, the highest first.
-
-    Returns:
-        The figure, to be saved.
+        images: RGB, preprocessed for the network.
+        names: of the image files.
+        best: up to five classes of each image with their probabilities, the most probable first.
 
     Shape:
         images `(N, H, W, 3)`.
@@ -38,13 +35,13 @@ def draw_probabilities(
     columns = min(_COLUMNS, len(images))
     width, height = columns * _WIDTH, -(-len(images) // columns) * _HEIGHT
     figure = Figure(figsize=(width, height), facecolor="white")
-    # one pair of axes in inches for all: one for each picture would take seconds
+    # a single Axes, whose unit is an inch; one per image would take seconds
     axes = figure.add_axes((0, 0, 1, 1), frame_on=False)
     axes.set_axis_off()
     for number, (image, name, classes) in enumerate(zip(images, names, best, strict=True)):
         row, column = divmod(number, columns)
         _draw_cell(axes, column * _WIDTH, row * _HEIGHT, image, name, classes)
-    axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")  # imshow changes them
+    axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")  # imshow has changed them
     return figure
 
 
@@ -59,15 +56,15 @@ def _draw_cell(
     extent = (left + 0.1, left + 1.2, top + 1.4, top + 0.3)
     axes.imshow(image, extent=extent, interpolation="nearest")
     title = name if len(name) <= _LONGEST_FILE else "…" + name[-_LONGEST_FILE + 1 :]
-    # a name may hold a dollar sign
+    # names may contain dollar signs
     text: Any = {"va": "center", "fontsize": SMALL, "parse_math": False}
     axes.text(left + 0.1, top + 0.17, title, **text)
-    for place, (label, probability) in enumerate(classes):
-        middle = top + 0.41 + 0.22 * place
+    for rank, (label, probability) in enumerate(classes):
+        middle = top + 0.41 + 0.22 * rank
         label = label if len(label) <= _LONGEST_CLASS else label[: _LONGEST_CLASS - 1] + "…"
         bar = left + _BAR_LEFT
         axes.text(bar - 0.08, middle, label, ha="right", **text)
         corner = (bar, middle - 0.07)
-        colour = COLOURS[0] if place == 0 else "#9DB7C7"
+        colour = COLOURS[0] if rank == 0 else "#9DB7C7"
         axes.add_patch(Rectangle(corner, _BAR_LENGTH * probability, 0.14, color=colour, lw=0))
         axes.text(bar + _BAR_LENGTH * probability + 0.05, middle, f"{probability:.0%}", **text)

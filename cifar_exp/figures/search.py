@@ -1,4 +1,4 @@
-"""How a search went: what each trial came to, and which were given up when."""
+"""History and curves of the trials of a search."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,86 +13,86 @@ _FAINT = "#8a8f98"
 
 
 @dataclass(frozen=True)
-class Tried:
-    """A trial.
+class TrialCurve:
+    """The metric of a trial.
 
     Attributes:
-        number: from 0.
-        values: of its metric after each epoch; those that are not finite left out at the end.
-        ended: whether it came to its end; else it was pruned, or diverged.
+        number: of the trial, from 0.
+        values: after each epoch, up to the last finite value.
+        complete: whether the trial was neither pruned nor diverged.
     """
 
     number: int
     values: Sequence[float]
-    ended: bool
+    complete: bool
 
 
-def draw_history(trials: Sequence[Tried], higher: bool, metric: str, percent: bool) -> Figure:
-    """Draw what each trial came to, and the best so far.
+def draw_history(trials: Sequence[TrialCurve], higher: bool, metric: str, percent: bool) -> Figure:
+    """Draw the last value of each trial and the best complete trial so far.
 
     Args:
-        trials: by number.
-        higher: whether higher is better.
-        metric: its name.
-        percent: whether it is a fraction, to be shown in percent.
-
-    Returns:
-        The figure, to be saved.
+        trials: ordered by number.
+        higher: whether higher values are better.
+        metric: label of the metric.
+        percent: whether it is a fraction shown in percent.
     """
     figure = new_figure(3.4)
     axes = _axes(figure, "trial", metric, percent)
     factor = 100 if percent else 1
     shown = [trial for trial in trials if trial.values]
-    for ended, marker, colour, label in (
-        (True, "o", COLOURS[0], "to its end"),
-        (False, "x", _FAINT, "pruned or diverged, last epoch"),
+    for is_complete, marker, colour, label in (
+        (True, "o", COLOURS[0], "complete"),
+        (False, "x", _FAINT, "pruned or diverged (last epoch)"),
     ):
-        points = [(t.number, factor * t.values[-1]) for t in shown if t.ended == ended]
+        points = [(t.number, factor * t.values[-1]) for t in shown if t.complete == is_complete]
         if points:
             numbers, values = zip(*points, strict=True)
             axes.scatter(numbers, values, s=28, marker=marker, color=colour, label=label)
     best: list[float] = []
-    complete = [trial for trial in shown if trial.ended]
+    complete = [trial for trial in shown if trial.complete]
     for trial in complete:
         better = max if higher else min
         best.append(better([*best[-1:], factor * trial.values[-1]]))
     if best:
-        places = [*(trial.number for trial in complete), shown[-1].number]
+        steps = [*(trial.number for trial in complete), shown[-1].number]
         best.append(best[-1])
-        axes.step(places, best, where="post", color=COLOURS[1], label="best so far")
+        axes.step(steps, best, where="post", color=COLOURS[1], label="best so far")
     axes.legend(frameon=False)
     return figure
 
 
-def draw_trials(trials: Sequence[Tried], best: int | None, metric: str, percent: bool) -> Figure:
-    """Draw the curve of each trial to where it ended or was given up.
+def draw_trials(
+    trials: Sequence[TrialCurve], best: int | None, metric: str, percent: bool
+) -> Figure:
+    """Draw the metric of each trial per epoch.
 
     Args:
-        trials: by number.
-        best: number of the winner.
-        metric: its name.
-        percent: whether it is a fraction, to be shown in percent.
-
-    Returns:
-        The figure, to be saved.
+        trials: the trials.
+        best: number of the best trial; None if none is complete.
+        metric: label of the metric.
+        percent: whether it is a fraction shown in percent.
     """
     figure = new_figure(3.8)
     axes = _axes(figure, "epoch", metric, percent)
-    for trial in sorted(trials, key=lambda trial: (trial.number == best, trial.ended)):
+    for trial in sorted(trials, key=lambda trial: (trial.number == best, trial.complete)):
         if not trial.values:
             continue
         values = [100 * value if percent else value for value in trial.values]
-        wins = trial.number == best
-        colour = COLOURS[1] if wins else COLOURS[0] if trial.ended else _FAINT
+        is_best = trial.number == best
+        colour = COLOURS[1] if is_best else COLOURS[0] if trial.complete else _FAINT
         epochs = range(1, len(values) + 1)
         axes.plot(
-            epochs, values, color=colour, linewidth=2.2 if wins else 1, zorder=3 if wins else 2
+            epochs,
+            values,
+            color=colour,
+            linewidth=2.2 if is_best else 1,
+            zorder=3 if is_best else 2,
         )
-        marker = "o" if trial.ended else "x"
+        marker = "o" if trial.complete else "x"
         axes.plot(epochs[-1], values[-1], marker, color=colour, markersize=5)
     for colour, marker, label in (
-        (COLOURS[1], "o", "the winner"),
-        (COLOURS[0], "o", "to its end"),
+        (COLOURS[1], "o", "best"),
+        (COLOURS[0], "o", "complete"),
         (_FAINT, "x", "pruned or diverged"),
     ):
         axes.plot([], [], marker=marker, color=colour, label=label)
@@ -100,10 +100,10 @@ def draw_trials(trials: Sequence[Tried], best: int | None, metric: str, percent:
     return figure
 
 
-def _axes(figure: Figure, across: str, metric: str, percent: bool) -> Axes:
+def _axes(figure: Figure, x_label: str, metric: str, percent: bool) -> Axes:
     axes = figure.subplots()
     tidy(axes)
-    axes.set_xlabel(across)
+    axes.set_xlabel(x_label)
     axes.set_ylabel(metric_label(metric, percent))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return axes

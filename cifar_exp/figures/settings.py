@@ -1,4 +1,4 @@
-"""What several settings do together: heat map, parallel coordinates, importance."""
+"""Figures of several settings: heat map, parallel coordinates, importance."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,18 +16,18 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from cifar_exp.figures.drawing import (
     COLOURS,
     SMALL,
-    axis_places,
+    axis_coordinates,
     label_ticks,
-    legible,
     metric_label,
     new_figure,
     plain_text,
     short_number,
+    text_background,
     tidy,
     wrapped_text,
 )
 
-# Colour-blind safe as well; its end, again a yellow, is left out.
+# Colour-blind safe; the yellow end is left out.
 _MAP = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 0.92, 256)))
 
 
@@ -40,19 +40,19 @@ def draw_heat_map(
     metric: str,
     percent: bool,
 ) -> Figure:
-    """Draw a metric for each combination of two settings, a cell each.
+    """Draw a metric for each combination of the levels of two settings.
 
     Args:
-        rows: the levels of the first setting, from top to bottom.
-        columns: the levels of the second, from left to right.
-        means: for each row the numbers of its cells; None where there is none.
+        rows: levels of the first setting, from top to bottom.
+        columns: levels of the second setting, from left to right.
+        means: values of the metric; None for missing values.
         row_setting: name of the first setting.
-        column_setting: name of the second.
-        metric: its name.
-        percent: whether it is a fraction, to be shown in percent.
+        column_setting: name of the second setting.
+        metric: label of the metric.
+        percent: whether it is a fraction shown in percent.
 
-    Returns:
-        The figure, to be saved.
+    Shape:
+        means `(rows, columns)`.
     """
     figure = new_figure(1.6 + 0.5 * len(rows))
     axes = figure.subplots()
@@ -70,7 +70,7 @@ def draw_heat_map(
         else:
             corner = (column - 0.5, row - 0.5)
             axes.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="///", edgecolor="#999999"))
-            axes.text(column, row, "no\nvalue", bbox=legible(), linespacing=0.9, **text)
+            axes.text(column, row, "no\nvalue", bbox=text_background(), linespacing=0.9, **text)
     label_ticks(axes, range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), [plain_text(row) for row in rows])
     axes.tick_params(length=0)
@@ -88,17 +88,14 @@ def draw_parallel_coordinates(
     metric: str,
     percent: bool,
 ) -> Figure:
-    """Draw each run as a line through its settings, coloured by the metric it came to.
+    """Draw each run as a line through its levels, coloured by a metric.
 
     Args:
-        settings: their names, an axis each.
-        runs: for each run its levels, in the order of the settings, and its metric. A run
-            whose metric is not finite is left out.
-        metric: its name; the last axis.
-        percent: whether it is a fraction, to be shown in percent.
-
-    Returns:
-        The figure, to be saved.
+        settings: names of the settings, one axis each.
+        runs: the levels, in the order of the settings, and the metric of each run. Runs with a
+            non-finite metric are left out.
+        metric: label of the metric, which is the last axis.
+        percent: whether it is a fraction shown in percent.
     """
     figure = new_figure(4.5)
     axes = figure.subplots()
@@ -110,10 +107,10 @@ def draw_parallel_coordinates(
     heights = []
     for number in range(len(settings)):
         levels = [levels[number] for levels, _ in runs]
-        places = _coordinates(levels)
-        names = [level if isinstance(level, str) else short_number(level) for level in places]
-        _draw_coordinate(axes, number, dict(zip(places.values(), names, strict=True)))
-        heights.append([places[level] for level in levels])
+        coordinates = _coordinates(levels)
+        names = [lv if isinstance(lv, str) else short_number(lv) for lv in coordinates]
+        _draw_coordinate(axes, number, dict(zip(coordinates.values(), names, strict=True)))
+        heights.append([coordinates[level] for level in levels])
     results = [result for _, result in runs]
     ticks = MaxNLocator(6).tick_values(min(results, default=0), max(results, default=1))
     scale = Normalize(ticks[0], ticks[-1])
@@ -127,14 +124,11 @@ def draw_parallel_coordinates(
 
 
 def draw_importance(shares: Mapping[str, float], label: str) -> Figure:
-    """Draw how much each setting matters, the largest share on top.
+    """Draw the importance of settings as bars, the most important on top.
 
     Args:
-        shares: by setting, each in [0, 1].
-        label: what they are shares of.
-
-    Returns:
-        The figure, to be saved.
+        shares: by name of the setting, in [0, 1].
+        label: of the horizontal axis.
     """
     figure = new_figure(1.1 + 0.36 * len(shares))
     axes = figure.subplots()
@@ -153,32 +147,32 @@ def draw_importance(shares: Mapping[str, float], label: str) -> Figure:
 
 
 def _coordinates(levels: Sequence[str | float]) -> dict[str | float, float]:
-    """Place the levels of a setting in [0, 1]: numbers by size, words as they come."""
+    """Map the levels of a setting to [0, 1]: numbers by size, others in order of appearance."""
     distinct = list(dict.fromkeys(levels))
     numbers = [None if isinstance(level, str) else level for level in distinct]
-    places, _ = axis_places(numbers)
-    low, high = min(places, default=0), max(places, default=0)
+    coordinates, _ = axis_coordinates(numbers)
+    low, high = min(coordinates, default=0), max(coordinates, default=0)
     return {
-        level: (place - low) / (high - low) if high > low else 0.5
-        for level, place in zip(distinct, places, strict=True)
+        level: (coordinate - low) / (high - low) if high > low else 0.5
+        for level, coordinate in zip(distinct, coordinates, strict=True)
     }
 
 
 def _draw_coordinate(axes: Axes, number: int, marks: Mapping[float, str]) -> None:
-    """Draw one of the parallel axes, with as many labels as fit."""
+    """Draw one of the parallel axes with as many labels as fit."""
     shown: list[float] = []
-    for place in sorted(marks):
-        if not shown or place - shown[-1] > 0.06:
-            shown.append(place)
+    for height in sorted(marks):
+        if not shown or height - shown[-1] > 0.06:
+            shown.append(height)
             axes.annotate(
-                plain_text(marks[place]),
-                (number, place),
+                plain_text(marks[height]),
+                (number, height),
                 xytext=(-6, 0),
                 textcoords="offset points",
                 fontsize=SMALL,
                 ha="right",
                 va="center",
-                bbox=legible(),
+                bbox=text_background(),
             )
     axes.vlines(number, 0, 1, color="#444444", linewidth=1, zorder=3)
     axes.plot([number] * len(shown), shown, "_", color="#444444", zorder=3)

@@ -1,4 +1,4 @@
-"""What tells runs apart: settings and results side by side."""
+"""Settings and results of runs side by side."""
 
 from collections.abc import Sequence
 
@@ -11,20 +11,21 @@ from cifar_exp.terminal import columns, table
 
 
 def compare(folders: Sequence[RunFolder]) -> tuple[str, list[str]]:
-    """Return a table: a column a run, a line each setting that differs and each result.
+    """Compare runs in a table with one column per run.
+
+    The rows are the settings that differ, and the results.
 
     Args:
-        folders: of two runs or more.
+        folders: two or more.
 
     Returns:
-        The table of the runs that can be read, and a line about each of the others, and about
-        those that cannot be trusted.
+        The table of the runs that can be read, and a message for each unreadable or damaged run.
 
     Raises:
-        UserError: fewer than two of them can be read.
+        UserError: fewer than two runs can be read.
     """
     if len(folders) < 2:
-        raise UserError("compare: expected two runs or more")
+        raise UserError("compare: expected at least two runs")
     records, problems = [], []
     for folder in folders:
         try:
@@ -33,27 +34,28 @@ def compare(folders: Sequence[RunFolder]) -> tuple[str, list[str]]:
             problems.append(str(error))
     if len(records) < 2:
         raise UserError(problems[0])
-    lines = [*_differing_settings(records), *_results(records)]
-    header = ["", *(f"run {place}" for place in range(1, len(records) + 1))]
-    names = "\n".join(
-        f"run {place}: {record.folder.path.name}" for place, record in enumerate(records, 1)
+    rows = [*_differing_settings(records), *_results(records)]
+    names = [f"run {number}" for number in range(1, len(records) + 1)]
+    legend = "\n".join(
+        f"{name}: {record.folder.path.name}" for name, record in zip(names, records, strict=True)
     )
-    return f"{names}\n\n{table(lines, header, columns())}", problems + remarks(records)
+    text = table(rows, ["", *names], columns())
+    return f"{legend}\n\n{text}", problems + remarks(records)
 
 
 def _differing_settings(records: Sequence[Record]) -> list[list[str]]:
     flat = [settings(record.config) for record in records]
     keys = list(dict.fromkeys(key for run in flat for key in run))
-    lines = [[key, *(str(run.get(key, "")) for run in flat)] for key in keys]
-    return [line for line in lines if len(set(line[1:])) > 1]
+    rows = [[key, *(str(run.get(key, "")) for run in flat)] for key in keys]
+    return [row for row in rows if len(set(row[1:])) > 1]
 
 
 def _results(records: Sequence[Record]) -> list[list[str]]:
-    lines = [["status", *(record.status for record in records)]]
+    rows = [["status", *(record.status for record in records)]]
     for metric, measure in MEASURES.items():
         if metric.startswith("epochs_to"):
-            continue  # to which accuracy?
+            continue  # the accuracy to reach is part of a claim
         values = [measured(record, metric) for record in records]
-        message = ["" if value is None else measure.text(value) for value in values]
-        lines.append([measure.label, *message])
-    return lines
+        cells = ["" if value is None else measure.text(value) for value in values]
+        rows.append([measure.label, *cells])
+    return rows

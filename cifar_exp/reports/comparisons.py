@@ -1,4 +1,4 @@
-"""What a claim rests on: differences of a metric between levels, seed by seed."""
+"""Paired differences of a metric between levels, from which claims are judged."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,45 +21,58 @@ Verdict = Literal[
 ]
 Levels = Mapping[Value, Sequence[Record]]  # the runs at each level, in the study's order
 SIGNIFICANT = 0.05
-# Some levels differ if one pair does; they are alike only if no pair may differ.
+# A claim "differs" takes the verdict of the pair of levels that ranks highest.
 _RANKS: dict[Verdict, int] = {"supported": 2, "inconclusive": 1}
 
 
 class Values(dict[Value, dict[int, float]]):
-    """Of each level, by seed; `images` is how many they are shares of, None if of none."""
+    """The values of a metric by level and seed; `images` as in `estimate`."""
 
     images: int | None = None
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Of a metric between two levels, seed by seed; counted so that a claim expects it above 0."""
+    """Paired differences of a metric between two levels; a claim expects them to be above 0.
 
-    high: str  # the levels, where the claim expects more and where less
+    Attributes:
+        high: the level at which the claim expects the larger values.
+        low: the other level.
+        values: one difference per seed; infinite if one of the two runs diverged.
+        fitted: whether they are changes along a line fitted through all levels.
+        images: as in `estimate`.
+    """
+
+    high: str
     low: str
     values: tuple[float, ...]
-    fitted: bool = False  # on a line through all levels, and not of these two alone
-    images: int | None = None  # of which the values are shares
+    fitted: bool = False
+    images: int | None = None
 
     @property
     def finite(self) -> bool:
-        """Whether no run diverged at one of the levels alone."""
+        """Whether all values are finite."""
         return all(math.isfinite(value) for value in self.values)
 
     @property
     def p(self) -> float | None:
-        """Of the t test against 0, not corrected; None where there is no such test."""
+        """The p value of the t test against 0, not corrected; None if not applicable."""
         if not self.finite or len(self.values) < 2:
             return None
         return p_value(self.values, images=self.images)
 
     @property
     def estimate(self) -> Estimate:
-        """Its mean over seeds and the interval; of finite values."""
+        """Mean over seeds with its interval, for finite values."""
         return estimate(self.values, self.images)
 
     def verdict(self, p: float | None, matters_from: float) -> Verdict:
-        """Judge it. Args: p: corrected; None where some diverged. matters_from: see Claim."""
+        """Judge a claim that expects the differences to be above 0.
+
+        Args:
+            p: corrected p value; None if some values are infinite.
+            matters_from: smallest difference that matters, as in `Claim`.
+        """
         n = len(self.values)
         if n < 2:
             return "one seed: observed, not tested" if n else "not measured"
@@ -70,14 +83,23 @@ class Difference:
         found = self.estimate
         if p < SIGNIFICANT and abs(found.mean) >= matters_from:
             return "supported" if found.mean > 0 else "contradicted"
-        # where any difference matters, this would be the same test once more, not corrected
+        # with matters_from=0 this would repeat the test without the correction
         too_small = matters_from > 0 and found.mean + found.half_width < matters_from
         return "contradicted" if too_small else "inconclusive"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Differences that all must be above 0 for a claim to hold."""
+    """The differences that decide about a claim: all must be above 0.
+
+    Attributes:
+        claim: the claim.
+        values: of the metric at the levels of the claim.
+        differences: between the levels.
+        p: the largest p value of the differences; None if not tested.
+        missing: values that could not be compared, such as "0.1 with seed 2 (failed)".
+        remark: an addition to the sentence of the verdict.
+    """
 
     claim: Claim
     values: Values
@@ -88,19 +110,24 @@ class Comparison:
 
     @classmethod
     def of(cls, claim: Claim, levels: Levels) -> "Comparison":
-        """Collect what the claim is about from the runs at each level."""
+        """Compare the levels that a claim is about.
+
+        Args:
+            claim: the claim.
+            levels: the runs at each level.
+        """
         values, missing = _read(claim, levels)
-        found = cls(claim, values, (), None, missing)
+        comparison = cls(claim, values, (), None, missing)
         match claim.expects:
             case "higher" | "lower" | "same":
                 differences = _between_two(claim, values)
             case "rises" | "falls":
                 differences = _along(claim, values)
             case "differs":
-                return _largest(found)
+                return _largest_difference(comparison)
             case "best_inside":
-                return _best_against_ends(found)
-        return replace(found, differences=differences, p=_p(claim, differences))
+                return _best_against_ends(comparison)
+        return replace(comparison, differences=differences, p=_p(claim, differences))
 
 
 def _read(claim: Claim, levels: Levels) -> tuple[Values, tuple[str, ...]]:
@@ -117,17 +144,17 @@ def _read(claim: Claim, levels: Levels) -> tuple[Values, tuple[str, ...]]:
                 missing.append(f"{level} with seed {record.config.seed} ({record.status})")
             else:
                 values[level][record.config.seed] = value
-    asked = (claim.at, claim.than) if claim.compares_two else ()
-    missing += [f"{level}, which was not trained" for level in asked if level not in levels]
+    required = (claim.at, claim.than) if claim.compares_two else ()
+    missing += [f"{level} (not trained)" for level in required if level not in levels]
     return values, tuple(missing)
 
 
 def _pairs(values: Values, high: Value, low: Value) -> Difference:
-    """Subtract seed by seed; seeds that diverged at both levels say nothing."""
+    """Subtract the values of each seed, except for seeds that diverged at both levels."""
     above, below = values.get(high, {}), values.get(low, {})
     differences = [above[seed] - below[seed] for seed in above if seed in below]
     kept = tuple(value for value in differences if not math.isnan(value))
-    # as the runs write them: `than: 0` in a study is 0.0 there
+    # as in the settings of the runs: `than: 0` in a study is 0.0 there
     names = {level: str(level) for level in values}
     shown = names.get(high, str(high)), names.get(low, str(low))
     return Difference(*shown, kept, images=values.images)
@@ -139,7 +166,7 @@ def _between_two(claim: Claim, values: Values) -> tuple[Difference, ...]:
 
 
 def _along(claim: Claim, values: Values) -> tuple[Difference, ...]:
-    """Fit a line through the levels' places for each seed: its change from first to last."""
+    """Return the change from the first to the last level along a line fitted for each seed."""
     levels = [level for level in values if values[level]]
     if len(levels) < 2:
         return (Difference("", "", ()),)
@@ -156,62 +183,61 @@ def _fitted_change(values: Sequence[float]) -> float:
     if not all(map(math.isfinite, values)):
         return values[-1] - values[0]
     middle = (len(values) - 1) / 2
-    steps = [place - middle for place in range(len(values))]
+    steps = [index - middle for index in range(len(values))]
     slope = sum(s * v for s, v in zip(steps, values, strict=True)) / sum(s * s for s in steps)
     return slope * (len(values) - 1)
 
 
-def _largest(found: Comparison) -> Comparison:
-    """Take the pair of levels that differs most, corrected for having been looked for."""
-    pairs = [_ordered(_pairs(found.values, a, b)) for a, b in combinations(found.values, 2)]
+def _largest_difference(comparison: Comparison) -> Comparison:
+    """Choose the pair of levels that differs most; p is corrected for the number of pairs."""
+    values = comparison.values
+    pairs = [_ordered(_pairs(values, a, b)) for a, b in combinations(values, 2)]
     pairs = [pair for pair in pairs if pair.values]
     if not pairs:
-        return found
+        return comparison
     tested = [(pair, pair.p) for pair in pairs if pair.p is not None]
     corrected = holm([p for _, p in tested])
     by_pair = {id(pair): p for (pair, _), p in zip(tested, corrected, strict=True)}
 
     def rank(pair: Difference) -> tuple[int, float]:
-        verdict = pair.verdict(by_pair.get(id(pair)), found.claim.matters_from)
+        verdict = pair.verdict(by_pair.get(id(pair)), comparison.claim.matters_from)
         size = mean(pair.values)
         return _RANKS.get(verdict, 0), -math.inf if math.isnan(size) else size
 
-    most = max(pairs, key=rank)
-    return replace(found, differences=(most,), p=by_pair.get(id(most)))
+    largest = max(pairs, key=rank)
+    return replace(comparison, differences=(largest,), p=by_pair.get(id(largest)))
 
 
 def _ordered(pair: Difference) -> Difference:
     if pair.values and mean(pair.values) < 0:
-        turned = tuple(-value for value in pair.values)
-        return replace(pair, high=pair.low, low=pair.high, values=turned)
+        negated = tuple(-value for value in pair.values)
+        return replace(pair, high=pair.low, low=pair.high, values=negated)
     return pair
 
 
-def _best_against_ends(found: Comparison) -> Comparison:
-    """Compare the best level with both ends; if it is an end, with the best of the others."""
-    levels = [level for level in found.values if found.values[level]]
+def _best_against_ends(comparison: Comparison) -> Comparison:
+    """Compare the best of the inner levels with the first and the last level."""
+    values = comparison.values
+    levels = [level for level in values if values[level]]
     if len(levels) < 3:
-        return found
-    sign = -1 if MEASURES[found.claim.metric].better == "lower" else 1
-    signed = {
-        level: {seed: sign * value for seed, value in found.values[level].items()}
-        for level in levels
-    }
-    means = {level: mean(signed[level].values()) for level in levels}
+        return comparison
+    sign = -1 if MEASURES[comparison.claim.metric].better == "lower" else 1
+    means = {level: sign * mean(values[level].values()) for level in levels}
     ends = (levels[0], levels[-1])
     inside = max(levels[1:-1], key=lambda level: means[level])
     best = max(levels, key=lambda level: means[level])
-    remark = f"best at {best}" if best == inside else f"best at {best}, an end of the levels"
+    remark = f"best at {best}"
+    if best in ends:
+        remark += f", the {'first' if best == ends[0] else 'last'} level"
     differences = tuple(
-        _pairs(found.values, end, inside) if sign < 0 else _pairs(found.values, inside, end)
-        for end in ends
+        _pairs(values, end, inside) if sign < 0 else _pairs(values, inside, end) for end in ends
     )
-    p = _p(found.claim, differences)
-    return replace(found, differences=differences, p=p, remark=remark)
+    p = _p(comparison.claim, differences)
+    return replace(comparison, differences=differences, p=p, remark=remark)
 
 
 def _p(claim: Claim, differences: Sequence[Difference]) -> float | None:
-    """Return the largest of the p values: all differences must hold."""
+    """Return the largest p value: the claim requires all differences."""
     tested = [d for d in differences if d.finite]
     if not tested or any(len(d.values) < 2 for d in differences):
         return None

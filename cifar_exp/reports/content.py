@@ -1,4 +1,4 @@
-"""What the report of a sweep says, put together from the run folders alone."""
+"""The content of the report of a sweep, computed from the run folders."""
 
 import math
 from collections import Counter
@@ -19,14 +19,14 @@ from cifar_exp.reports.metrics import (
     images_behind,
     main_metrics,
     measured,
-    of_evaluated,
+    on_evaluated_split,
     optional_metrics,
 )
 from cifar_exp.reports.plots import ReportFigure, report_figures
 from cifar_exp.reports.records import read_list, read_sweep
 from cifar_exp.reports.statistics import estimate
 from cifar_exp.reports.table import report_rows
-from cifar_exp.reports.verdicts import Finding, findings
+from cifar_exp.reports.verdicts import ClaimResult, judge_claims
 from cifar_exp.runs.folder import ENDED
 from cifar_exp.runs.record import Record, remarks
 
@@ -35,24 +35,24 @@ _ARTICLE = RunConfig()
 
 @dataclass(frozen=True)
 class Section:
-    """A study, or a sweep that is none.
+    """A study, or a sweep without a study.
 
     Attributes:
-        title: of the study, or what the sweep varies.
-        question: that the study asks; "" for a sweep.
-        keys: the settings that vary.
-        findings: on the study's claims.
-        pictures: in the order in which they are shown.
-        summary: a line a level (or combination): its settings, n, and metrics as text.
-        caption: of the summary; "" for that of means.
-        note: what stands in place of findings; "" for that there are no claims.
+        title: of the study, or the settings that the sweep varies.
+        question: of the study; "" for a sweep.
+        keys: dotted keys of the settings that vary.
+        claim_results: verdicts on the claims of the study.
+        figures: in display order.
+        summary: one row per combination of levels: settings, number of runs and metrics as text.
+        caption: of the summary; "" for the default caption.
+        note: shown instead of verdicts; "" for the default note.
     """
 
     title: str
     question: str
     keys: list[str]
-    findings: list[Finding]
-    pictures: list[ReportFigure]
+    claim_results: list[ClaimResult]
+    figures: list[ReportFigure]
     summary: list[dict[str, str]]
     caption: str = ""
     note: str = ""
@@ -60,19 +60,19 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """All of it, without layout.
+    """The content of a report, without layout.
 
     Attributes:
-        title: of the sweep.
-        command: that made it.
-        cautions: what limits the answers, for the first lines: little data, failed runs.
-        sections: a study each.
-        runs: a line a run: column name and text; "folder" is its path relative to the sweep.
+        title: of the report.
+        command: that trained the runs.
+        cautions: limits of the results, such as little data or failed runs.
+        sections: one per study.
+        runs: one row per run, a mapping from column title to text; "folder" is a relative path.
         shared: settings that are the same in all runs.
-        from_article: those of them that differ from the article's.
-        provenance: label and text: hardware, versions, commit, dates.
-        problems: a line about each run that is missing, cannot be read, trusted or checked.
-        reading: how to read it, term by term, besides what is said of every report.
+        from_article: those of them that differ from the baseline.
+        provenance: hardware, versions, commit and dates by label.
+        problems: messages about runs that are missing, unreadable, damaged or not verifiable.
+        reading: explanations of terms, in addition to those in every report.
     """
 
     title: str
@@ -88,24 +88,24 @@ class Report:
 
 
 def read_report(sweep: Path) -> Report:
-    """Put the report of a sweep together.
+    """Read the runs of a sweep and compute the content of its report.
 
     Args:
-        sweep: its folder, with sweep.json.
+        sweep: the folder with sweep.json.
 
     Raises:
-        UserError: it is not the folder of a sweep, or none of its runs is there.
+        UserError: it is not the folder of a sweep, or none of its runs can be read.
     """
     return report_of(sweep, *read_sweep(sweep))
 
 
 def report_of(sweep: Path, by_id: Mapping[str, Record], left_out: Sequence[str]) -> Report:
-    """Put the report of a sweep together from its records.
+    """Compute the content of the report of a sweep from its runs.
 
     Args:
-        sweep: its folder, with sweep.json.
-        by_id: its runs, as `read_sweep` returns them.
-        left_out: a line about each run that is missing or cannot be read.
+        sweep: the folder with sweep.json.
+        by_id: the runs, as `read_sweep` returns them.
+        left_out: messages about runs that are missing or unreadable.
 
     Raises:
         UserError: it is not the folder of a sweep.
@@ -115,10 +115,10 @@ def report_of(sweep: Path, by_id: Mapping[str, Record], left_out: Sequence[str])
         (read_study(part["study"]), [by_id[run] for run in part["runs"] if run in by_id])
         for part in content.get("studies", [])
     ]
-    studies = [(study, own) for study, own in parts if own]
+    studies = [(study, runs) for study, runs in parts if runs]
     keys = varied([record.config for record in records])
     if studies:
-        sections = [_section(study, own, f"{study.name}-") for study, own in studies]
+        sections = [_section(study, runs, f"{study.name}-") for study, runs in studies]
         title = sections[0].title if len(sections) == 1 else f"{len(sections)} studies"
     else:
         title = f"Sweep over {', '.join(short_names(keys))}" if keys else "Sweep"
@@ -142,15 +142,15 @@ def _section(study: Study | None, records: list[Record], prefix: str, title: str
     keys = list(study.vary) if study else varied([record.config for record in records])
     claims = study.claims if study else ()
     levels = {key: sorted_levels(records, key) for key in keys}
-    claimed = [of_evaluated(c.metric, records) for c in claims if c.reached is None]
-    shown = [*main_metrics(records), *claimed, *optional_metrics(records)]
-    metrics = list(dict.fromkeys(shown))
+    claimed = [on_evaluated_split(c.metric, records) for c in claims if c.reached is None]
+    metrics = [*main_metrics(records), *claimed, *optional_metrics(records)]
+    metrics = list(dict.fromkeys(metrics))
     return Section(
         title=study.title if study else title,
         question=study.question if study else "",
         keys=keys,
-        findings=findings(claims, levels[keys[0]]) if claims else [],
-        pictures=report_figures(records, levels, metrics, prefix),
+        claim_results=judge_claims(claims, levels[keys[0]]) if claims else [],
+        figures=report_figures(records, levels, metrics, prefix),
         summary=_summary(records, keys, metrics),
     )
 
@@ -161,24 +161,27 @@ def _summary(
     groups: dict[tuple[Value, ...], list[Record]] = {}
     for record in records:
         groups.setdefault(tuple(level_of(record, key) for key in keys), []).append(record)
-    lines = []
-    for levels, group in groups.items():
-        line = dict(zip(short_names(keys), map(str, levels), strict=True))
-        line["runs"] = statuses(group)
-        for metric in metrics:
-            line[MEASURES[metric].label] = mean_and_interval(group, metric)
-        lines.append(line)
-    return lines
+    return [
+        dict(zip(short_names(keys), map(str, levels), strict=True))
+        | {"runs": statuses(group)}
+        | {MEASURES[metric].label: mean_and_interval(group, metric) for metric in metrics}
+        for levels, group in groups.items()
+    ]
 
 
 def statuses(records: Sequence[Record]) -> str:
-    """Count the runs by status: "2 complete, 1 diverged"."""
+    """Return the number of runs by status, such as "2 complete, 1 diverged"."""
     counts = Counter(record.status for record in records)
     return ", ".join(f"{count} {status}" for status, count in counts.items())
 
 
 def mean_and_interval(records: Sequence[Record], metric: MetricOfRun) -> str:
-    """Return "61.3 % ± 2.1 % (n = 3)" of the runs that have the metric."""
+    """Return the mean of a metric with its interval, such as "61.3 % ± 2.1 % (n = 3)".
+
+    Args:
+        records: the runs; those that diverged or lack the metric are not counted.
+        metric: its name.
+    """
     measure = MEASURES[metric]
     values = [measured(record, metric) for record in records]
     finite = [value for value in values if value is not None and math.isfinite(value)]
@@ -190,7 +193,7 @@ def mean_and_interval(records: Sequence[Record], metric: MetricOfRun) -> str:
 
 
 def shared_settings(configs: Sequence[RunConfig]) -> dict[str, str]:
-    """Return the settings that are the same in all runs, but for the seed."""
+    """Return the settings, except the seed, that are the same in all runs."""
     first, *others = [_settings(config) for config in configs]
     return {
         key: str(value)
@@ -200,7 +203,7 @@ def shared_settings(configs: Sequence[RunConfig]) -> dict[str, str]:
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:
-    """Return the settings with the folder of the images as seen from that of the results."""
+    """Return the settings, with a relative path of the image folder if it is in the project."""
     if not config.data.place:
         return settings(config)
     root, project = Path(config.data.place), Path(config.paths.results).parent
@@ -209,13 +212,18 @@ def _settings(config: RunConfig) -> dict[str, Any]:
 
 
 def changed_from_article(configs: Sequence[RunConfig], shared: dict[str, str]) -> dict[str, str]:
-    """Return those of the shared settings that differ from the article's."""
+    """Return the shared settings that differ from the baseline.
+
+    Args:
+        configs: of the runs.
+        shared: as `shared_settings` returns them.
+    """
     changed = differences(configs[0])
     return {key: shared[key] for key in changed if key in shared}
 
 
 def cautions_of(records: Sequence[Record]) -> list[str]:
-    """Return what a reader must know before the answers."""
+    """Return the limits of the results: small size, validation images, failed runs."""
     cautions = []
     configs = [record.config for record in records]
     small = []
@@ -235,60 +243,60 @@ def cautions_of(records: Sequence[Record]) -> list[str]:
     if small:
         sizes = ", ".join(dict.fromkeys(small))
         cautions.append(
-            f"Measured at a smaller size than the article's ({sizes}): the answers are about that "
-            "size, and need not hold for the full one."
+            f"The runs are smaller than the article's baseline ({sizes}). The results may differ "
+            "at full size."
         )
     if any(config.data.evaluated_on == "validation" for config in configs):
         cautions.append(
-            "With data.val_fraction, accuracies are of validation images, held out of the "
-            "training images; such a run has never seen a test image."
+            "With data.val_fraction, accuracies are measured on validation images, which are held "
+            "out of the training images. Test images are not used."
         )
     shares = [r.state["largest_class_share"] for r in records if "largest_class_share" in r.state]
     if shares:
         cautions.append(
-            f"Classes are unequal: always predicting the largest gives {100 * max(shares):.1f} % "
-            "accuracy. Balanced accuracy is the mean over the classes of the share that is right."
+            f"The classes differ in size: always predicting the largest class has an accuracy of "
+            f"{100 * max(shares):.1f} %. Balanced accuracy is the mean of the accuracies per class."
         )
-    lost: dict[str, list[str]] = {}
+    without: dict[str, list[str]] = {}
     for record in records:
         if record.status not in ENDED:
             reason = record.problem or record.state.get("reason", "")
             message = record.status + (f": {reason}" if reason else "")
-            lost.setdefault(message, []).append(record.folder.path.name)
-    cautions += [f"Not there: {', '.join(names)} ({message})." for message, names in lost.items()]
+            without.setdefault(message, []).append(record.folder.path.name)
+    cautions += [
+        f"Without results: {', '.join(names)} ({message})." for message, names in without.items()
+    ]
     digests = {r.state["data_sha256"] for r in records if "data_sha256" in r.state}
     if len(digests) > 1:
-        cautions.append("The runs did not all see the same images.")
+        cautions.append("The runs were not all trained on the same images.")
     return cautions
 
 
 def provenance_of(records: Sequence[Record]) -> dict[str, str]:
-    """Return hardware, versions, commit and dates, label and text."""
+    """Return hardware, versions, commit and dates by label."""
     states = [record.state for record in records if "provenance" in record.state]
     known = [state["provenance"] for state in states]
 
-    def message(values: Sequence[str]) -> str:
+    def distinct(values: Sequence[str]) -> str:
         return ", ".join(dict.fromkeys(value for value in values if value))
 
     hardware = [p["hardware"] for p in known]
     return {
         "runs": statuses(records),
-        "processor": message([f"{h['cpu']}, {h['cores']} cores" for h in hardware]),
-        "GPU": message([", ".join(map(str, h["gpus"])) for h in hardware]),
-        "computed on": message(
-            [" ".join(str(part) for part in _compute_words(state["compute"])) for state in states]
-        ),
-        "versions": message([f"{name} {v}" for p in known for name, v in p["versions"].items()]),
-        "Python": message([p["python"] for p in known]),
-        "commit": message([str(p["commit"]) for p in known]),
+        "processor": distinct([f"{h['cpu']}, {h['cores']} cores" for h in hardware]),
+        "GPU": distinct([", ".join(map(str, h["gpus"])) for h in hardware]),
+        "computed on": distinct([_compute_text(state["compute"]) for state in states]),
+        "versions": distinct([f"{name} {v}" for p in known for name, v in p["versions"].items()]),
+        "Python": distinct([p["python"] for p in known]),
+        "commit": distinct([str(p["commit"]) for p in known]),
         "trained": _span([state["started"] for state in states]),
     }
 
 
-def _compute_words(compute: dict[str, Any]) -> list[str]:
-    words = [f"{compute['device']},", compute["precision"]]
+def _compute_text(compute: dict[str, Any]) -> str:
     threads = compute["threads"]
-    return [*words, f"with {threads} thread{'s' * (threads > 1)}"] if threads else words
+    text = f"{compute['device']}, {compute['precision']}"
+    return f"{text} with {threads} thread{'s' * (threads > 1)}" if threads else text
 
 
 def _span(times: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The runs of a sweep sorted by the levels of its settings."""
+"""Runs grouped by the levels of a setting."""
 
 from collections.abc import Sequence
 
@@ -8,20 +8,26 @@ from cifar_exp.runs.record import Record
 
 
 def sorted_levels(records: Sequence[Record], key: str) -> dict[Value, list[Record]]:
-    """Sort the runs by the level of a setting; numbers ascend, words keep their order."""
+    """Group runs by the level of a setting; numeric levels ascend, others keep their order.
+
+    Args:
+        records: the runs.
+        key: dotted key of the setting.
+    """
     levels: dict[Value, list[Record]] = {}
     for record in records:
         levels.setdefault(level_of(record, key), []).append(record)
     if all(isinstance(level, int | float) for level in levels):
-        return dict(sorted(levels.items(), key=lambda item: _sortable(item[0])))
+        return {level: levels[level] for level in sorted(levels, key=float)}  # type: ignore[arg-type]
     return levels
 
 
-def _sortable(level: Value) -> float:
-    return float(level)  # type: ignore[arg-type]
-
-
 def level_of(record: Record, key: str) -> Value:
-    """Return the level of a setting in a run; None where it has no such setting."""
+    """Return the level of a setting in a run; None if the run does not have the setting.
+
+    Args:
+        record: the run.
+        key: dotted key of the setting.
+    """
     value: Value = level_name(settings(record.config).get(key))
     return value

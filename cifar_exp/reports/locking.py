@@ -1,4 +1,4 @@
-"""Writing into the folder of a sweep, which several processes may do."""
+"""Exclusive write access to the folder of a sweep or search."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.files import disk_full, refuse_links, remove_temporaries
 from cifar_exp.paths import FIGURES, REPORT_PAGE, REPORT_TEXT, SEARCH_FILE, SWEEP_FILE, TABLE_FILE
 
-# What is written into the folder of a sweep or search; anything else there is the user's.
+# The files that the program writes there; all others are the user's.
 _FILES = (
     SWEEP_FILE,
     SEARCH_FILE,
@@ -24,13 +24,13 @@ _FILES = (
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Hold the folder for one writer; another waits here, which never takes long.
+    """Lock the folder of a sweep or search; other writers wait, a few seconds at most.
 
     Args:
-        folder: of a sweep, there already.
+        folder: an existing folder.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the folder is not writable.
     """
     try:
         with FileLock(folder / ".lock"):
@@ -39,8 +39,8 @@ def writing(folder: Path) -> Iterator[None]:
             yield
     except OSError as error:
         reason = "disk full" if disk_full(error) else error.strerror or str(error)
-        place = Path(error.filename).parent if error.filename else folder
+        failed = Path(error.filename).parent if error.filename else folder
         raise UserError(
-            f"{reason}: cannot write into {place}; the runs are kept, and once that is mended "
-            "the same command goes on"
+            f"{failed}: cannot write into the folder ({reason}). The runs are kept. Fix the cause "
+            "and run the same command again."
         ) from error

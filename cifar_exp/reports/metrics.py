@@ -1,4 +1,4 @@
-"""What is read off a run: one number each, by name."""
+"""Metrics of whole runs: one number per run and metric."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -12,21 +12,21 @@ from cifar_exp.config.study import MetricOfRun
 from cifar_exp.runs.record import Record, fewest, tested_images
 
 Row = dict[str, Any]
-# What sweeps without claims are judged by; see `main_metrics`.
+# Sweeps without claims are compared by this metric; see `main_metrics`.
 MAIN_METRIC: MetricOfRun = "final_test_accuracy"
-# Fewer changes from epoch to epoch say nothing about how much a curve oscillates.
-_LEAST_CHANGES = 3
+_MIN_CHANGES = 3  # between epochs, for an oscillation
 
 
 @dataclass(frozen=True)
 class Measure:
-    """How a number is read off a run, and how it is shown.
+    """A metric of a run: how it is computed and formatted.
 
     Attributes:
-        label: what it is, for people.
-        unit: "nats", "%" and so on; "" for a count.
-        better: which direction is good; None where neither is.
-        of_diverged: what a run that diverged counts as; None: such a run has no value.
+        label: shown to users.
+        unit: such as "nats" or "%"; "" for a count.
+        better: the better direction; None if neither is better.
+        of_diverged: the value of a diverged run; None: `read` computes it.
+        read: computes the value from a run and the accuracy that `epochs_to_...` requires.
     """
 
     label: str
@@ -36,7 +36,7 @@ class Measure:
     read: Callable[[Record, float | None], float | None]
 
     def text(self, value: float) -> str:
-        """Return a value as it is shown, with its unit."""
+        """Format a value with its unit."""
         if not math.isfinite(value):
             return "never" if self.unit == "epochs" else "diverged"
         match self.unit:
@@ -44,25 +44,25 @@ class Measure:
                 return f"{100 * value:.1f} %"
             case "bytes":
                 return f"{value / 1e6:,.0f} MB"
-            case "" | "epochs":  # counts, and means of counts
+            case "" | "epochs":
                 return f"{round(value, 1):,g} {self.unit}".rstrip()
         digits = f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
         return f"{digits} {self.unit}".rstrip()
 
     def difference(self, value: float) -> str:
-        """Return the difference of two values as it is shown, with its unit."""
+        """Format the difference of two values with its unit."""
         if self.unit == "%" and math.isfinite(value):
             return f"{100 * value:.1f} points"
         return self.text(value)
 
 
-def of_evaluated(metric: MetricOfRun, records: Iterable[Record]) -> MetricOfRun:
-    """Return the metric of the validation images, where no run is evaluated on test images.
+def on_evaluated_split(metric: MetricOfRun, records: Iterable[Record]) -> MetricOfRun:
+    """Replace a test metric by its validation metric if all runs are evaluated on validation.
 
-    So the claims of a study hold as well where images are held out.
+    The claims of a study are about test images; they hold for validation images as well.
 
     Args:
-        metric: of test images, or any other.
+        metric: any metric.
         records: the runs.
     """
     if {record.evaluated_on for record in records} == {"validation"}:
@@ -71,27 +71,27 @@ def of_evaluated(metric: MetricOfRun, records: Iterable[Record]) -> MetricOfRun:
 
 
 def main_metric(records: Iterable[Record]) -> MetricOfRun:
-    """Return what runs without claims are judged by: the accuracy after the last epoch."""
-    return of_evaluated(MAIN_METRIC, records)
+    """Return the metric that runs without claims are compared by: the final accuracy."""
+    return on_evaluated_split(MAIN_METRIC, records)
 
 
 def main_metrics(records: Iterable[Record]) -> list[MetricOfRun]:
-    """Return the same for each kind of images that the runs are evaluated on, test first."""
+    """Return the final accuracy on each split that the runs are evaluated on, test first."""
     by_split = {record.evaluated_on: [record] for record in records}
     return [main_metric(by_split[split]) for split in sorted(by_split)]
 
 
 def measured(record: Record, metric: MetricOfRun, reached: float | None = None) -> float | None:
-    """Read a metric off a run.
+    """Compute a metric of a run.
 
     Args:
         record: the run.
-        metric: which.
-        reached: the accuracy for `epochs_to_...`, a fraction.
+        metric: its name.
+        reached: the accuracy to reach, in (0, 1], for `epochs_to_...`.
 
     Returns:
-        The value; what the metric makes of a diverged run (infinitely bad, where better and worse
-        have a meaning); None for a run that has not ended, failed, or has no such value.
+        The value. That of a diverged run is infinitely bad if the metric has a better direction.
+        None if the run has not ended, has failed or lacks the metric.
     """
     measure = MEASURES[metric]
     if record.status == "diverged" and measure.of_diverged is not None:
@@ -100,17 +100,20 @@ def measured(record: Record, metric: MetricOfRun, reached: float | None = None) 
         return None
     try:
         value = measure.read(record, reached)
-    except KeyError:  # in files that another version wrote
+    except KeyError:  # a file of another version
         return None
     return value if value is None or not math.isnan(value) else None
 
 
 def images_behind(records: Iterable[Record], metric: MetricOfRun) -> int | None:
-    """Return of how many images a metric is a share, the fewest of the runs; None if of none.
+    """Return the number of images that an accuracy is a fraction of, the smallest of the runs.
 
     Args:
         records: the runs.
-        metric: which.
+        metric: its name.
+
+    Returns:
+        None if the metric is not an accuracy or the number is unknown.
     """
     column = FINAL.get(metric) or BEST.get(metric)
     if column is None or column.metric.unit != "%":
@@ -138,23 +141,23 @@ def _epochs_to(column: str) -> Callable[[Record, float | None], float | None]:
     def read(record: Record, reached: float | None) -> float | None:
         assert reached is not None
         if not any(column in row for row in record.rows):
-            return None  # it was not measured
+            return None
         for row in record.rows:
             value = row.get(column)
             if value is not None and value >= reached:
                 return float(row["epoch"])
-        return math.inf  # never, as far as it was trained
+        return math.inf
 
     return read
 
 
 def _oscillation(column: str) -> Callable[[Record, float | None], float | None]:
-    """Deviation of the changes from epoch to epoch in the second half, where the trend is flat."""
+    """Standard deviation of the change per epoch in the second half, where the trend is flat."""
 
     def read(record: Record, _: float | None) -> float | None:
         late = _numbers(record.rows[len(record.rows) // 2 :], column)
         changes = [after - before for before, after in pairwise(late)]
-        return stdev(changes) if len(changes) >= _LEAST_CHANGES else None
+        return stdev(changes) if len(changes) >= _MIN_CHANGES else None
 
     return read
 
@@ -171,7 +174,7 @@ def _images_per_second(record: Record, _: float | None) -> float:
 
 def _seconds(record: Record, _: float | None) -> float | None:
     if record.status == "diverged":
-        return None  # it ended early, which is no speed
+        return None  # it ended early
     return record.results.seconds
 
 
@@ -196,32 +199,31 @@ def _of(column: Column, label: str, read: Any) -> Measure:
     return Measure(label, metric.unit, metric.better, _of_diverged(metric.better), read(column.key))
 
 
-def _time_to(column: Column) -> Measure:
-    # "a training accuracy", with a number after it
-    label = f"epochs to a {column.label}"
+def _epochs_measure(column: Column) -> Measure:
+    label = f"epochs to a {column.label}"  # verdicts append " of 0.8"
     return Measure(label, "epochs", "lower", math.inf, _epochs_to(column.key))
 
 
-def _unsteadiness(column: Column) -> Measure:
+def _oscillation_measure(column: Column) -> Measure:
     label = f"late oscillation of the {column.label}"
     return Measure(label, column.metric.unit, "lower", math.inf, _oscillation(column.key))
 
 
 MEASURES: dict[MetricOfRun, Measure] = {
-    **{name: _of(column, f"{column.label} at the end", _final) for name, column in FINAL.items()},
-    **{name: _of(c, f"best {c.label} of all epochs", _best) for name, c in BEST.items()},
-    **{name: _time_to(column) for name, column in EPOCHS_TO.items()},
-    **{name: _unsteadiness(column) for name, column in OSCILLATION.items()},
-    "steps_per_epoch": Measure("steps an epoch", "", None, None, _steps_per_epoch),
+    **{name: _of(column, f"final {column.label}", _final) for name, column in FINAL.items()},
+    **{name: _of(c, f"best {c.label}", _best) for name, c in BEST.items()},
+    **{name: _epochs_measure(column) for name, column in EPOCHS_TO.items()},
+    **{name: _oscillation_measure(column) for name, column in OSCILLATION.items()},
+    "steps_per_epoch": Measure("steps per epoch", "", None, None, _steps_per_epoch),
     "images_per_second": Measure(
-        "training images a second", "images/s", "higher", None, _images_per_second
+        "training images per second", "images/s", "higher", None, _images_per_second
     ),
-    "seconds": Measure("time of training and testing", "s", "lower", None, _seconds),
+    "seconds": Measure("training and evaluation time", "s", "lower", None, _seconds),
     "peak_memory_bytes": Measure("peak memory", "bytes", "lower", None, _peak_memory),
 }
 
 
 def optional_metrics(records: Iterable[Record]) -> list[MetricOfRun]:
-    """Return those, after the last epoch, that runs have only where their settings ask for them."""
-    there = {key for record in records for row in record.rows[-1:] for key in row}
-    return [name for name, c in FINAL.items() if c.metric.optional and c.key in there]
+    """Return the final metrics that the setting `metrics` has enabled in any of the runs."""
+    present = {key for record in records for row in record.rows[-1:] for key in row}
+    return [name for name, c in FINAL.items() if c.metric.optional and c.key in present]

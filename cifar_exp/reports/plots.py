@@ -1,4 +1,4 @@
-"""The pictures of a report: which there are, and what is drawn in them."""
+"""The figures of a report."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -25,11 +25,17 @@ from cifar_exp.runs.record import Record
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A figure of the report: its file name without suffix, what it shows, how it is drawn."""
+    """A figure of a report.
+
+    Attributes:
+        name: of its files, without suffix.
+        caption: one sentence.
+        draw: returns the Matplotlib figure.
+    """
 
     name: str
     caption: str
-    draw: Callable[[], Any]  # returns a figure of Matplotlib, which only `figures` knows
+    draw: Callable[[], Any]
 
 
 def report_figures(
@@ -38,25 +44,23 @@ def report_figures(
     metrics: Sequence[MetricOfRun],
     prefix: str = "",
 ) -> list[ReportFigure]:
-    """Choose the pictures of a study or sweep.
+    """Return the figures of a study or sweep.
 
     Args:
-        records: its runs.
-        levels: the runs at each level of each setting that varies.
-        metrics: to be shown against the levels.
+        records: the runs.
+        levels: the runs at each level, by dotted key of the settings that vary.
+        metrics: plotted against the levels.
         prefix: of the file names.
     """
     names = dict(zip(levels, short_names(list(levels)), strict=True))
     if len(levels) > 1:
         return _of_several_settings(records, levels, names, prefix)
-    pictures = []
+    figures: list[ReportFigure | None] = []
     for key, runs in levels.items():
         if len(runs) > 1:
-            pictures = [
-                _curves(runs, names[key], prefix),
-                *(_effect(runs, names[key], metric, prefix) for metric in metrics),
-            ]
-    return [picture for picture in pictures if picture is not None]
+            figures.append(_curves(runs, names[key], prefix))
+            figures += [_effect(runs, names[key], metric, prefix) for metric in metrics]
+    return [figure for figure in figures if figure is not None]
 
 
 def _curves(runs: Levels, name: str, prefix: str) -> ReportFigure:
@@ -64,11 +68,11 @@ def _curves(runs: Levels, name: str, prefix: str) -> ReportFigure:
         Level(str(level), _position(level), [r.rows for r in records if r.rows])
         for level, records in runs.items()
     ]
-    caption = f"Loss and accuracy against the epoch for each value of {name}"
+    caption = f"Loss and accuracy per epoch for each value of {name}"
     if any(len(level.seeds) > 1 for level in levels):
-        caption += ": thin lines are seeds, thick ones their mean, the band spans them"
-    on = {record.evaluated_on for records in runs.values() for record in records}
-    draw = partial(draw_level_curves, levels, name, evaluated_split(min(on)))
+        caption += ". Thin lines are seeds, thick lines their mean, bands the range of the seeds"
+    evaluated_on = min(record.evaluated_on for records in runs.values() for record in records)
+    draw = partial(draw_level_curves, levels, name, evaluated_split(evaluated_on))
     return ReportFigure(f"{prefix}curves", f"{caption}.", draw)
 
 
@@ -83,14 +87,14 @@ def _effect(runs: Levels, name: str, metric: MetricOfRun, prefix: str) -> Report
     for level, records in runs.items():
         values = [measured(record, metric) for record in records]
         finite = [factor * v for v in values if v is not None and math.isfinite(v)]
-        found = estimate(finite, images_behind(records, metric)) if finite else None
+        estimated = estimate(finite, images_behind(records, metric)) if finite else None
         points.append(
             Point(
                 str(level),
                 _position(level),
                 finite,
-                found.mean if found else None,
-                found.half_width if found else math.nan,
+                estimated.mean if estimated else None,
+                estimated.half_width if estimated else math.nan,
                 sum(record.status == "diverged" for record in records),
             )
         )
@@ -100,7 +104,7 @@ def _effect(runs: Levels, name: str, metric: MetricOfRun, prefix: str) -> Report
     label = measure.label if percent or not unit else f"{measure.label} ({unit})"
     caption = f"{measure.label[0].upper()}{measure.label[1:]} for each value of {name}"
     if any(len(point.values) > 1 for point in points):
-        caption += ": small dots are seeds, large ones their mean with its 95 % interval"
+        caption += ". Small dots are seeds, large dots their mean with its 95 % interval"
     draw = partial(draw_effect, points, name, label, percent)
     file = f"{prefix}{name}-{metric}".replace(".", "-").replace("_", "-")
     return ReportFigure(file, f"{caption}.", draw)
@@ -117,19 +121,19 @@ def _of_several_settings(
     label = MEASURES[metric].label
     shares = {key: _share_of_variance(complete, key) for key in levels}
     first, second, *_ = sorted(levels, key=lambda key: -shares[key])
-    pictures = [_heat_map(complete, levels, names, (first, second), label, prefix)]
+    figures = [_heat_map(complete, levels, names, (first, second), label, prefix)]
     lines = [
         ([_axis_value(level_of(record, key)) for key in levels], value)
         for record, value in complete
     ]
     parallel = partial(draw_parallel_coordinates, list(names.values()), lines, label, True)
-    caption = f"Each line is a run: its settings, and last its {label}."
-    pictures.append(ReportFigure(f"{prefix}parallel", caption, parallel))
+    caption = f"Each line is a run: its settings and, on the last axis, its {label}."
+    figures.append(ReportFigure(f"{prefix}parallel", caption, parallel))
     named = {names[key]: share for key, share in shares.items()}
-    caption = f"How much of the variance of the {label} between runs each setting explains alone."
-    share = f"share of the variance of {label} explained by each setting"
+    caption = f"Share of the variance of the {label} between runs that each setting alone explains."
+    share = f"share of the variance of the {label}"
     importance = partial(draw_importance, named, share)
-    return [*pictures, ReportFigure(f"{prefix}importance", caption, importance)]
+    return [*figures, ReportFigure(f"{prefix}importance", caption, importance)]
 
 
 def _heat_map(
@@ -172,12 +176,12 @@ def _axis_value(level: Value) -> str | float:
 
 
 def _share_of_variance(records: Sequence[tuple[Record, float]], key: str) -> float:
-    """Return the variance between the levels' means over the whole (eta squared), in [0, 1]."""
+    """Return the variance between the means of the levels over the total (eta squared)."""
     values = [value for _, value in records]
-    middle = mean(values)
-    whole = sum((value - middle) ** 2 for value in values)
+    center = mean(values)
+    total = sum((value - center) ** 2 for value in values)
     groups: dict[Value, list[float]] = {}
     for record, value in records:
         groups.setdefault(level_of(record, key), []).append(value)
-    between = sum(len(group) * (mean(group) - middle) ** 2 for group in groups.values())
-    return between / whole if whole else 0.0
+    between = sum(len(group) * (mean(group) - center) ** 2 for group in groups.values())
+    return between / total if total else 0.0

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,75 +22,78 @@ def read_sweep(sweep: Path) -> tuple[dict[str, Record], list[str]]:
     """Read the runs that a sweep lists.
 
     Args:
-        sweep: its folder, with sweep.json; the run folders are in `runs` next to it.
+        sweep: the folder with sweep.json; the run folders are in `runs` next to it.
 
     Returns:
-        The runs by their ids, and a line about those that are missing or cannot be read.
+        The runs by id, and messages about those that are missing or unreadable.
 
     Raises:
         UserError: it is not the folder of a sweep, or none of its runs can be read.
     """
     listed = {run["run_id"]: run["folder"] for run in read_list(sweep)["runs"]}
-    by_name, left_out = read_runs(sweep.parent / RUNS, {name: id for id, name in listed.items()})
-    return {id: by_name[name] for id, name in listed.items() if name in by_name}, left_out
+    by_name, problems = read_runs(sweep.parent / RUNS, {name: id for id, name in listed.items()})
+    return {id: by_name[name] for id, name in listed.items() if name in by_name}, problems
 
 
 def read_runs(runs: Path, listed: Mapping[str, str]) -> tuple[dict[str, Record], list[str]]:
-    """Read some runs.
+    """Read runs, whose folders may have been renamed.
 
     Args:
-        runs: the folder that holds them.
-        listed: names that their folders had when they were trained, with their ids: at least one.
+        runs: the folder that contains the run folders.
+        listed: original folder names and ids of the runs, at least one.
 
     Returns:
-        The runs by these names, and a line about those that are missing or cannot be read.
+        The runs by original name, and messages about those that are missing or unreadable.
 
     Raises:
-        UserError: none can be read.
+        UserError: none of the runs can be read.
     """
-    records, left_out, missing = {}, [], []
+    records, problems, missing = {}, [], []
+    # os.path.exists, because Path.exists raises PermissionError before Python 3.14
     folders = {name: RunFolder(runs / name) for name in listed}
-    if not all(folder.config_file.exists() for folder in folders.values()):
-        stored = RunFolder.by_id(runs)  # they may have been renamed
-        for name, folder in folders.items():
-            if not folder.config_file.exists():
-                folders[name] = stored.get(listed[name], folder)
+    renamed = [name for name, run in folders.items() if not os.path.exists(run.config_file)]
+    if renamed:
+        by_id = RunFolder.by_id(runs)
+        folders |= {name: by_id.get(listed[name], folders[name]) for name in renamed}
     for name, folder in folders.items():
-        if not folder.path.exists():
+        if not os.path.exists(folder.path):
             missing.append(name)
             continue
         try:
             records[name] = read_record(folder)
         except UserError as error:
-            left_out.append(str(error))
+            problems.append(str(error))
     if missing:
         count = f"{len(missing)} runs are" if len(missing) > 1 else "1 run is"
-        left_out.append(f"{runs}: {count} missing: {some(missing)}")
+        problems.append(f"{runs}: {count} missing: {some(missing)}")
     if not records:
-        raise UserError(left_out[0])
-    return records, left_out
+        raise UserError(problems[0])
+    return records, problems
 
 
 def read_list(sweep: Path) -> dict[str, Any]:
-    """Return what a sweep's sweep.json says: its command, its runs and its studies.
+    """Read sweep.json: the command, the runs and the studies of a sweep.
+
+    Args:
+        sweep: the folder with sweep.json.
 
     Raises:
-        UserError: it is not the folder of a sweep, or its list is another sweep's.
+        UserError: it is not the folder of a sweep, or sweep.json belongs to another sweep.
     """
     file = sweep / SWEEP_FILE
     try:
         content: dict[str, Any] = json.loads(read_text(file))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(
-            f"{sweep}: expected the folder of a sweep, with a sweep.json that can be read"
-        ) from error
+        raise UserError(f"{sweep}: expected a sweep folder with a readable {SWEEP_FILE}") from error
     check(StoredSweep, content, file)
     named = re.fullmatch(r".*-([0-9a-f]{10})", sweep.resolve().name, re.DOTALL)
     if named and named[1] != sweep_id([run["run_id"] for run in content["runs"]]):
-        raise UserError(f"{file}: lists other runs than those of sweep {named[1]}; it was changed")
+        raise UserError(
+            f"{file}: expected the runs of sweep {named[1]}, got others; the file was changed"
+        )
     return content
 
 
 def sweep_id(run_ids: Sequence[str]) -> str:
-    """Return ten hex digits: the same runs are the same sweep."""
+    """Return ten hexadecimal digits that identify a set of runs, in any order."""
     return hashlib.sha256(" ".join(sorted(run_ids)).encode()).hexdigest()[:10]

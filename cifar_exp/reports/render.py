@@ -1,4 +1,4 @@
-"""The report of a sweep as a page and as Markdown: the layout of what `report` puts together."""
+"""The report of a sweep or search as HTML and Markdown."""
 
 import base64
 import re
@@ -23,89 +23,91 @@ from cifar_exp.terminal import printable
 _SUFFIXES = (".svg", ".png")
 
 
-class _Sign(NamedTuple):
-    """How a verdict is told: a sign, so that no colour is needed, and what it means."""
+class _Explanation(NamedTuple):
+    """The sign of a verdict, which does not depend on colour, and its meaning."""
 
     sign: str
     meaning: str
 
 
-_VERDICTS: dict[Verdict, _Sign] = {
-    "supported": _Sign("✓", "As predicted, at least as large as matters, and significant."),
-    "contradicted": _Sign(
+_VERDICTS: dict[Verdict, _Explanation] = {
+    "supported": _Explanation(
+        "✓", "The difference is as predicted, large enough to matter, and significant."
+    ),
+    "contradicted": _Explanation(
         "✗",
-        "The other way round and significant, or smaller than what matters with 95 % confidence.",
+        "The difference is opposite and significant, or with 95 % confidence too small to matter.",
     ),
-    "inconclusive": _Sign("?", "Neither: these seeds cannot tell."),
-    "one seed: observed, not tested": _Sign(
-        "○", "Without a second seed there is no telling chance from effect."
+    "inconclusive": _Explanation("?", "Neither. More seeds or test images are needed."),
+    "one seed: observed, not tested": _Explanation(
+        "○", "With a single seed, an effect cannot be distinguished from chance."
     ),
-    "not measured": _Sign(
-        "\N{EN DASH}", "The levels that the claim is about were not trained, or not to the end."
+    "not measured": _Explanation(
+        "\N{EN DASH}", "The levels that the claim is about were not trained to the end."
     ),
 }
 _SEEDS = {
     "Seeds": "Each level is trained with several seeds, which determine the initial weights and "
     "the order of the images. The value after ± is the half-width of the 95 % interval of the "
-    "mean: Student's t over n seeds, and for accuracies also the limited number of test images, "
-    "which more seeds do not make up for. With two or three seeds it is wide; one seed has none. "
-    "The intervals are not corrected for the number of levels.",
-    "Divergence": "A run whose loss exploded or became NaN has diverged. That is a result and "
-    "not a failure.",
+    "mean: Student's t over n seeds and, for accuracies, the uncertainty due to the limited number "
+    "of test images, which more seeds do not reduce. The interval is wide for two or three seeds, "
+    "and does not exist for one. It is not corrected for the number of levels.",
+    "Divergence": "A run has diverged if its loss exploded or became NaN. This is a result, not a "
+    "failure.",
 }
 _CLAIMS = {
-    "Pairs": "Each seed at one level is compared with the same seed at the other, so that what "
-    "both share cancels out; 'A less B' is the mean of these differences. A diverged run counts "
-    "as worse than any other, by no particular amount: such differences are counted instead of "
-    "tested, and all seeds must agree.",
-    "Tests": "p is the level at which the interval of the differences ends at 0, corrected for "
-    "the number of the study's claims (Holm). Below 0.05 counts as significant.",
+    "Pairs": "Each seed at one level is compared with the same seed at the other, which cancels "
+    "effects that both share. 'A minus B' is the mean of these differences. A diverged run is "
+    "worse than any other, by an unknown amount: its differences are not tested, only their signs "
+    "are counted, and all seeds must agree.",
+    "Tests": "p is the probability of a difference at least as large if there were none, corrected "
+    "for the number of claims of the study (Holm). A difference with p below 0.05 is significant.",
 }
 Rows = Sequence[Mapping[str, str]]
 
 
 def write_report(sweep: Path, read: Callable[[Path], Report] = read_report) -> Path:
-    """Write report.html, report.md and the figures of a sweep; the same runs give the same bytes.
+    """Write report.html, report.md and the figures; the same runs give the same bytes.
 
     Args:
-        sweep: its folder, with sweep.json.
-        read: puts the report together; another one for what is no sweep.
+        sweep: the folder of a sweep or search.
+        read: computes the content of the report.
 
     Returns:
-        The path of report.html, which needs no other file.
+        The path of report.html, which includes the figures.
 
     Raises:
-        UserError: it is not the folder of a sweep, none of its runs is there, or it cannot be
-            written.
+        UserError: it is not the folder of a sweep, none of its runs can be read, or the folder is
+            not writable.
     """
     files = _files(sweep, read)
     with writing(sweep):
-        left_over = _left_over(sweep, files)  # before report.md, which names them, is replaced
+        obsolete = _obsolete(sweep, files)  # listed in report.md, which is replaced next
         for path, content in files.items():
             path.parent.mkdir(exist_ok=True)
             write_bytes(path, content)
-        for path in left_over:
+        for path in obsolete:
             path.unlink()
     return sweep / REPORT_PAGE
 
 
 def check_report(sweep: Path, read: Callable[[Path], Report] = read_report) -> list[Path]:
-    """Return the files that `write_report` would change, make or remove.
+    """Return the files that `write_report` would change, create or remove.
 
     Args:
-        sweep: its folder, with sweep.json.
-        read: as in `write_report`.
+        sweep: the folder of a sweep or search.
+        read: computes the content of the report.
 
     Raises:
-        UserError: it is not the folder of a sweep, or none of its runs is there.
+        UserError: it is not the folder of a sweep, or none of its runs can be read.
     """
     files = _files(sweep, read)
     changed = [path for path, content in files.items() if not has_content(path, content)]
-    return changed + _left_over(sweep, files)
+    return changed + _obsolete(sweep, files)
 
 
 def _files(sweep: Path, read: Callable[[Path], Report]) -> dict[Path, bytes]:
-    """Make everything in memory; the figures come before what shows them."""
+    """Return the content of all files by path, the figures first."""
     report = read(sweep)
     figures = _figures(report)
     images = {
@@ -113,33 +115,33 @@ def _files(sweep: Path, read: Callable[[Path], Report]) -> dict[Path, bytes]:
         for name, content in figures.items()
         if name.endswith(".svg")
     }
-    claims = any(section.findings for section in report.sections)
-    words: dict[str, Any] = {
+    claims = any(section.claim_results for section in report.sections)
+    context: dict[str, Any] = {
         "verdicts": _VERDICTS,
         "claims": claims,
         "reading": _SEEDS | (_CLAIMS if claims else {}) | report.reading,
     }
-    page = _page().render(report=report, images=images, **words)
-    # unlike a browser, a terminal obeys what names of classes may hold
-    text = printable(_markdown().render(report=report, figures=FIGURES, **words))
+    page = _page().render(report=report, images=images, **context)
+    # names of classes may contain control sequences of terminals
+    text = printable(_markdown().render(report=report, figures=FIGURES, **context))
     files = {sweep / FIGURES / name: content for name, content in figures.items()}
-    # a lone surrogate, which JSON can bring along, becomes a question mark
+    # JSON may contain lone surrogates, which become question marks
     files[sweep / REPORT_PAGE] = page.encode("utf-8", "replace")
     files[sweep / REPORT_TEXT] = text.encode("utf-8", "replace")
     return files
 
 
 def _figures(report: Report) -> dict[str, bytes]:
-    pictures = [picture for section in report.sections for picture in section.pictures]
     return {
-        picture.name + suffix: content
-        for picture in pictures
-        for suffix, content in as_files(picture.draw()).items()
+        figure.name + suffix: content
+        for section in report.sections
+        for figure in section.figures
+        for suffix, content in as_files(figure.draw()).items()
     }
 
 
-def _left_over(sweep: Path, files: Mapping[Path, bytes]) -> list[Path]:
-    """Return the figures of the last report that are no longer made; others are the user's."""
+def _obsolete(sweep: Path, files: Mapping[Path, bytes]) -> list[Path]:
+    """Return the figures of the previous report that this one lacks; others are the user's."""
     try:
         text = read_text(sweep / REPORT_TEXT)
     except (OSError, ValueError):
@@ -158,7 +160,7 @@ def _page() -> Any:
 
 
 def _markdown() -> Any:
-    # what is written into the template is escaped, as autoescape does it for HTML
+    # `finalize` escapes the values, as `autoescape` does for HTML
     environment = _environment(autoescape=False, finalize=_escaped)
     environment.filters["table"] = _table
     environment.filters["code_block"] = _code_block
@@ -184,7 +186,7 @@ def _environment(**options: Any) -> Environment:
 
 
 def _tied(text: str) -> str:
-    """Keep "n = 3", "± 7.2 %" and "1.5 nats" on a line each."""
+    """Insert no-break spaces into "n = 3", "± 7.2 %" and "1.5 nats"."""
     ties = r" (?=[=<%])|(?<=[=<±]) |(?<=\d) (?=(?:nats|points|s|MB|epochs|images/s)\b)"
     return re.sub(ties, "\N{NO-BREAK SPACE}", text)
 
@@ -194,12 +196,12 @@ def _columns(rows: Rows) -> list[str]:
 
 
 def _pairs(mapping: Mapping[str, str], name: str = "setting") -> Rows:
-    """Return a line a key; what is empty is left out."""
+    """Return one row per key with a value that is not empty."""
     return [{name: key, "value": value} for key, value in mapping.items() if value]
 
 
 def _is_numeric(rows: Rows, column: str) -> bool:
-    """Tell whether a column is of numbers; "runs" are counts with their words."""
+    """Return whether a column contains numbers; "runs" contains text such as "2 complete"."""
     return column != "runs" and any(re.match(r"[-+]?\d", row.get(column, "")) for row in rows)
 
 
@@ -208,23 +210,23 @@ def _address(path: str) -> str:
 
 
 def _run_id(folder: str) -> str:
-    """Return the end of the name of a run's folder, which is unique and short."""
+    """Return the id at the end of a folder name."""
     return folder.rpartition("-")[2] or folder
 
 
 def _escaped(value: object) -> str:
-    """Return text that Markdown shows as it is, in a table too."""
+    """Escape text for Markdown, including tables."""
     if isinstance(value, Markup):
         return value
     text = escape(" ".join(str(value).split()), quote=False)
     text = re.sub(r"[\\`*\[\]|~$]", r"\\\g<0>", text)
-    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)  # within a word it is no emphasis
-    text = re.sub(r"^[#+=-]", r"\\\g<0>", text)  # no heading and no list
+    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)  # not within a word
+    text = re.sub(r"^[#+=-]", r"\\\g<0>", text)  # headings and lists
     return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", text)
 
 
 def _table(rows: Rows, link: str = "") -> Markup:
-    """Return a table in Markdown. Args: link: name of a first column with links to the runs."""
+    """Return a Markdown table; `link` is the title of a first column with links to the runs."""
     columns = _columns(rows)
     lines = [[_escaped(row.get(column, "")) for column in columns] for row in rows]
     if link:

@@ -1,4 +1,4 @@
-"""Means over seeds, with honest intervals."""
+"""Means over seeds, confidence intervals and tests."""
 
 import math
 import sys
@@ -9,8 +9,8 @@ from statistics import mean, stdev
 from scipy.special import ndtri, stdtrit
 
 _TAIL = 0.025  # on each side of a 95 % interval
-_BISECTIONS = 60  # until p no longer changes
-MOST_SEEDS = 1000  # where counting ends
+_BISECTIONS = 60  # p no longer changes after these
+MAX_SEEDS = 1000  # limit of `seeds_needed`
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Estimate:
 
     Attributes:
         mean: of the values.
-        half_width: of the 95 % interval around it; NaN for one value, which has none.
-        n: how many values there are.
+        half_width: of the 95 % confidence interval of the mean; NaN for a single value.
+        n: number of values.
     """
 
     mean: float
@@ -29,16 +29,18 @@ class Estimate:
 
 
 def estimate(values: Sequence[float], images: int | None = None) -> Estimate:
-    """Return the mean and its interval: Student's t over seeds, and for shares the binomial part.
+    """Estimate the mean over seeds with its 95 % confidence interval.
 
-    All seeds are tested on the same images, so that more seeds do not make up for few images.
-    A bootstrap interval is not used: with three seeds it covers the truth in 75 % of cases only.
+    The interval combines Student's t over seeds with, for accuracies, the binomial error of the
+    number of images: all seeds are evaluated on the same images, so more seeds do not reduce it.
+    A bootstrap interval over three seeds would cover the true mean in only 75 % of cases.
 
     Args:
-        values: one a seed, at least one.
-        images: of which each value, or each difference of values, is a share; None if it is none.
+        values: one per seed, at least one.
+        images: number of images if the values are accuracies, or differences of accuracies; None
+            otherwise.
 
-    Source: Student, 1908; Gosset's t with n - 1 degrees of freedom. Agresti and Coull, 1998.
+    Source: Student, 1908; Agresti and Coull, 1998.
     """
     if len(values) == 1:
         return Estimate(values[0], math.nan, 1)
@@ -47,14 +49,14 @@ def estimate(values: Sequence[float], images: int | None = None) -> Estimate:
 
 
 def _standard_errors(values: Sequence[float], images: int | None) -> tuple[float, float]:
-    """Return the standard errors of the mean that come from the seeds and from the images.
+    """Return the standard errors of the mean due to the seeds and due to the images.
 
-    That of a difference is at least the second: images count +1, 0 or -1, and those that make up
-    the difference count in any case.
+    For a difference of accuracies the second is a lower bound: each image counts +1, 0 or -1, and
+    those that cancel out are ignored.
     """
     of_seeds, of_images = stdev(values) / math.sqrt(len(values)), 0.0
     if images is not None:
-        # two successes and two failures more, so that 0 and 1 are not certain either
+        # two additional successes and failures: an accuracy of 0 or 1 is not certain either
         share = (abs(mean(values)) * images + 2) / (images + 4)
         of_images = math.sqrt(share * (1 - share) / (images + 4))
     return of_seeds, of_images
@@ -62,15 +64,15 @@ def _standard_errors(values: Sequence[float], images: int | None) -> tuple[float
 
 def _half_width(n: int, of_seeds: float, of_images: float, tail: float) -> float:
     """Return the half-width of the interval that leaves a probability of `tail` on each side."""
-    t = -float(stdtrit(n - 1, tail)) if of_seeds else 0.0  # may be infinite
+    t = -float(stdtrit(n - 1, tail)) if of_seeds else 0.0  # t may be infinite
     return math.hypot(t * of_seeds, float(ndtri(tail)) * of_images)
 
 
 def _tail(distance: float, values: Sequence[float], images: int | None) -> float:
-    """Return the tail of the interval that ends at this distance from its middle.
+    """Return the tail probability of the interval with this half-width, found by bisection.
 
-    p is below 0.05 exactly where the 95 % interval excludes the null hypothesis. It is never 0,
-    since nothing is impossible.
+    Thus p is below 0.05 exactly if the 95 % interval excludes the null hypothesis. The smallest
+    value returned is the smallest positive float.
     """
     n, (of_seeds, of_images) = len(values), _standard_errors(values, images)
     low, high = math.log(sys.float_info.min), math.log(0.5)
@@ -90,7 +92,7 @@ def p_value(values: Sequence[float], against: float = 0.0, images: int | None = 
 
     Args:
         values: at least two, finite.
-        against: the mean under the null hypothesis.
+        against: mean under the null hypothesis.
         images: see `estimate`.
     """
     distance = abs(mean(values) - against)
@@ -100,7 +102,7 @@ def p_value(values: Sequence[float], against: float = 0.0, images: int | None = 
 
 
 def equivalence_p_value(values: Sequence[float], margin: float, images: int | None = None) -> float:
-    """Return the p value of two one-sided t tests that the mean lies within +-margin.
+    """Return the p value of two one-sided t tests that the mean lies within ±margin.
 
     Args:
         values: at least two, finite.
@@ -116,30 +118,30 @@ def equivalence_p_value(values: Sequence[float], margin: float, images: int | No
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p values corrected for there being several of them, in the same order.
+    """Correct p values for multiple comparisons; the order is kept.
 
     Source: Holm, 1979.
     """
     corrected, largest = [0.0] * len(p_values), 0.0
-    for place, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[index]))
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         corrected[index] = largest
     return corrected
 
 
 def seeds_needed(values: Sequence[float], difference: float, images: int | None = None) -> int:
-    """Return how many seeds would make the 95 % interval no wider than a difference to each side.
+    """Return the number of seeds for a 95 % interval with at most this half-width.
 
     Args:
-        values: differences so far, at least two; their deviation is taken for the true one.
-        difference: the smallest that is to be significant, above 0.
+        values: the differences so far, at least two; their standard deviation is assumed.
+        difference: the half-width, above 0.
         images: see `estimate`.
 
     Returns:
-        The number, `MOST_SEEDS` if it is not smaller: more seeds do not make up for few images.
+        At most `MAX_SEEDS`, which is returned also if the images alone make the interval wider.
     """
     deviation, (_, of_images) = stdev(values), _standard_errors(values, images)
-    for n in range(2, MOST_SEEDS):
+    for n in range(2, MAX_SEEDS):
         if _half_width(n, deviation / math.sqrt(n), of_images, _TAIL) <= difference:
             return n
-    return MOST_SEEDS
+    return MAX_SEEDS

@@ -1,4 +1,4 @@
-"""What the files of sweeps and searches hold; they may come from elsewhere, so it is checked."""
+"""Schemas of sweep.json and search.json, against which files of any origin are validated."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -12,28 +12,28 @@ class _Listed(Stored):
     folder: FolderName
 
 
-class _Part(Stored):
+class _Study(Stored):
     study: dict[str, Any]
     runs: list[str] = Field(min_length=1)
 
 
 class StoredSweep(Stored):
-    """A sweep's sweep.json."""
+    """The content of sweep.json."""
 
     command: str = Field(max_length=100_000)
     runs: list[_Listed] = Field(min_length=1)
-    studies: list[_Part] = Field(default_factory=list)
+    studies: list[_Study] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _lists_the_runs_of_its_studies(self) -> Self:
-        known = {run.run_id for run in self.runs}
-        if any(run not in known for part in self.studies for run in part.runs):
+        listed = {run.run_id for run in self.runs}
+        if any(run not in listed for study in self.studies for run in study.runs):
             raise ValueError("expected the runs of its studies among its `runs`")
         return self
 
 
 class StoredTrial(Stored):
-    """A trial as a search's search.json lists it."""
+    """A trial in search.json."""
 
     number: Count
     status: Literal["complete", "pruned", "diverged", "failed", "running"]
@@ -45,7 +45,14 @@ class StoredTrial(Stored):
 
 
 class StoredConfirmation(Stored):
-    """A time that a search has touched the test set: the winner, and the folders of the runs."""
+    """An evaluation of the best trial on the test set.
+
+    Attributes:
+        winner: number of the best trial.
+        trials: number of trials at that time.
+        found: run folders with the settings of the winner.
+        start: run folders with the initial settings.
+    """
 
     winner: Count
     trials: Count
@@ -54,7 +61,7 @@ class StoredConfirmation(Stored):
 
 
 class StoredSearchSettings(Stored):
-    """What a search's report tells of its settings."""
+    """The settings of a search that its report shows."""
 
     metric: Literal["accuracy", "loss"]
     sampler: Text
@@ -62,9 +69,9 @@ class StoredSearchSettings(Stored):
 
 
 class StoredSearch(Stored):
-    """A search's search.json."""
+    """The content of search.json."""
 
-    id: Text = ""  # searches from before have none
+    id: Text = ""  # older versions did not store it
     command: str = Field(max_length=100_000)
     settings: StoredSearchSettings
     space: dict[Text, Text] = Field(min_length=1)

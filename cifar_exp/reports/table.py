@@ -1,4 +1,4 @@
-"""The table of a sweep, made from the run folders alone."""
+"""Results of a sweep as a table, as results.csv and as the list of runs of its report."""
 
 import csv
 import io
@@ -23,69 +23,68 @@ from cifar_exp.runs.folder import ENDED
 from cifar_exp.runs.record import Record, fewest, tested_images
 from cifar_exp.terminal import table
 
-if TYPE_CHECKING:  # SciPy takes half a second, and a list of runs does without
+if TYPE_CHECKING:  # importing SciPy takes half a second
     from cifar_exp.reports.statistics import Estimate
 
 
 @dataclass(frozen=True)
 class Group:
-    """The runs of one configuration, which differ in the seed alone."""
+    """The runs of one configuration, which differ only in the seed."""
 
     records: list[Record] = field(default_factory=list)
 
     @property
     def accuracy(self) -> "Estimate | None":
-        """Final accuracy of the complete runs; None if there are none."""
+        """Mean final accuracy of the complete runs; None if there are none."""
         from cifar_exp.reports.statistics import estimate
 
-        found = [(r, r.results.accuracy) for r in self.records if r.status == "complete"]
-        accuracies = [accuracy for _, accuracy in found if accuracy is not None]
-        images = fewest(tested_images(record) for record, _ in found)
+        complete = [record for record in self.records if record.status == "complete"]
+        accuracies = [a for r in complete if (a := r.results.accuracy) is not None]
+        images = fewest(map(tested_images, complete))
         return estimate(accuracies, images) if accuracies else None
 
     @property
     def n(self) -> int:
-        """How many runs the mean is over."""
+        """Number of runs in the mean."""
         return self.accuracy.n if self.accuracy else 0
 
     @property
     def half_width(self) -> float | None:
-        """Half of the 95 % interval of the mean; None of a single run."""
+        """Half-width of the 95 % interval of the mean; None for fewer than two runs."""
         return self.accuracy.half_width if self.accuracy and self.accuracy.n > 1 else None
 
     def mean(self, metric: MetricOfRun) -> str:
-        """Return the mean of a metric over the complete runs, as it is shown."""
-        values = [measured(r, metric) for r in self.records if r.status == "complete"]
-        known = [value for value in values if value is not None]
-        return MEASURES[metric].text(sum(known) / len(known)) if known else ""
+        """Return the mean of a metric over the complete runs, formatted with its unit."""
+        complete = [record for record in self.records if record.status == "complete"]
+        values = [v for record in complete if (v := measured(record, metric)) is not None]
+        return MEASURES[metric].text(sum(values) / len(values)) if values else ""
 
     def stored_mean(self, name: str) -> str:
-        """Return the mean of a value of run.json over the complete runs that have it."""
+        """Return the mean of an entry of run.json over the complete runs that have it."""
         states = [record.state for record in self.records if record.status == "complete"]
         values = [state[name] for state in states if name in state]
         return f"{sum(values) / len(values):.4f}" if values else ""
 
     @property
     def seconds(self) -> float | None:
-        """Mean time of the runs that ended."""
+        """Mean duration of the runs that ended."""
         seconds = [r.results.seconds for r in self.records if r.status in ENDED]
         return sum(seconds) / len(seconds) if seconds else None
 
     @property
     def statuses(self) -> str:
-        """For example "complete", or "2 complete, 1 diverged"; says if their data differs."""
+        """For example "complete" or "2 complete, 1 diverged"; notes if the data differs."""
         counts = Counter(record.status for record in self.records)
         only = next(iter(counts)) if len(counts) == 1 else None
         text = only or ", ".join(f"{count} {status}" for status, count in counts.items())
-        # images of a folder may have changed between two runs of the same settings
+        # the images in a folder may change between two runs with the same settings
         digests = {r.state["data_sha256"] for r in self.records if "data_sha256" in r.state}
         return text + ", on different data" * (len(digests) > 1)
 
     def _rank(self) -> tuple[float, float]:
-        """Sort by the share of runs that did not complete, then by accuracy.
+        """Return the share of runs that are not complete, then the negative accuracy.
 
-        So a configuration that diverges with one seed in three never ranks above one that does
-        not, however good its other seeds are.
+        A configuration that diverges with one seed ranks below all that never diverge.
         """
         incomplete = sum(record.status != "complete" for record in self.records)
         best_first = -self.accuracy.mean if self.accuracy else math.inf
@@ -93,7 +92,7 @@ class Group:
 
 
 def ranked(records: Sequence[Record]) -> list[Group]:
-    """Return the configurations, best first; those that diverged or failed come last."""
+    """Group runs by configuration, best first; those that diverged or failed come last."""
     groups: dict[str, Group] = defaultdict(Group)
     for record in records:
         groups[config_id(record.config)].records.append(record)
@@ -106,11 +105,12 @@ class TableColumn:
 
     Attributes:
         name: in results.csv.
-        title: in the others; {images} stands for which images runs are evaluated on.
-        of_run: the value in results.csv, which has a line a run; None: it has no such column.
-        of_group: the cell of the table, which has a line a configuration.
-        in_report: the cell of the report's list of runs.
-        needs: run.json must have this in one of the runs, or table and report lack the column.
+        title: in the table and the report; {images} is replaced by the evaluated split.
+        of_run: returns the value in results.csv, which has one row per run; None: no column there.
+        of_group: returns the cell of the table, which has one row per configuration; or None.
+        in_report: returns the cell of the report's list of runs; or None.
+        needs: entry of run.json that at least one run must have for the table and the report to
+            show the column; "" for none.
     """
 
     name: str
@@ -121,7 +121,7 @@ class TableColumn:
     needs: str = ""
 
     def is_shown(self, records: Sequence[Record]) -> bool:
-        """Return whether table and report have the column."""
+        """Return whether the table and the report show the column."""
         return not self.needs or any(self.needs in record.state for record in records)
 
 
@@ -137,7 +137,7 @@ def _share(name: str) -> Callable[[Record], str]:
     return lambda r: f"{100 * r.state[name]:.1f} %" if name in r.state else ""
 
 
-# The settings that vary come before them, and the metrics after the epoch; see `columns_of`.
+# Preceded by the settings that vary; `columns_of` inserts the metrics after "epoch".
 TABLE_COLUMNS = (
     TableColumn("seed", "seed", lambda _, r: r.config.seed, in_report=lambda r: str(r.config.seed)),
     TableColumn("status", "status", lambda _, r: r.status, in_report=lambda r: r.status),
@@ -182,14 +182,14 @@ TABLE_COLUMNS = (
     TableColumn(
         "folder",
         "folder",
-        lambda _, r: f"../runs/{r.folder.path.name}",  # wherever the results are moved
+        lambda _, r: f"../runs/{r.folder.path.name}",
         in_report=lambda r: f"../runs/{r.folder.path.name}",
     ),
 )
 
 
 def columns_of(records: Sequence[Record]) -> list[TableColumn]:
-    """Return `TABLE_COLUMNS` with those of the metrics that the runs have."""
+    """Return `TABLE_COLUMNS` and the columns of the metrics that the runs have."""
     after = [column.name for column in TABLE_COLUMNS].index("epoch") + 1
     return [*TABLE_COLUMNS[:after], *_of_metrics(records), *TABLE_COLUMNS[after:]]
 
@@ -244,12 +244,12 @@ def _mean_accuracy(split: str) -> Callable[[Group, Record], Any]:
 
 
 def as_text(groups: Sequence[Group], kind: str = "text", width: int | None = None) -> str:
-    """Return the table: a line a configuration, best first.
+    """Format the table with one row per configuration.
 
     Args:
-        groups: in this order.
-        kind: "text" for the terminal, "markdown" or "latex" for a paper.
-        width: columns that a text may take; None for as many as it takes.
+        groups: as `ranked` returns them.
+        kind: "text", "markdown" or "latex".
+        width: maximum width of "text" in characters; None: no limit.
     """
     records = [record for group in groups for record in group.records]
     keys = varied([record.config for record in records])
@@ -268,7 +268,12 @@ def as_text(groups: Sequence[Group], kind: str = "text", width: int | None = Non
 
 
 def report_rows(records: Sequence[Record], keys: Sequence[str]) -> list[dict[str, str]]:
-    """Return the report's list of runs, column title and text. Args: keys: settings that vary."""
+    """Return the report's list of runs, a mapping from column title to text for each.
+
+    Args:
+        records: the runs.
+        keys: dotted keys of the settings that vary.
+    """
     columns = [column for column in columns_of(records) if column.is_shown(records)]
     shown = [(column.title, column.in_report) for column in columns if column.in_report]
     return [
@@ -284,7 +289,15 @@ def _varied_values(group: Group, keys: Sequence[str]) -> list[Any]:
 
 
 def write_csv(path: Path, groups: Sequence[Group]) -> None:
-    """Write results.csv: a line a run, with the rank and estimate of its configuration."""
+    """Write results.csv: one row per run with the rank and the mean of its configuration.
+
+    Args:
+        path: of the file.
+        groups: as `ranked` returns them.
+
+    Raises:
+        UserError: the folder is not writable.
+    """
     records = [record for group in groups for record in group.records]
     keys = varied([record.config for record in records])
     columns = [(column.name, column.of_run) for column in columns_of(records) if column.of_run]

@@ -1,4 +1,4 @@
-"""Which claims of a study hold: a verdict on each, and the sentence that tells it."""
+"""Verdicts on the claims of a study."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,21 +13,21 @@ from cifar_exp.reports.comparisons import (
     Levels,
     Verdict,
 )
-from cifar_exp.reports.metrics import MEASURES, Measure, main_metric, measured, of_evaluated
-from cifar_exp.reports.statistics import MOST_SEEDS, holm, seeds_needed
+from cifar_exp.reports.metrics import MEASURES, Measure, main_metric, measured, on_evaluated_split
+from cifar_exp.reports.statistics import MAX_SEEDS, holm, seeds_needed
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What came out for a claim.
+class ClaimResult:
+    """The verdict on a claim.
 
     Attributes:
         claim: the claim.
-        verdict: on it.
-        sentence: the answer with its numbers.
-        n: how many pairs of runs, one a seed, it rests on.
-        p: p value corrected for the number of the study's claims (Holm); None if not tested.
-        missing: what was not there to compare: "0.1 with seed 2".
+        verdict: the verdict.
+        sentence: the numbers behind the verdict.
+        n: number of seeds that are compared.
+        p: p value corrected for the number of claims (Holm); None if not tested.
+        missing: values that could not be compared, such as "0.1 with seed 2 (failed)".
     """
 
     claim: Claim
@@ -38,43 +38,40 @@ class Finding:
     missing: tuple[str, ...]
 
 
-def findings(claims: Sequence[Claim], levels: Levels) -> list[Finding]:
-    """Judge all claims of a study together.
+def judge_claims(claims: Sequence[Claim], levels: Levels) -> list[ClaimResult]:
+    """Judge all claims of a study.
 
-    Seeds are paired: what a seed brings along, such as initial weights, is the same at both levels
-    and falls out of the difference. A run that diverged is infinitely bad: such a difference is
-    not tested but counted, all pairs must agree.
+    Runs with the same seed are compared, which cancels effects such as that of the initial
+    weights. A diverged run is infinitely bad: such differences are not tested, only their signs
+    are counted, and all seeds must agree.
 
     Args:
         claims: of the study.
-        levels: the runs of the study at each level.
+        levels: the runs at each level.
 
     Returns:
-        A finding for each claim, in order; p values are corrected for their number. Where levels
-        were trained that no claim is about, one more: the best against the second best.
+        One result per claim, in order, with p values corrected for the number of claims. If there
+        are levels that no claim is about, the best level is compared with the second best too.
     """
     records = [record for at_level in levels.values() for record in at_level]
     claims = [
-        claim.model_copy(update={"metric": of_evaluated(claim.metric, records)}) for claim in claims
+        claim.model_copy(update={"metric": on_evaluated_split(claim.metric, records)})
+        for claim in claims
     ]
-    evidence = [Comparison.of(claim, levels) for claim in claims]
-    found = _corrected(evidence)
-    about = {level for claim in claims for level in _compared(claim, levels)}
-    if claims and set(levels) - about:
-        found += _best_against_second(levels)
-    return found
+    results = _corrected([Comparison.of(claim, levels) for claim in claims])
+    covered = {level for claim in claims for level in _compared(claim, levels)}
+    if claims and set(levels) - covered:
+        results += _best_against_second(levels)
+    return results
 
 
-def _corrected(evidence: Sequence[Comparison]) -> list[Finding]:
-    tested = [e for e in evidence if e.p is not None]
-    corrected = dict(
-        zip(map(id, tested), holm([e.p for e in tested if e.p is not None]), strict=True)
-    )
-    return [_finding(e, corrected.get(id(e))) for e in evidence]
+def _corrected(comparisons: Sequence[Comparison]) -> list[ClaimResult]:
+    corrected = iter(holm([c.p for c in comparisons if c.p is not None]))
+    return [_result(c, None if c.p is None else next(corrected)) for c in comparisons]
 
 
 def _compared(claim: Claim, levels: Levels) -> set[Value]:
-    """Return the levels that a claim is about; none if it lacks one that it needs."""
+    """Return the levels that a claim is about; none if it cannot be judged."""
     if claim.compares_two:
         two = {claim.at, claim.than}
         return two if two <= set(levels) else set()
@@ -82,111 +79,108 @@ def _compared(claim: Claim, levels: Levels) -> set[Value]:
     return set(levels) if enough else set()
 
 
-def _best_against_second(levels: Levels) -> list[Finding]:
-    """Compare the two best levels, for levels that no claim is about.
+def _best_against_second(levels: Levels) -> list[ClaimResult]:
+    """Compare the two best levels.
 
-    They are chosen by the numbers that they are then tested with, so p is corrected for all pairs
-    of levels that could have been chosen.
+    They are selected by the values that are then tested, so p is corrected for all pairs.
     """
     metric = main_metric(record for records in levels.values() for record in records)
     means = {}
     for level, records in levels.items():
-        values = [measured(record, metric) for record in records]
-        known = [value for value in values if value is not None]
-        if known:
-            means[level] = mean(known)
+        values = [v for record in records if (v := measured(record, metric)) is not None]
+        if values:
+            means[level] = mean(values)
     if len(means) < 2:
         return []
     best, second, *_ = sorted(means, key=lambda level: -means[level])
     claim = Claim(
-        says=f"{best}, the best level here, is better than {second}, the second best.",
+        says=f"{best}, the best level, is better than {second}, the second best.",
         metric=metric,
         expects="higher",
         at=best,
         than=second,
     )
-    evidence = Comparison.of(claim, levels)
+    comparison = Comparison.of(claim, levels)
     pairs = len(means) * (len(means) - 1) // 2
-    return [_finding(evidence, None if evidence.p is None else min(1.0, pairs * evidence.p))]
+    return [_result(comparison, None if comparison.p is None else min(1.0, pairs * comparison.p))]
 
 
-def _finding(evidence: Comparison, p: float | None) -> Finding:
-    claim, differences = evidence.claim, evidence.differences
-    n = min((len(d.values) for d in differences), default=0)
-    verdict = _verdict(evidence, p) if n else "not measured"
-    sentence = _sentence(evidence, verdict, p)
-    return Finding(claim, verdict, sentence, n, p, evidence.missing)
+def _result(comparison: Comparison, p: float | None) -> ClaimResult:
+    n = min((len(d.values) for d in comparison.differences), default=0)
+    verdict = _verdict(comparison, p) if n else "not measured"
+    sentence = _sentence(comparison, verdict, p)
+    return ClaimResult(comparison.claim, verdict, sentence, n, p, comparison.missing)
 
 
-def _verdict(evidence: Comparison, p: float | None) -> Verdict:
-    claim = evidence.claim
+def _verdict(comparison: Comparison, p: float | None) -> Verdict:
+    claim = comparison.claim
     if claim.expects == "same":
-        return _verdict_of_same(evidence.differences[0], p, claim.matters_from)
-    verdicts = [d.verdict(_own_p(d, p), claim.matters_from) for d in evidence.differences]
-    # a claim on several differences holds where all do, and falls with any of them
+        return _verdict_of_same(comparison.differences[0], p, claim.matters_from)
+    # a claim on several differences requires all of them; one can contradict it
+    verdicts = [
+        d.verdict(p if d.finite and p is not None else d.p, claim.matters_from)
+        for d in comparison.differences
+    ]
     for verdict in ("not measured", "one seed: observed, not tested", "contradicted"):
         if verdict in verdicts:
             return verdict
     return "supported" if set(verdicts) == {"supported"} else "inconclusive"
 
 
-def _own_p(difference: Difference, p: float | None) -> float | None:
-    """Return the p value to judge a difference by: the claim's, or its own beside one of inf."""
-    return p if p is not None and difference.finite else difference.p
-
-
 def _verdict_of_same(difference: Difference, p: float | None, margin: float) -> Verdict:
     if len(difference.values) < 2:
         return "one seed: observed, not tested"
-    if p is None:  # some diverged
+    if p is None:  # some runs diverged
         above = all(value > margin for value in difference.values)
         below = all(value < -margin for value in difference.values)
         return "contradicted" if above or below else "inconclusive"
     if p < SIGNIFICANT:
         return "supported"
-    found = difference.estimate
-    return "contradicted" if abs(found.mean) - found.half_width > margin else "inconclusive"
+    estimate = difference.estimate
+    return "contradicted" if abs(estimate.mean) - estimate.half_width > margin else "inconclusive"
 
 
-def _sentence(evidence: Comparison, verdict: Verdict, p: float | None) -> str:
-    claim, measure = evidence.claim, MEASURES[evidence.claim.metric]
-    named = measure.label + (f" of {claim.reached:g}" if claim.reached else "")
+def _sentence(comparison: Comparison, verdict: Verdict, p: float | None) -> str:
+    claim, measure = comparison.claim, MEASURES[comparison.claim.metric]
+    label = measure.label + (f" of {claim.reached:g}" if claim.reached else "")
+    means = {
+        level: f"{_mean_text(measure, by_seed)} at {level}"
+        for level, by_seed in comparison.values.items()
+        if by_seed
+    }
     if verdict == "not measured":
-        bad = [level for level, runs in evidence.values.items() if _never_finite(runs)]
-        if not bad:
-            trained = sum(map(bool, evidence.values.values()))
-            if claim.expects == "best_inside" and trained:
-                return f"Three levels or more are compared, and {trained} of them are there."
-            return "There are no runs to compare."
-        message = "; ".join(
-            f"{_mean_text(measure, evidence.values[level])} at {level}" for level in bad
-        )
-        return f"{named[0].upper()}{named[1:]}: {message}. There is nothing to compare."
-    shown = [
-        level
-        for level in evidence.values
-        if any(str(level) in (d.high, d.low) for d in evidence.differences)
-    ]
-    at = "; ".join(f"{_mean_text(measure, evidence.values[level])} at {level}" for level in shown)
-    parts = [f"{named[0].upper()}{named[1:]}: {at}."]
-    parts += [_difference_text(measure, d) for d in evidence.differences]
-    if evidence.remark:
-        parts.append(f"{evidence.remark[0].upper()}{evidence.remark[1:]}.")
+        infinite = [
+            text for level, text in means.items() if _never_finite(comparison.values[level])
+        ]
+        if infinite:
+            return f"{_capitalized(label)}: {'; '.join(infinite)}. The levels cannot be compared."
+        if claim.expects == "best_inside" and 0 < len(means) < 3:
+            return f"Expected runs at three levels or more, got {len(means)}."
+        return "There are no runs to compare."
+    compared = {level for d in comparison.differences for level in (d.high, d.low)}
+    shown = [text for level, text in means.items() if str(level) in compared]
+    parts = [f"{_capitalized(label)}: {'; '.join(shown)}."]
+    parts += [_difference_text(measure, d) for d in comparison.differences]
+    if comparison.remark:
+        parts.append(f"{_capitalized(comparison.remark)}.")
     if p is not None:
         parts.append("p < 0.0001." if p < 1e-4 else f"p = {p:.2g}.")
     if verdict == "inconclusive":
-        parts.append(_what_would_settle(evidence))
+        parts.append(_needed_for_a_verdict(comparison))
     return " ".join(parts)
+
+
+def _capitalized(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _mean_text(measure: Measure, by_seed: Mapping[int, float]) -> str:
     finite = [value for value in by_seed.values() if math.isfinite(value)]
-    bad = len(by_seed) - len(finite)
+    infinite, n = len(by_seed) - len(finite), len(by_seed)
     if not finite:
-        return f"{measure.text(math.inf)} ({bad} of {bad} runs)"
-    return measure.text(mean(finite)) + f" ({bad} of {len(by_seed)} {measure.text(math.inf)})" * (
-        bad > 0
-    )
+        return f"{measure.text(math.inf)} ({n} of {n} runs)"
+    addition = f" ({infinite} of {n} {measure.text(math.inf)})" if infinite else ""
+    return measure.text(mean(finite)) + addition
 
 
 def _never_finite(by_seed: Mapping[int, float]) -> bool:
@@ -196,34 +190,34 @@ def _never_finite(by_seed: Mapping[int, float]) -> bool:
 def _difference_text(measure: Measure, difference: Difference) -> str:
     n = len(difference.values)
     seeds = f"n = {n} seed{'s' * (n > 1)}"
-    names = f"{difference.high} less {difference.low}"
+    names = f"{difference.high} minus {difference.low}"
     names += ", on a line fitted to all levels" * difference.fitted
     finite = [value for value in difference.values if math.isfinite(value)]
     if len(finite) < n:
         agree = sum(value > 0 for value in difference.values)
         counted = "never" if measure.unit == "epochs" else "divergence"
         return f"{names}: above 0 with {agree} of {n} seeds, counting {counted}."
-    found = difference.estimate
-    interval = f" ± {measure.difference(found.half_width)}" if n > 1 else ""
-    return f"{names}: {measure.difference(found.mean)}{interval} ({seeds})."
+    estimate = difference.estimate
+    interval = f" ± {measure.difference(estimate.half_width)}" if n > 1 else ""
+    return f"{names}: {measure.difference(estimate.mean)}{interval} ({seeds})."
 
 
-def _what_would_settle(evidence: Comparison) -> str:
-    wanted = [(d, _from_a_verdict(evidence.claim, d)) for d in evidence.differences if d.finite]
+def _needed_for_a_verdict(comparison: Comparison) -> str:
+    finite = [d for d in comparison.differences if d.finite]
     needed = [
-        seeds_needed(d.values, distance, d.images)
-        for d, distance in wanted
-        if len(d.values) > 1 and distance
+        seeds_needed(d.values, half_width, d.images)
+        for d in finite
+        if len(d.values) > 1 and (half_width := _half_width_for_a_verdict(comparison.claim, d))
     ]
-    most = max(needed, default=0)
-    if most == MOST_SEEDS and any(d.images for d, _ in wanted):
-        return "More test images would settle it."
-    n = min(len(d.values) for d in evidence.differences)
-    return f"{f'Some {most}' if most > n else 'More'} seeds would settle it."
+    seeds = max(needed, default=0)
+    if seeds == MAX_SEEDS and any(d.images for d in finite):
+        return "More test images would be needed for a verdict."
+    n = min(len(d.values) for d in comparison.differences)
+    return f"{f'About {seeds}' if seeds > n else 'More'} seeds would be needed for a verdict."
 
 
-def _from_a_verdict(claim: Claim, difference: Difference) -> float:
-    """Return how narrow the interval must be for a verdict, should the mean stay where it is."""
+def _half_width_for_a_verdict(claim: Claim, difference: Difference) -> float:
+    """Return the half-width of the interval that allows a verdict, assuming the same mean."""
     middle, margin = mean(difference.values), claim.matters_from
     if claim.expects == "same":
         return abs(margin - abs(middle))

@@ -10,7 +10,7 @@ from pathlib import Path
 from cifar_exp.config.keys import short_names
 from cifar_exp.config.study import Claim
 from cifar_exp.errors import UserError
-from cifar_exp.figures.search import Tried, draw_history, draw_trials
+from cifar_exp.figures.search import TrialCurve, draw_history, draw_trials
 from cifar_exp.figures.settings import draw_importance, draw_parallel_coordinates
 from cifar_exp.files import read_text
 from cifar_exp.paths import RUNS, SEARCH_FILE
@@ -29,7 +29,7 @@ from cifar_exp.reports.metrics import MAIN_METRIC, MEASURES
 from cifar_exp.reports.plots import ReportFigure, report_figures
 from cifar_exp.reports.records import read_runs
 from cifar_exp.reports.stored import StoredConfirmation, StoredSearch, StoredTrial
-from cifar_exp.reports.verdicts import findings
+from cifar_exp.reports.verdicts import judge_claims
 from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.runs.record import Record, remarks
 from cifar_exp.runs.stored import check
@@ -133,8 +133,8 @@ def _confirmation(search: StoredSearch, confirmed: Levels) -> Section:
         title="What the winner is worth",
         question="What are the settings worth that were found, on test images and fresh seeds?",
         keys=["settings"],
-        findings=findings([_GAIN], confirmed) if len(confirmed) > 1 else [],
-        pictures=report_figures(
+        claim_results=judge_claims([_GAIN], confirmed) if len(confirmed) > 1 else [],
+        figures=report_figures(
             [record for records in confirmed.values() for record in records],
             {"settings": confirmed},
             [MAIN_METRIC],
@@ -160,8 +160,8 @@ def _search(search: StoredSearch, tried: dict[int, Record]) -> Section:
         title="How it was found",
         question="",
         keys=["trial"],
-        findings=[],
-        pictures=_pictures(search, tried, complete),
+        claim_results=[],
+        figures=_pictures(search, tried, complete),
         summary=[_row(search, trial) for trial in best[:_SHOWN_TRIALS]],
         caption="The best trials, by validation images and with one seed",
         note="These numbers are of validation images. They are there to choose by: the best of "
@@ -214,13 +214,13 @@ def _pictures(
     return pictures
 
 
-def _tried(search: StoredSearch, trial: StoredTrial, tried: dict[int, Record]) -> Tried:
+def _tried(search: StoredSearch, trial: StoredTrial, tried: dict[int, Record]) -> TrialCurve:
     record = tried[trial.number]
     column = record.evaluated(search.settings.metric)
     # a run that others share may have gone on
     rows = record.rows[: trial.epochs]
     values = [row[column] for row in rows if row[column] is not None]
-    return Tried(trial.number, values, trial.status == "complete")
+    return TrialCurve(trial.number, values, trial.status == "complete")
 
 
 def _coordinate(value: float | str | None) -> float | str:

@@ -79,12 +79,12 @@ def test_a_run_says_what_it_was_evaluated_on(train: CommandLine) -> None:
     assert "validation accuracy    95 % interval" in said
     (sweep,) = train.runs.parent.glob("*/sweep.json")
     report = (sweep.parent / "report.md").read_text()
-    assert "validation accuracy at the end" in report
+    assert "final validation accuracy" in report
     assert "test accuracy" not in report
     header = (sweep.parent / "results.csv").read_text().splitlines()[0]
     assert "best_val_accuracy" in header
     assert "test_" not in header
-    assert "has never seen a test image" in report
+    assert "Test images are not used" in report
 
 
 def test_a_rare_class_is_held_out_as_well() -> None:

@@ -1,18 +1,18 @@
-"""The curves of a run show what its metrics hold."""
+"""The curves of a run."""
 
 import math
 from typing import Any
 
 from cifar_exp.figures.curves import draw_curves
 
-# Four numbers that differ in each row, so that an exchanged one shows.
+# The values of a row differ, so that exchanged columns are detected.
 ROWS: list[dict[str, Any]] = [
     {"epoch": 1, "train_loss": 2.0, "val_loss": 2.5, "train_accuracy": 0.2, "val_accuracy": 0.1},
     {"epoch": 2, "train_loss": 1.0, "val_loss": None, "train_accuracy": 0.6, "val_accuracy": 0.4},
 ]
 
 
-def test_each_curve_shows_its_own_metric_and_a_gap_where_it_was_not_finite() -> None:
+def test_each_curve_shows_its_metric_and_has_a_gap_at_non_finite_values() -> None:
     loss, accuracy = draw_curves(ROWS, "a run", "val").axes
     for axes, metric in ((loss, "loss"), (accuracy, "accuracy")):
         lines = {str(line.get_label()): line for line in axes.get_lines()}

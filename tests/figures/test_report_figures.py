@@ -1,3 +1,5 @@
+"""The figures of reports."""
+
 import math
 from typing import Any
 
@@ -12,7 +14,7 @@ Rows = list[dict[str, Any]]
 
 
 def rows(*losses: float | None) -> Rows:
-    """A run with these losses; it diverged if the last is None."""
+    """Return the rows of a run with these losses, which diverged if the last is None."""
     return [
         {
             "epoch": epoch,
@@ -34,7 +36,7 @@ def texts(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.axes[0].texts]
 
 
-def tick_places(points: list[Point]) -> dict[str, float]:
+def tick_coordinates(points: list[Point]) -> dict[str, float]:
     axes = draw_effect(points, "lr", "accuracy", percent=True).axes[0]
     labels = [label.get_text() for label in axes.get_xticklabels()]
     return dict(zip(labels, map(float, axes.get_xticks()), strict=True))
@@ -44,7 +46,7 @@ def legend_title(figure: Figure) -> str:
     return str(figure.legends[0].get_title().get_text())
 
 
-def test_equal_figures_are_equal_bytes() -> None:
+def test_equal_figures_give_equal_bytes() -> None:
     levels = [Level("0.1", 0.1, [rows(2, 1), rows(2, None)]), Level("0.2", 0.2, [rows(2, 1)])]
     figure = draw_level_curves(levels, "lr")
     first = as_files(figure)
@@ -62,12 +64,12 @@ def test_an_exploded_run_does_not_flatten_the_others() -> None:
     assert "cut at" in figure.axes[0].get_ylabel()
 
 
-def test_runs_that_never_had_a_finite_loss_do_not_cut_the_others() -> None:
+def test_runs_without_a_finite_loss_do_not_cut_off_the_others() -> None:
     levels = [Level("1", 1, [rows(None), rows(None)]), Level("2", 2, [rows(2.3, 1.0)])]
     assert draw_level_curves(levels, "lr").axes[0].get_ylim()[1] > 2.3
 
 
-def test_a_mean_ends_with_the_shortest_of_its_seeds() -> None:
+def test_the_mean_ends_with_the_shortest_seed() -> None:
     figure = draw_level_curves([Level("1", 1, [rows(2.0, 1.0, 0.5), rows(1.0, 0.5)])], "lr")
     long, short, mean = ([*map(float, line.get_ydata())] for line in figure.axes[0].lines)
     assert long == [2.0, 1.0, 0.5]
@@ -77,31 +79,31 @@ def test_a_mean_ends_with_the_shortest_of_its_seeds() -> None:
     assert math.isnan(mean[2])
 
 
-def test_curves_tell_of_divergence_only_where_there_is_one() -> None:
-    fine, diverged = Level("1", 1, [rows(2.0, 1.0)]), Level("2", 2, [rows(2.0, None)])
-    assert "diverged" not in legend_title(draw_level_curves([fine], "lr"))
-    assert "diverged" in legend_title(draw_level_curves([fine, diverged], "lr"))
+def test_the_legend_explains_divergence_only_if_a_run_diverged() -> None:
+    complete, diverged = Level("1", 1, [rows(2.0, 1.0)]), Level("2", 2, [rows(2.0, None)])
+    assert "diverged" not in legend_title(draw_level_curves([complete], "lr"))
+    assert "diverged" in legend_title(draw_level_curves([complete, diverged], "lr"))
 
 
-def test_levels_that_span_decades_are_on_a_log_axis() -> None:
-    places = tick_places([point(str(lr), lr, 0.5, 0.6) for lr in (0.001, 0.01, 0.1)])
-    assert [*places] == ["0.001", "0.01", "0.1"]
-    assert [*places.values()] == pytest.approx([-3, -2, -1])
+def test_levels_over_several_decades_have_a_log_axis() -> None:
+    coordinates = tick_coordinates([point(str(lr), lr, 0.5, 0.6) for lr in (0.001, 0.01, 0.1)])
+    assert [*coordinates] == ["0.001", "0.01", "0.1"]
+    assert [*coordinates.values()] == pytest.approx([-3, -2, -1])
 
 
-def test_other_levels_are_on_a_linear_axis() -> None:
-    places = tick_places([point(str(rate), rate, 0.5) for rate in (0.0, 0.2, 0.5)])
-    assert places == {"0.0": 0.0, "0.2": 0.2, "0.5": 0.5}
+def test_other_levels_have_a_linear_axis() -> None:
+    coordinates = tick_coordinates([point(str(rate), rate, 0.5) for rate in (0.0, 0.2, 0.5)])
+    assert coordinates == {"0.0": 0.0, "0.2": 0.2, "0.5": 0.5}
 
 
-def test_zero_has_a_place_beside_decades() -> None:
-    places = tick_places([point(str(decay), decay, 0.5) for decay in (0, 0.001, 0.1)])
-    assert [*places.values()] == pytest.approx([-4, -3, -1])
+def test_zero_is_shown_on_a_log_axis() -> None:
+    coordinates = tick_coordinates([point(str(decay), decay, 0.5) for decay in (0, 0.001, 0.1)])
+    assert [*coordinates.values()] == pytest.approx([-4, -3, -1])
 
 
-def test_words_keep_their_order() -> None:
+def test_levels_that_are_not_numbers_keep_their_order() -> None:
     words = ["onecycle", "constant", "multistep"]
-    assert [*tick_places([point(word, None, 0.5, 0.6) for word in words])] == words
+    assert [*tick_coordinates([point(word, None, 0.5, 0.6) for word in words])] == words
 
 
 def test_a_diverged_level_is_marked() -> None:
@@ -109,13 +111,13 @@ def test_a_diverged_level_is_marked() -> None:
     assert texts(draw_effect(points, "lr", "accuracy", percent=True)) == ["2 of 3\ndiverged"]
 
 
-def test_a_heat_map_says_where_it_has_no_value() -> None:
+def test_a_heat_map_marks_missing_values() -> None:
     means = [[0.5, None], [0.123, 1.0]]
     figure = draw_heat_map(["1", "2"], ["a", "b"], means, "lr", "schedule", "accuracy", True)
     assert texts(figure) == ["50.0", "no\nvalue", "12.3", "100.0"]
 
 
-def test_parallel_coordinates_draw_a_line_for_each_run_with_a_result() -> None:
+def test_parallel_coordinates_draw_a_line_for_each_run_with_a_finite_metric() -> None:
     runs = [((0.1, "cosine"), 0.5), ((0.01, "constant"), 0.7), ((0.1, "cosine"), math.nan)]
     figure = draw_parallel_coordinates(["lr", "schedule"], runs, "accuracy", percent=True)
     lines = figure.axes[0].collections[-1].get_paths()
@@ -128,12 +130,12 @@ def test_the_most_important_setting_is_on_top() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()][-1] == "lr"
 
 
-def test_names_are_no_mathematics() -> None:
+def test_names_are_not_parsed_as_math_text() -> None:
     figure = draw_effect([point("$a$", None, 0.5)], r"$\no$", "$x", percent=False)
-    as_files(figure)  # would raise
+    as_files(figure)  # raises if math text is parsed
 
 
-def test_nothing_but_diverged_runs_can_be_drawn() -> None:
+def test_figures_of_diverged_runs_only_can_be_drawn() -> None:
     as_files(draw_level_curves([Level("1", 1, [rows(None), []])], "lr"))
     effect = draw_effect([point("1", 1, diverged=3)], "lr", "accuracy", percent=True)
     as_files(effect)

@@ -1,4 +1,4 @@
-"""Studies from the command line to the report, and what one does with both afterwards."""
+"""Studies on the command line, their reports, and the commands `report`, `compare` and `table`."""
 
 import re
 import shutil
@@ -48,32 +48,32 @@ def command(train: CommandLine, *words: object, status: int = 0) -> str:
     return train.cifar_exp(*map(str, words), status=status)
 
 
-def told(report: Path) -> list[str]:
-    """What the report says of the claims, and of the levels: nothing there hangs on the clock."""
+def results(report: Path) -> list[str]:
+    """Return the lines of report.md with claims and levels, which do not depend on the time."""
     lines = (report / "report.md").read_text().splitlines()
     return [line for line in lines if re.search(r"hardly learns|p [=<]|\(n = 3\)", line)]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, command_line) -> CommandLine:
-    """The study after it has run to its end."""
+    """The completed study."""
     train = command_line(tmp_path_factory.mktemp("whole"))
-    train.said = study(train)
+    train.output = study(train)
     return train
 
 
-def test_a_study_ends_with_a_verdict_and_its_report_can_be_made_anew(
+def test_a_study_ends_with_a_verdict_and_its_report_can_be_written_again(
     whole: CommandLine, tmp_path: Path, command_line
 ) -> None:
     shutil.copytree(whole.folder, tmp_path / "copy")
     train = command_line(tmp_path / "copy")
     folder = folder_of(train)
-    assert str(folder.relative_to(train.folder) / "report.html") in whole.said
+    assert str(folder.relative_to(train.folder) / "report.html") in whole.output
     text = (folder / "report.md").read_text()
     assert "A tiny rate hardly learns" in text
     assert "supported" in text
-    assert re.search(r"1e-05 less 0.01: [\d.]+ nats ± [\d.]+ nats \(n = 3 seeds\)", text)
-    assert "smaller size than the article's" in text
+    assert re.search(r"1e-05 minus 0.01: [\d.]+ nats ± [\d.]+ nats \(n = 3 seeds\)", text)
+    assert "smaller than the article's baseline" in text
 
     before = (folder / "report.html").read_bytes()
     command(train, "report", folder, "--check")
@@ -84,7 +84,7 @@ def test_a_study_ends_with_a_verdict_and_its_report_can_be_made_anew(
 
 
 @pytest.mark.slow
-def test_a_killed_study_is_finished_by_the_same_command_with_the_same_report(
+def test_a_killed_study_is_resumed_by_the_same_command_with_the_same_report(
     whole: CommandLine, new_folder
 ) -> None:
     killed = new_folder("killed")
@@ -95,32 +95,32 @@ def test_a_killed_study_is_finished_by_the_same_command_with_the_same_report(
     assert status == -signal.SIGKILL, out + err
     assert not (folder_of(killed) / "report.md").exists()
     study(killed)
-    assert told(folder_of(killed)) == told(folder_of(whole))
-    assert len(told(folder_of(whole))) == 4  # the claim, its sentence, and a line a level
+    assert results(folder_of(killed)) == results(folder_of(whole))
+    assert len(results(folder_of(whole))) == 4  # the claim, its sentence and two levels
 
 
 @pytest.mark.slow
-def test_a_run_that_was_deleted_is_trained_alone_and_as_before(train: CommandLine) -> None:
-    train.environment["OMP_NUM_THREADS"] = "2"  # one run alone could take both
+def test_a_deleted_run_is_trained_again_with_the_same_result(train: CommandLine) -> None:
+    train.environment["OMP_NUM_THREADS"] = "2"  # a single run could use both
     study(train)
     folder, (one, *others) = folder_of(train), sorted(train.runs.iterdir())
-    started, before = {run: read_state(run)["started"] for run in others}, told(folder)
+    started, before = {run: read_state(run)["started"] for run in others}, results(folder)
     metrics = computed(one)
     shutil.rmtree(one)
     assert "sweep of 6 runs (5 finished before)" in study(train)
     assert {run: read_state(run)["started"] for run in others} == started
     assert read_state(one)["compute"]["threads"] == 1
     assert computed(one) == metrics
-    assert told(folder) == before
+    assert results(folder) == before
 
 
 def test_runs_are_compared_and_tables_printed_for_papers(whole: CommandLine) -> None:
     runs = [run for run in sorted(whole.runs.iterdir()) if "seed=" not in run.name]
     compared = command(whole, "compare", *runs)
     assert re.search(r"^optimizer.lr +1e-05 +0.01 *$|^optimizer.lr +0.01 +1e-05 *$", compared, re.M)
-    assert "final" not in compared  # no names of ours
-    assert re.search(r"^training loss at the end +[\d.]+ nats +[\d.]+ nats", compared, re.M)
-    assert "model.width" not in compared  # is the same
+    assert "final_" not in compared  # labels, not names of metrics
+    assert re.search(r"^final training loss +[\d.]+ nats +[\d.]+ nats", compared, re.M)
+    assert "model.width" not in compared  # the same in both
     for kind, line in (("markdown", "| lr "), ("latex", r"\toprule")):
         assert line in command(whole, "table", folder_of(whole), f"--{kind}")
 
@@ -129,5 +129,5 @@ def test_runs_are_compared_and_tables_printed_for_papers(whole: CommandLine) -> 
     "words",
     [("report", "nowhere"), ("compare", "nowhere", "elsewhere"), ("compare", "nowhere")],
 )
-def test_a_mistake_is_told_in_a_line(train: CommandLine, words: tuple[str, ...]) -> None:
+def test_a_mistake_is_reported_in_one_line(train: CommandLine, words: tuple[str, ...]) -> None:
     assert len(command(train, *words, status=1).splitlines()) == 1

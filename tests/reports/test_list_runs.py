@@ -1,4 +1,4 @@
-"""ls: which runs there are, chosen and sorted."""
+"""`ls` lists, filters and sorts runs and sweeps."""
 
 import json
 import shutil
@@ -11,8 +11,9 @@ from cifar_exp.config.identity import run_id, run_name
 from cifar_exp.config.load import to_yaml
 from cifar_exp.config.schema import RunConfig, Training
 from cifar_exp.optimizers import Adam, Sgd
-from cifar_exp.reports.list_runs import as_text, list_runs, list_sweeps
+from cifar_exp.reports.list_runs import list_runs, list_sweeps
 from cifar_exp.reports.records import sweep_id
+from cifar_exp.reports.run_tables import as_text
 from cifar_exp.runs.folder import RunFolder
 from tests.conftest import CommandLine
 
@@ -40,7 +41,7 @@ def make_run(
 
 @pytest.fixture
 def disk(train: CommandLine) -> CommandLine:
-    """Three runs: complete and old, interrupted and newer, failed and newest."""
+    """Three runs: an old complete one, a newer interrupted one, and a failed one, the newest."""
     short = Training(epochs=2)
     slow = RunConfig(training=short, optimizer=Adam(lr=0.01), seed=3)
     fast = RunConfig(training=short, optimizer=Adam(lr=0.1))
@@ -57,44 +58,44 @@ def disk(train: CommandLine) -> CommandLine:
     return train
 
 
-def test_a_sweep_is_shown_without_the_runs_that_are_gone(disk: CommandLine) -> None:
+def test_a_sweep_is_shown_without_its_deleted_runs(disk: CommandLine) -> None:
     (folder,) = disk.runs.parent.glob("lr-*")
-    sweep, gone = f"multirun_results/{folder.name}", next(disk.runs.glob("lr=0.1*"))
+    sweep, deleted = f"multirun_results/{folder.name}", next(disk.runs.glob("lr=0.1*"))
     renamed = next(disk.runs.glob("lr=0.01*"))
     before = disk.cifar_exp("table", sweep)
     assert "missing" not in before
     renamed.rename(disk.runs / f"renamed{renamed.name[-11:]}")
     assert disk.cifar_exp("table", sweep) == before
-    shutil.rmtree(gone)
-    told = f"1 run is missing: {gone.name}"
-    said = disk.cifar_exp("table", sweep)
-    assert told in said
-    assert "0.7000" in said
+    shutil.rmtree(deleted)
+    message = f"1 run is missing: {deleted.name}"
+    output = disk.cifar_exp("table", sweep)
+    assert message in output
+    assert "0.7000" in output
     disk.cifar_exp("report", sweep)
-    assert told in (disk.folder / sweep / "report.md").read_text()
+    assert message in (disk.folder / sweep / "report.md").read_text()
     shutil.rmtree(disk.runs)
-    said = disk.cifar_exp("table", sweep, status=1)
-    assert "2 runs are missing" in said
+    output = disk.cifar_exp("table", sweep, status=1)
+    assert "2 runs are missing" in output
 
 
-def lines(said: str) -> list[list[str]]:
-    """The table of runs."""
-    table = said.split("\n\n")[0].splitlines()
+def lines(output: str) -> list[list[str]]:
+    """Return the words of each row of the table of runs."""
+    table = output.split("\n\n")[0].splitlines()
     (rule,) = [number for number, line in enumerate(table) if set(line) == {"-", " "}]
     return [line.split() for line in table[rule + 1 :]]
 
 
-def test_every_run_is_a_line_the_newest_first(disk: CommandLine) -> None:
-    said = disk.cifar_exp("ls")
-    newest, middle, oldest = lines(said)
+def test_every_run_has_a_row_and_the_newest_is_first(disk: CommandLine) -> None:
+    output = disk.cifar_exp("ls")
+    newest, middle, oldest = lines(output)
     # the last two words are the size
     assert newest[1:-2] == ["failed", "optimizer=sgd", "momentum=0.5", "0/2", "2", "h"]
     assert middle[1:-2] == ["interrupted", "lr=0.1", "0.8000", "1/2", "5", "h"]
     assert oldest[1:-2] == ["complete", "lr=0.01", "seed=3", "0.7000", "2/2", "3", "d"]
-    assert "\n\nall of them: epochs=2\n\n" in said
+    assert "\n\nshared settings: epochs=2\n\n" in output
 
 
-def test_a_sweep_is_a_line_with_the_statuses_of_its_runs(disk: CommandLine) -> None:
+def test_a_sweep_has_a_row_with_the_statuses_of_its_runs(disk: CommandLine) -> None:
     sweep = disk.cifar_exp("ls").split("\n\n")[-1].splitlines()[2]
     (folder,) = disk.runs.parent.glob("lr-*")
     words = [folder.name[-10:], "lr", "2", "1", "interrupted,", "1", "complete", "0.8000", "5", "h"]
@@ -112,7 +113,7 @@ def test_a_sweep_is_a_line_with_the_statuses_of_its_runs(disk: CommandLine) -> N
         (["--where", "optimizer.lr=0.01"], ["complete"]),
         (["--where", "optimizer=sgd"], ["failed"]),
         (["--where", "seed=3", "--where", "lr=0.01"], ["complete"]),
-        (["--where", "nesterov=true"], ["failed"]),  # others have no such setting
+        (["--where", "nesterov=true"], ["failed"]),  # Adam does not have this setting
         (["--where", "limit_test=null", "--sort", "lr"], ["complete", "failed", "interrupted"]),
         (["--sort", "accuracy"], ["interrupted", "complete", "failed"]),
         (["--sort", "momentum"], ["failed", "interrupted", "complete"]),
@@ -121,29 +122,29 @@ def test_a_sweep_is_a_line_with_the_statuses_of_its_runs(disk: CommandLine) -> N
     ],
     ids=lambda value: " ".join(value),
 )
-def test_runs_are_chosen_and_sorted(
+def test_runs_are_filtered_and_sorted(
     disk: CommandLine, arguments: list[str], statuses: list[str]
 ) -> None:
     assert [line[1] for line in lines(disk.cifar_exp("ls", *arguments))] == statuses
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
-        (["--where", "lrr=1"], "lrr: none of the runs has such a setting; did you mean lr?"),
+        (["--where", "lrr=1"], "lrr: none of the runs has this setting. Did you mean lr?"),
         (["--where", "lr=hihg"], "--where lr=hihg: expected a number or one of article, high, low"),
         (["--where", "lr"], "--where lr: expected KEY=VALUE, such as lr=0.1"),
-        (["--sort", "nonsense"], "nonsense: none of the runs has such a setting"),
+        (["--sort", "nonsense"], "nonsense: none of the runs has this setting"),
         (["--status", "done"], "--status done: expected one of pending, running, interrupted,"),
         (["--results", "nowhere"], "nowhere: there is no such folder"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_mistake_is_told(disk: CommandLine, arguments: list[str], told: str) -> None:
-    assert disk.cifar_exp("ls", *arguments, status=1).startswith(told)
+def test_a_mistake_is_reported(disk: CommandLine, arguments: list[str], message: str) -> None:
+    assert disk.cifar_exp("ls", *arguments, status=1).startswith(message)
 
 
-def test_json_holds_all_settings_for_programs(disk: CommandLine) -> None:
+def test_json_contains_all_settings(disk: CommandLine) -> None:
     content = json.loads(disk.cifar_exp("ls", "--json", "--sort", "accuracy"))
     best = content["runs"][0]
     assert best["settings"]["optimizer.lr"] == 0.1
@@ -153,29 +154,29 @@ def test_json_holds_all_settings_for_programs(disk: CommandLine) -> None:
     assert [len(sweep["listed"]) for sweep in content["sweeps"]] == [2]
 
 
-def test_a_run_that_cannot_be_read_does_not_hide_the_others(disk: CommandLine) -> None:
+def test_an_unreadable_run_does_not_hide_the_others(disk: CommandLine) -> None:
     broken = next(disk.runs.glob("lr=0.1,*"))
     (broken / "config.yaml").write_text("\x1b[2J")
-    said = disk.cifar_exp("ls")
-    assert len(lines(said)) == 2
-    assert f"{broken.name}/config.yaml: expected the settings of a run" in said
-    assert "\x1b" not in said
+    output = disk.cifar_exp("ls")
+    assert len(lines(output)) == 2
+    assert f"{broken.name}/config.yaml: expected the settings of a run" in output
+    assert "\x1b" not in output
 
 
-def test_nothing_to_list_is_said(disk: CommandLine) -> None:
-    said = disk.cifar_exp("ls", "--status", "diverged")
-    assert said == "multirun_results: no runs like that\n"
+def test_an_empty_list_is_reported(disk: CommandLine) -> None:
+    output = disk.cifar_exp("ls", "--status", "diverged")
+    assert output == "multirun_results: no runs like that\n"
 
 
-def test_lines_fit_the_terminal_and_only_settings_and_names_are_cut(disk: CommandLine) -> None:
+def test_rows_fit_the_terminal_and_only_settings_and_names_are_cut(disk: CommandLine) -> None:
     runs, _ = list_runs(disk.folder / "multirun_results")
     sweeps = list_sweeps(disk.folder / "multirun_results", runs)
     for width in (80, 70):
-        said = as_text(runs, sweeps, width)
-        assert max(map(len, said.splitlines())) <= width
-        assert len(lines(said)) == len(runs)
-        assert all(run.name.rpartition("-")[2] in said for run in runs)
-        assert all(sweep.name.rpartition("-")[2] in said for sweep in sweeps)
+        output = as_text(runs, sweeps, width)
+        assert max(map(len, output.splitlines())) <= width
+        assert len(lines(output)) == len(runs)
+        assert all(run.name.rpartition("-")[2] in output for run in runs)
+        assert all(sweep.name.rpartition("-")[2] in output for sweep in sweeps)
 
 
 def test_a_search_is_listed_with_the_runs_of_its_trials(disk: CommandLine) -> None:
@@ -201,14 +202,14 @@ def test_a_search_is_listed_with_the_runs_of_its_trials(disk: CommandLine) -> No
         assert search.listed == runs[:2]
         assert search.runs == 2
         assert "0123456789" in disk.cifar_exp("ls")
-        (folder / "search.json").write_text("{")  # `report` prints what is wrong
+        (folder / "search.json").write_text("{")  # `report` prints what is wrong with it
         assert folder.name not in [one.name for one in list_sweeps(results, runs)]
     finally:
         shutil.rmtree(folder)
 
 
-def test_the_first_twenty_are_listed_and_the_others_counted(disk: CommandLine) -> None:
+def test_a_limited_list_ends_with_the_number_of_runs(disk: CommandLine) -> None:
     runs, _ = list_runs(disk.folder / "multirun_results")
-    said = as_text(runs, [], most=2)
-    assert len(lines(said)) == 2
-    assert said.endswith("2 of 3 runs; --all lists them all")
+    output = as_text(runs, [], most=2)
+    assert len(lines(output)) == 2
+    assert output.endswith("2 of 3 runs; use --all to list all")

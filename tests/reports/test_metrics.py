@@ -1,4 +1,4 @@
-"""What is read off a run, from rows that the tests write."""
+"""Metrics of runs."""
 
 import math
 from pathlib import Path
@@ -13,13 +13,13 @@ from cifar_exp.reports.metrics import (
     MEASURES,
     main_metrics,
     measured,
-    of_evaluated,
+    on_evaluated_split,
     optional_metrics,
 )
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.record import Record
 
-OF_THE_CURVES = (
+CURVE_METRICS = (
     "final_train_loss",
     "final_train_accuracy",
     "final_test_loss",
@@ -76,7 +76,7 @@ def test_every_metric_has_a_measure() -> None:
         ("peak_memory_bytes", 3_000_000),
     ],
 )
-def test_what_is_read_off_the_last_epoch_the_best_or_the_whole_run(
+def test_metrics_are_of_the_last_epoch_the_best_epoch_or_the_whole_run(
     metric: str, value: float
 ) -> None:
     last = row(3, train_loss=0.5, train_accuracy=0.75, test_loss=1.5, test_accuracy=0.625)
@@ -87,37 +87,37 @@ def test_what_is_read_off_the_last_epoch_the_best_or_the_whole_run(
 def test_epochs_to_an_accuracy_is_the_first_epoch_that_reaches_it() -> None:
     run = curve("train_accuracy", [0.3, 0.5, 0.4, 0.6])
     assert measured(run, "epochs_to_train_accuracy", 0.4) == 2
-    assert measured(run, "epochs_to_train_accuracy", 0.5) == 2  # exactly is enough
+    assert measured(run, "epochs_to_train_accuracy", 0.5) == 2
     assert measured(run, "epochs_to_train_accuracy", 0.6) == 4
     tested = curve("test_accuracy", [0.1, 0.2, 0.3])
     assert measured(tested, "epochs_to_test_accuracy", 0.3) == 3
 
 
-def test_an_accuracy_that_is_not_reached_takes_for_ever() -> None:
+def test_an_accuracy_that_is_not_reached_takes_infinitely_many_epochs() -> None:
     run = curve("train_accuracy", [0.3, 0.5])
     assert measured(run, "epochs_to_train_accuracy", 0.51) == math.inf
 
 
-def test_oscillation_is_the_deviation_of_late_changes() -> None:
+def test_oscillation_is_the_standard_deviation_of_late_changes() -> None:
     # the second half is 1, 3, 2, 4 with the changes 2, -1, 2: mean 1, deviation sqrt(3)
     run = curve("train_loss", [90.0, 50.0, 20.0, 10.0, 1.0, 3.0, 2.0, 4.0])
     assert measured(run, "train_loss_oscillation") == pytest.approx(math.sqrt(3))
 
 
-def test_a_steady_trend_is_no_oscillation() -> None:
+def test_a_linear_trend_has_no_oscillation() -> None:
     run = curve("test_accuracy", [0.125 * epoch for epoch in range(1, 9)])
     assert measured(run, "test_accuracy_oscillation") == 0.0
 
 
 @pytest.mark.parametrize(("epochs", "has_one"), [(1, False), (6, False), (7, True), (8, True)])
-def test_too_few_epochs_say_nothing_about_oscillation(epochs: int, has_one: bool) -> None:
-    # three changes take four epochs in the second half
+def test_too_few_epochs_have_no_oscillation(epochs: int, has_one: bool) -> None:
+    # three changes need four epochs in the second half
     run = curve("train_loss", [1.0] * epochs)
     assert (measured(run, "train_loss_oscillation") is not None) is has_one
 
 
 @pytest.mark.parametrize(("batch_size", "steps"), [(160, 1), (64, 3), (40, 4), (1, 160)])
-def test_the_last_short_batch_is_a_step_as_well(batch_size: int, steps: int) -> None:
+def test_an_incomplete_last_batch_is_a_step(batch_size: int, steps: int) -> None:
     rows = [row(1, images_per_second=1000.0, train_seconds=0.16)]  # 160 images
     run = record(rows, data=Cifar10(batch_size=batch_size))
     assert measured(run, "steps_per_epoch") == steps
@@ -129,7 +129,7 @@ def test_steps_are_counted_exactly_from_a_rounded_rate() -> None:
     assert measured(record(rows), "steps_per_epoch") == 782  # 50,000 / 64 = 781.25
 
 
-def test_the_speed_is_the_median_so_that_a_slow_first_epoch_does_not_count() -> None:
+def test_the_speed_is_the_median_over_epochs() -> None:
     run = curve("images_per_second", [10.0, 1000.0, 1002.0, 998.0, 1001.0])
     assert measured(run, "images_per_second") == 1000.0
 
@@ -145,7 +145,7 @@ def test_a_run_without_rows_has_no_value(metric: str) -> None:
     assert read(record([]), metric) is None
 
 
-@pytest.mark.parametrize("metric", OF_THE_CURVES)
+@pytest.mark.parametrize("metric", CURVE_METRICS)
 def test_a_diverged_run_is_infinitely_bad(metric: str) -> None:
     rows = [row(epoch, train_accuracy=0.9, test_accuracy=0.9) for epoch in range(1, 9)]
     rows.append(row(9, train_loss=None, train_accuracy=0.1, test_loss=None, test_accuracy=None))
@@ -157,17 +157,17 @@ def test_a_diverged_run_is_infinitely_bad(metric: str) -> None:
     ("metric", "value"),
     [("steps_per_epoch", 2), ("images_per_second", 200.0), ("peak_memory_bytes", 1_000_000)],
 )
-def test_what_a_step_costs_is_known_of_a_diverged_run(metric: str, value: float) -> None:
+def test_speed_and_memory_of_a_diverged_run_have_a_value(metric: str, value: float) -> None:
     rows = [row(1, train_loss=None, test_loss=None, test_accuracy=None)]
     assert measured(record(rows, "diverged"), metric) == value  # 100 images in batches of 64
 
 
-def test_the_time_of_a_diverged_run_is_not_that_of_training() -> None:
-    # it ended early, which is no speed
+def test_the_time_of_a_diverged_run_has_no_value() -> None:
+    # it ended early
     assert measured(record([row(1, train_loss=None)], "diverged"), "seconds") is None
 
 
-def test_a_gap_in_the_metrics_is_no_value() -> None:
+def test_a_missing_value_in_the_last_epoch_is_no_value() -> None:
     gap = row(2, test_loss=None, test_accuracy=None)
     run = record([row(1), gap])
     assert measured(run, "final_test_loss") is None
@@ -206,17 +206,17 @@ def test_a_value_is_shown_with_its_unit(metric: str, value: float, text: str) ->
 HELD_OUT = Cifar10(val_fraction=0.1)
 
 
-def test_the_metric_of_a_claim_is_of_the_images_that_the_runs_are_evaluated_on() -> None:
+def test_the_metric_of_a_claim_is_of_the_evaluated_split() -> None:
     held_out, tested = record([], data=HELD_OUT), record([])
-    assert of_evaluated("best_test_accuracy", [held_out]) == "best_val_accuracy"
-    assert of_evaluated("final_train_loss", [held_out]) == "final_train_loss"
-    assert of_evaluated("best_test_accuracy", [held_out, tested]) == "best_test_accuracy"
+    assert on_evaluated_split("best_test_accuracy", [held_out]) == "best_val_accuracy"
+    assert on_evaluated_split("final_train_loss", [held_out]) == "final_train_loss"
+    assert on_evaluated_split("best_test_accuracy", [held_out, tested]) == "best_test_accuracy"
     both = ["final_test_accuracy", "final_val_accuracy"]
     assert main_metrics([held_out, tested]) == both
-    assert MEASURES[both[1]].label == "validation accuracy at the end"
+    assert MEASURES[both[1]].label == "final validation accuracy"
 
 
-def test_rows_of_before_validation_had_its_name_are_read() -> None:
+def test_rows_of_older_versions_with_validation_named_test_are_read() -> None:
     old = with_defaults({"epoch": 1, "test_accuracy": 0.5}, "validation")
     assert old == {
         "epoch": 1,

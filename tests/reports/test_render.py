@@ -1,4 +1,4 @@
-"""The report of a sweep as files, from run folders that the tests write."""
+"""The files of a report."""
 
 import json
 import re
@@ -37,7 +37,7 @@ STUDY = {
 
 
 def run(runs: Path, name: str, accuracy: float | None, **settings: Any) -> dict[str, str]:
-    """Write the folder of a run, which failed if it has no accuracy; return its line of a sweep."""
+    """Write the folder of a run, failed if `accuracy` is None; return its entry in sweep.json."""
     config = RunConfig(training=Training(epochs=2), **settings)
     folder = f"{name}-{run_id(config)}"
     (runs / folder).mkdir(parents=True)
@@ -64,7 +64,7 @@ def run(runs: Path, name: str, accuracy: float | None, **settings: Any) -> dict[
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
-    """A study of two levels with two seeds, of which one run failed; all names are hostile."""
+    """A study of two levels with two seeds and one failed run; all names are hostile."""
     data = ImageFolder(root=f"images {HOSTILE}")
     name = HOSTILE.replace("/", "").replace("\n", "")
     runs = [
@@ -81,7 +81,7 @@ def sweep(tmp_path: Path) -> Path:
 
 
 class Tags(HTMLParser):
-    """Collects the tags of a page, with their attributes, and the text between them."""
+    """Collect the tags of a page with their attributes, and the text."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class Tags(HTMLParser):
         self.text += data
 
 
-def test_the_page_shows_hostile_names_as_text_and_loads_nothing(sweep: Path) -> None:
+def test_the_page_shows_hostile_names_as_text_and_loads_no_files(sweep: Path) -> None:
     source = write_report(sweep).read_text("utf-8")
     page = Tags(source)
     # title, question, claim, reason, command and the settings
@@ -123,17 +123,19 @@ def test_hostile_names_cannot_break_the_markdown(sweep: Path) -> None:
             tables[-1].add(len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)))
         elif tables[-1]:
             tables.append(set())
-    assert [len(bars) for bars in tables if bars] == [1] * 5  # all lines have as many cells
-    shown = "\n".join(line for line in lines if not line.startswith("    "))  # but for code
+    assert [len(bars) for bars in tables if bars] == [
+        1
+    ] * 5  # all rows of a table have the same number of cells
+    shown = "\n".join(line for line in lines if not line.startswith("    "))  # without code
     assert "<" not in shown
     assert not re.search(r"(?<!\\)\]\(http", shown)
     assert [line for line in lines if line.startswith("# ")] == [lines[0]]
-    pictures = re.findall(r"!\[[^]]*\]\(([^)]*)\)", shown)
-    assert pictures
-    assert all((sweep / path).is_file() for path in pictures)
+    figures = re.findall(r"!\[[^]]*\]\(([^)]*)\)", shown)
+    assert figures
+    assert all((sweep / path).is_file() for path in figures)
 
 
-def test_the_same_runs_give_the_same_bytes_and_a_check_finds_what_differs(sweep: Path) -> None:
+def test_the_same_runs_give_the_same_bytes_and_a_check_finds_differences(sweep: Path) -> None:
     page = write_report(sweep)
     written = {path: path.read_bytes() for path in sweep.rglob("*") if path.is_file()}
     assert {path.name for path in written} >= {"report.html", "report.md", "lr-curves.svg"}
@@ -144,7 +146,7 @@ def test_the_same_runs_give_the_same_bytes_and_a_check_finds_what_differs(sweep:
     assert {path: path.read_bytes() for path in sweep.rglob("*") if path.is_file()} == written
 
 
-def test_runs_that_failed_are_named_before_the_answers(sweep: Path) -> None:
+def test_failed_runs_are_named_before_the_verdicts(sweep: Path) -> None:
     page = Tags(write_report(sweep).read_text("utf-8")).text
     runs = json.loads((sweep / "sweep.json").read_text())["runs"]
     (failed,) = [run["run_id"] for run in runs if run["status"] == "failed"]
@@ -152,7 +154,7 @@ def test_runs_that_failed_are_named_before_the_answers(sweep: Path) -> None:
         assert text.index(failed) < text.index("no memory") < text.index("not tested")
 
 
-def test_figures_that_are_no_longer_made_are_removed_and_others_stay(sweep: Path) -> None:
+def test_obsolete_figures_are_removed_and_files_of_the_user_are_kept(sweep: Path) -> None:
     write_report(sweep)
     figures = sweep / "figures"
     made = sorted(figures.iterdir())

@@ -1,4 +1,4 @@
-"""Means and intervals against values computed by hand and by SciPy."""
+"""Means, intervals and p values against SciPy and values computed by hand."""
 
 import math
 
@@ -15,7 +15,7 @@ from cifar_exp.reports.statistics import (
 )
 
 
-def test_three_seeds_against_the_table_of_student() -> None:
+def test_three_seeds_against_a_table_of_students_t() -> None:
     # mean 2, deviation 1, and t = 4.303 for 2 degrees of freedom: 4.303 / sqrt(3)
     result = estimate([1.0, 2.0, 3.0])
     assert result.mean == 2.0
@@ -39,7 +39,7 @@ def test_one_seed_has_a_value_and_no_interval() -> None:
     assert math.isnan(result.half_width)
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+def test_the_interval_covers_the_true_mean_in_95_percent_of_cases() -> None:
     generator = np.random.default_rng(0)
     covered = 0
     for _ in range(2000):
@@ -49,11 +49,11 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert covered / 2000 == pytest.approx(0.95, abs=0.02)
 
 
-def test_equal_values_have_an_interval_without_width() -> None:
+def test_equal_values_have_an_interval_of_width_zero() -> None:
     assert estimate([0.25, 0.25]).half_width == 0.0
 
 
-def test_two_values_against_the_table_of_student() -> None:
+def test_two_values_against_a_table_of_students_t() -> None:
     # deviation sqrt(2) over sqrt(2) values is 1, and t = 12.706 for 1 degree of freedom
     assert estimate([1.0, 3.0]).half_width == pytest.approx(12.706, abs=1e-3)
 
@@ -67,18 +67,18 @@ def test_the_p_value_equals_scipys(n: int, against: float) -> None:
 
 def test_paired_differences_give_the_p_value_of_the_paired_test() -> None:
     generator = np.random.default_rng(0)
-    seeds = generator.normal(0.8, 0.1, 5)  # what a seed brings along
+    seeds = generator.normal(0.8, 0.1, 5)  # effects of the seeds
     one, other = seeds + generator.normal(0, 0.01, 5), seeds + generator.normal(0.02, 0.01, 5)
     expected = stats.ttest_rel(one, other).pvalue
     assert p_value((one - other).tolist()) == pytest.approx(expected)
 
 
-def test_two_values_have_the_p_value_that_can_be_computed_by_hand() -> None:
+def test_the_p_value_of_two_values_by_hand() -> None:
     # t = 2 / 1 with 1 degree of freedom, a Cauchy distribution: 1 - 2 / pi * atan(2)
     assert p_value([1.0, 3.0]) == pytest.approx(0.29517, abs=1e-5)
 
 
-def test_equal_values_are_all_but_certain() -> None:
+def test_equal_values_have_a_tiny_p_value_above_zero() -> None:
     assert 0 < p_value([0.5, 0.5, 0.5]) < 1e-300
     assert p_value([0.5, 0.5, 0.5], against=0.5) == 1.0
     assert p_value([0.0, 0.0]) == 1.0
@@ -99,12 +99,12 @@ def test_a_mean_at_the_margin_or_beyond_is_never_equivalent() -> None:
     assert equivalence_p_value([-0.019, -0.021], margin=0.01) == 1.0
 
 
-def test_equal_values_within_the_margin_are_all_but_certainly_equivalent() -> None:
+def test_equal_values_within_the_margin_have_a_tiny_p_value_above_zero() -> None:
     assert 0 < equivalence_p_value([0.0, 0.0], margin=0.01) < 1e-300
     assert 0 < equivalence_p_value([-0.009, -0.009, -0.009], margin=0.01) < 1e-300
 
 
-def test_seeds_that_tie_have_the_interval_of_their_images() -> None:
+def test_equal_accuracies_have_the_interval_of_their_images() -> None:
     # 59 of 100, by hand: (59 + 2) / 104 = 0.5865, 1.96 * sqrt(0.5865 * 0.4135 / 104)
     assert estimate([0.59, 0.59], images=100).half_width == pytest.approx(0.0946, abs=1e-4)
     for share in (0.0, 1.0):
@@ -113,16 +113,16 @@ def test_seeds_that_tie_have_the_interval_of_their_images() -> None:
     assert few > many > estimate([0.58, 0.60]).half_width
 
 
-def test_the_interval_of_an_accuracy_covers_the_truth_as_often_as_it_says() -> None:
+def test_the_interval_of_an_accuracy_covers_the_true_value_in_95_percent_of_cases() -> None:
     generator, covered = np.random.default_rng(0), 0
-    for _ in range(1000):  # three seeds of equal skill, tested on the same 200 images
+    for _ in range(1000):  # three equal seeds, evaluated on the same 200 images
         right = generator.random(200) < 0.8
         found = estimate([float(right.mean())] * 3, images=200)
         covered += abs(found.mean - 0.8) <= found.half_width
     assert 930 <= covered <= 970
 
 
-def test_two_images_of_a_hundred_are_no_difference() -> None:
+def test_two_of_a_hundred_images_are_not_significant() -> None:
     assert p_value([0.02, 0.02], images=100) > 0.2
     assert p_value([0.02, 0.02], images=1_000_000) < 0.01
     assert equivalence_p_value([0.0, 0.0], margin=0.05, images=100) > 1e-5
@@ -144,12 +144,11 @@ def test_p_is_below_5_percent_exactly_where_the_95_percent_interval_excludes_zer
 
 
 @pytest.mark.parametrize("n", [3, 10])
-def test_models_that_are_equally_good_rarely_differ_by_the_seeds_and_images_at_hand(n: int) -> None:
-    """The larger of two separate p values found such a difference in 11 % of studies of 10."""
+def test_equally_good_models_rarely_differ_significantly(n: int) -> None:
     generator, found = np.random.default_rng(n), 0
     of_images = math.sqrt(0.05 * 0.95 / 400)  # 5 % of 400 images are classified differently
     for _ in range(400):
-        shared = generator.normal(0, of_images)  # all seeds are tested on the same images
+        shared = generator.normal(0, of_images)  # all seeds are evaluated on the same images
         seeds = generator.normal(0, of_images * math.sqrt(n), n)
         values = np.clip(0.05 + shared + seeds, -1, 1).tolist()
         found += p_value(values, against=0.05, images=400) < 0.05
@@ -161,9 +160,9 @@ def test_models_that_are_equally_good_rarely_differ_by_the_seeds_and_images_at_h
     [
         ([], []),
         ([0.03], [0.03]),
-        # 3 * 0.01; 2 * 0.02; 1 * 0.04: in the order they came in
+        # 3 * 0.01; 2 * 0.02; 1 * 0.04, in the original order
         ([0.04, 0.01, 0.02], [0.04, 0.03, 0.04]),
-        # 3 * 0.03, and no later one may be smaller
+        # 3 * 0.03; the others may not be smaller
         ([0.03, 0.03, 0.031], [0.09, 0.09, 0.09]),
         ([0.5, 0.8], [1.0, 1.0]),
         ([0.0, 1.0], [0.0, 1.0]),
@@ -174,7 +173,7 @@ def test_holms_correction_by_hand(p_values: list[float], corrected: list[float])
 
 
 @pytest.mark.parametrize("difference", [2.0, 1.0, 0.3, 0.1])
-def test_so_many_seeds_and_not_one_fewer_make_the_interval_narrow_enough(difference: float) -> None:
+def test_seeds_needed_is_the_smallest_number_that_is_enough(difference: float) -> None:
     n = seeds_needed([-1.0, 0.0, 1.0], difference)  # deviation 1
 
     def half_width(seeds: int) -> float:
@@ -186,8 +185,8 @@ def test_so_many_seeds_and_not_one_fewer_make_the_interval_narrow_enough(differe
 def test_seeds_needed_by_hand() -> None:
     # deviation 1: 2.776 / sqrt(5) = 1.24, and 2.571 / sqrt(6) = 1.05
     assert seeds_needed([-1.0, 0.0, 1.0], 1.2) == 6
-    assert seeds_needed([0.3, 0.3], 0.001) == 2  # no deviation: two are enough
-    assert seeds_needed([-1.0, 0.0, 1.0], 1e-6) == 1000  # counting ends there
-    # the images' part, 1.96 * sqrt(0.02 * 0.98 / 104) = 0.027 here, leaves less for the seeds
+    assert seeds_needed([0.3, 0.3], 0.001) == 2  # no deviation
+    assert seeds_needed([-1.0, 0.0, 1.0], 1e-6) == 1000  # the limit
+    # with 100 images their part of the half-width is 1.96 * sqrt(0.02 * 0.98 / 104) = 0.027
     assert seeds_needed([-0.02, 0.0, 0.02], 0.03) == 5  # 2.776 * 0.02 / sqrt(5) = 0.025
     assert seeds_needed([-0.02, 0.0, 0.02], 0.03, images=100) > 10

@@ -1,4 +1,4 @@
-"""The table of a sweep, from run folders that the tests write."""
+"""The table of a sweep and results.csv."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ def rates(groups) -> list[float]:
 def test_configurations_are_ranked_by_their_mean_over_seeds() -> None:
     records = [
         record(accuracy, seed=seed, optimizer=Adam(lr=lr))
-        # 0.1 has the best single seed and the lower mean
+        # 0.1 has the best seed but the lower mean
         for lr, accuracies in {0.1: (0.9, 0.3), 0.01: (0.7, 0.8)}.items()
         for seed, accuracy in enumerate(accuracies)
     ]
@@ -41,7 +41,7 @@ def test_configurations_are_ranked_by_their_mean_over_seeds() -> None:
     assert groups[0].accuracy.n == 2
 
 
-def test_what_diverged_or_failed_is_never_ranked_best() -> None:
+def test_diverged_and_failed_configurations_are_never_ranked_best() -> None:
     records = [
         record(None, "diverged", optimizer=Adam(lr=1.0)),
         record(0.99, seed=0, optimizer=Adam(lr=0.1)),
@@ -55,7 +55,7 @@ def test_what_diverged_or_failed_is_never_ranked_best() -> None:
     assert groups[2].accuracy is None
 
 
-def test_seeds_that_were_trained_on_different_data_are_told() -> None:
+def test_seeds_trained_on_different_data_are_reported() -> None:
     records = [record(0.5, seed=seed) for seed in (0, 1)]
     for one in records:
         one.state["data_sha256"] = "same"
@@ -64,7 +64,7 @@ def test_seeds_that_were_trained_on_different_data_are_told() -> None:
     assert ranked(records)[0].statuses == "complete, on different data"
 
 
-def test_the_table_shows_what_varies_and_how_sure_it_is() -> None:
+def test_the_table_shows_the_varied_settings_and_the_interval() -> None:
     records = [
         record(accuracy, seed=seed, optimizer=Adam(lr=lr))
         for lr, accuracies in {0.1: (0.5,), 0.01: (0.7, 0.8, 0.9)}.items()
@@ -87,7 +87,7 @@ def test_the_table_shows_what_varies_and_how_sure_it_is() -> None:
     assert lines[3].split() == ["2", "0.1", "0.5000", "1", "complete", "10"]
 
 
-def test_two_kinds_of_optimizer_differ_in_the_kind_and_not_in_what_only_one_has() -> None:
+def test_settings_that_only_one_of_two_optimizers_has_do_not_vary() -> None:
     kinds = [RunConfig(), RunConfig(optimizer=Sgd(lr=0.001))]
     assert varied(kinds) == ["optimizer"]
     momenta = [*kinds, RunConfig(optimizer=Sgd(lr=0.001, momentum=0.5))]
@@ -95,7 +95,7 @@ def test_two_kinds_of_optimizer_differ_in_the_kind_and_not_in_what_only_one_has(
     assert varied([RunConfig(seed=0), RunConfig(seed=1)]) == []
 
 
-def test_unequal_classes_show_the_balanced_accuracy_beside_the_accuracy() -> None:
+def test_the_balanced_accuracy_is_shown_for_unequal_classes() -> None:
     records = [record(0.54, seed=seed) for seed in (0, 1)]
     assert "balanced" not in as_text(ranked(records))
     for one, balanced in zip(records, (0.5, 0.6), strict=True):
@@ -103,11 +103,11 @@ def test_unequal_classes_show_the_balanced_accuracy_beside_the_accuracy() -> Non
     header, _, line = as_text(ranked(records)).splitlines()
     assert "n    balanced accuracy    largest class    status" in header
     assert "2    0.5500               0.5500" in line
-    other = record(0.5, optimizer=Adam(lr=0.5))  # of a time when it was not kept
+    other = record(0.5, optimizer=Adam(lr=0.5))  # of a version that did not store it
     assert "0.5500               0.5500" in as_text(ranked([*records, other]))
 
 
-def test_results_csv_has_a_line_a_run(tmp_path: Path) -> None:
+def test_results_csv_has_one_row_per_run(tmp_path: Path) -> None:
     records = [record(0.7, seed=seed, model=Model(dropout=0.5)) for seed in (0, 1)]
     records.append(record(None, "diverged", model=Model(dropout=0.2)))
     write_csv(tmp_path / "results.csv", ranked(records))
@@ -120,7 +120,7 @@ def test_results_csv_has_a_line_a_run(tmp_path: Path) -> None:
     assert rows[2]["status"] == "diverged"
 
 
-def test_the_table_needs_no_pytorch() -> None:
+def test_the_table_does_not_import_pytorch() -> None:
     code = "import sys, cifar_exp.reports.table; print(json.dumps('torch' in sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", f"import json; {code}"], capture_output=True, text=True, check=True
@@ -128,7 +128,7 @@ def test_the_table_needs_no_pytorch() -> None:
     assert json.loads(done.stdout) is False
 
 
-def test_one_entry_makes_a_column_of_every_table(
+def test_an_entry_of_table_columns_is_a_column_of_every_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     column = TableColumn(
@@ -146,7 +146,7 @@ def test_one_entry_makes_a_column_of_every_table(
         assert [row["batch"] for row in csv.DictReader(file)] == ["64", "64"]
 
 
-def test_results_csv_has_the_names_that_it_always_had(tmp_path: Path) -> None:
+def test_the_columns_of_results_csv_do_not_change(tmp_path: Path) -> None:
     write_csv(tmp_path / "results.csv", ranked([record(0.5, seed=seed) for seed in (0, 1)]))
     assert set((tmp_path / "results.csv").read_text().splitlines()[0].split(",")) == {
         *("rank", "seed", "status", "epoch", "train_loss", "train_accuracy", "test_loss"),

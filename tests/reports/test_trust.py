@@ -1,10 +1,12 @@
-"""Runs that are missing or were changed, in what is said about a sweep; links in its folder."""
+"""Missing, unreadable and changed runs in tables and reports; links in the folder of a sweep."""
 
 import csv
+import errno
 import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,16 +33,16 @@ def sweep(tmp_path: Path, runs: list[RunFolder]) -> Path:
     return make_sweep(tmp_path, runs)
 
 
-def test_a_run_that_was_changed_is_marked_and_has_no_numbers(
+def test_a_changed_run_is_shown_as_damaged_without_results(
     sweep: Path, runs: list[RunFolder]
 ) -> None:
     damage(runs[0], "a number in metrics.jsonl")
     by_id, left_out = read_sweep(sweep)
     records = list(by_id.values())
     assert left_out == []
-    (told,) = remarks(records)
-    assert str(runs[0].path) in told
-    assert "metrics.jsonl does not match its sha256 in run.json" in told
+    (remark,) = remarks(records)
+    assert str(runs[0].path) in remark
+    assert "metrics.jsonl does not match its sha256 in run.json" in remark
     groups = ranked(records)
     *_, last = as_text(groups).splitlines()
     assert last.split() == ["3", "0.001", "0", "damaged"]
@@ -50,13 +52,15 @@ def test_a_run_that_was_changed_is_marked_and_has_no_numbers(
     assert line["test_accuracy"] == line["best_test_accuracy"] == ""
     assert line["reason"].startswith("metrics.jsonl does not match")
     report = read_report(sweep)
-    assert f"Not there: {runs[0].path.name} (damaged: metrics.jsonl does" in report.cautions[-1]
-    assert [len(record.rows) for record in records] == [0, 2, 2]  # and it is in no curve
+    assert (
+        f"Without results: {runs[0].path.name} (damaged: metrics.jsonl does" in report.cautions[-1]
+    )
+    assert [len(record.rows) for record in records] == [0, 2, 2]  # not drawn in curves
     (row,) = [row for row in report.runs if row["status"] == "damaged"]
     assert [text for name, text in row.items() if "accuracy" in name] == [""]
 
 
-def test_a_sweep_of_which_a_run_cannot_be_read_shows_the_others(
+def test_an_unreadable_run_of_a_sweep_does_not_hide_the_others(
     sweep: Path, runs: list[RunFolder]
 ) -> None:
     damage(runs[0], "another run's settings")
@@ -75,7 +79,23 @@ def test_a_sweep_of_which_a_run_cannot_be_read_shows_the_others(
         read_sweep(sweep)
 
 
-def test_ls_shows_no_accuracy_of_a_run_that_was_changed(
+def test_a_run_folder_that_may_not_be_searched_does_not_hide_the_others(
+    sweep: Path, runs: list[RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = os.stat
+
+    def denied(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+        if str(path).startswith(f"{runs[0].path}{os.sep}"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", denied)
+    records, (problem,) = read_sweep(sweep)
+    assert len(records) == 2
+    assert str(runs[0].config_file) in problem
+
+
+def test_ls_shows_no_accuracy_of_a_changed_run(
     tmp_path: Path, sweep: Path, runs: list[RunFolder]
 ) -> None:
     for folder in runs[:2]:
@@ -87,7 +107,7 @@ def test_ls_shows_no_accuracy_of_a_run_that_was_changed(
     assert one.statuses == "1 complete, 2 damaged"
 
 
-def test_compare_goes_on_with_the_runs_that_can_be_read(runs: list[RunFolder]) -> None:
+def test_compare_shows_the_runs_that_can_be_read(runs: list[RunFolder]) -> None:
     damage(runs[0], "settings cut off")
     damage(runs[1], "a number in metrics.jsonl")
     table, (unreadable, changed) = compare(runs)
@@ -98,7 +118,7 @@ def test_compare_goes_on_with_the_runs_that_can_be_read(runs: list[RunFolder]) -
         compare(runs[:2])
 
 
-def test_runs_from_before_there_were_sums_are_reported_in_one_line(tmp_path: Path) -> None:
+def test_runs_without_sha256_sums_are_reported_in_one_line(tmp_path: Path) -> None:
     runs = [make_run(tmp_path, sums=False, seed=seed) for seed in (0, 1)]
     records = list(read_sweep(make_sweep(tmp_path, runs))[0].values())
     assert remarks(records) == [
@@ -107,30 +127,28 @@ def test_runs_from_before_there_were_sums_are_reported_in_one_line(tmp_path: Pat
     assert [record.status for record in records] == ["complete", "complete"]
 
 
-def test_the_list_of_another_sweep_is_refused(tmp_path: Path, sweep: Path) -> None:
+def test_the_sweep_json_of_another_sweep_is_refused(tmp_path: Path, sweep: Path) -> None:
     other = make_sweep(tmp_path, [make_run(tmp_path, seed=9)])
     shutil.copy(other / "sweep.json", sweep)
-    with pytest.raises(UserError, match=r"sweep\.json: lists other runs than those of sweep"):
+    with pytest.raises(UserError, match=r"sweep\.json: expected the runs of sweep \w+, got others"):
         read_list(sweep)
     assert read_list(other)["runs"]
-    assert read_list(sweep.rename(tmp_path / "renamed"))["runs"]  # of which nothing is known
+    assert read_list(sweep.rename(tmp_path / "renamed"))["runs"]  # without an id in the name
 
 
 @pytest.mark.parametrize("kind", ["pipe", "gigabytes"])
-def test_a_list_that_might_never_end_is_refused(sweep: Path, kind: str) -> None:
+def test_a_sweep_json_that_may_never_end_is_refused(sweep: Path, kind: str) -> None:
     file = sweep / "sweep.json"
     if kind == "pipe":
         file.unlink()
         os.mkfifo(file)
     else:
         os.truncate(file, 2**33)
-    with pytest.raises(UserError, match=r"with a sweep\.json that can be read"):
+    with pytest.raises(UserError, match=r"with a readable sweep\.json"):
         read_list(sweep)
 
 
-def test_what_is_behind_links_in_the_folder_of_a_sweep_is_not_touched(
-    tmp_path: Path, sweep: Path
-) -> None:
+def test_links_in_the_folder_of_a_sweep_are_not_followed(tmp_path: Path, sweep: Path) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()
     names = [".report.md.1.tmp", "old.svg", "old.png", "notes.txt", "results.csv"]
@@ -153,11 +171,11 @@ def test_what_is_behind_links_in_the_folder_of_a_sweep_is_not_touched(
     assert sorted(path.name for path in mine.iterdir()) == sorted(names)
     before = page.stat().st_ino
     write_report(sweep)
-    assert page.stat().st_ino == before  # what a file has already is not written again
+    assert page.stat().st_ino == before  # unchanged files are not written again
 
 
 @pytest.mark.parametrize("dangling", [False, True])
-def test_a_run_whose_settings_are_gone_is_named_by_ls(
+def test_ls_names_a_run_without_settings(
     tmp_path: Path, runs: list[RunFolder], dangling: bool
 ) -> None:
     runs[0].config_file.unlink()
@@ -168,7 +186,7 @@ def test_a_run_whose_settings_are_gone_is_named_by_ls(
     assert str(runs[0].config_file) in problem
 
 
-def test_a_list_with_statuses_as_older_versions_wrote_it_is_read(tmp_path: Path) -> None:
+def test_a_sweep_json_of_an_older_version_with_statuses_is_read(tmp_path: Path) -> None:
     sweep = make_sweep(tmp_path, [make_run(tmp_path)])
     content = json.loads((sweep / "sweep.json").read_text())
     content["runs"][0]["status"] = "running"

@@ -116,7 +116,9 @@ def test_the_winner_is_tested_with_fresh_seeds_and_nothing_else_is(search: Searc
     assert tested == {*confirmation["found"], *confirmation["start"]}
 
     report = (search.folder / "report.md").read_text()
-    assert "**inconclusive** The settings that were found" in report or "found less start" in report
+    assert (
+        "**inconclusive** The settings that were found" in report or "found minus start" in report
+    )
     assert (search.folder / "report.html").exists()
     assert {path.stem for path in (search.folder / "figures").glob("*.svg")} >= {
         "history", "trials", "parallel",
