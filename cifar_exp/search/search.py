@@ -140,6 +140,7 @@ class Search:
         """
         best = self._trials.best
         if best is None:
+            self._write()
             file = self._folder / SEARCH_FILE
             raise UserError(f"no trial is complete. See the reason of each trial in {file}.")
         metric = self._plan.settings.metric

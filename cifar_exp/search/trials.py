@@ -175,7 +175,12 @@ class Trials:
             trial.report(value, row["epoch"])
 
     def complete(self, trial: Trial, value: float) -> None:
-        """Record the final value of a complete trial."""
+        """Record that a trial is complete.
+
+        Args:
+            trial: trial to close.
+            value: metric after the last epoch.
+        """
         self._study.tell(trial, value)
 
     def prune(self, trial: Trial, reason: str, epochs: int) -> None:
