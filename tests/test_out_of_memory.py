@@ -10,7 +10,7 @@ from cifar_exp.out_of_memory import is_out_of_memory
     [
         MemoryError(),
         OSError(12, "Cannot allocate memory"),  # ENOMEM
-        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("CUDA out of memory. TrialCurve to allocate 2.00 GiB"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate`"),
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),

@@ -129,7 +129,7 @@ def test_bars_of_labels_that_differ_in_the_middle_differ(terminal: Terminal) -> 
             shown.begin(
                 run, f"learning_rate=0.001{'0' * 9} width={run} weight_decay=0.0001", "test"
             )
-        shown.leave(2)
+        shown.remove(2)
         for bar in (shown._bar, *(bar._bar for _, bar in shown._bars.values())):
             bar.refresh()
         sweep, *runs = terminal.lines()

@@ -1,1 +1,1 @@
-"""Searches: Optuna chooses the settings of each run, by how the runs before it did."""
+"""Searches: Optuna chooses the settings of each run from the results of earlier runs."""

@@ -1,4 +1,4 @@
-"""What a winner is worth: trained on all training images, with fresh seeds, and tested."""
+"""Confirmation: train the best trial with new seeds on all training images, and test it."""
 
 from collections.abc import Sequence
 
@@ -15,25 +15,25 @@ from cifar_exp.sweeps.sweep import Sweep
 def confirm(
     plan: Plan, trials: Trials, best: FrozenTrial, name: str, runs_per_device: int | None
 ) -> None:
-    """Train and test the winner, and what the search began with, as a sweep of their own.
+    """Train and test the best trial and the initial settings, as a sweep.
 
-    Only here a search touches the test set. That it does is kept before it does.
+    This is the only use of the test set in a search. It is recorded before it happens.
 
     Args:
-        plan: of the search.
-        trials: where it is kept.
-        best: the winner.
-        name: of the sweep.
-        runs_per_device: how many at once; None for as many as pay.
+        plan: plan of the search.
+        trials: trials of the search, which record the confirmation.
+        best: best trial.
+        name: name of the sweep.
+        runs_per_device: number of concurrent runs per device; None for automatic.
 
     Raises:
-        UserError: runs failed.
+        UserError: some runs failed.
     """
-    found = _tested(plan.config(best.params), plan)
-    start = _tested(plan.start, plan) if plan.settings.baseline else []
+    found = _with_new_seeds(plan.config(best.params), plan)
+    start = _with_new_seeds(plan.start, plan) if plan.settings.baseline else []
     if start and config_id(start[0]) == config_id(found[0]):
-        start = []  # it found what it began with
-    trials.keep_confirmation(
+        start = []  # the best settings are the initial ones
+    trials.record_confirmation(
         {
             "winner": best.number,
             "trials": len(trials.all),
@@ -45,8 +45,8 @@ def confirm(
     Sweep(list(configs.values()), name=name).run(runs_per_device)
 
 
-def _tested(config: RunConfig, plan: Plan) -> list[RunConfig]:
-    """Return the runs of a configuration that are tested, with seeds the search has not used."""
+def _with_new_seeds(config: RunConfig, plan: Plan) -> list[RunConfig]:
+    """Return runs on all training images, with seeds that the search has not used."""
     count = plan.settings.confirm
     seeds = [seed for seed in range(count + 1) if seed != plan.start.seed][:count]
     data = config.data.model_copy(update={"val_fraction": 0.0})

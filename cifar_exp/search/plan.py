@@ -1,4 +1,4 @@
-"""What a search is: its space, what its trials share, and where it keeps its files."""
+"""The plan of a search: its space, the settings that all trials share, and its folder."""
 
 import hashlib
 import json
@@ -18,25 +18,25 @@ from cifar_exp.search.space import Domain
 
 Compose = Callable[[Sequence[str]], RunConfig]
 Params = Mapping[str, Any]
-_VALIDATION = "data.val_fraction"
-_USUAL_FRACTION = 0.1
+_VAL_FRACTION = "data.val_fraction"
+_DEFAULT_VAL_FRACTION = 0.1
 _DIGITS = 6
-# Settings of the data that change neither the images nor their parting.
-_OF_TRAINING = {"batch_size", "augment", "cutout", "normalize", "test_flip"}
-# Of a search, what does not change which trials come.
+# Settings of the data that change neither the images nor the validation split.
+_TRAINING_ONLY = {"batch_size", "augment", "cutout", "normalize", "test_flip"}
+# Settings of a search that do not change its trials.
 _NOT_IN_IDENTITY = {"n_trials", "storage", "confirm", "baseline"}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A search that has been checked.
+    """A search whose settings have been checked.
 
     Attributes:
-        settings: under `hydra.sweeper`.
-        space: what is chosen, by key.
-        shared: the overrides of all trials.
-        start: the run that these make alone: what the search begins with.
-        examples: runs with the ends of the space, which Hydra could compose.
+        settings: settings under `hydra.sweeper`.
+        space: domain of each key.
+        shared: overrides of all trials.
+        start: run with the initial settings, composed from `shared` alone.
+        examples: runs at the bounds of the space.
     """
 
     settings: SearchSettings
@@ -48,7 +48,7 @@ class Plan:
 
     @property
     def folder(self) -> Path:
-        """Where the search keeps its files; the same command finds it again."""
+        """The folder of the search; the same command gives the same folder."""
         settings = self.settings.model_dump(mode="json", exclude=_NOT_IN_IDENTITY)
         space = {key: asdict(domain) for key, domain in self.space.items()}
         content = json.dumps([identity(self.start), space, settings], sort_keys=True)
@@ -58,31 +58,31 @@ class Plan:
 
     @property
     def epochs(self) -> int:
-        """Of the longest run."""
+        """The number of epochs of the longest run."""
         return max(example.training.epochs for example in self.examples)
 
     def config(self, params: Params) -> RunConfig:
         """Return the run of a trial.
 
         Raises:
-            UserError: these values do not go together.
+            UserError: the combination of values is invalid.
         """
-        values = as_trained(params)
+        values = rounded(params)
         return self._compose([*self.shared, *(f"{key}={values[key]}" for key in values)])
 
 
-def as_trained(params: Params) -> dict[str, Any]:
-    """Return the values with which a trial is trained: Optuna's, in digits one can type again."""
+def rounded(params: Params) -> dict[str, Any]:
+    """Round Optuna's values to six digits, so that they can be typed again."""
     return {
         key: float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
         for key, value in params.items()
     }
 
 
-def in_words(params: Mapping[str, Any]) -> str:
-    """Return the values of a trial as one types them: `lr=0.00312274 optimizer.momentum=0.9`."""
+def describe(params: Params) -> str:
+    """Return the values of a trial as overrides: `lr=0.00312274 optimizer.momentum=0.9`."""
     names = {key: name for name, key in SHORT_NAMES.items()}
-    return " ".join(f"{names.get(key, key)}={v}" for key, v in as_trained(params).items())
+    return " ".join(f"{names.get(key, key)}={v}" for key, v in rounded(params).items())
 
 
 def make_plan(
@@ -91,48 +91,54 @@ def make_plan(
     shared: Sequence[str],
     compose: Compose,
 ) -> Plan:
-    """Check a search before it begins.
+    """Check the settings of a search.
 
     Args:
-        settings: under `hydra.sweeper`.
-        space: what is chosen, by key.
-        shared: the overrides of all trials.
-        compose: makes a run of overrides.
+        settings: settings under `hydra.sweeper`.
+        space: domain of each key.
+        shared: overrides of all trials.
+        compose: returns the run of some overrides.
+
+    Returns:
+        The plan. If `shared` has no validation fraction, a default one is added.
 
     Raises:
-        UserError: it cannot work, or would not be judged by validation images alone.
+        UserError: the settings are invalid, or trials would be evaluated on test images or on
+            different images or seeds.
     """
     if not space:
         raise UserError(
-            "the search has nothing to choose; name it under hydra.sweeper.params or here, "
-            "such as 'lr=tag(log, interval(1e-5, 1e-1))'"
+            "hydra.sweeper.params: the search space is empty. Add a range there or to the command, "
+            "such as 'lr=tag(log, interval(1e-5, 1e-1))'."
         )
     start = _start(space, shared, compose)
     if start.data.evaluated_on == "test":
-        if any(override.startswith(_VALIDATION) for override in shared):
+        if any(override.startswith(_VAL_FRACTION) for override in shared):
             raise UserError(
-                f"{_VALIDATION}: expected more than 0 in a search, which must not see test images"
+                f"{_VAL_FRACTION}: expected more than 0 in a search, which must not use test images"
             )
-        shared = [f"{_VALIDATION}={_USUAL_FRACTION}", *shared]
+        shared = [f"{_VAL_FRACTION}={_DEFAULT_VAL_FRACTION}", *shared]
         start = _start(space, shared, compose)
     if start.rerun:
-        raise UserError("rerun: expected false in a search, whose trials stay as they are")
+        raise UserError("rerun: expected false in a search")
     examples: list[RunConfig] = []
     plan = Plan(settings, space, shared, start, examples, compose)
     for key, params in _examples(space):
         examples.append(plan.config(params))
-        if _judged_by(examples[-1]) != _judged_by(start):
+        if _evaluation_settings(examples[-1]) != _evaluation_settings(start):
             raise UserError(
-                f"{key}: expected one value in a search, whose trials are compared on the same "
-                "images, with the same seed"
+                f"{key}: expected one value in a search, which compares all trials on the same "
+                "images and with the same seed"
             )
     return plan
 
 
 def _start(space: Mapping[str, Domain], shared: Sequence[str], compose: Compose) -> RunConfig:
-    """Return the run of the shared settings, with the first options of groups where it needs some.
+    """Return the run with the initial settings.
 
-    `optimizer=choice(sgd,rmsprop) optimizer.momentum=0.5` has none otherwise: Adam lacks momentum.
+    If the shared overrides are invalid alone, the first option of each group in the space is added.
+    For example, `optimizer.momentum=0.5` requires `optimizer=choice(sgd,rmsprop)`, since the
+    default optimizer, Adam, has no momentum.
     """
     try:
         return compose(shared)
@@ -144,12 +150,12 @@ def _start(space: Mapping[str, Domain], shared: Sequence[str], compose: Compose)
 
 
 def _examples(space: Mapping[str, Domain]) -> Iterator[tuple[str, Params]]:
-    """Yield values for all keys, such that each example of a key is there, and that key."""
+    """Yield each example of each key as (key, values of all keys)."""
     first = {key: domain.examples[0] for key, domain in space.items()}
     for key, domain in space.items():
         yield from ((key, first | {key: value}) for value in domain.examples)
 
 
-def _judged_by(config: RunConfig) -> Any:
-    images = config.data.model_dump(mode="json", exclude=_OF_TRAINING)
+def _evaluation_settings(config: RunConfig) -> Any:
+    images = config.data.model_dump(mode="json", exclude=_TRAINING_ONLY)
     return config.seed, images, config.paths, config.rerun

@@ -1,4 +1,4 @@
-"""What the report of a search says, put together from search.json and the run folders alone."""
+"""The content of the report of a search, from search.json and the run folders."""
 
 import json
 import re
@@ -33,32 +33,31 @@ from cifar_exp.reports.verdicts import judge_claims
 from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.runs.record import Record, remarks
 from cifar_exp.runs.stored import check
-from cifar_exp.search.plan import in_words
+from cifar_exp.search.plan import describe
 
-_SHOWN_TRIALS = 5
+_MAX_ROWS = 5
 _GAIN = Claim(
-    says="The settings that were found are better than those the search began with.",
+    says="The settings that were found are better than the initial ones.",
     metric=MAIN_METRIC,
     expects="higher",
     at="found",
     than="start",
 )
 _READING = {
-    "Validation": "All trials are trained with one seed on a part of the training images, and "
-    "judged by the rest, the same for all. The best of many is partly lucky, so its own number is "
-    "too good.",
-    "Confirmation": "The winner is therefore trained anew, on all training images and with seeds "
-    "that the search has not used, and only then tested. No other trial has seen a test image.",
-    "Pruning": "A trial that does worse than others did after as many epochs is given up. Its run "
-    "keeps its checkpoint, and could go on.",
+    "Validation": "All trials use the same seed and the same training and validation images. The "
+    "result of the best of many trials is optimistic, because it is partly luck.",
+    "Confirmation": "The best trial is therefore trained again, on all training images and with "
+    "new seeds, and only these runs are tested. No other trial uses test images.",
+    "Pruning": "A trial that is worse than others after the same number of epochs is pruned. Its "
+    "run keeps its checkpoint, and can be resumed.",
 }
 
 
 def read_search_report(folder: Path) -> Report:
-    """Put the report of a search together.
+    """Return the report of a search.
 
     Args:
-        folder: of the search, with search.json; the run folders are in `runs` next to it.
+        folder: folder of the search, with search.json. The run folders are in `runs` next to it.
 
     Raises:
         UserError: it is not the folder of a search.
@@ -70,12 +69,12 @@ def read_search_report(folder: Path) -> Report:
     ids = {name: RunFolder(Path(name)).run_id for name in listed}
     by_name, left_out = read_runs(folder.parent / RUNS, ids) if ids else ({}, [])
     records = list(by_name.values())
-    tried = {number: by_name[run] for number, run in names.items() if run in by_name}
+    runs = {number: by_name[run] for number, run in names.items() if run in by_name}
     confirmed = _confirmed(last, by_name) if last else {}
     tested = [record for records in confirmed.values() for record in records]
-    ended = [record for record in tried.values() if record.status in ENDED]
+    ended = [record for record in runs.values() if record.status in ENDED]
     sections = [_confirmation(search, confirmed)] if tested else []
-    shared = shared_settings([record.config for record in tried.values()]) if tried else {}
+    shared = shared_settings([record.config for record in runs.values()]) if runs else {}
     return Report(
         title=f"Search over {', '.join(short_names(list(search.space)))}",
         command=f"python {search.command}",
@@ -84,54 +83,55 @@ def read_search_report(folder: Path) -> Report:
             *(f"Left out: {line}." for line in left_out),
             *(cautions_of(tested or ended) if ended else []),
         ],
-        sections=[*sections, _search(search, tried)],
+        sections=[*sections, _trials(search, runs)],
         runs=[_row(search, trial) for trial in search.trials if trial.run],
         shared=shared,
-        from_article=changed_from_article([r.config for r in tried.values()][:1], shared)
-        if tried
+        from_article=changed_from_article([r.config for r in runs.values()][:1], shared)
+        if runs
         else {},
-        provenance=_counts(search) | provenance_of([*tried.values(), *tested]),
+        provenance=_counts(search) | provenance_of([*runs.values(), *tested]),
         problems=[*left_out, *remarks(records)],
         reading=_READING,
     )
 
 
 def read_search(folder: Path) -> StoredSearch:
-    """Return what a search's search.json says.
+    """Read the search.json of a search.
 
     Raises:
-        UserError: it is not the folder of a search.
+        UserError: it is not the folder of a search, or the file belongs to another search.
     """
     file = folder / SEARCH_FILE
     try:
         content = json.loads(read_text(file))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
-            f"{folder}: expected the folder of a search, with a search.json that can be read"
+            f"{folder}: expected the folder of a search, with a readable search.json"
         ) from error
     check(StoredSearch, content, file)
     search = StoredSearch.model_validate_json(json.dumps(content))
     named = re.fullmatch(r".*-([0-9a-f]{10})", folder.resolve().name, re.DOTALL)
     if search.id and named and named[1] != search.id:
-        raise UserError(f"{file}: it is of search {search.id}, not of {named[1]}; it was replaced")
+        raise UserError(f"{file}: belongs to search {search.id}, expected search {named[1]}")
     return search
 
 
 def _confirmed(confirmation: StoredConfirmation, by_name: Mapping[str, Record]) -> Levels:
     runs = {"start": confirmation.start, "found": confirmation.found}
-    there = {
-        name: [by_name[run] for run in found if run in by_name] for name, found in runs.items()
+    levels = {
+        level: [by_name[name] for name in names if name in by_name] for level, names in runs.items()
     }
-    return {name: found for name, found in there.items() if found}
+    return {level: records for level, records in levels.items() if records}
 
 
 def _confirmation(search: StoredSearch, confirmed: Levels) -> Section:
-    """What the winner is worth."""
+    """Return the section about the test of the best trial."""
     winner = search.confirmations[-1].winner
-    words = {"found": [f"{in_words(_by_number(search)[winner].params)} (trial {winner})"]}
+    params = next(trial.params for trial in search.trials if trial.number == winner)
+    details = {"found": [f"{describe(params)} (trial {winner})"]}
     return Section(
-        title="What the winner is worth",
-        question="What are the settings worth that were found, on test images and fresh seeds?",
+        title="Test of the best trial",
+        question="How good are the settings that were found, on test images and with new seeds?",
         keys=["settings"],
         claim_results=judge_claims([_GAIN], confirmed) if len(confirmed) > 1 else [],
         figures=report_figures(
@@ -142,49 +142,51 @@ def _confirmation(search: StoredSearch, confirmed: Levels) -> Section:
         ),
         summary=[
             {
-                "settings": ": ".join([str(name), *words.get(str(name), [])]),
+                "settings": ": ".join([str(level), *details.get(str(level), [])]),
                 "runs": statuses(records),
                 MEASURES[MAIN_METRIC].label: mean_and_interval(records, MAIN_METRIC),
             }
-            for name, records in confirmed.items()
+            for level, records in confirmed.items()
         ],
     )
 
 
-def _search(search: StoredSearch, tried: dict[int, Record]) -> Section:
-    """How the trials fared."""
+def _trials(search: StoredSearch, runs: dict[int, Record]) -> Section:
+    """Return the section about all trials."""
     complete = [trial for trial in search.trials if trial.status == "complete"]
     higher = search.settings.metric == "accuracy"
     best = sorted(complete, key=lambda trial: -(trial.value or 0) if higher else trial.value or 0)
     return Section(
-        title="How it was found",
+        title="Trials",
         question="",
         keys=["trial"],
         claim_results=[],
-        figures=_pictures(search, tried, complete),
-        summary=[_row(search, trial) for trial in best[:_SHOWN_TRIALS]],
-        caption="The best trials, by validation images and with one seed",
-        note="These numbers are of validation images. They are there to choose by: the best of "
-        "many is too good to be expected again.",
+        figures=_figures(search, runs, complete),
+        summary=[_row(search, trial) for trial in best[:_MAX_ROWS]],
+        caption="The best trials, on validation images and with one seed",
+        note="These results on validation images are for choosing a trial. The best of many is "
+        "optimistic.",
     )
 
 
-def _pictures(
-    search: StoredSearch, tried: dict[int, Record], complete: Sequence[StoredTrial]
+def _figures(
+    search: StoredSearch, runs: dict[int, Record], complete: Sequence[StoredTrial]
 ) -> list[ReportFigure]:
     metric, percent = _metric(search)
-    trials = [_tried(search, trial, tried) for trial in search.trials if trial.number in tried]
+    trials = [
+        _tried(search, trial, runs[trial.number]) for trial in search.trials if trial.number in runs
+    ]
     higher = search.settings.metric == "accuracy"
     names = short_names(list(search.space))
-    pictures = [
+    figures = [
         ReportFigure(
             "history",
-            "What each trial came to, in the order in which they began.",
+            "The result of each trial, in the order of their start.",
             partial(draw_history, trials, higher, metric, percent),
         ),
         ReportFigure(
             "trials",
-            "Each trial after each epoch, to where it ended or was given up.",
+            "Each trial after each epoch, until it ended or was pruned.",
             partial(draw_trials, trials, search.best, metric, percent),
         ),
     ]
@@ -194,12 +196,12 @@ def _pictures(
             for key, name in zip(search.space, names, strict=True)
             if key in search.importance
         }
-        label = "importance for coming among the best trials"
-        pictures.append(
+        label = "importance for the best trials"
+        figures.append(
             ReportFigure(
                 "importance",
-                "How much each setting matters for coming among the best trials (PED-ANOVA, of "
-                "those that came to their end; the shares sum to 100 %).",
+                "The importance of each setting for the best trials (PED-ANOVA over the complete "
+                "trials; the shares sum to 100 %).",
                 partial(draw_importance, shares, label),
             )
         )
@@ -208,16 +210,15 @@ def _pictures(
         for t in complete
     ]
     if len(lines) > 1:
-        caption = f"Each line is a trial that came to its end: its settings, and last its {metric}."
+        caption = f"Each line is a complete trial: its settings and, at the end, its {metric}."
         draw = partial(draw_parallel_coordinates, names, lines, metric, percent)
-        pictures.append(ReportFigure("parallel", caption, draw))
-    return pictures
+        figures.append(ReportFigure("parallel", caption, draw))
+    return figures
 
 
-def _tried(search: StoredSearch, trial: StoredTrial, tried: dict[int, Record]) -> TrialCurve:
-    record = tried[trial.number]
+def _tried(search: StoredSearch, trial: StoredTrial, record: Record) -> TrialCurve:
     column = record.evaluated(search.settings.metric)
-    # a run that others share may have gone on
+    # the run may have been trained further after the trial was pruned
     rows = record.rows[: trial.epochs]
     values = [row[column] for row in rows if row[column] is not None]
     return TrialCurve(trial.number, values, trial.status == "complete")
@@ -250,10 +251,6 @@ def _row(search: StoredSearch, trial: StoredTrial) -> dict[str, str]:
     }
 
 
-def _by_number(search: StoredSearch) -> dict[int, StoredTrial]:
-    return {trial.number: trial for trial in search.trials}
-
-
 def _counts(search: StoredSearch) -> dict[str, str]:
     counts = Counter(trial.status for trial in search.trials)
     return {
@@ -267,8 +264,8 @@ def _cautions(search: StoredSearch) -> list[str]:
     cautions = []
     if not search.confirmations:
         cautions.append(
-            "Nothing has been tested: the winner is the best by validation images with one seed, "
-            "and that number is too good."
+            "No trial has been tested. The best trial was chosen on validation images with one "
+            "seed, so its result is optimistic."
         )
     if len(search.confirmations) > 1:
         times = ", then ".join(
@@ -276,8 +273,8 @@ def _cautions(search: StoredSearch) -> list[str]:
             for c in search.confirmations
         )
         cautions.append(
-            f"The test set was touched more than once: {times}. If an earlier result had a part "
-            "in going on, the last one is too good."
+            f"The test set was used more than once: {times}. If an earlier test result influenced "
+            "the decision to continue, the last result is optimistic."
         )
     cautions += [
         f"Trial {trial.number} failed: {trial.reason}"

@@ -1,4 +1,4 @@
-"""A search: trials that Optuna chooses and workers train, and at the end their winner."""
+"""Searches: Optuna chooses trials, workers train them, and the best trial is confirmed."""
 
 import re
 from collections import deque
@@ -20,12 +20,14 @@ from cifar_exp.config.search_settings import SearchSettings
 from cifar_exp.errors import UserError, causes
 from cifar_exp.files import disk_full
 from cifar_exp.loggers.hparams import declare
+from cifar_exp.paths import SEARCH_FILE
 from cifar_exp.runs.continuing import checkpoint_room
 from cifar_exp.runs.folder import ENDED, RunFolder, in_epochs
 from cifar_exp.runs.moved_images import recognised
+from cifar_exp.runs.stored import check_rows
 from cifar_exp.search.confirm import confirm
-from cifar_exp.search.plan import Plan, in_words, make_plan
-from cifar_exp.search.search_file import write_listing
+from cifar_exp.search.plan import Plan, describe, make_plan
+from cifar_exp.search.search_file import write_search_files
 from cifar_exp.search.space import Domain
 from cifar_exp.search.trials import DIVERGED, Trials, open_storage
 from cifar_exp.signals import stop_request
@@ -42,18 +44,18 @@ def run_search(
     compose: Callable[[Sequence[str]], RunConfig],
     runs_per_device: int | None,
 ) -> None:
-    """Bring a search to its end, from wherever it stands, and write its report.
+    """Start or resume a search, and write its report.
 
     Args:
-        settings: under `hydra.sweeper`.
-        space: what is chosen, by key.
-        shared: the overrides of all trials.
-        compose: makes a run of overrides.
-        runs_per_device: how many at once; None for as many as pay.
+        settings: settings under `hydra.sweeper`.
+        space: domain of each key.
+        shared: overrides of all trials.
+        compose: returns the run of some overrides.
+        runs_per_device: number of concurrent runs per device; None for automatic.
 
     Raises:
-        UserError: it cannot begin, cannot go on, or came to nothing.
-        Interrupted: a signal asked to stop.
+        UserError: the settings are invalid, no run can be trained, or no trial is complete.
+        Interrupted: a signal was received.
     """
     known: dict[str, str | None] = {}
 
@@ -64,8 +66,8 @@ def run_search(
     folder = plan.folder
     folder.mkdir(parents=True, exist_ok=True)
     with (
-        _alone(folder),
-        _told_by_optuna(settings.storage or str(folder / "trials.db")),
+        _locked(folder),
+        _storage_errors(settings.storage or str(folder / "trials.db")),
         open_storage(settings.storage, folder / "trials.db") as storage,
     ):
         trials = Trials(storage, folder.name, space, settings, plan.epochs)
@@ -73,32 +75,40 @@ def run_search(
         search.run(runs_per_device)
         search.confirm(runs_per_device)
     from cifar_exp.reports.render import write_report
-    from cifar_exp.search.report import read_search_report  # matplotlib takes a second
+    from cifar_exp.search.report import read_search_report  # imports matplotlib, which is slow
 
     print(write_report(folder, read_search_report), flush=True)
 
 
 class Search:
-    """Decides which runs are trained, and which of them go on.
+    """Chooses the runs to train, and prunes them.
 
     Args:
-        plan: of the search.
-        trials: what was tried before and is tried now.
-        folder: of the search.
+        plan: plan of the search.
+        trials: trials of the search, including earlier ones.
+        folder: folder of the search.
     """
 
     def __init__(self, plan: Plan, trials: Trials, folder: Path) -> None:
         self._plan = plan
         self._trials = trials
         self._folder = folder
-        self._waiting = deque(trials.open)
-        self._left = max(0, plan.settings.n_trials - len(trials.all))  # that have not begun
-        self._active: dict[str, Trial] = {}  # by run id
-        self._twins: dict[str, list[Trial]] = {}  # of an active one, with the same settings
-        self._pruned: set[str] = set()  # ids of runs that are asked to stop
+        self._waiting = deque(trials.unfinished)
+        self._left = max(0, plan.settings.n_trials - len(trials.all))  # number of trials to start
+        self._active: dict[str, Trial] = {}  # trial of each run that is training, by run id
+        self._duplicates: dict[str, list[Trial]] = {}  # trials with the same settings, by run id
+        self._pruned: set[str] = set()  # ids of runs that have to stop
 
     def run(self, runs_per_device: int | None) -> None:
-        """Train what is left of the trials."""
+        """Train the remaining trials.
+
+        Args:
+            runs_per_device: number of concurrent runs per device; None for automatic.
+
+        Raises:
+            UserError: no run can be trained.
+            Interrupted: a signal was received.
+        """
         count, interrupted = self._plan.settings.n_trials, len(self._waiting)
         left = self._left + interrupted
         counts = f"{len(self._trials.all) - interrupted} finished before"
@@ -119,38 +129,49 @@ class Search:
             dispatcher.work(stop)
 
     def confirm(self, runs_per_device: int | None) -> None:
-        """Name the winner, and test it.
+        """Print the best trial, and test it.
+
+        Args:
+            runs_per_device: number of concurrent runs per device; None for automatic.
 
         Raises:
-            UserError: there is none.
+            UserError: no trial is complete, or some test runs failed.
+            Interrupted: a signal was received.
         """
         best = self._trials.best
         if best is None:
-            raise UserError(f"no trial came to its end; {self._folder / 'search.json'} says why")
+            self._write()
+            file = self._folder / SEARCH_FILE
+            raise UserError(f"no trial is complete. See the reason of each trial in {file}.")
         metric = self._plan.settings.metric
-        print(f"\nbest: trial {best.number}, {in_words(best.params)}: {metric} {best.value:.4f}")
+        print(f"\nbest: trial {best.number}, {describe(best.params)}: {metric} {best.value:.4f}")
         if self._plan.settings.confirm:
             name = self._folder.name.replace("search-", "confirm-", 1).rpartition("-")[0]
             confirm(self._plan, self._trials, best, name, runs_per_device)
         self._write(self._trials.importance)
 
     @property
-    def wants_more(self) -> bool:
-        """Whether trials are left to begin."""
+    def has_more(self) -> bool:
+        """Whether trials are left to start."""
         return bool(self._waiting) or self._left > 0
 
-    def more(self) -> RunConfig | None:
-        """Begin trials until one needs to be trained."""
-        while self.wants_more:
-            config = self._begun(self._waiting.popleft() if self._waiting else self._asked())
+    def next_run(self) -> RunConfig | None:
+        """Start trials until one has a run to train, and return this run; None if there is none."""
+        while self.has_more:
+            config = self._start(self._waiting.popleft() if self._waiting else self._ask())
             if config is not None:
                 return config
         return None
 
     def continues(self, config: RunConfig, metrics: EpochMetrics) -> bool:
-        """Report an epoch to Optuna, and ask whether the trial is to be continued."""
+        """Report an epoch to Optuna, and return whether the trial should continue.
+
+        Args:
+            config: settings of the run.
+            metrics: metrics of the epoch.
+        """
         run = run_id(config)
-        if run in self._pruned:  # it hears of that at its next step
+        if run in self._pruned:  # the run stops at its next step
             return False
         if self._is_pruned(self._active[run], [metrics.as_json()], config):
             self._pruned.add(run)
@@ -160,62 +181,73 @@ class Search:
         return _label(self._active[run_id(config)])
 
     def _ended(self, config: RunConfig, end: Ended) -> str:
-        """Report to Optuna how a run ended; those that wait for it come next."""
+        """Report the end of a run to Optuna, and queue the trials with the same settings."""
         run = run_id(config)
         trial, folder = self._active.pop(run), RunFolder.of(config)
         pruned = run in self._pruned
         message = self._prune(trial, folder) if pruned else self._end(trial, folder, end)
         self._pruned.discard(run)
-        self._waiting.extendleft(self._twins.pop(run, []))
+        self._waiting.extendleft(self._duplicates.pop(run, []))
         self._write()
         return message
 
-    def _asked(self) -> Trial:
+    def _ask(self) -> Trial:
         self._left -= 1
         return self._trials.ask()
 
-    def _begun(self, trial: Trial) -> RunConfig | None:
-        """Return the run of a trial; None if there is nothing to train now."""
+    def _start(self, trial: Trial) -> RunConfig | None:
+        """Return the run of a trial; None if no training is needed now."""
         try:
             config = self._plan.config(trial.params)
         except UserError as error:
-            self._trials.fail(trial, str(error))
-            tqdm.write(f"{_label(trial)}: failed: {error}")
+            self._fail(trial, error)
             return None
         run, folder = run_id(config), RunFolder.of(config)
         if run in self._active:
-            self._twins.setdefault(run, []).append(trial)
+            self._duplicates.setdefault(run, []).append(trial)
             return None
         trial.set_user_attr("run", folder.path.name)
-        rows = [] if folder.problem else folder.read_metrics()
+        status = folder.status
+        rows = [] if status == "damaged" else folder.read_metrics()
+        try:
+            check_rows(rows, folder.metrics_file)
+        except UserError as error:
+            if status in ENDED:
+                self._fail(trial, error)
+                return None
+            rows = []  # training restores the file from the checkpoint
         pruned = self._is_pruned(trial, rows, config)
-        if pruned or folder.status in ENDED:
-            message = self._prune(trial, folder) if pruned else self._finished(trial, folder)
+        if pruned or status in ENDED:
+            message = self._prune(trial, folder) if pruned else self._finish(trial, folder)
             tqdm.write(f"{_label(trial)}: {message}, trained before")
             return None
-        with suppress(UserError):  # its worker reports what is wrong with it
-            folder.claim(config)  # from now on, edited YAML changes nothing
+        with suppress(UserError):  # its worker reports the error
+            folder.claim(config)  # later changes of the YAML files have no effect
         try:
-            declare([config])  # only now its values are known
+            declare([config])  # not before, because the values were not known
         except OSError as error:
             reason = "disk full" if disk_full(error) else str(error.strerror)
             raise UserError(
-                f"{reason}: cannot write {error.filename}; once that is repaired, the same command "
-                "continues the search"
+                f"{error.filename}: cannot write the file ({reason}). Solve this, and run the same "
+                "command again to resume."
             ) from error
         self._active[run] = trial
         return config
 
+    def _fail(self, trial: Trial, error: UserError) -> None:
+        self._trials.fail(trial, str(error))
+        tqdm.write(f"{_label(trial)}: failed: {error}")
+
     def _end(self, trial: Trial, folder: RunFolder, end: Ended) -> str:
         if end.problem is None:
-            return self._finished(trial, folder)
-        if not end.disk_full:  # then it goes on once there is room
+            return self._finish(trial, folder)
+        if not end.disk_full:  # with a full disk, the trial stays unfinished and can be resumed
             self._trials.fail(trial, end.problem)
         return f"failed: {end.problem}"
 
-    def _finished(self, trial: Trial, folder: RunFolder) -> str:
+    def _finish(self, trial: Trial, folder: RunFolder) -> str:
         rows = folder.read_metrics()
-        for row in rows:  # where another process has trained it meanwhile
+        for row in rows:  # another process may have trained the run
             self._trials.report(trial, row)
         if folder.read_state()["status"] == "diverged":
             self._trials.prune(trial, DIVERGED, len(rows))
@@ -225,7 +257,7 @@ class Search:
         return folder.outcome()
 
     def _is_pruned(self, trial: Trial, rows: Sequence[dict[str, Any]], config: RunConfig) -> bool:
-        """Report epochs to Optuna, as if they had just been trained, until it prunes the trial."""
+        """Report epochs to Optuna, and return whether it prunes the trial after one of them."""
         for row in rows:
             self._trials.report(trial, row)
             if row["epoch"] < config.training.epochs and trial.should_prune():
@@ -233,28 +265,28 @@ class Search:
         return False
 
     def _prune(self, trial: Trial, folder: RunFolder) -> str:
-        """Close a pruned trial, with the epochs that its run has: it may have trained further."""
+        """Close a pruned trial with the epochs of its run, which may be more than were reported."""
         epochs = len(folder.read_metrics())
         message = f"pruned after {in_epochs(epochs)}"
         self._trials.prune(trial, message, epochs)
         return message
 
     def _write(self, importance: Mapping[str, float] | None = None) -> None:
-        write_listing(self._folder, self._plan, self._trials, importance or {})
+        write_search_files(self._folder, self._plan, self._trials, importance or {})
 
 
 def _label(trial: Trial) -> str:
-    return f"trial {trial.number} {in_words(trial.params)}"
+    return f"trial {trial.number} {describe(trial.params)}"
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the search for one process; the kernel frees it when the process ends, however."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock the search for this process."""
     lock = FileLock(folder / ".search.lock")
     try:
         lock.acquire(timeout=1)
     except Timeout as error:
-        raise UserError(f"{folder}: another process is at this search") from error
+        raise UserError(f"{folder}: another process is running this search") from error
     try:
         yield
     finally:
@@ -262,13 +294,14 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _told_by_optuna(storage: str) -> Iterator[None]:
-    """Report errors of a storage. Args: storage: its file or URL, of which no password is shown."""
+def _storage_errors(storage: str) -> Iterator[None]:
+    """Raise errors of the storage, a file or URL, as UserError; a password is not shown."""
     shown = re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", storage)
     try:
         yield
     except (OptunaError, SQLAlchemyError) as error:
         first = (str(list(causes(error))[-1]).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{shown}: {first}; what is done is kept, and the same command goes on"
+            f"{shown}: {first.rstrip('.')}. Finished trials are saved. Run the same command again "
+            "to resume."
         ) from error

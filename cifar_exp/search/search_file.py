@@ -1,4 +1,4 @@
-"""search.json and results.csv: what a search has come to, for people and for the report."""
+"""Write search.json and results.csv, which list the trials of a search."""
 
 import csv
 import io
@@ -13,54 +13,54 @@ from optuna.trial import FrozenTrial, TrialState
 from cifar_exp.files import write_bytes, write_json
 from cifar_exp.paths import SEARCH_FILE, TABLE_FILE
 from cifar_exp.reports.locking import writing
-from cifar_exp.search.plan import Plan, as_trained
+from cifar_exp.search.plan import Plan, rounded
 from cifar_exp.search.trials import DIVERGED, Trials
 
 
-def write_listing(
+def write_search_files(
     folder: Path, plan: Plan, trials: Trials, importance: Mapping[str, float]
 ) -> None:
-    """Write both files anew.
+    """Write search.json and results.csv.
 
     Args:
-        folder: of the search.
-        plan: of the search.
-        trials: all of them.
-        importance: of the settings; empty while the search goes on.
+        folder: folder of the search.
+        plan: plan of the search.
+        trials: trials of the search.
+        importance: importance of each setting, summing to 1; empty until the search has ended.
 
     Raises:
-        UserError: they cannot be written.
+        UserError: the files cannot be written.
     """
-    listed = [_listed(trial) for trial in trials.all]
+    rows = [_row(trial) for trial in trials.all]
     best = trials.best
     content = {
         "id": folder.name.rpartition("-")[2],
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "settings": plan.settings.model_dump(mode="json", exclude={"storage"}),
         "space": {key: str(domain) for key, domain in plan.space.items()},
-        "trials": listed,
+        "trials": rows,
         "best": best.number if best else None,
         "importance": dict(importance),
         "confirmations": trials.confirmations,
     }
     with writing(folder):
         write_json(folder / SEARCH_FILE, content)
-        write_bytes(folder / TABLE_FILE, _csv(listed, list(plan.space)).encode())
+        write_bytes(folder / TABLE_FILE, _csv(rows, list(plan.space)).encode())
 
 
-def _listed(trial: FrozenTrial) -> dict[str, Any]:
+def _row(trial: FrozenTrial) -> dict[str, Any]:
     status = _STATUSES[trial.state]
-    # a kill can leave the reason of an end that did not come
+    # after a kill, a running trial may already have a reason and epochs
     reason = trial.user_attrs.get("reason", "") if status in ("pruned", "failed") else ""
     reported = max(trial.intermediate_values, default=0)
-    # likewise; a run that is pruned trains on until it is asked to stop
+    # the run of a pruned trial may have more epochs than were reported
     epochs = trial.user_attrs.get("epochs", reported) if reason else reported
     return {
         "number": trial.number,
         "status": "diverged" if reason == DIVERGED else status,
         "value": trial.value,
         "epochs": epochs,
-        "params": as_trained(trial.params),
+        "params": rounded(trial.params),
         "run": trial.user_attrs.get("run"),
         "reason": reason,
     }

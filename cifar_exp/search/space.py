@@ -1,4 +1,4 @@
-"""The space of a search: which settings it chooses, and from what."""
+"""The search space: the domain of each hyperparameter."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several values; what is no number stands as Hydra reads it."""
+    """One of several values; a value that is not a number is an override as Hydra parses it."""
 
     options: tuple[int | float | str, ...]
 
     @property
     def examples(self) -> Sequence[int | float | str]:
-        """Values that cover what can go wrong."""
+        """Values to validate before the search starts."""
         return self.options
 
     def __str__(self) -> str:
@@ -21,9 +21,13 @@ class Choice:
 
 @dataclass(frozen=True)
 class Interval:
-    """A number from `low` to `high`, both included; whole numbers if both are.
+    """A number between two bounds; an integer if both bounds and the step are integers.
 
-    `log` spreads the orders of magnitude evenly; `step` leaves out what lies between.
+    Attributes:
+        low: lower bound, inclusive.
+        high: upper bound, inclusive.
+        log: whether values are distributed evenly on a log scale.
+        step: distance between values; None for all values.
     """
 
     low: float
@@ -33,12 +37,12 @@ class Interval:
 
     @property
     def examples(self) -> Sequence[float]:
-        """Values that cover what can go wrong."""
+        """Values to validate before the search starts."""
         return (self.low, self.high)
 
     @property
-    def is_whole(self) -> bool:
-        """Whether it is of whole numbers."""
+    def is_integer(self) -> bool:
+        """Whether the values are integers."""
         return all(isinstance(x, int) for x in (self.low, self.high, self.step or 0))
 
     def __str__(self) -> str:

@@ -1,1 +1,1 @@
-"""Many runs: the queue, the workers that train them, and jobs of other launchers."""
+"""Sweeps: the run queue, the worker processes, and jobs of other launchers."""

@@ -1,23 +1,23 @@
-"""How a machine is shared out among the workers of a sweep. Nothing here needs PyTorch."""
+"""Allocation of GPUs and CPU cores to the workers of a sweep (no PyTorch import)."""
 
 import os
 import sys
 from dataclasses import dataclass
 
-# PyTorch, the images of CIFAR-10 and the article's run take 1.8 GB in a worker.
+# A worker with PyTorch, CIFAR-10 and the baseline network uses 1.8 GB.
 _WORKER_BYTES = 2 * 2**30
-# How many runs pay on a GPU is found out while they train; that many are reckoned with before.
-_LIKELY_ON_A_GPU = 4
+# Assumed number of concurrent runs per GPU before the best number is measured.
+_ASSUMED_RUNS_PER_GPU = 4
 
 
 @dataclass(frozen=True)
-class Part:
-    """A worker's part of the machine.
+class Allocation:
+    """The device and the threads of one worker.
 
     Attributes:
-        gpu: its index; None on the CPU.
-        threads: of the CPU for each run.
-        runs: how many are trained at once; None for as many as pay.
+        gpu: index of the GPU; None for the CPU.
+        threads: number of CPU threads per run.
+        runs: number of concurrent runs; None to measure which number is fastest.
     """
 
     gpu: int | None
@@ -25,37 +25,40 @@ class Part:
     runs: int | None
 
 
-def shared_out(
+def allocate(
     gpus: int, cores: int, runs_per_device: int | None, runs: int, sweep_size: int
-) -> tuple[Part, ...]:
-    """Return each worker's part: a GPU, or some of the CPU's cores.
+) -> tuple[Allocation, ...]:
+    """Divide the GPUs, or the CPU cores, among workers.
 
     Args:
-        gpus: to compute on; 0 for the CPU.
-        cores: that PyTorch would use.
-        runs_per_device: on each GPU, or on the CPU; None for as many as pay.
-        runs: that are to be trained, at least one.
-        sweep_size: how many the sweep has, finished ones too. The cores are shared out for all of
-            them, since bits depend on threads: a run that is trained later, alone, must not have
-            more.
+        gpus: number of GPUs; 0 for the CPU.
+        cores: number of CPU cores that PyTorch uses.
+        runs_per_device: number of concurrent runs per GPU, or on the CPU; None for automatic.
+        runs: number of runs to train, at least 1.
+        sweep_size: number of runs in the sweep, including finished ones. The threads per run
+            depend on this number and not on `runs`: results depend on the number of threads, so a
+            run that is trained later must get the same number.
+
+    Returns:
+        The allocation of each worker.
     """
     if gpus:
         count = min(gpus, runs)
-        return tuple(Part(gpu=gpu, threads=1, runs=runs_per_device) for gpu in range(count))
-    at_once = min(runs_per_device or min(cores, _workers_that_fit()), sweep_size)
-    threads = max(1, cores // at_once)
-    return (Part(gpu=None, threads=threads, runs=1),) * min(at_once, runs)
+        return tuple(Allocation(gpu=gpu, threads=1, runs=runs_per_device) for gpu in range(count))
+    concurrent = min(runs_per_device or min(cores, _workers_that_fit()), sweep_size)
+    threads = max(1, cores // concurrent)
+    return (Allocation(gpu=None, threads=threads, runs=1),) * min(concurrent, runs)
 
 
-def at_once(parts: tuple[Part, ...]) -> int:
-    """Return how many runs will train at the same time, as far as can be told before."""
-    return sum(part.runs or _LIKELY_ON_A_GPU for part in parts)
+def concurrent_runs(allocations: tuple[Allocation, ...]) -> int:
+    """Return the expected number of concurrent runs on all devices."""
+    return sum(allocation.runs or _ASSUMED_RUNS_PER_GPU for allocation in allocations)
 
 
 def _workers_that_fit() -> int:
-    """Return how many workers the memory of this machine holds, at least 1."""
+    """Return how many workers fit into the memory of this machine, at least 1."""
     try:
         memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError):  # Windows does not say
+    except (AttributeError, ValueError):  # not available on Windows
         return sys.maxsize
     return max(1, memory_bytes // _WORKER_BYTES)

@@ -1,4 +1,4 @@
-"""The runs of a sweep as jobs of another launcher, on machines that share the results' folder."""
+"""Sweeps whose runs are jobs of another launcher, on machines that share the results folder."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.runs.folder import ENDED, RunFolder
 
-# Trains runs, a job each, and says for each what went wrong, if anything.
+# Trains each run in a job. Returns for each run why it failed, or None.
 RunJobs = Callable[[Sequence[RunConfig]], Sequence[str | None]]
 _POLL_SECONDS = 2.0
 
@@ -15,43 +15,43 @@ _POLL_SECONDS = 2.0
 def train_as_jobs(
     runs: Sequence[tuple[RunConfig, RunFolder]], run_jobs: RunJobs
 ) -> list[str | None]:
-    """Bring runs to their ends.
+    """Train runs in jobs, and wait until all of them have ended.
 
     Args:
-        runs: that have not ended; those that another process trains now are waited for.
-        run_jobs: trains the others.
+        runs: unfinished runs. Those that another process is training are only waited for.
+        run_jobs: submits the jobs of the other runs.
 
     Returns:
-        For each run why it has not come to its end, None if it has.
+        For each run why it has not ended; None if it has.
 
     Raises:
         UserError: jobs could not be submitted, or were lost.
     """
     for config, folder in runs:
-        folder.claim(config)  # from now on, edited YAML changes nothing
+        folder.claim(config)  # later changes of the YAML files have no effect
     free = [(config, folder) for config, folder in runs if folder.status != "running"]
-    problems = _told([config for config, _ in free], run_jobs)
+    problems = _run([config for config, _ in free], run_jobs)
     message = {folder: problem for (_, folder), problem in zip(free, problems, strict=True)}
     _wait([folder for _, folder in runs])
     return [message.get(folder) or _problem(folder) for _, folder in runs]
 
 
-def _told(configs: Sequence[RunConfig], run_jobs: RunJobs) -> Sequence[str | None]:
+def _run(configs: Sequence[RunConfig], run_jobs: RunJobs) -> Sequence[str | None]:
     try:
         return run_jobs(configs) if configs else []
-    except Exception as error:  # whatever a launcher raises when a job is gone
+    except Exception as error:  # launchers raise various exceptions when a job is lost
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"the launcher of the jobs failed: {first_line}\n"
-            "jobs that were submitted go on; the same command trains what is left"
+            f"The job launcher failed: {first_line}\n"
+            "Submitted jobs continue. Run the same command again to train the remaining runs."
         ) from error
 
 
 def _wait(folders: Sequence[RunFolder]) -> None:
-    """Wait for runs that were busy when their job came: other jobs are training them."""
+    """Wait for runs that other jobs are training: their own jobs ended without training."""
     busy = [folder for folder in folders if folder.is_held]
     if busy:
-        print(f"waiting for {len(busy)} runs that other jobs train", flush=True)
+        print(f"waiting for {len(busy)} run{'s' * (len(busy) > 1)} of other jobs", flush=True)
     while any(folder.is_held for folder in busy):
         time.sleep(_POLL_SECONDS)
 
@@ -61,4 +61,4 @@ def _problem(folder: RunFolder) -> str | None:
     if status in ENDED:
         return None
     reason = folder.read_state().get("reason") if status == "failed" else None
-    return f"{status}: {reason or 'its job has ended before it'}"
+    return f"{status}: {reason or 'its job ended before the run was complete'}"

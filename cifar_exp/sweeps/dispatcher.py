@@ -1,4 +1,4 @@
-"""The time in which worker processes train runs, for a sweep or a search."""
+"""The dispatcher: sends the runs of a sweep or search to worker processes."""
 
 import signal
 from collections import deque
@@ -13,7 +13,15 @@ from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.signals import Interrupted, StopRequest
-from cifar_exp.sweeps.messages import Died, Ended, FromWorker, Leave, ProgressReport, Ready, Warned
+from cifar_exp.sweeps.messages import (
+    Died,
+    Ended,
+    FromWorker,
+    ProgressReport,
+    Ready,
+    StopRun,
+    Warned,
+)
 from cifar_exp.sweeps.progress_display import ProgressDisplay
 from cifar_exp.sweeps.run_queue import RunQueue, Task, expected_cost
 from cifar_exp.sweeps.worker_pool import Worker, WorkerPool
@@ -23,30 +31,30 @@ _POLL_SECONDS = 0.2
 
 
 class Chooser(Protocol):
-    """Chooses runs while others are trained: a search."""
+    """Chooses further runs while others are training. A search implements it."""
 
     @property
-    def wants_more(self) -> bool:
-        """Whether runs may come that are not there yet."""
+    def has_more(self) -> bool:
+        """Whether further runs may be chosen."""
 
-    def more(self) -> RunConfig | None:
-        """Return one more run, for an idle worker; None if there is none now."""
+    def next_run(self) -> RunConfig | None:
+        """Return the next run for an idle worker; None if there is none at present."""
 
     def continues(self, config: RunConfig, metrics: EpochMetrics) -> bool:
-        """Take note of an epoch. Returns: whether the run is to be continued."""
+        """Record the metrics of an epoch, and return whether the run should continue."""
 
 
 class Dispatcher:
-    """Hands runs out to workers, and handles their messages, until all have ended.
+    """Sends runs to workers and handles their messages until all runs have ended.
 
     Args:
-        workers: that train.
-        label: returns in a few words what distinguishes a run from the others.
-        ended: takes note of a run that is over, and returns in a line how it ended.
-        configs: of the runs that are known at the beginning.
-        interrupted: indices of those in `configs` that come before the others.
-        chooser: of further runs, if any.
-        more: how many runs it is likely to add.
+        workers: worker processes.
+        label: returns a short label that distinguishes a run from the others.
+        ended: records that a run has ended, and returns its outcome as one line.
+        configs: runs that are known at the start.
+        interrupted: indices into `configs` of the runs that are trained first.
+        chooser: chooses further runs; None if there are none.
+        more: expected number of further runs.
     """
 
     def __init__(
@@ -63,7 +71,7 @@ class Dispatcher:
         self._label = label
         self._ended = ended
         self._chooser = chooser
-        self._configs = list(configs)  # runs go by their index in this list
+        self._configs = list(configs)  # `run` is an index into this list everywhere below
         self._queue = RunQueue(self._configs, interrupted, workers.on_gpu)
         self._workers = workers
         self._idle: deque[Worker] = deque()
@@ -76,47 +84,47 @@ class Dispatcher:
         )
 
     def __enter__(self) -> "Dispatcher":
-        """Show the runs while a block runs."""
+        """Return the dispatcher."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take them from the screen."""
+        """Close the progress display."""
         self._display.close()
 
     def work(self, stop: StopRequest) -> None:
-        """Train all of them.
+        """Train all runs.
 
         Args:
-            stop: raises when it is time to stop.
+            stop: raises Interrupted after a signal to stop.
 
         Raises:
-            Interrupted: it was asked for; the runs have stopped.
-            UserError: nothing more can be trained; the runs have stopped.
+            Interrupted: a signal was received; all runs have stopped.
+            UserError: no further run can be trained; all runs have stopped.
         """
         try:
-            while not self._queue.done or (self._chooser and self._chooser.wants_more):
+            while not self._queue.done or (self._chooser and self._chooser.has_more):
                 stop()
                 for worker, message in self._workers.messages(_POLL_SECONDS):
                     self._handle(worker, message)
-                self._hand_out()
+                self._send_runs()
         except (Interrupted, UserError) as end:
             if not stop.at_once:
                 self._workers.stop(getattr(end, "signal_number", signal.SIGTERM))
             raise
 
-    def _hand_out(self) -> None:
-        while self._idle and (task := self._queue.next() or self._added()):
+    def _send_runs(self) -> None:
+        while self._idle and (task := self._queue.next() or self._choose()):
             worker = self._idle.popleft()
             config = self._configs[task.run]
             prefix_runs = [self._configs[short] for short in task.prefix_runs]
             worker.train(task.run, config, prefix_runs)
             self._display.begin(task.run, self._label(config), config.data.evaluated_on)
 
-    def _added(self) -> Task | None:
-        """Ask the chooser for a run, unless one that is repeated must stay alone."""
-        if self._chooser is None or self._queue.repeats:
+    def _choose(self) -> Task | None:
+        """Ask the chooser for a run, unless a retried run must stay alone."""
+        if self._chooser is None or self._queue.is_retrying:
             return None
-        if (config := self._chooser.more()) is None:
+        if (config := self._chooser.next_run()) is None:
             return None
         self._queue.add(len(self._configs))
         self._configs.append(config)
@@ -134,43 +142,44 @@ class Dispatcher:
                 if isinstance(event, EpochMetrics):
                     self._queue.passed(run, event.epoch)
                     if self._chooser and not self._chooser.continues(config, event):
-                        worker.send(Leave(run))
+                        worker.send(StopRun(run))
             case Ended(run, busy=True):
-                self._display.leave(run)
+                self._display.remove(run)
                 self._queue.postpone(run)
-            case Ended(run, problem, out_of_memory=True) if not self._queue.is_single(run):
+            case Ended(run, problem, out_of_memory=True) if not self._queue.is_alone(run):
                 self._fail(run, str(problem))
             case Ended() as end:
                 self._end(end)
                 if end.disk_full:
-                    raise UserError(f"{end.problem}; the other runs have stopped as well")
+                    raise UserError(f"{end.problem}; the other runs were stopped as well")
             case Died(reason, runs):
                 for run in runs:
-                    self._keep_reason(run, reason)
+                    self._save_reason(run, reason)
                     self._fail(run, reason)
                 self._idle = deque(other for other in self._idle if other is not worker)
                 self._workers.replace(worker, reason)
 
     def _warn(self, text: str) -> None:
-        """Tell a warning once, though several workers may give it."""
+        """Print a warning once, even if several workers send it."""
         if text not in self._warned:
             self._warned.add(text)
             tqdm.write(text)
 
-    def _keep_reason(self, run: int, reason: str) -> None:
-        """A worker has died in a run, and left it as it was."""
+    def _save_reason(self, run: int, reason: str) -> None:
+        """Mark a run as failed whose worker died before it could do so."""
         config = self._configs[run]
         with suppress(OSError):
             RunFolder.of(config).fail({"run_id": run_id(config)}, reason)
 
     def _fail(self, run: int, reason: str) -> None:
-        """Repeat a run alone, since others may be the reason; the second time it has failed."""
-        if not self._queue.repeat_alone(run):
-            self._end(Ended(run, f"{reason}, twice"))
+        """Retry a run once, alone, since other runs may have caused the failure."""
+        reason = reason.rstrip(".")
+        if not self._queue.retry_alone(run):
+            self._end(Ended(run, f"{reason} (twice)"))
             return
         label = self._label(self._configs[run])
-        self._display.leave(run)
-        tqdm.write(f"{label}: {reason}; it is repeated alone after the others")
+        self._display.remove(run)
+        tqdm.write(f"{label}: {reason}. It is retried alone after the other runs.")
 
     def _end(self, end: Ended) -> None:
         config = self._configs[end.run]

@@ -1,4 +1,4 @@
-"""A run as the job of a scheduler, such as Slurm, which may take the machine away at any time."""
+"""One run as a scheduler's job, which the scheduler may preempt at any time."""
 
 import os
 import sys
@@ -15,20 +15,21 @@ from cifar_exp.signals import Interrupted
 
 
 def train_job(job: Any) -> str | None:
-    """Train one run, wherever the job is; a task of Hydra.
+    """Train one run. This is the task function that Hydra calls in the job.
 
     Args:
-        job: has the checked settings as `run`, and the `folder` that the sweep was started in.
+        job: has the checked settings as `run`, and as `folder` the working directory of the
+            command that started the sweep.
 
     Returns:
-        Why the run failed, if it did. Not an error: schedulers pass it on as a pickle, and not all
-        errors can be read again.
+        Why the run failed; None if it did not. It is returned and not raised because schedulers
+        pickle the result, and some exceptions cannot be unpickled.
     """
     os.chdir(job.folder)
     try:
-        _train_until_taken_away(job.run)
+        _train_until_preempted(job.run)
     except BusyError:
-        print("another job trains this run", flush=True)
+        print("another job is training this run", flush=True)
     except UserError as error:
         return _failed(str(error), job.run)
     except Exception as error:
@@ -40,16 +41,16 @@ def train_job(job: Any) -> str | None:
 
 
 def _failed(reason: str, config: RunConfig, message: str = "") -> str:
-    # the job's output and the pickle are files
+    # the job's output and the pickle are saved in files, so values of variables are hidden
     print(hide(message or reason, config), file=sys.stderr, flush=True)
     return f"failed: {hide(reason, config)}"
 
 
-def _train_until_taken_away(config: RunConfig) -> None:
+def _train_until_preempted(config: RunConfig) -> None:
     while True:
         try:
             return train_one(config, in_job=True)
         except Interrupted:
-            # the run is saved, and whoever listens to the signal has let the job go on: Slurm
-            # sends SIGTERM some time before it ends a job, and submitit hears it and does nothing
+            # Slurm sends SIGTERM before it ends a job, and submitit ignores that signal. The run
+            # is saved; use the remaining time.
             continue

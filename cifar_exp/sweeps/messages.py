@@ -1,27 +1,30 @@
-"""What a sweep and its worker processes say to each other. Nothing here needs PyTorch."""
+"""Messages between a sweep and its worker processes (no PyTorch import)."""
 
 from dataclasses import dataclass
 
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.sweeps.allocation import Part
+from cifar_exp.sweeps.allocation import Allocation
 from cifar_exp.training.progress import EpochMetrics, Progress
 
 
 @dataclass(frozen=True)
 class Checked:
-    """From a process that checks runs: what is wrong, if anything, and each worker's part.
+    """From the process that checks runs: the result of the check.
 
-    `kept_bytes` is what the last checkpoints of the runs will take on disk.
+    Attributes:
+        problem: why the runs cannot be trained; None if they can.
+        allocations: allocation of each worker.
+        kept_bytes: size of the last checkpoints of all runs on disk.
     """
 
     problem: str | None
-    parts: tuple[Part, ...] = ()
+    allocations: tuple[Allocation, ...] = ()
     kept_bytes: int = 0
 
 
 @dataclass(frozen=True)
 class Train:
-    """To a worker: bring a run to its end; `prefix_runs` are handed over on the way."""
+    """To a worker: train a run, and hand over checkpoints to its `prefix_runs`."""
 
     run: int
     config: RunConfig
@@ -29,27 +32,27 @@ class Train:
 
 
 @dataclass(frozen=True)
-class Stop:
-    """To a worker: stop all runs at the next step, for this signal."""
+class StopAll:
+    """To a worker: stop all runs at their next step because of a signal."""
 
     signal_number: int
 
 
 @dataclass(frozen=True)
-class Leave:
-    """To a worker: stop this run at its next step, since it is not worth going on."""
+class StopRun:
+    """To a worker: stop a run at its next step because it was pruned."""
 
     run: int
 
 
 @dataclass(frozen=True)
 class Ready:
-    """From a worker: it wants one more run."""
+    """From a worker: it can take one more run."""
 
 
 @dataclass(frozen=True)
 class ProgressReport:
-    """From a worker: how far a run is."""
+    """From a worker: progress or epoch metrics of a run."""
 
     run: int
     event: Progress | EpochMetrics
@@ -57,9 +60,15 @@ class ProgressReport:
 
 @dataclass(frozen=True)
 class Ended:
-    """From a worker: a run is over.
+    """From a worker: a run has ended.
 
-    `problem` says what went wrong, if anything; `busy` that another process is training it.
+    Attributes:
+        run: index of the run.
+        problem: why it failed; None if it did not.
+        busy: whether another process is training it.
+        interrupted: whether it was stopped before its last epoch.
+        disk_full: whether it failed because the disk is full.
+        out_of_memory: whether it failed because memory ran out.
     """
 
     run: int
@@ -72,14 +81,14 @@ class Ended:
 
 @dataclass(frozen=True)
 class Warned:
-    """From a worker: something the user should see."""
+    """From a worker: a warning for the user."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Died:
-    """Of a worker: its process has ended, and with it these runs."""
+    """About a worker: its process has ended while it trained `runs`."""
 
     reason: str
     runs: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""The screen of a sweep: a bar for all of it, one for each running run, and lines that stay."""
+"""The progress display of a sweep: one bar for the sweep and one for each running run."""
 
 import sys
 import time
@@ -9,40 +9,52 @@ from cifar_exp.runs.progress_bar import Bar, RunBar, time_left
 from cifar_exp.terminal import wrapped
 from cifar_exp.training.progress import EpochMetrics, Progress
 
-_SHOWN_RUNS = 16
-_PARTS = 1000  # that the bar counts: a sum of floats can exceed its own total
+_MAX_BARS = 16
+_BAR_TOTAL = 1000  # an integer, because a sum of floats can exceed its total
 
 
 class ProgressDisplay:
-    """Shows how far the sweep and each running run are, and how long the rest will take.
+    """Shows the progress of the sweep and of each running run, and the remaining time.
 
     Args:
-        costs: of the runs, in any unit.
-        label: of the bar for all of them: "sweep" or "search".
-        unit: what is counted: "run" or "trial".
+        costs: expected relative duration of each run.
+        label: label of the main bar, "sweep" or "search".
+        unit: what the main bar counts, "run" or "trial".
     """
 
     def __init__(self, costs: list[float], label: str = "sweep", unit: str = "run") -> None:
         self._costs = costs
         self._unit = unit
-        self._shares = [0.0] * len(costs)  # of each run that is done
+        self._shares = [0.0] * len(costs)  # completed fraction of each run
         self._first_shares: dict[int, float] = {}
         self._ended = 0
         self._started = time.monotonic()
         self._bars: dict[int, tuple[int, RunBar]] = {}
-        self._bar = Bar(label, total=_PARTS)
+        self._bar = Bar(label, total=_BAR_TOTAL)
         self._show_counts()
 
     def begin(self, run: int, label: str, evaluated_on: str) -> None:
-        """Show one more run, and which images it is evaluated on."""
+        """Add a bar for a run.
+
+        Args:
+            run: index of the run.
+            label: label of the bar.
+            evaluated_on: images that the run is evaluated on, "test" or "validation".
+        """
         taken = {position for position, _ in self._bars.values()}
         position = min(set(range(1, len(taken) + 2)) - taken)
-        if position <= _SHOWN_RUNS:
+        if position <= _MAX_BARS:
             self._bars[run] = position, RunBar(label, position, evaluated_on)
             self._compare_labels()
 
     def show(self, run: int, event: Progress | EpochMetrics, epochs: int) -> None:
-        """Show how far a run is."""
+        """Update the progress of a run.
+
+        Args:
+            run: index of the run.
+            event: progress within an epoch, or the metrics of a completed epoch.
+            epochs: total number of epochs of the run.
+        """
         if run in self._bars:
             self._bars[run][1].show(event)
         if isinstance(event, Progress):
@@ -50,29 +62,29 @@ class ProgressDisplay:
         else:
             self._advance(run, event.epoch / epochs)
 
-    def leave(self, run: int) -> None:
-        """Take a run from the screen."""
+    def remove(self, run: int) -> None:
+        """Remove the bar of a run."""
         if run in self._bars:
             self._bars.pop(run)[1].close()
             self._compare_labels()
 
     def end(self, run: int, message: str) -> None:
-        """Write a line about a run that has ended."""
-        self.leave(run)
+        """Print one line about a run that has ended."""
+        self.remove(run)
         self._ended += 1
         self._advance(run, 1.0)
         self._show_counts()
         last = self._ended == len(self._costs)
-        # a line that stays would show an old estimate below a bar with the present one
-        left = "" if last or not self._bar.disable else self._time_left()
-        rest = f"; {left}" if left else ""
-        tqdm.write(wrapped(f"[{self._ended}/{len(self._costs)}] {message}{rest}"))
+        # on a terminal the bar shows the current estimate, and a printed one would be outdated
+        time_left = "" if last or not self._bar.disable else self._time_left()
+        suffix = f"; {time_left}" if time_left else ""
+        tqdm.write(wrapped(f"[{self._ended}/{len(self._costs)}] {message}{suffix}"))
         sys.stdout.flush()
 
     def close(self) -> None:
-        """Take everything from the screen."""
+        """Remove all bars."""
         for run in list(self._bars):
-            self.leave(run)
+            self.remove(run)
         self._bar.close()
 
     def _compare_labels(self) -> None:
@@ -85,7 +97,7 @@ class ProgressDisplay:
         self._shares[run] = max(share, self._shares[run])
         done = sum(cost * share for cost, share in self._pairs) / sum(self._costs)
         self._show_counts()
-        self._bar.update(round(_PARTS * done) - self._bar.n)
+        self._bar.update(round(_BAR_TOTAL * done) - self._bar.n)
 
     def _show_counts(self) -> None:
         total = len(self._costs)
@@ -99,10 +111,10 @@ class ProgressDisplay:
         return list(zip(self._costs, self._shares, strict=True))
 
     def _time_left(self) -> str:
-        # what a resumed run had behind it took no time now
-        had = sum(
+        # epochs from before a run was resumed took no time now
+        before = sum(
             self._costs[run] * share for run, share in self._first_shares.items() if share < 1
         )
-        done = sum(cost * share for cost, share in self._pairs) - had
+        done = sum(cost * share for cost, share in self._pairs) - before
         left = sum(cost * (1 - share) for cost, share in self._pairs)
         return time_left(time.monotonic() - self._started, done, left)

@@ -1,4 +1,4 @@
-"""In which order the runs of a sweep are trained, and which must wait for others."""
+"""The run queue: the order in which runs are trained, and which runs wait for others."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -8,79 +8,84 @@ from cifar_exp.config.identity import is_prefix
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.models.settings import NetworkSection
 
-# What a step costs besides its images, in images of the full-width network: on a GPU what starting
-# its kernels takes (estimated), on a CPU little (measured: 5.5 ms, and 14 ms an image). Only the
-# order of the runs and the estimate of the rest hang on it.
-_IMAGES_WORTH_OF_A_STEP_ON_GPU = 40.0
-_IMAGES_WORTH_OF_A_STEP_ON_CPU = 0.4
+# Constant cost of a step, in images of the full-width network: kernel launches on a GPU
+# (estimated), little on a CPU (measured: 5.5 ms, and 14 ms per image). The costs affect only the
+# order of the runs and the estimate of the remaining time.
+_STEP_COST_ON_GPU = 40.0
+_STEP_COST_ON_CPU = 0.4
 
 
 def expected_cost(config: RunConfig, on_gpu: bool) -> float:
-    """Return how long a run will take compared with others on the same data, in no unit."""
-    step = _IMAGES_WORTH_OF_A_STEP_ON_GPU if on_gpu else _IMAGES_WORTH_OF_A_STEP_ON_CPU
-    # of what a custom network costs nothing is known
+    """Estimate the relative duration of a run, for comparison with runs on the same data.
+
+    Args:
+        config: settings of the run.
+        on_gpu: whether the run trains on a GPU.
+    """
+    step = _STEP_COST_ON_GPU if on_gpu else _STEP_COST_ON_CPU
+    # the cost of a custom network is unknown
     image = config.model.width**2 if isinstance(config.model, NetworkSection) else 1.0
     return config.training.epochs * (image + step / config.data.batch_size)
 
 
 @dataclass(frozen=True)
 class Task:
-    """A run to train, and the shorter ones that it trains on the way."""
+    """A run to train, and the shorter runs that equal its first epochs."""
 
     run: int
     prefix_runs: tuple[int, ...]
 
 
 class RunQueue:
-    """Hands out the runs of a sweep, the longest first so that the end is not one long run.
+    """Orders the runs of a sweep, longest first, so that workers finish at about the same time.
 
-    A run that equals the first epochs of another waits for it, and then has nothing left to train.
-    A run that is to be repeated alone comes after all others.
+    A run that equals the first epochs of a longer run waits for it, and then has nothing left to
+    train. A run that is retried alone comes last.
 
     Args:
-        configs: of all runs, by their numbers.
-        interrupted: runs that come before all others.
-        on_gpu: whether they train on one.
+        configs: all runs; methods identify a run by its index in this list.
+        interrupted: indices of the runs that come first.
+        on_gpu: whether the runs train on a GPU.
     """
 
     def __init__(
         self, configs: Sequence[RunConfig], interrupted: Sequence[int] = (), on_gpu: bool = False
     ) -> None:
         self._configs = configs
-        numbers = range(len(configs))
+        indices = range(len(configs))
         self._longer = {
             short: long
-            for short in numbers
+            for short in indices
             if short not in interrupted and not configs[short].rerun
-            for long in numbers
+            for long in indices
             if is_prefix(configs[short], configs[long])
         }
         order = sorted(
-            numbers, key=lambda run: (run not in interrupted, -expected_cost(configs[run], on_gpu))
+            indices, key=lambda run: (run not in interrupted, -expected_cost(configs[run], on_gpu))
         )
         self._ready = deque(run for run in order if run not in self._longer)
-        self._open = set(numbers)
+        self._unfinished = set(indices)
         self._training: set[int] = set()
         self._alone: deque[int] = deque()
-        self._repeated: set[int] = set()
+        self._retried: set[int] = set()
 
     @property
     def done(self) -> bool:
         """Whether all runs have ended."""
-        return not self._open
+        return not self._unfinished
 
     @property
-    def repeats(self) -> bool:
-        """Whether a run is training that is to be alone."""
-        return bool(self._training & self._repeated)
+    def is_retrying(self) -> bool:
+        """Whether a retried run is training, which must stay alone."""
+        return bool(self._training & self._retried)
 
     def add(self, run: int) -> None:
-        """Add a run that was not there at the beginning; it begins no other."""
-        self._open.add(run)
+        """Add a run that was not known at the start; no other run waits for it."""
+        self._unfinished.add(run)
         self._ready.append(run)
 
     def next(self) -> Task | None:
-        """Return what to train next, if something can begin now."""
+        """Return the next task; None if no run can start now."""
         run = self._take()
         if run is None:
             return None
@@ -88,41 +93,46 @@ class RunQueue:
         return Task(run, tuple(short for short, long in self._longer.items() if long == run))
 
     def _take(self) -> int | None:
-        if self.repeats:
+        if self.is_retrying:
             return None
         if self._ready:
             return self._ready.popleft()
         return self._alone.popleft() if self._alone and not self._training else None
 
     def passed(self, run: int, epoch: int) -> None:
-        """Take note of an epoch: shorter runs that end with it can be finished."""
+        """Record that a run has completed an epoch, and release the shorter runs that end there.
+
+        Args:
+            run: index of the run.
+            epoch: completed epoch, counted from 1.
+        """
         self._release(run, lambda short: self._configs[short].training.epochs <= epoch)
 
     def ended(self, run: int) -> None:
-        """Take note of a run that is over, well or not."""
+        """Record that a run has ended, whether complete or failed."""
         self._training.discard(run)
-        self._open.discard(run)
+        self._unfinished.discard(run)
         self._release(run, lambda short: True)
 
     def postpone(self, run: int) -> None:
-        """Put a run back at the end: another process is training it."""
+        """Move a run that another process is training to the end."""
         self._training.discard(run)
-        (self._alone if run in self._repeated else self._ready).append(run)
+        (self._alone if run in self._retried else self._ready).append(run)
 
-    def is_single(self, run: int) -> bool:
-        """Tell whether no other run is training beside this one."""
+    def is_alone(self, run: int) -> bool:
+        """Return whether this run is the only one that is training."""
         return self._training == {run}
 
-    def repeat_alone(self, run: int) -> bool:
-        """Put a run that failed at the very end, with no other beside it, once.
+    def retry_alone(self, run: int) -> bool:
+        """Schedule a failed run to be retried once, alone, after all others.
 
         Returns:
-            False if it has been repeated before, so that it has failed for good.
+            Whether it is retried; False if it has been retried before.
         """
-        if run in self._repeated:
+        if run in self._retried:
             return False
         self._training.discard(run)
-        self._repeated.add(run)
+        self._retried.add(run)
         self._alone.append(run)
         return True
 

@@ -1,4 +1,4 @@
-"""A sweep: a list of runs, brought to their ends by worker processes, and the table they make."""
+"""Sweeps: train a list of runs in worker processes or jobs, and write their table and report."""
 
 import shlex
 import sys
@@ -33,7 +33,7 @@ from cifar_exp.sweeps.messages import Ended
 from cifar_exp.sweeps.worker_pool import WorkerPool
 from cifar_exp.terminal import columns, printable
 
-_MOST_TOLD_SETTINGS = 3
+_MAX_LABEL_SETTINGS = 3
 
 
 def run_sweep(
@@ -43,40 +43,43 @@ def run_sweep(
     name: str | None = None,
     run_jobs: RunJobs | None = None,
 ) -> list[float | None]:
-    """Train every run that is not finished, and write the table and the report of all.
+    """Train all unfinished runs of a sweep, and write its table and report.
 
     Args:
-        configs: checked settings of all runs; the same settings twice are one run.
-        runs_per_device: how many at once; None for as many as pay.
-        studies: that the runs are for, each with the places of its runs in `configs`.
-        name: of the sweep's folder; None for the names of what it varies.
-        run_jobs: trains runs elsewhere; None to train them in workers on this machine.
+        configs: checked settings of all runs; equal settings are trained once.
+        runs_per_device: number of concurrent runs per device; None for automatic.
+        studies: studies of the sweep, each with the indices of its runs in `configs`.
+        name: name of the sweep's folder; None for the names of the varied settings.
+        run_jobs: trains runs in jobs; None to train them in workers on this machine.
 
     Returns:
-        For each configuration the final accuracy, a fraction; None if it diverged.
+        For each configuration the final accuracy, in [0, 1]; None if the run diverged.
 
     Raises:
-        UserError: nothing can be trained here, or at the end, that runs failed.
-        Interrupted: a signal asked to stop.
+        UserError: the runs cannot be trained on this machine, or some of them failed.
+        Interrupted: a signal was received.
     """
     if not configs:
         raise UserError("the sweep has no runs; check its lists and globs")
     configs = recognised(configs)
     by_id = {run_id(config): config for config in configs}
-    parts = [(study, [run_id(configs[place]) for place in places]) for study, places in studies]
-    sweep = Sweep(list(by_id.values()), parts, name)
-    sweep.run(runs_per_device, run_jobs)
-    folders = {run_id(config): folder for config, folder in sweep.runs}
-    return [folders[run_id(config)].results.accuracy for config in configs]
+    with_ids = [(study, [run_id(configs[i]) for i in indices]) for study, indices in studies]
+    records = Sweep(list(by_id.values()), with_ids, name).run(runs_per_device, run_jobs)
+    found = [records.get(run_id(config)) for config in configs]
+    return [record.results.accuracy if record else None for record in found]
 
 
 class Sweep:
-    """Runs that belong together. They are listed here, and owned by nobody.
+    """A list of runs, whose folders may be shared with other sweeps.
 
     Args:
-        configs: different runs, at least one.
-        studies: that they are for, each with the ids of its runs; none for a plain sweep.
-        name: of its folder; None for the names of what it varies.
+        configs: settings of the runs, at least one, without duplicates.
+        studies: studies of the sweep, each with the ids of its runs.
+        name: name of the sweep's folder; None for the names of the varied settings.
+
+    Attributes:
+        folder: folder of the sweep.
+        runs: settings and folder of each run.
     """
 
     def __init__(
@@ -88,22 +91,29 @@ class Sweep:
         self._studies = studies
         self._varied = varied(configs)
         name = name or ",".join(short_names(self._varied)) or "sweep"
-        # the same command finds its folder again
+        # depends on the runs alone, so that the same command finds the folder again
         name = f"{shortened(name, 80)}-{sweep_id(list(map(run_id, configs)))}"
         self.folder = as_path(configs[0].paths.results) / name
         grouped = [in_group(config, self.folder.name) for config in configs]
         self.runs = list(zip(grouped, RunFolder.of_all(grouped), strict=True))
 
-    def run(self, runs_per_device: int | None, run_jobs: RunJobs | None = None) -> None:
-        """Train what is left; write the table, even when interrupted, and at the end the report.
+    def run(
+        self, runs_per_device: int | None, run_jobs: RunJobs | None = None
+    ) -> Mapping[str, Record]:
+        """Train all unfinished runs, and write the table and the report.
+
+        After an interruption, only the table is written.
 
         Args:
-            runs_per_device: how many at once; None for as many as pay.
-            run_jobs: trains runs elsewhere, if not None.
+            runs_per_device: number of concurrent runs per device; None for automatic.
+            run_jobs: trains runs in jobs; None to train them in workers on this machine.
+
+        Returns:
+            The runs by their ids, without those that cannot be read.
 
         Raises:
-            UserError: nothing can be trained here, or at the end, that runs failed.
-            Interrupted: a signal asked to stop.
+            UserError: the runs cannot be trained on this machine, or some of them failed.
+            Interrupted: a signal was received.
         """
         pending, finished = [], []
         for config, folder in self.runs:
@@ -120,12 +130,12 @@ class Sweep:
             if not pending:
                 self._announce(pending)
             elif run_jobs:
-                failed = self._train_elsewhere(pending, run_jobs)
+                failed = self._train_in_jobs(pending, run_jobs)
             else:
                 failed = self._train(pending, runs_per_device)
         except BaseException:
             if self.folder.exists():
-                with suppress(UserError):  # which would hide what happened
+                with suppress(UserError):  # would hide the exception above
                     self._write_table(*read_sweep(self.folder))
             raise
         by_id, left_out = read_sweep(self.folder)
@@ -133,18 +143,20 @@ class Sweep:
         self._write_report(by_id, left_out)
         if failed:
             raise UserError(
-                f"{failed} of {len(self.runs)} runs failed; the same command tries again"
+                f"{failed} of {len(self.runs)} runs failed. "
+                "Run the same command again to retry them."
             )
+        return by_id
 
     def _train(self, pending: list["_Pending"], runs_per_device: int | None) -> int:
-        """Hand the pending runs to workers until all have ended. Returns: failed runs."""
+        """Train the pending runs in workers, and return how many failed."""
         configs = [run.config for run in pending]
         pool = WorkerPool(configs, runs_per_device, len(self.runs))
         with stop_request() as stop, pool as workers:
             self._announce(pending, workers.kept_bytes)
             for run in pending:
-                with suppress(UserError):  # its worker reports what is wrong with it
-                    run.folder.claim(run.config)  # from now on, edited YAML changes nothing
+                with suppress(UserError):  # its worker reports the error
+                    run.folder.claim(run.config)  # later changes of the YAML files have no effect
             interrupted = [i for i, run in enumerate(pending) if run.status == "interrupted"]
             folders = {run_id(run.config): run.folder for run in pending}
 
@@ -157,13 +169,13 @@ class Sweep:
                 dispatcher.work(stop)
             return dispatcher.failed
 
-    def _train_elsewhere(self, pending: list["_Pending"], run_jobs: RunJobs) -> int:
-        """Let jobs bring the pending runs to their ends. Returns: runs that did not come there."""
-        from cifar_exp.runs.preflight import preflight  # PyTorch takes seconds
+    def _train_in_jobs(self, pending: list["_Pending"], run_jobs: RunJobs) -> int:
+        """Train the pending runs in jobs, and return how many did not end."""
+        from cifar_exp.runs.preflight import preflight  # imports PyTorch, which is slow
 
         configs = [run.config for run in pending]
         self._announce(pending, preflight(configs, at_once=len(configs), trains_here=False))
-        print(f"what is done so far: python -m cifar_exp report {self.folder}", flush=True)
+        print(f"report of the finished runs: python -m cifar_exp report {self.folder}", flush=True)
         problems = train_as_jobs([(run.config, run.folder) for run in pending], run_jobs)
         for run, problem in zip(pending, problems, strict=True):
             print(f"{self.label(run.config)}: {problem or run.folder.outcome()}", flush=True)
@@ -185,13 +197,13 @@ class Sweep:
         self._write_list()
 
     def label(self, config: RunConfig) -> str:
-        """Say what tells a run from the others of the sweep: `lr=0.1 seed=2`.
+        """Return a label such as `lr=0.1 seed=2`, which distinguishes a run from the others.
 
-        Of many settings those that differ from the article's.
+        If the sweep varies many settings, the label has only those that differ from the baseline.
         """
         flat = settings(config)
         names = list(zip(short_names(self._varied), self._varied, strict=True))
-        if len(self._varied) > _MOST_TOLD_SETTINGS:
+        if len(self._varied) > _MAX_LABEL_SETTINGS:
             names = [(name, key) for name, key in names if key in differences(config)]
         words = [f"{name}={flat[key]}" for name, key in names if key in flat]
         if len({other.seed for other, _ in self.runs}) > 1:
@@ -199,7 +211,7 @@ class Sweep:
         return " ".join(words) or run_name(config)
 
     def _write_list(self) -> None:
-        """Write sweep.json, the list of the runs."""
+        """Write sweep.json."""
         runs = [
             {"run_id": run_id(config), "folder": folder.path.name} for config, folder in self.runs
         ]
@@ -226,14 +238,14 @@ class Sweep:
 
     def _write_report(self, by_id: Mapping[str, Record], left_out: Sequence[str]) -> None:
         from cifar_exp.reports.content import report_of
-        from cifar_exp.reports.render import write_report  # matplotlib takes a second
+        from cifar_exp.reports.render import write_report  # imports matplotlib, which is slow
 
         print(write_report(self.folder, lambda _: report_of(self.folder, by_id, left_out)))
 
 
 @dataclass(frozen=True)
 class _Pending:
-    """A run that is to be trained, and its status before."""
+    """A run to train, and its status before the sweep."""
 
     config: RunConfig
     folder: RunFolder
@@ -241,12 +253,12 @@ class _Pending:
 
 
 def _restore_events(finished: Sequence[tuple[RunConfig, RunFolder]]) -> None:
-    """Write the event files of finished runs again, where somebody has removed them."""
-    gone = [(config, folder) for config, folder in finished if needs_events(config)]
+    """Restore deleted TensorBoard files of finished runs."""
+    deleted = [(config, folder) for config, folder in finished if needs_events(config)]
     try:
-        for config, folder in gone:
+        for config, folder in deleted:
             with suppress(BusyError), folder.lock():
                 restore_events(config, folder.path, folder.read_metrics(), folder.read_state())
-        declare([config for config, _ in gone])
-    except OSError as error:  # the table and the report do without them
-        print(f"{error.filename}: TensorBoard's files are not restored: {error.strerror}")
+        declare([config for config, _ in deleted])
+    except OSError as error:  # the table and the report do not need them
+        print(f"{error.filename}: cannot restore the TensorBoard files: {error.strerror}")

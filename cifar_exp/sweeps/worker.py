@@ -1,4 +1,4 @@
-"""A worker process: keeps runs going on one device, in turns, until it is told to stop."""
+"""A worker process, which trains one or more runs on its device by turns."""
 
 import os
 import signal
@@ -14,15 +14,15 @@ from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY, is_out_of_memory
 from cifar_exp.runs.folder import BusyError
 from cifar_exp.runs.log import show_warnings
 from cifar_exp.signals import STOP_SIGNALS, Interrupted
-from cifar_exp.sweeps.allocation import Part, at_once, shared_out
+from cifar_exp.sweeps.allocation import Allocation, allocate, concurrent_runs
 from cifar_exp.sweeps.gpu_concurrency import ConcurrencyLimit
 from cifar_exp.sweeps.messages import (
     Checked,
     Ended,
-    Leave,
     ProgressReport,
     Ready,
-    Stop,
+    StopAll,
+    StopRun,
     Train,
     Warned,
 )
@@ -31,23 +31,23 @@ from cifar_exp.training.progress import EpochMetrics, Progress
 
 _SECONDS_BETWEEN_REPORTS = 0.1
 _BROKEN = (
-    "the GPU does not compute any more after this error. The worker process is replaced, and its "
-    "other runs are repeated"
+    "The CUDA context of a worker process is unusable after this error. The process is replaced, "
+    "and its other runs are retried."
 )
 
 Run = Generator[Progress | EpochMetrics, None, bool]
 
 
-def work(connection: Connection, part: Part) -> None:
-    """Serve one sweep; the process ends with the connection, or with the sweep's own process.
+def work(connection: Connection, allocation: Allocation) -> None:
+    """Train runs until the sweep closes the connection or its process ends.
 
     Args:
-        connection: to the sweep.
-        part: of the machine that this process has.
+        connection: connection to the sweep.
+        allocation: device and threads of this worker.
     """
-    _settle(connection)
+    _prepare_process(connection)
     try:
-        worker = _Worker(connection, part)
+        worker = _Worker(connection, allocation)
     except ImportError as error:
         if not is_out_of_memory(error):
             raise
@@ -55,7 +55,7 @@ def work(connection: Connection, part: Part) -> None:
         sys.exit(1)
     try:
         worker.serve()
-    except (EOFError, OSError):  # the sweep is gone, or needs no more
+    except (EOFError, OSError):  # the sweep has ended or closed the connection
         worker.stop(signal.SIGTERM)
 
 
@@ -65,22 +65,22 @@ def check(
     runs_per_device: int | None,
     sweep_size: int,
 ) -> None:
-    """Find out whether runs can be trained here, and send a `Checked`; the process ends with that.
+    """Check whether runs can be trained on this machine, and send a `Checked`.
 
     Args:
-        connection: to the sweep.
-        configs: of the runs.
-        runs_per_device: how many at once; None for as many as pay.
-        sweep_size: how many runs the sweep has, finished ones too.
+        connection: connection to the sweep.
+        configs: settings of the runs.
+        runs_per_device: number of concurrent runs per device; None for automatic.
+        sweep_size: number of runs in the sweep, including finished ones.
     """
-    _settle(connection)
+    _prepare_process(connection)
     answer = _checked(configs, runs_per_device, sweep_size)
-    with suppress(OSError):  # the sweep is gone
+    with suppress(OSError):  # the sweep has ended
         connection.send(answer)
 
 
-def _settle(connection: Connection) -> None:
-    """Leave signals and warnings to the sweep: a signal for all comes to it as well."""
+def _prepare_process(connection: Connection) -> None:
+    """Ignore signals, which the sweep receives as well, and forward warnings to the sweep."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     keep_output()
@@ -88,18 +88,18 @@ def _settle(connection: Connection) -> None:
 
 
 class _Worker:
-    def __init__(self, connection: Connection, part: Part) -> None:
-        import torch  # takes seconds, and memory in the processes of workers only
+    def __init__(self, connection: Connection, allocation: Allocation) -> None:
+        import torch  # slow, and uses memory
 
         from cifar_exp.runs.runner import Runner
 
-        on_gpu = part.gpu is not None
+        on_gpu = allocation.gpu is not None
         if on_gpu:
-            torch.cuda.set_device(part.gpu)
+            torch.cuda.set_device(allocation.gpu)
         self._limit = ConcurrencyLimit(
-            part.runs, free_bytes=lambda: torch.cuda.mem_get_info()[0] if on_gpu else 0
+            allocation.runs, free_bytes=lambda: torch.cuda.mem_get_info()[0] if on_gpu else 0
         )
-        self._runner = Runner(part.threads)
+        self._runner = Runner(allocation.threads)
         self._connection = connection
         self._runs: dict[int, Run] = {}
         self._reported: dict[int, float] = {}
@@ -111,19 +111,19 @@ class _Worker:
             if not self._runs or self._connection.poll():
                 self._receive()
                 continue
-            for run in self._limit.turns():
+            for run in self._limit.active():
                 self._advance(run)
 
     def stop(self, signal_number: int) -> None:
         stopped = list(self._runs)
         for run in stopped:
-            self._leave(run, Interrupted(signal_number))
-        self._runner.close()  # before it is told: then the sweep may end this process
+            self._stop_run(run, Interrupted(signal_number))
+        self._runner.close()  # first, because the sweep may end this process after the messages
         for run in stopped:
-            self._tell_end(Ended(run, interrupted=True))
+            self._send_end(Ended(run, interrupted=True))
 
-    def _leave(self, run: int, interruption: Interrupted) -> None:
-        self._limit.ended(run)
+    def _stop_run(self, run: int, interruption: Interrupted) -> None:
+        self._limit.remove(run)
         with suppress(Interrupted, StopIteration, UserError):
             self._runs.pop(run).throw(interruption)
 
@@ -132,16 +132,16 @@ class _Worker:
             case Train(run, config, prefix_runs):
                 self._asked = False
                 self._runs[run] = self._runner.run(config, prefix_runs)
-                self._limit.admit(run)
-            case Leave(run) if run in self._runs:  # else it has ended meanwhile
-                self._leave(run, Interrupted(signal.SIGTERM, by="the search"))
-                self._tell_end(Ended(run, interrupted=True))
-            case Stop(signal_number):
+                self._limit.add(run)
+            case StopRun(run) if run in self._runs:  # otherwise it has just ended
+                self._stop_run(run, Interrupted(signal.SIGTERM, by="the search"))
+                self._send_end(Ended(run, interrupted=True))
+            case StopAll(signal_number):
                 self.stop(signal_number)
-                self._asked = True  # and gets no more
+                self._asked = True  # so that it asks for no more runs
 
     def _ask(self) -> None:
-        if not self._asked and self._limit.wants_more():
+        if not self._asked and self._limit.accepts_run():
             self._asked = True
             self._connection.send(Ready())
 
@@ -154,24 +154,24 @@ class _Worker:
             end = _end_of(run, error)
         else:
             if isinstance(event, Progress):
-                self._limit.heard(run, event.steps)
+                self._limit.record(run, event.steps)
             self._report(run, event)
             return
         del self._runs[run]
         broken = end.problem is not None and not _device_works()
         if not broken:
             _free_cached_memory()
-        self._limit.ended(run)
-        self._tell_end(end)
+        self._limit.remove(run)
+        self._send_end(end)
         if broken:
             self._end_process()
 
     def _end_process(self) -> None:
-        """End, since nothing can be computed here any more; the sweep replaces the process."""
+        """End this process, whose CUDA context is unusable. The sweep replaces it."""
         with suppress(OSError):
             self._connection.send(Warned(_BROKEN))
         self._runner.close()
-        os._exit(1)  # Python's end would wait for a device that does not answer
+        os._exit(1)  # a normal exit would wait for the device
 
     def _report(self, run: int, event: Progress | EpochMetrics) -> None:
         now = time.monotonic()
@@ -180,8 +180,8 @@ class _Worker:
             self._reported[run] = now
             self._connection.send(ProgressReport(run, event))
 
-    def _tell_end(self, end: Ended) -> None:
-        with suppress(OSError):  # the sweep is gone
+    def _send_end(self, end: Ended) -> None:
+        with suppress(OSError):  # the sweep has ended
             self._connection.send(end)
 
 
@@ -196,7 +196,7 @@ def _end_of(run: int, error: UserError) -> Ended:
 
 
 def _device_works() -> bool:
-    """Return whether the GPU still computes; after some CUDA errors no call succeeds."""
+    """Return whether the CUDA context is usable; after some errors every call fails."""
     import torch
 
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
@@ -209,10 +209,7 @@ def _device_works() -> bool:
 
 
 def _free_cached_memory() -> None:
-    """Return the memory of a run that has ended to the device, for other runs and processes.
-
-    Without this, it would count as taken when memory decides whether another run fits.
-    """
+    """Release cached memory, which would otherwise count as used when the next run is added."""
     import torch
 
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
@@ -233,8 +230,8 @@ def _checked(configs: Sequence[RunConfig], runs_per_device: int | None, sweep_si
     try:
         gpus = torch.cuda.device_count() if any(map(uses_gpu, configs)) else 0
         cores = torch.get_num_threads()
-        parts = shared_out(gpus, cores, runs_per_device, len(configs), sweep_size)
-        return Checked(None, parts, preflight(configs, at_once(parts)))
+        allocations = allocate(gpus, cores, runs_per_device, len(configs), sweep_size)
+        return Checked(None, allocations, preflight(configs, concurrent_runs(allocations)))
     except UserError as error:
         return Checked(str(error))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The worker processes of a sweep, seen from the sweep."""
+"""The pool of worker processes, as the sweep uses it."""
 
 import multiprocessing
 import os
@@ -22,62 +22,70 @@ from cifar_exp.sweeps.messages import (
     Died,
     Ended,
     FromWorker,
-    Stop,
+    StopAll,
     Train,
     Warned,
 )
 from cifar_exp.sweeps.worker import check, work
 
-_SECONDS_TO_END = 30  # its trackers may have something to send
-# So many workers may end one after another, without a run, before the sweep gives up.
-_MOST_IDLE_DEATHS = 3
-# Windows has no fork server: there each worker imports PyTorch itself.
+_SECONDS_TO_END = 30  # loggers may still have data to send
+# The sweep fails after this many workers in a row have died without a run.
+_MAX_IDLE_DEATHS = 3
 _SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
-_LONGEST_FOLDER = 60  # bytes: a socket's path has at most 103, and up to 40 are added
+_MAX_FOLDER_BYTES = 60  # a socket's path has at most 103 bytes, and up to 40 are appended
+# Windows has no fork server; there each worker imports PyTorch itself.
 _START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
 class Worker:
-    """One process and the runs that it has.
+    """A worker process and the runs that it trains.
 
     Args:
-        target: what it does; called with its end of the connection, and with `arguments`.
+        target: function that the process runs.
+        arguments: arguments of the function after its first, which is the worker's end of the
+            connection.
     """
 
     def __init__(self, target: Callable[..., None], *arguments: object) -> None:
         context: Any = multiprocessing.get_context(_START_METHOD)
-        self.connection, theirs = context.Pipe()
+        self.connection, remote = context.Pipe()
         self._process: BaseProcess = context.Process(
-            target=target, args=(theirs, *arguments), daemon=True
+            target=target, args=(remote, *arguments), daemon=True
         )
         self._process.start()
-        theirs.close()  # so that the end of the process ends the connection
+        remote.close()  # so that the connection closes when the process ends
         self.arguments = arguments
         self.runs: set[int] = set()
 
     def train(self, run: int, config: RunConfig, prefix_runs: Sequence[RunConfig]) -> None:
-        """Give it a run."""
+        """Send a run.
+
+        Args:
+            run: index of the run.
+            config: settings of the run.
+            prefix_runs: shorter runs that equal its first epochs.
+        """
         self.runs.add(run)
         self.send(Train(run, config, tuple(prefix_runs)))
 
     def send(self, message: Any) -> None:
-        """Say something; of a worker that has died, `receive` tells."""
+        """Send a message. A dead worker is not an error here; `receive` returns `Died`."""
         with suppress(OSError):
             self.connection.send(message)
 
     def receive(self) -> FromWorker:
-        """Return what it says, or that it has died."""
+        """Return the next message, or `Died` if the process has ended."""
         try:
             message: FromWorker = self.connection.recv()
         except (EOFError, OSError):
             self._process.join(_SECONDS_TO_END)
-            return Died(_how_it_ended(self._process.exitcode), tuple(sorted(self.runs)))
+            return Died(_exit_reason(self._process.exitcode), tuple(sorted(self.runs)))
         if isinstance(message, Ended):
             self.runs.discard(message.run)
         return message
 
     def end(self, at_once: bool) -> None:
-        """Let the process end."""
+        """End the process; with `at_once`, kill it without waiting."""
         self.connection.close()
         if not at_once:
             self._process.join(_SECONDS_TO_END)
@@ -87,21 +95,22 @@ class Worker:
 
 
 class WorkerPool:
-    """A process for each GPU, or on the CPU one for each core.
+    """One worker process per GPU, or several on the CPU.
 
-    Where the system allows it they are forked from a server process that has imported PyTorch, so
-    that this takes its seconds once, and not in the sweep's own process at all.
+    Where the system has a fork server, PyTorch is imported once, by that server, and the workers
+    are forked from it. The sweep's process never imports PyTorch.
 
     Args:
-        configs: the runs that are to be trained; checked here.
-        runs_per_device: how many at once on each GPU, or on the CPU; None for as many as pay.
-        sweep_size: how many runs the sweep has, finished ones too.
+        configs: runs to train; they are checked first.
+        runs_per_device: number of concurrent runs per GPU, or on the CPU; None for automatic.
+        sweep_size: number of runs in the sweep, including finished ones.
 
     Attributes:
-        kept_bytes: what the last checkpoints of the runs will take on disk.
+        kept_bytes: size of the last checkpoints of all runs on disk.
+        on_gpu: whether the workers use GPUs.
 
     Raises:
-        UserError: some run cannot be trained here.
+        UserError: a run cannot be trained on this machine.
     """
 
     def __init__(
@@ -110,23 +119,23 @@ class WorkerPool:
         prepare()
         checked = _checked(configs, runs_per_device, sweep_size)
         self.kept_bytes = checked.kept_bytes
-        self.on_gpu = checked.parts[0].gpu is not None
+        self.on_gpu = checked.allocations[0].gpu is not None
         self._idle_deaths = 0  # in a row
-        self._workers = [Worker(work, part) for part in checked.parts]
+        self._workers = [Worker(work, allocation) for allocation in checked.allocations]
 
     def __enter__(self) -> "WorkerPool":
-        """Keep the processes while a block runs."""
+        """Return the pool."""
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        """End them; at once if the block failed."""
+        """End the processes; kill them if the block raised an exception."""
         for worker in self._workers:
             worker.connection.close()
         for worker in self._workers:
             worker.end(at_once=kind is not None)
 
     def messages(self, timeout_seconds: float) -> Iterator[tuple[Worker, FromWorker]]:
-        """Yield what the workers say, if they say something in time."""
+        """Yield messages as (worker, message), after waiting at most `timeout_seconds` for one."""
         by_connection = {worker.connection: worker for worker in self._workers}
         for connection in wait(list(by_connection), timeout_seconds):
             worker = by_connection[connection]
@@ -139,48 +148,53 @@ class WorkerPool:
             yield worker, message
 
     def replace(self, dead: Worker, reason: str) -> None:
-        """Start a new worker with the part of the machine that a dead one had.
+        """Start a worker with the allocation of a dead one.
+
+        Args:
+            dead: worker that has died.
+            reason: why it died.
 
         Raises:
-            UserError: several have died in a row without a run, so that another would as well.
+            UserError: several workers in a row have died without a run.
         """
         self._idle_deaths = 0 if dead.runs else self._idle_deaths + 1
-        if self._idle_deaths >= _MOST_IDLE_DEATHS:
-            raise UserError(f"worker processes end before they train: {reason}")
+        if self._idle_deaths >= _MAX_IDLE_DEATHS:
+            raise UserError(f"Worker processes ended before they trained: {reason}.")
         self._workers.append(Worker(work, *dead.arguments))
 
     def stop(self, signal_number: int) -> None:
-        """Let all runs stop at their next step, and wait until they have."""
+        """Stop all runs at their next step, because of a signal, and wait for them."""
         for worker in self._workers:
-            worker.send(Stop(signal_number))
+            worker.send(StopAll(signal_number))
         while any(worker.runs for worker in self._workers):
             for _ in self.messages(timeout_seconds=1):
                 pass
 
 
 def prepare() -> None:
-    """Let the server of workers begin to import PyTorch, while the sweep does other things."""
+    """Start the fork server, which imports PyTorch in the background."""
     if _START_METHOD != "forkserver":
         return
     multiprocessing.set_forkserver_preload(["__main__", "cifar_exp.runs.runner"])
     _choose_socket_folder()
-    with _signals_ignored():  # the server inherits that; the sweep decides what Ctrl-C means
+    with _signals_ignored():  # inherited by the server: only the sweep handles Ctrl-C
         forkserver.ensure_running()
 
 
 def _choose_socket_folder() -> None:
-    """Let the server's socket be in a folder with a short path, as systems demand of sockets.
+    """Place the server's socket in a folder whose path is short enough for a socket.
 
-    TMPDIR may be too long; multiprocessing takes the folder that is the default when it first
-    needs one, and keeps it.
+    TMPDIR may be too long. multiprocessing uses the default folder of its first call for all later
+    ones.
     """
-    given = tempfile.gettempdir()
-    usable = [folder for folder in (given, *_SHORT_FOLDERS) if os.access(folder, os.W_OK)]
-    tempfile.tempdir = next((f for f in usable if len(os.fsencode(f)) <= _LONGEST_FOLDER), given)
+    default = tempfile.gettempdir()
+    usable = [folder for folder in (default, *_SHORT_FOLDERS) if os.access(folder, os.W_OK)]
+    short = (folder for folder in usable if len(os.fsencode(folder)) <= _MAX_FOLDER_BYTES)
+    tempfile.tempdir = next(short, default)
     try:
         util.get_temp_dir()
     finally:
-        tempfile.tempdir = given
+        tempfile.tempdir = default
 
 
 @contextmanager
@@ -197,7 +211,7 @@ def _signals_ignored() -> Iterator[None]:
 
 
 def _checked(configs: Sequence[RunConfig], runs_per_device: int | None, sweep_size: int) -> Checked:
-    """Check runs in a process of its own, since PyTorch is not imported in this one."""
+    """Check runs in a separate process, which imports PyTorch."""
     checker = Worker(check, configs, runs_per_device, sweep_size)
     try:
         answer = checker.receive()
@@ -207,15 +221,15 @@ def _checked(configs: Sequence[RunConfig], runs_per_device: int | None, sweep_si
     finally:
         checker.end(at_once=True)
     if isinstance(answer, Died):
-        raise UserError(f"a worker process ended at its start: {answer.reason}")
+        raise UserError(f"A worker process ended during startup: {answer.reason}.")
     assert isinstance(answer, Checked)
     if answer.problem:
         raise UserError(answer.problem)
     return answer
 
 
-def _how_it_ended(exit_code: int | None) -> str:
+def _exit_reason(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
-        hint = ", as the system does when memory is used up" * (exit_code == -signal.SIGKILL)
+        hint = " (probably out of memory)" * (exit_code == -signal.SIGKILL)
         return f"its process was killed by {signal.Signals(-exit_code).name}{hint}"
     return f"its process ended with exit status {exit_code}"

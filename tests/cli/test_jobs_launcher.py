@@ -76,7 +76,7 @@ def test_failed_runs_are_listed_with_their_reasons(train: CommandLine) -> None:
     said = train("-m", *data, "model=vgg11", "epochs=1", BASIC, status=1)
     for seed in (0, 1):
         assert f"seed={seed}: failed: " in said
-    assert "2 of 2 runs failed; the same command tries again" in said
+    assert "2 of 2 runs failed. Run the same command again to retry them." in said
     for run in train.runs.iterdir():
         state = read_state(run)
         assert state["status"] == "failed"
@@ -86,7 +86,7 @@ def test_failed_runs_are_listed_with_their_reasons(train: CommandLine) -> None:
 def test_what_is_still_queued_can_be_reported(train: CommandLine) -> None:
     fake_slurm(train, sbatch="echo 'sbatch: error: no such partition' >&2; exit 1")
     said = train(*SWEEP, "hydra/launcher=slurm", status=1)
-    assert "the launcher of the jobs failed: sbatch: error: no such partition" in said
+    assert "The job launcher failed: sbatch: error: no such partition" in said
     (sweep,) = train.folder.glob("multirun_results/*/sweep.json")
     report = train.cifar_exp("report", str(sweep.parent.relative_to(train.folder)))
     assert "report.html" in report

@@ -47,7 +47,7 @@ def test_the_known_syntax_is_understood(text: str, domain: Domain) -> None:
 
 def test_whole_numbers_are_told_from_fractions() -> None:
     space, _ = read("a=interval(1,10)", "b=int(interval(1,10))", "c=range(1,10)")
-    wholes = [isinstance(d, Interval) and d.is_whole for d in space.values()]
+    wholes = [isinstance(d, Interval) and d.is_integer for d in space.values()]
     assert wholes == [False, True, True]
 
 

@@ -113,7 +113,7 @@ class Gpu:
     def allocate(self, nbytes: int) -> None:
         if self.allocated + nbytes > self.limit_bytes:
             raise torch.OutOfMemoryError(
-                f"CUDA out of memory. Tried to allocate {nbytes} bytes (emulated)."
+                f"CUDA out of memory. TrialCurve to allocate {nbytes} bytes (emulated)."
             )
         self.allocated += nbytes
         self.peak = max(self.peak, self.allocated)

@@ -81,7 +81,7 @@ def test_a_run_that_did_not_fit_beside_others_is_repeated_alone_and_then_has_fai
     out, err = process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert process.returncode == 1, out + err
     assert f"batch_size=6000: {REASON}" in out
-    assert "it is repeated alone after the others" in out
+    assert "It is retried alone after the other runs." in out
     assert f"[2/2] batch_size=6000: failed: {REASON}" in out
     assert "Traceback" not in out + err
     states = {read_state(run)["status"] for run in train.runs.iterdir()}
@@ -96,12 +96,12 @@ def test_a_run_that_fits_when_it_is_alone_is_complete(train: CommandLine, limit:
         assert process.stdout
         for line in process.stdout:
             said.append(line)
-            if "repeated alone" in line:  # there is more memory now
+            if "retried alone" in line:  # there is more memory now
                 for worker in workers_of(process):
                     free = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
                     resource.prlimit(worker, resource.RLIMIT_AS, free)
     assert process.returncode == 0, said
-    assert any("it is repeated alone after the others" in line for line in said)
+    assert any("It is retried alone after the other runs." in line for line in said)
     assert {read_state(run)["status"] for run in train.runs.iterdir()} == {"complete"}
 
 

@@ -1,4 +1,4 @@
-"""A worker process dies: the others continue, its run is repeated alone, then it has failed."""
+"""A worker process dies: the others continue, its run is retried alone, then it has failed."""
 
 import json
 import os
@@ -93,7 +93,7 @@ def test_a_run_whose_worker_is_killed_goes_on_alone_and_ends_with_the_same_bits(
     out, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert it.process.returncode == 0, out + err
     assert "seed=0: its process was killed by SIGKILL" in out
-    assert "repeated alone after the others" in out
+    assert "It is retried alone after the other runs." in out
     assert begun_anew(of_seed_0(train)) == 1
     for run in whole_sweep.runs.iterdir():
         assert_same_run(train.runs / run.name, run)
@@ -109,7 +109,7 @@ def test_a_run_whose_worker_is_killed_twice_has_failed_and_the_others_are_comple
     out, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert it.process.returncode == 1, out + err
     assert "[3/3] seed=0: failed: its process was killed by SIGKILL" in out
-    assert "1 of 3 runs failed; the same command tries again" in err
+    assert "1 of 3 runs failed. Run the same command again to retry them." in err
     state = read_state(of_seed_0(train))
     assert state["status"] == "failed"
     assert "SIGKILL" in state["reason"]
@@ -120,12 +120,12 @@ def test_a_run_whose_worker_is_killed_twice_has_failed_and_the_others_are_comple
 
 
 @pytest.mark.slow
-def test_a_worker_that_ends_itself_is_told_with_its_exit_status(train: CommandLine) -> None:
+def test_a_worker_that_ends_itself_is_reported_with_its_exit_status(train: CommandLine) -> None:
     # a real os._exit in the worker, from a thread that every Python process here starts
     (train.folder / "sitecustomize.py").write_text(ENDS_ITSELF)
     train.environment["PYTHONPATH"] = str(train.folder)
     said = train(*SWEEP, status=1)
-    assert "failed: its process ended with exit status 3, twice" in said
+    assert "failed: its process ended with exit status 3 (twice)" in said
     assert read_state(of_seed_0(train))["reason"] == "its process ended with exit status 3"
     statuses = sorted(read_state(run)["status"] for run in train.runs.iterdir())
     assert statuses == ["complete", "complete", "failed"]
@@ -134,8 +134,8 @@ def test_a_worker_that_ends_itself_is_told_with_its_exit_status(train: CommandLi
 @pytest.mark.parametrize(
     ("function", "told"),
     [
-        ("_checked", "a worker process ended at its start"),
-        pytest.param("_Worker._ask", "end before they train", marks=pytest.mark.slow),
+        ("_checked", "A worker process ended during startup"),
+        pytest.param("_Worker._ask", "ended before they trained", marks=pytest.mark.slow),
     ],
 )
 def test_workers_that_end_before_they_train_end_the_sweep_in_a_line(
@@ -204,6 +204,6 @@ def test_a_run_that_the_kernel_kills_for_memory_fails_and_the_others_are_complet
     out, err = process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert process.returncode == 1, out + err
     assert "batch_size=6000: failed: its process was killed by SIGKILL" in out
-    assert "memory is used up" in out
+    assert "probably out of memory" in out
     states = [json.loads(path.read_text()) for path in train.runs.glob("*/run.json")]
     assert sorted(state["status"] for state in states) == ["complete", "failed"]

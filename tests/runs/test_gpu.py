@@ -18,7 +18,7 @@ from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.runner import Runner
 from cifar_exp.signals import Interrupted
 from cifar_exp.sweeps import worker
-from cifar_exp.sweeps.allocation import Part
+from cifar_exp.sweeps.allocation import Allocation
 from cifar_exp.sweeps.messages import Ended, Train
 from cifar_exp.training import throttle
 from tests.conftest import ROOT, computed, read_state
@@ -100,7 +100,7 @@ def test_a_batch_that_does_not_fit_is_out_of_memory_and_its_neighbour_continues(
 def test_memory_of_a_run_that_has_ended_is_free_for_the_next(tmp_path: Path) -> None:
     runs = [config(tmp_path, seed=seed, training=Length(epochs=1)) for seed in range(2)]
     connection = Connection()
-    made = worker._Worker(connection, Part(gpu=0, threads=1, runs=1))  # type: ignore[arg-type]
+    made = worker._Worker(connection, Allocation(gpu=0, threads=1, runs=1))  # type: ignore[arg-type]
     free = []
     for number, run in enumerate(runs):
         connection.received.append(Train(number, run, ()))

@@ -1,4 +1,4 @@
-"""What a search begins with."""
+"""The initial settings of a search."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ def compose(overrides: Sequence[str]) -> RunConfig:
     return RunConfig(data=data)
 
 
-def test_a_fixed_setting_may_need_one_of_the_options_to_choose_from() -> None:
+def test_a_shared_setting_may_require_an_option_of_the_space() -> None:
     space = {"optimizer": Choice(("sgd",))}
     plan = make_plan(SearchSettings.model_validate({}), space, [MOMENTUM], compose)
     assert plan.start.optimizer == Sgd(momentum=0.5)

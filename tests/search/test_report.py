@@ -1,4 +1,4 @@
-"""Whether the search.json of a search can be trusted."""
+"""Reports of searches."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.search.report import read_search
 
 
-def test_the_list_of_another_search_is_not_taken(tmp_path: Path) -> None:
+def test_a_search_json_of_another_search_is_refused(tmp_path: Path) -> None:
     content = {
         "id": "0123456789",
         "command": "train.py -m",
@@ -20,13 +20,13 @@ def test_the_list_of_another_search_is_not_taken(tmp_path: Path) -> None:
         "importance": {},
         "confirmations": [],
     }
-    own, other = tmp_path / "search-lr-0123456789", tmp_path / "search-lr-abcdef0123"
-    for folder in (own, other):
+    this, other = tmp_path / "search-lr-0123456789", tmp_path / "search-lr-abcdef0123"
+    for folder in (this, other):
         folder.mkdir()
         (folder / "search.json").write_text(json.dumps(content))
-    assert read_search(own).id == "0123456789"
-    with pytest.raises(UserError, match="it is of search 0123456789, not of abcdef0123"):
+    assert read_search(this).id == "0123456789"
+    with pytest.raises(UserError, match="belongs to search 0123456789, expected search abcdef0123"):
         read_search(other)
-    del content["id"]  # as those from before
+    del content["id"]  # as earlier versions wrote it
     (other / "search.json").write_text(json.dumps(content))
     assert read_search(other).id == ""

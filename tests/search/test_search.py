@@ -1,4 +1,4 @@
-"""Searches through the command line: what is tried, given up, gone on with and confirmed."""
+"""Searches through the command line: trials, pruning, resuming and confirmation."""
 
 import csv
 import json
@@ -36,12 +36,12 @@ HOLDING = "model._target_=tests.reliability.holding.Holding"
 LOG_LR = "lr=tag(log,interval(1e-5,1e-1))"
 # Losses have no ties, unlike the accuracies of ten images.
 BY_LOSS = "hydra.sweeper.metric=loss"
-# Gives up whatever is not the best of those that came as far.
+# Prunes each trial that is not the best of those with as many epochs.
 HARSH = (BY_LOSS, "hydra.sweeper.pruner=asha", "+hydra.sweeper.pruner_options.reduction_factor=2")
 
 
 class Search:
-    """`python train.py -m hydra/sweeper=optuna`, one run after another."""
+    """`python train.py -m hydra/sweeper=optuna`, and the files of the search."""
 
     def __init__(self, train: CommandLine) -> None:
         self.train = train
@@ -93,9 +93,9 @@ def statuses(search: Search) -> list[str]:
     return [trial["status"] for trial in search.trials]
 
 
-def test_the_winner_is_tested_with_fresh_seeds_and_nothing_else_is(search: Search) -> None:
-    said = search(LOG_LR, "dropout=interval(0,0.5)", "seed=1", trials=3, confirm=2)
-    assert "search of 3 trials (0 finished before)" in said
+def test_only_the_winner_is_tested_with_new_seeds(search: Search) -> None:
+    output = search(LOG_LR, "dropout=interval(0,0.5)", "seed=1", trials=3, confirm=2)
+    assert "search of 3 trials (0 finished before)" in output
     assert statuses(search) == ["complete"] * 3
     searched = search.configs([trial["run"] for trial in search.trials])
     assert {(c.seed, c.data.evaluated_on) for c in searched} == {(1, "validation")}
@@ -105,7 +105,7 @@ def test_the_winner_is_tested_with_fresh_seeds_and_nothing_else_is(search: Searc
     winner = search.trials[confirmation["winner"]]
     assert winner["value"] == max(trial["value"] for trial in search.trials)
     found, start = (search.configs(confirmation[name]) for name in ("found", "start"))
-    # on all training images, with the seeds that are not the search's
+    # on all training images, with other seeds than the search
     assert {(c.seed, c.data.evaluated_on) for c in found} == {(0, "test"), (2, "test")}
     assert {c.optimizer.lr for c in found} == {winner["params"]["optimizer.lr"]}
     assert {c.model.dropout for c in found} == {winner["params"]["model.dropout"]}
@@ -132,7 +132,7 @@ def test_the_winner_is_tested_with_fresh_seeds_and_nothing_else_is(search: Searc
     listed.write_text(json.dumps(content))
     search.train.cifar_exp("report", str(search.folder))
     report = (search.folder / "report.md").read_text()
-    assert "The test set was touched more than once" in report
+    assert "The test set was used more than once" in report
 
 
 @pytest.mark.slow
@@ -148,7 +148,7 @@ def is_tested(run: Path) -> bool:
     return bool(read_state(run)["evaluated_on"] == "test")
 
 
-# In the search's process, which has by then asked trials that it has given up to stop.
+# Runs in the search's process, after it has asked pruned trials to stop.
 RELEASE = """
 import os, time
 
@@ -161,8 +161,8 @@ def release():
 
 
 @pytest.mark.slow
-def test_a_pruned_trial_stops_early_and_its_run_could_go_on(search: Search) -> None:
-    # an epoch is a step; each trial waits in its sixth until the search has judged those before
+def test_a_pruned_trial_stops_early_and_its_run_can_be_resumed(search: Search) -> None:
+    # an epoch is one step; each trial waits in its sixth for the decision about earlier ones
     waiting = (*(word for word in TINIEST if word != "model=vgg11"), HOLDING, "epochs=8")
     with (
         Hold(search.train.folder, step=6),
@@ -173,7 +173,7 @@ def test_a_pruned_trial_stops_early_and_its_run_could_go_on(search: Search) -> N
             code=RELEASE,
         ),
     ):
-        said = search.train(*search.arguments(LOG_LR, *HARSH, trials=3, run=waiting))
+        output = search.train(*search.arguments(LOG_LR, *HARSH, trials=3, run=waiting))
     pruned = [trial for trial in search.trials if trial["status"] == "pruned"]
     assert pruned
     for trial in pruned:
@@ -181,13 +181,13 @@ def test_a_pruned_trial_stops_early_and_its_run_could_go_on(search: Search) -> N
         assert trial["reason"] == f"pruned after {trial['epochs']} epoch" + "s" * (
             trial["epochs"] > 1
         )
-        assert f"trial {trial['number']} " in said
+        assert f"trial {trial['number']} " in output
         run = search.run(trial)
         assert len(read_rows(run)) < 8
         assert RunFolder(run).status == "interrupted"
         assert list((run / "checkpoints").glob("*.pt"))
         assert "interrupted by the search" in (run / "train.log").read_text()
-    assert "pruned after" in said
+    assert "pruned after" in output
     trial = pruned[0]
     before = computed(search.run(trial))
     lr = trial["params"]["optimizer.lr"]
@@ -200,12 +200,12 @@ def test_a_pruned_trial_stops_early_and_its_run_could_go_on(search: Search) -> N
 @pytest.mark.parametrize(
     "functions",
     [
-        ["Search._ended"],  # before a trial that has ended is noted
+        ["Search._ended"],  # before the end of a trial is recorded
         pytest.param(["Search._ended", "Search._ended", "Search.confirm"], marks=pytest.mark.slow),
     ],
     ids=", ".join,
 )
-def test_after_a_kill_the_search_goes_on_as_if_nothing_had_been(
+def test_a_search_resumes_after_a_kill_with_the_same_trials(
     new_folder: Callable[[str], CommandLine], functions: list[str]
 ) -> None:
     killed, alone = Search(new_folder("killed")), Search(new_folder("alone"))
@@ -215,15 +215,15 @@ def test_after_a_kill_the_search_goes_on_as_if_nothing_had_been(
         arguments = killed.arguments(*overrides, trials=5)
         status, out, err = killed_in(killed.train, "cifar_exp.search.search", function, *arguments)
         assert status == -signal.SIGKILL, out + err
-    begun = [trial["params"] for trial in killed.trials]
-    said = killed(*overrides, trials=5)
-    assert "search of 5 trials (" in said
-    told = [
+    started = [trial["params"] for trial in killed.trials]
+    output = killed(*overrides, trials=5)
+    assert "search of 5 trials (" in output
+    results = [
         [(t["number"], t["params"], t["status"], t["value"], t["run"]) for t in search.trials]
         for search in (killed, alone)
     ]
-    assert told[0] == told[1]
-    assert [trial["params"] for trial in killed.trials][: len(begun)] == begun
+    assert results[0] == results[1]
+    assert [trial["params"] for trial in killed.trials][: len(started)] == started
     assert len(list(killed.train.runs.iterdir())) == 5
 
 
@@ -234,11 +234,11 @@ def test_two_trials_train_at_the_same_time(train: CommandLine) -> None:
         states = [read_state(run) for run in train.runs.iterdir()]
         end(it.process, group=True)
     assert len(states) == 2
-    assert {state["evaluated_on"] for state in states} == {"validation"}  # without being asked
+    assert {state["evaluated_on"] for state in states} == {"validation"}  # by default
 
 
 @pytest.mark.slow
-def test_trials_with_the_same_settings_share_a_run_and_one_that_diverges_never_wins(
+def test_equal_trials_share_a_run_and_a_diverged_trial_never_wins(
     search: Search,
 ) -> None:
     search("lr=choice(0.001,1e30)", BY_LOSS, "hydra.sweeper.sampler=random", trials=6)
@@ -256,7 +256,7 @@ def test_trials_with_the_same_settings_share_a_run_and_one_that_diverges_never_w
 
 
 @pytest.mark.slow
-def test_the_space_may_stand_in_an_experiment(search: Search) -> None:
+def test_an_experiment_file_may_define_the_space(search: Search) -> None:
     folder = search.train.folder
     (folder / "experiment").mkdir()
     content = {
@@ -283,19 +283,19 @@ def test_the_space_may_stand_in_an_experiment(search: Search) -> None:
 
 
 MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
-    "no space": (("lr=0.1",), "the search has nothing to choose"),
+    "no space": (("lr=0.1",), "hydra.sweeper.params: the search space is empty"),
     "an unknown key": (("lrr=interval(0,1)",), "lrr: unknown setting; did you mean lr?"),
-    "an end out of range": (
+    "a bound out of range": (
         (LOG_LR, "dropout=interval(0,2)"),
         "model.dropout: expected a number less than 1, got 2.0",
     ),
-    "an option that is not there": (("optimizer=choice(adam,sdg)",), "sdg: expected one of adam,"),
-    "batches that are too large": (
+    "an unknown option": (("optimizer=choice(adam,sdg)",), "sdg: expected one of adam,"),
+    "too large batches": (
         ("batch_size=choice(5,16)",),
         "data.batch_size: expected at most the 10 training images, got 16",
     ),
     "several seeds": ((LOG_LR, "seed=0,1"), "seed: expected one value in a search"),
-    "several sets of images": (
+    "several data sets": (
         (LOG_LR, "data.limit_train=null,15"),
         "data.limit_train: expected one value in a search",
     ),
@@ -305,37 +305,35 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "a study": ((LOG_LR, "study=lr"), "study: expected none in a search"),
     "another launcher": ((LOG_LR, "hydra/launcher=basic"), "expected hydra/launcher=packed"),
-    "runs that are to be trained again": ((LOG_LR, "rerun=true"), "rerun: expected false"),
+    "rerun": ((LOG_LR, "rerun=true"), "rerun: expected false"),
     "no trials": ((LOG_LR, "hydra.sweeper.n_trials=0"), "hydra.sweeper.n_trials: expected"),
     "an unknown sampler": (
         (LOG_LR, "hydra.sweeper.sampler=tpee"),
         "hydra.sweeper.sampler: expected 'tpe', 'random',",
     ),
-    "an option that the pruner does not have": (
+    "an unknown option of the pruner": (
         (LOG_LR, "+hydra.sweeper.pruner_options.eta=3"),
         "hydra.sweeper.pruner_options: ",
     ),
-    "a storage that is not there": (
+    "a missing storage": (
         (LOG_LR, 'hydra.sweeper.storage="sqlite:////nowhere/trials.db"'),
         "unable to open database file",
     ),
 }
 
 
-IN_CI = ("no space", "an end out of range", "no validation", "a storage that is not there")
+IN_CI = ("no space", "a bound out of range", "no validation", "a missing storage")
 
 
 @pytest.mark.parametrize(
     "mistake",
     [pytest.param(name, marks=[pytest.mark.slow] * (name not in IN_CI)) for name in MISTAKES],
 )
-def test_a_mistake_is_told_in_two_lines_and_nothing_is_trained(
-    search: Search, mistake: str
-) -> None:
-    overrides, told = MISTAKES[mistake]
-    said = search(*overrides, status=1)
-    assert told in said
-    lines = [line for line in said.strip().splitlines() if not line.startswith("search of")]
+def test_a_mistake_is_reported_in_two_lines_before_training(search: Search, mistake: str) -> None:
+    overrides, message = MISTAKES[mistake]
+    output = search(*overrides, status=1)
+    assert message in output
+    lines = [line for line in output.strip().splitlines() if not line.startswith("search of")]
     assert len(lines) <= 2
     assert not search.train.runs.exists()
 
@@ -363,7 +361,7 @@ def test_optuna_and_its_dashboard_open_the_storage(search: Search) -> None:
     storage.engine.dispose()
 
 
-def test_without_optuna_it_says_what_to_install(search: Search) -> None:
+def test_without_optuna_the_message_says_what_to_install(search: Search) -> None:
     missing = "raise ModuleNotFoundError(\"No module named 'optuna'\", name='optuna')"
     (search.train.folder / "optuna.py").write_text(missing)
     search.train.environment["PYTHONPATH"] = str(search.train.folder)

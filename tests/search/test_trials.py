@@ -1,4 +1,4 @@
-"""What is asked of Optuna and told to it, without training."""
+"""Trials in Optuna's storage, without training."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +13,8 @@ from optuna.trial import Trial
 
 from cifar_exp.config.search_settings import SearchSettings
 from cifar_exp.errors import UserError
-from cifar_exp.search.search import _told_by_optuna
-from cifar_exp.search.search_file import _listed
+from cifar_exp.search.search import _storage_errors
+from cifar_exp.search.search_file import _row
 from cifar_exp.search.space import Choice, Domain, Interval
 from cifar_exp.search.trials import DIVERGED, Trials, _choose, open_storage
 
@@ -53,38 +53,38 @@ def test_every_sampler_chooses_within_the_space(tmp_path: Path, sampler: str) ->
 @pytest.mark.parametrize(
     "sampler", ["tpe", "random", "qmc", pytest.param("gp", marks=pytest.mark.slow)]
 )
-def test_opened_again_it_chooses_what_it_would_have_chosen(
+def test_a_resumed_search_chooses_the_same_values(
     tmp_path: Path, sampler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     choose = _choose
 
-    def choose_one_and_be_killed(trial: Trial, key: str, domain: Domain) -> None:
+    def choose_one_value_and_die(trial: Trial, key: str, domain: Domain) -> None:
         if key != "lr":
             raise KeyboardInterrupt
         choose(trial, key, domain)
 
     killed = tmp_path / "killed"
     killed.mkdir()
-    with new_trials(tmp_path, sampler=sampler) as once:
-        for _ in range(14):  # the tenth is the first that TPE does not draw at random
-            trial = once.ask()
-            once.complete(trial, trial.params["lr"])
-        expected = [trial.params for trial in once.all]
+    with new_trials(tmp_path, sampler=sampler) as uninterrupted:
+        for _ in range(14):  # TPE chooses at random before the tenth trial
+            trial = uninterrupted.ask()
+            uninterrupted.complete(trial, trial.params["lr"])
+        expected = [trial.params for trial in uninterrupted.all]
     for number in range(14):
-        with new_trials(killed, sampler=sampler) as again:
-            trial = again.open[0] if number % 3 == 1 else again.ask()
-            again.complete(trial, trial.params["lr"])
+        with new_trials(killed, sampler=sampler) as resumed:
+            trial = resumed.unfinished[0] if number % 3 == 1 else resumed.ask()
+            resumed.complete(trial, trial.params["lr"])
             if number % 3 == 0:
                 with monkeypatch.context() as patch:
-                    patch.setattr("cifar_exp.search.trials._choose", choose_one_and_be_killed)
+                    patch.setattr("cifar_exp.search.trials._choose", choose_one_value_and_die)
                     with pytest.raises(KeyboardInterrupt):
-                        again.ask()
-            chosen = [trial.params for trial in again.all][:14]
+                        resumed.ask()
+            chosen = [trial.params for trial in resumed.all][:14]
     assert chosen == expected
 
 
 @pytest.mark.parametrize("pruner", ["median", "asha", "hyperband"])
-def test_every_pruner_gives_up_what_is_far_behind(tmp_path: Path, pruner: str) -> None:
+def test_every_pruner_prunes_bad_trials(tmp_path: Path, pruner: str) -> None:
     with new_trials(tmp_path, pruner=pruner) as trials:
         pruned = []
         for number in range(12):
@@ -103,7 +103,7 @@ def test_every_pruner_gives_up_what_is_far_behind(tmp_path: Path, pruner: str) -
         assert trials.best.number == 0
 
 
-def test_an_option_is_given_to_optuna_and_refused_as_optuna_does(tmp_path: Path) -> None:
+def test_options_are_passed_to_optuna_which_rejects_invalid_ones(tmp_path: Path) -> None:
     with (
         pytest.raises(UserError, match=r"hydra\.sweeper\.sampler_options: .*'n_startups'"),
         new_trials(tmp_path, sampler_options={"n_startups": 3}),
@@ -116,7 +116,7 @@ def test_an_option_is_given_to_optuna_and_refused_as_optuna_does(tmp_path: Path)
         pass
 
 
-def test_importance_finds_the_setting_that_matters(tmp_path: Path) -> None:
+def test_the_setting_that_matters_has_the_highest_importance(tmp_path: Path) -> None:
     with new_trials(tmp_path, sampler="random") as trials:
         assert trials.importance == {}
         for _ in range(30):
@@ -126,7 +126,7 @@ def test_importance_finds_the_setting_that_matters(tmp_path: Path) -> None:
         assert sum(trials.importance.values()) == pytest.approx(1)
 
 
-def test_a_sampler_without_its_package_says_what_to_install(
+def test_a_sampler_without_its_package_is_reported_with_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cifar_exp.search.trials.find_spec", lambda name: None)
@@ -143,27 +143,25 @@ def test_a_driver_that_is_not_installed_is_named(tmp_path: Path) -> None:
         pass
     with (
         pytest.raises(UserError, match=r"^mysql\+nodriver://me:\*\*\*@host/db: Can't load plugin"),
-        _told_by_optuna(url),
+        _storage_errors(url),
         open_storage(url, tmp_path / "trials.db"),
     ):
         pass
 
 
 @pytest.mark.parametrize("reason", ["pruned after 3 epochs", DIVERGED])
-def test_a_trial_that_was_given_up_counts_the_epochs_of_its_run(
-    tmp_path: Path, reason: str
-) -> None:
+def test_a_pruned_trial_has_the_epochs_of_its_run(tmp_path: Path, reason: str) -> None:
     with new_trials(tmp_path) as trials:
         trial = trials.ask()
-        for epoch in (1, 2):  # the last epoch has no loss, or came after the word to stop
+        for epoch in (1, 2):  # the third epoch has no value, or was trained after pruning
             trials.report(trial, {"epoch": epoch, "test_accuracy": 0.5})
         trials.prune(trial, reason, 3)
-        assert _listed(trials.all[0])["epochs"] == 3
+        assert _row(trials.all[0])["epochs"] == 3
 
 
-def test_what_a_trial_is_called_can_be_typed_again() -> None:
-    from cifar_exp.search.plan import as_trained, in_words
+def test_the_description_of_a_trial_can_be_typed_again() -> None:
+    from cifar_exp.search.plan import describe, rounded
 
     params = {"optimizer.lr": 0.0017823456, "optimizer.momentum": 0.9, "optimizer": "sgd"}
-    assert in_words(params) == "lr=0.00178235 optimizer.momentum=0.9 optimizer=sgd"
-    assert as_trained(params)["optimizer.lr"] == 0.00178235
+    assert describe(params) == "lr=0.00178235 optimizer.momentum=0.9 optimizer=sgd"
+    assert rounded(params)["optimizer.lr"] == 0.00178235

@@ -1,4 +1,4 @@
-"""Runs that are jobs, beside those of another sweep."""
+"""Sweeps whose runs are jobs."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -12,21 +12,21 @@ from cifar_exp.sweeps.cluster_jobs import train_as_jobs
 from tests.made import make_run
 
 
-def test_a_run_that_another_job_has_just_begun_is_waited_for(
+def test_a_sweep_waits_for_a_run_that_another_job_has_just_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_run(tmp_path)
     ended = folder.read_state()
-    (folder.path / "run.json").unlink()  # the other job has yet to write that it trains
-    with ExitStack() as other:
+    (folder.path / "run.json").unlink()  # the other job has not written it yet
+    with ExitStack() as other_job:
 
-        def find_it_busy(configs: Sequence[RunConfig]) -> list[str | None]:
-            other.enter_context(folder.lock())
+        def start_other_job(configs: Sequence[RunConfig]) -> list[str | None]:
+            other_job.enter_context(folder.lock())
             return [None for _ in configs]
 
-        def end_it(_seconds: float) -> None:
+        def end_other_job(_seconds: float) -> None:
             folder.write_state(ended)
-            other.close()
+            other_job.close()
 
-        monkeypatch.setattr(cluster_jobs.time, "sleep", end_it)
-        assert train_as_jobs([(folder.read_config(), folder)], find_it_busy) == [None]
+        monkeypatch.setattr(cluster_jobs.time, "sleep", end_other_job)
+        assert train_as_jobs([(folder.read_config(), folder)], start_other_job) == [None]

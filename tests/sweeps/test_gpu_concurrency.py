@@ -1,79 +1,81 @@
-"""How many runs a GPU gets, with a GPU made of numbers."""
+"""The number of concurrent runs on a simulated GPU."""
 
 from cifar_exp.sweeps.gpu_concurrency import ConcurrencyLimit
 
 GIB = 2**30
-STEP_SECONDS = 0.01  # of every run, alone
+STEP_SECONDS = 0.01  # of each run alone
 
 
 class Gpu:
-    """Runs of 1 GiB each; n of them do `speed[n]` seconds of work alone in a second."""
+    """A GPU on which each run uses 1 GiB, and `n` runs have the throughput `throughputs[n]`."""
 
-    def __init__(self, speed: list[float], free_bytes: int = 100 * GIB, limit: int | None = None):
-        self.speed = speed
+    def __init__(
+        self, throughputs: list[float], free_bytes: int = 100 * GIB, limit: int | None = None
+    ) -> None:
+        self.throughputs = throughputs
         self.now = 0.0
         self.free_bytes = free_bytes
-        self.packing = ConcurrencyLimit(limit, lambda: self.free_bytes, lambda: self.now)
+        self.limit = ConcurrencyLimit(limit, lambda: self.free_bytes, lambda: self.now)
         self.steps: dict[int, float] = {}
 
-    def admit(self) -> None:
+    def start_run(self) -> None:
         run = max(self.steps, default=0) + 1
-        self.packing.admit(run)
+        self.limit.add(run)
         self.free_bytes -= GIB
         self.steps[run] = 0
 
     def end(self, run: int) -> None:
         del self.steps[run]
         self.free_bytes += GIB
-        self.packing.ended(run)
+        self.limit.remove(run)
 
-    def work(self, seconds: float) -> int:
-        """Go on, with a new run whenever one is wanted; return how many there are."""
+    def train(self, seconds: float) -> int:
+        """Train for some time, with as many runs as the limit accepts, and return their number."""
         until = self.now + seconds
         while self.now < until:
-            if self.packing.wants_more():
-                self.admit()
-            turns = self.packing.turns()
+            if self.limit.accepts_run():
+                self.start_run()
+            active = self.limit.active()
             self.now += 0.1
-            for run in turns:
-                self.steps[run] += 0.1 * self.speed[len(turns)] / len(turns) / STEP_SECONDS
-                self.packing.heard(run, int(self.steps[run]))
+            for run in active:
+                self.steps[run] += 0.1 * self.throughputs[len(active)] / len(active) / STEP_SECONDS
+                self.limit.record(run, int(self.steps[run]))
         return len(self.steps)
 
 
-def test_runs_are_added_as_long_as_one_more_makes_all_of_them_faster() -> None:
+def test_runs_are_added_while_one_more_raises_the_throughput() -> None:
     #            0  1    2    3    4     5
     gpu = Gpu([0.0, 1.0, 1.7, 2.2, 2.25, 2.2])
-    # the fourth brings 2 %, less than the 5 % that a run must bring
-    assert gpu.work(60) == 4
+    # the fourth run adds 2 %, less than the required 5 %
+    assert gpu.train(60) == 4
     gpu.end(1)
-    assert gpu.work(60) == 3
+    assert gpu.train(60) == 3
 
 
-def test_a_device_that_gains_nothing_goes_back_to_one_run() -> None:
+def test_a_device_without_a_gain_returns_to_one_run() -> None:
     gpu = Gpu([0.0, 1.0, 1.0, 1.0])
-    assert gpu.work(60) == 2
+    assert gpu.train(60) == 2
     gpu.end(1)
-    assert gpu.work(60) == 1
+    assert gpu.train(60) == 1
 
 
-def test_memory_limits_the_number_where_speed_does_not() -> None:
+def test_memory_limits_the_number_of_runs() -> None:
     gpu = Gpu([float(n) for n in range(20)], free_bytes=int(4.2 * GIB))
-    # a fourth would leave 0.2 GiB; another wants 1.3 times what the largest took
-    assert gpu.work(60) == 3
+    # 1.2 GiB are left, and one more run requires 1.3 GiB
+    assert gpu.train(60) == 3
 
 
-def test_a_number_that_was_asked_for_is_kept_from_the_first_step() -> None:
+def test_a_fixed_number_of_runs_is_used_from_the_first_step() -> None:
     gpu = Gpu([1.0] * 10, limit=3)
-    assert gpu.work(0.5) == 3
+    assert gpu.train(0.5) == 3
     gpu.end(2)
-    assert gpu.work(0.5) == 3
+    assert gpu.train(0.5) == 3
 
 
 def test_a_new_run_is_measured_while_the_others_wait() -> None:
     gpu = Gpu([float(n) for n in range(20)])
-    gpu.work(5)
-    while not gpu.packing.wants_more():
-        gpu.work(0.1)
-    gpu.admit()
-    assert gpu.packing.turns() == [max(gpu.steps)]
+    gpu.train(5)
+    while not gpu.limit.accepts_run():
+        gpu.train(0.1)
+    gpu.start_run()
+    assert gpu.limit.active() == [max(gpu.steps)]

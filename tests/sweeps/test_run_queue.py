@@ -12,30 +12,30 @@ def run(epochs: int = 10, batch_size: int = 64, **changes) -> RunConfig:
     return RunConfig(data=data, training=Training(epochs=epochs), **changes)
 
 
-def handed_out(queue: RunQueue) -> list[int]:
-    numbers = []
+def order(queue: RunQueue) -> list[int]:
+    runs = []
     while task := queue.next():
-        numbers.append(task.run)
-    return numbers
+        runs.append(task.run)
+    return runs
 
 
-def test_the_longest_run_starts_first_and_small_steps_take_long_on_a_gpu() -> None:
+def test_the_longest_run_is_first_and_small_batches_are_slow_on_a_gpu() -> None:
     configs = [
         run(epochs=10, seed=0),
         run(epochs=30, seed=1),
-        run(epochs=10, batch_size=1, seed=2),  # many small steps
+        run(epochs=10, batch_size=1, seed=2),  # many steps with small batches
         run(epochs=30, seed=3, model=Model(width=0.125)),
     ]
-    assert handed_out(RunQueue(configs, on_gpu=True)) == [2, 1, 3, 0]
-    assert handed_out(RunQueue(configs)) == [1, 2, 0, 3]
+    assert order(RunQueue(configs, on_gpu=True)) == [2, 1, 3, 0]
+    assert order(RunQueue(configs)) == [1, 2, 0, 3]
 
 
-def test_interrupted_runs_come_before_all_others() -> None:
+def test_interrupted_runs_are_first() -> None:
     configs = [run(epochs=30), run(epochs=10, seed=1)]
-    assert handed_out(RunQueue(configs, interrupted=[1])) == [1, 0]
+    assert order(RunQueue(configs, interrupted=[1])) == [1, 0]
 
 
-def test_a_run_that_begins_another_waits_until_the_other_has_passed_its_end() -> None:
+def test_a_run_that_equals_the_first_epochs_of_another_waits_for_these_epochs() -> None:
     queue = RunQueue([run(epochs=10), run(epochs=100)])
     task = queue.next()
     assert task is not None
@@ -43,18 +43,18 @@ def test_a_run_that_begins_another_waits_until_the_other_has_passed_its_end() ->
     queue.passed(1, epoch=9)
     assert queue.next() is None
     queue.passed(1, epoch=10)
-    assert handed_out(queue) == [0]
+    assert order(queue) == [0]
     assert not queue.done
 
 
-def test_a_run_whose_longer_one_fails_is_trained_by_itself() -> None:
+def test_a_run_is_trained_by_itself_if_the_longer_run_fails() -> None:
     queue = RunQueue([run(epochs=10), run(epochs=100)])
-    assert handed_out(queue) == [1]
+    assert order(queue) == [1]
     queue.ended(1)
-    assert handed_out(queue) == [0]
+    assert order(queue) == [0]
 
 
-def test_of_three_lengths_both_shorter_ones_are_taken_from_the_longest() -> None:
+def test_two_shorter_runs_are_taken_from_the_longest() -> None:
     configs = [run(epochs=5, scheduler=Constant()), run(epochs=10, scheduler=Constant())]
     queue = RunQueue([*configs, run(epochs=20, scheduler=Constant())])
     task = queue.next()
@@ -63,6 +63,6 @@ def test_of_three_lengths_both_shorter_ones_are_taken_from_the_longest() -> None
     assert queue.next() is None
 
 
-def test_a_schedule_that_knows_its_end_has_no_beginnings() -> None:
+def test_runs_with_schedules_that_depend_on_the_length_share_no_epochs() -> None:
     configs = [run(epochs=10, scheduler=Cosine()), run(epochs=100, scheduler=Cosine())]
-    assert handed_out(RunQueue(configs)) == [1, 0]
+    assert order(RunQueue(configs)) == [1, 0]

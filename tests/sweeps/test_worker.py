@@ -1,4 +1,4 @@
-"""A worker whose device no longer computes after an error ends, so that it is replaced."""
+"""Worker processes: errors of the device and of the import of PyTorch."""
 
 import os
 import sys
@@ -10,12 +10,12 @@ import pytest
 from cifar_exp.errors import UserError
 from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY
 from cifar_exp.sweeps import worker
-from cifar_exp.sweeps.allocation import Part
+from cifar_exp.sweeps.allocation import Allocation
 from cifar_exp.sweeps.messages import Checked, Ended, Warned
 
 
 class Connection:
-    """What a worker receives and sends."""
+    """A connection with fixed messages to receive; records those that are sent."""
 
     def __init__(self, *received: object) -> None:
         self.received = deque(received)
@@ -33,43 +33,43 @@ class Connection:
         self.sent.append(message)
 
 
-def failing() -> Any:
+def failing_run() -> Any:
     raise UserError("an illegal memory access")
     yield
 
 
 @pytest.fixture
-def with_failing_run() -> worker._Worker:
-    part = Part(gpu=None, threads=1, runs=2)
-    made = worker._Worker(Connection(), part)  # type: ignore[arg-type]
-    made._runs[7] = failing()
-    made._limit.admit(7)
+def failing_worker() -> worker._Worker:
+    allocation = Allocation(gpu=None, threads=1, runs=2)
+    made = worker._Worker(Connection(), allocation)  # type: ignore[arg-type]
+    made._runs[7] = failing_run()
+    made._limit.add(7)
     return made
 
 
-def test_it_reports_the_failure_and_ends(
-    with_failing_run: worker._Worker, monkeypatch: pytest.MonkeyPatch
+def test_a_worker_ends_if_its_device_is_unusable_after_a_failure(
+    failing_worker: worker._Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "_device_works", lambda: False)
-    monkeypatch.setattr(worker, "_free_cached_memory", lambda: pytest.fail("a call of CUDA"))
+    monkeypatch.setattr(worker, "_free_cached_memory", lambda: pytest.fail("CUDA was called"))
     monkeypatch.setattr(os, "_exit", sys.exit)
     with pytest.raises(SystemExit, match="1"):
-        with_failing_run._advance(7)
-    sent = with_failing_run._connection.sent  # type: ignore[attr-defined]
+        failing_worker._advance(7)
+    sent = failing_worker._connection.sent  # type: ignore[attr-defined]
     assert Ended(7, problem="an illegal memory access") in sent
     assert isinstance(sent[-1], Warned)
 
 
-def test_it_continues_with_its_other_runs_where_the_device_works(
-    with_failing_run: worker._Worker,
+def test_a_worker_continues_after_a_failure_if_its_device_works(
+    failing_worker: worker._Worker,
 ) -> None:
-    with_failing_run._advance(7)
-    assert with_failing_run._runs == {}
-    sent = with_failing_run._connection.sent  # type: ignore[attr-defined]
+    failing_worker._advance(7)
+    assert failing_worker._runs == {}
+    sent = failing_worker._connection.sent  # type: ignore[attr-defined]
     assert sent[-1] == Ended(7, problem="an illegal memory access")
 
 
-def test_a_worker_without_the_memory_for_pytorch_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_without_memory_for_pytorch_reports_it(monkeypatch: pytest.MonkeyPatch) -> None:
     class NoMemory:
         def find_spec(self, name: str, *_: object) -> None:
             if name == "torch":
@@ -83,5 +83,5 @@ def test_a_worker_without_the_memory_for_pytorch_says_so(monkeypatch: pytest.Mon
     worker.check(connection, (), None, sweep_size=1)
     assert connection.sent[-1] == Checked(TOO_LITTLE_MEMORY)
     with pytest.raises(SystemExit):
-        worker.work(connection, Part(gpu=None, threads=1, runs=1))
+        worker.work(connection, Allocation(gpu=None, threads=1, runs=1))
     assert connection.sent[-1] == Warned(TOO_LITTLE_MEMORY)
