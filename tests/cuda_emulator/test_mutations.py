@@ -24,20 +24,20 @@ IN_MEMORY, IN_STEPS = "tests/training/test_gpu_memory.py", "tests/training/test_
 MUTATIONS = {
     "no synchronisation at the start": (
         LOOP,
-        "torch.cuda.synchronize(self.compute.device)  # what was",
-        "pass  # what was",
+        "torch.cuda.synchronize(self.compute.device)  # the images",
+        "pass  # the images",
         f"{EQUAL}[adam]",
     ),
-    "places not counted": (GRAPHS, "places.add_(size)", "pass", f"{EQUAL}[adam]"),
-    "places not kept": (
+    "indices not advanced": (GRAPHS, "indices.add_(size)", "pass", f"{EQUAL}[adam]"),
+    "indices not kept": (
         GRAPHS,
-        "_Captured(graph, places)",
-        "_Captured(graph, places.clone())",
+        "_Captured(graph, indices)",
+        "_Captured(graph, indices.clone())",
         f"{EQUAL}[adam]",
     ),
     "warm-up not undone": (
         GRAPHS,
-        "tensor.copy_(before[tensor]) if tensor in before else tensor.zero_()",
+        "tensor.copy_(saved[tensor]) if tensor in saved else tensor.zero_()",
         "pass",
         f"{EQUAL}[adam]",
     ),
@@ -58,7 +58,7 @@ MUTATIONS = {
     "not capturable": (OPTIMIZERS, "capturable=on_gpu", "capturable=False", f"{EQUAL}[adam]"),
     "metrics read too early": (
         DEVICE,
-        "return not self._on_gpu or bool(mark.query())",
+        "return not self._on_gpu or bool(timestamp.query())",
         "return True",
         f"{EQUAL}[adam]",
     ),
@@ -107,16 +107,16 @@ MUTATIONS = {
         "pass  # other",
         IN_MEMORY,
     ),
-    "steps handed over are counted": (LOOP, "self._pace.done()", "self.steps", IN_STEPS),
+    "steps handed over are counted": (LOOP, "self._throttle.done()", "self.steps", IN_STEPS),
     "copies not renewed in a step": (
         STEP,
-        "        self.weights_have_changed()\n",
+        "        self.refresh_bf16_weights()\n",
         "",
         "tests/training/test_gpu.py::test_runs_that_take_turns_equal_runs_alone " + RESUMED,
     ),
     "copies not renewed on resuming": (
         LOOP,
-        "self.step.weights_have_changed()",
+        "self.step.refresh_bf16_weights()",
         "pass",
         RESUMED,
     ),

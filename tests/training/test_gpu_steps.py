@@ -125,9 +125,9 @@ def test_the_rate_is_written_only_when_it_changes(
     before = emulated_gpu.ops["aten::fill_"]
     with torch.cuda.stream(run._stream):
         for _ in range(5):
-            run.step.update.set_lr(run.config.optimizer.lr)
+            run.step.optimizer.set_lr(run.config.optimizer.lr)
         assert emulated_gpu.ops["aten::fill_"] == before
-        run.step.update.set_lr(0.5)
+        run.step.optimizer.set_lr(0.5)
         assert emulated_gpu.ops["aten::fill_"] == before + 1
     list(events)
 

@@ -23,7 +23,7 @@ from cifar_exp.optimizers import Adam, Sgd
 from cifar_exp.training import throttle
 from cifar_exp.training.device import Compute
 from cifar_exp.training.loop import Training
-from cifar_exp.training.metrics import Measured
+from cifar_exp.training.metrics import StepResult
 from cifar_exp.training.progress import EpochMetrics, Progress
 from cifar_exp.training.randomness import derived_seed, generator
 
@@ -116,7 +116,7 @@ def step_losses(training: Training) -> tuple[list[float], float]:
     sums = []
     add = training.step.train_sums.add
 
-    def keep(step: Measured) -> None:
+    def keep(step: StepResult) -> None:
         sums.append(step.loss.item())
         add(step)
 

@@ -6,13 +6,13 @@ import math
 import pytest
 import torch
 
-from cifar_exp.training.metrics import Measured, MetricSums, class_balance
+from cifar_exp.training.metrics import MetricSums, StepResult, class_balance
 from cifar_exp.training.progress import EpochMetrics, has_diverged
 
 
-def measured(loss: float, logits: torch.Tensor, labels: list[int]) -> Measured:
+def measured(loss: float, logits: torch.Tensor, labels: list[int]) -> StepResult:
     model = torch.nn.Linear(1, 1)
-    return Measured(torch.tensor(loss), logits, torch.tensor(labels), len(labels), model)
+    return StepResult(torch.tensor(loss), logits, torch.tensor(labels), len(labels), model)
 
 
 def test_a_short_batch_counts_by_its_images() -> None:

@@ -15,7 +15,7 @@ from cifar_exp.data.batches import DeviceImages
 from cifar_exp.data.settings import Synthetic
 from cifar_exp.models.settings import Model
 from cifar_exp.optimizers import Sgd
-from cifar_exp.training.batch_norm import synchronised
+from cifar_exp.training.batch_norm import convert_sync_batchnorm
 from cifar_exp.training.device import Compute
 from cifar_exp.training.loop import Training
 from cifar_exp.training.process_group import ALONE, ProcessGroup, all_processes
@@ -39,9 +39,9 @@ def test_the_parts_of_a_batch_make_it_whole(count: int, sizes: list[int]) -> Non
 def test_batch_norm_is_replaced_at_any_depth_and_keeps_its_names() -> None:
     model = nn.Sequential(nn.Sequential(nn.BatchNorm2d(2)), nn.BatchNorm1d(2))
     before = model.state_dict()
-    assert synchronised(model, ALONE) is model
+    assert convert_sync_batchnorm(model, ALONE) is model
     assert type(model[1]) is nn.BatchNorm1d
-    synchronised(model, ProcessGroup(0, 2))
+    convert_sync_batchnorm(model, ProcessGroup(0, 2))
     assert type(model[1]) is type(model[0][0])
     assert model.state_dict().keys() == before.keys()
 
