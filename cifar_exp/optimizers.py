@@ -1,6 +1,6 @@
-"""The optimizers of the `optimizer` group: each is its settings and builds itself.
+"""Settings of the optimizers of the `optimizer` group.
 
-Settings are read by commands that train nothing, so PyTorch is imported where one is built.
+PyTorch is imported only to build an optimizer, since most commands do not need it.
 """
 
 from functools import cache
@@ -14,37 +14,39 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer as TorchOptimizer
 
-LearningRate = Annotated[float, Field(gt=0, description="step size of the optimizer")]
-WeightDecay = Annotated[float, Field(ge=0, description="pull of the weights towards 0")]
-Momentum = Annotated[float, Field(ge=0, lt=1, description="share of the last step that is kept")]
+LearningRate = Annotated[float, Field(gt=0, description="learning rate")]
+WeightDecay = Annotated[float, Field(ge=0, description="weight decay coefficient")]
+Momentum = Annotated[float, Field(ge=0, lt=1, description="momentum factor")]
 Betas = Annotated[
     tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]],
-    Field(description="memory of the gradient and of its square"),
+    Field(description="decay rates of the first and second moment estimates"),
 ]
-Epsilon = Annotated[float, Field(gt=0, description="keeps a division from dividing by 0")]
+Epsilon = Annotated[
+    float, Field(gt=0, description="added to the denominator for numerical stability")
+]
 
 
 class OptimizerSection(Section):
     """Settings of an optimizer.
 
     Attributes:
-        moments: float32 values that it keeps for each parameter, which checkpoints hold.
+        moments: number of float32 values of state per parameter element, stored in checkpoints.
     """
 
     moments: ClassVar[int]
 
     def build(self, parameters: "list[Tensor]") -> "TorchOptimizer":
-        """Return the optimizer, in a form that a CUDA graph can capture.
+        """Build the optimizer so that CUDA graphs can capture its steps.
 
         Args:
-            parameters: on their device.
+            parameters: parameters on their device.
         """
         raise NotImplementedError
 
     def _arguments(self, parameters: "list[Tensor]") -> dict[str, Any]:
-        """Return the settings as PyTorch's optimizers take them.
+        """Return the settings as arguments of PyTorch's optimizers.
 
-        On a GPU the learning rate is there, so that a captured step reads it at every replay.
+        On a GPU the learning rate is a tensor, so that a replayed step reads its current value.
         """
         import torch
 
@@ -56,7 +58,7 @@ class OptimizerSection(Section):
 
 
 class Adam(OptimizerSection):
-    """Adam with L2 weight decay added to the gradient. Source: Kingma and Ba, 2015."""
+    """Adam with L2 regularization. Source: Kingma and Ba, 2015."""
 
     moments = 2
     name: Literal["adam"] = "adam"
@@ -66,7 +68,7 @@ class Adam(OptimizerSection):
     eps: Epsilon = 1e-8
 
     def build(self, parameters: "list[Tensor]") -> "TorchOptimizer":
-        """See the base class; the fused form changes all parameters in one kernel."""
+        """See the base class."""
         from torch import optim
 
         on_gpu = parameters[0].is_cuda
@@ -92,14 +94,14 @@ class AdamW(OptimizerSection):
 
 
 class Sgd(OptimizerSection):
-    """Stochastic gradient descent with momentum. Source: Sutskever et al., 2013."""
+    """SGD with momentum. Source: Sutskever et al., 2013."""
 
     moments = 1
     name: Literal["sgd"] = "sgd"
     lr: LearningRate = 0.05
     weight_decay: WeightDecay = 0.0
     momentum: Momentum = 0.9
-    nesterov: bool = Field(True, description="look ahead along the momentum; needs momentum > 0")
+    nesterov: bool = Field(True, description="use Nesterov momentum; requires momentum > 0")
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> Self:
@@ -123,7 +125,7 @@ class RmsProp(OptimizerSection):
     name: Literal["rmsprop"] = "rmsprop"
     lr: LearningRate = 0.001
     weight_decay: WeightDecay = 0.0
-    alpha: float = Field(0.99, ge=0, lt=1, description="memory of the squared gradients")
+    alpha: float = Field(0.99, ge=0, lt=1, description="smoothing constant")
     momentum: Momentum = 0.0
     eps: Epsilon = 1e-8
 
@@ -136,10 +138,10 @@ class RmsProp(OptimizerSection):
 
 
 class Lion(OptimizerSection):
-    """Signs of an interpolated momentum, with decoupled weight decay. Source: Chen et al., 2023.
+    """Lion with decoupled weight decay. Source: Chen et al., 2023.
 
-    Every parameter moves by the learning rate, so that a third to a tenth of AdamW's is usual, with
-    3 to 10 times its weight decay.
+    Each update has the magnitude of the learning rate. Usual learning rates are a third to a tenth
+    of AdamW's, with 3 to 10 times its weight decay.
     """
 
     moments = 1
@@ -159,33 +161,33 @@ def _lion() -> "type[TorchOptimizer]":
     from torch.optim import Optimizer as TorchOptimizer
 
     class LionOptimizer(TorchOptimizer):
-        """All parameters change in the same few kernels; nothing is read from the GPU."""
+        """Lion with foreach kernels and without synchronization."""
 
         @torch.no_grad()
         def step(self, closure: None = None) -> None:  # type: ignore[override]
             for group in self.param_groups:
                 parameters = [p for p in group["params"] if p.grad is not None]
                 if parameters:
-                    self._change(parameters, **group)
+                    self._update(parameters, **group)
 
-        def _change(
+        def _update(
             self,
             parameters: "list[Tensor]",
             lr: "float | Tensor",
             weight_decay: float,
             betas: tuple[float, float],
-            **_others: Any,
+            **_: Any,
         ) -> None:
             gradients = [p.grad for p in parameters if p.grad is not None]
             for parameter in parameters:
                 if not self.state[parameter]:
                     self.state[parameter]["momentum"] = torch.zeros_like(parameter)
             momenta = [self.state[p]["momentum"] for p in parameters]
-            steps = torch._foreach_lerp(momenta, gradients, 1 - betas[0])
-            torch._foreach_sign_(steps)
-            torch._foreach_mul_(steps, -lr)
+            updates = torch._foreach_lerp(momenta, gradients, 1 - betas[0])
+            torch._foreach_sign_(updates)
+            torch._foreach_mul_(updates, -lr)
             torch._foreach_mul_(parameters, 1 - lr * weight_decay)
-            torch._foreach_add_(parameters, steps)
+            torch._foreach_add_(parameters, updates)
             torch._foreach_lerp_(momenta, gradients, 1 - betas[1])
 
     return LionOptimizer

@@ -1,7 +1,7 @@
-"""Learning-rate schedules as pure functions of the epoch or step, so that resuming needs no state.
+"""Learning-rate schedules as functions of the step, so that resuming needs no state.
 
-Each equals PyTorch's scheduler of the same name (the tests compare them), stepped as it is meant
-to be: once an epoch, but `onecycle` once a step.
+Each equals PyTorch's scheduler of the same name, stepped once per epoch, or once per step for
+`onecycle`.
 """
 
 import math
@@ -17,7 +17,7 @@ class SchedulerSection(Section):
     """Settings of a schedule.
 
     Attributes:
-        depends_on_length: whether a rate depends on how many epochs are trained. Otherwise a
+        depends_on_length: whether learning rates depend on the number of epochs. If not, a
             complete run can be continued with more epochs.
     """
 
@@ -27,9 +27,9 @@ class SchedulerSection(Section):
         """Return the factor on `optimizer.lr` for one step.
 
         Args:
-            step: counted from 0 over the whole run.
-            steps_per_epoch: at least 1.
-            epochs: of the whole run, at least 1.
+            step: step of the run, counted from 0.
+            steps_per_epoch: number of steps per epoch, at least 1.
+            epochs: number of epochs of the run, at least 1.
 
         Returns:
             A factor in [0, 1].
@@ -38,14 +38,14 @@ class SchedulerSection(Section):
 
 
 class MultiStep(SchedulerSection):
-    """The rate is multiplied by gamma when each milestone is reached."""
+    """Multiply the learning rate by gamma at each milestone."""
 
     depends_on_length = False
     name: Literal["multistep"] = "multistep"
     milestones: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (75, 150), description="epochs after which the rate falls"
+        (75, 150), description="epochs after which the learning rate decays"
     )
-    gamma: float = Field(0.5, gt=0, le=1, description="factor at each milestone")
+    gamma: float = Field(0.5, gt=0, le=1, description="decay factor at each milestone")
 
     def factor(self, step: int, steps_per_epoch: int, epochs: int) -> float:
         """See the base class. Source: the article and PyTorch's MultiStepLR."""
@@ -53,7 +53,7 @@ class MultiStep(SchedulerSection):
 
 
 class Constant(SchedulerSection):
-    """The rate never changes."""
+    """Keep the learning rate constant."""
 
     depends_on_length = False
     name: Literal["constant"] = "constant"
@@ -64,11 +64,13 @@ class Constant(SchedulerSection):
 
 
 class Cosine(SchedulerSection):
-    """Half a cosine from the rate to a final share of it. Source: Loshchilov and Hutter, 2017."""
+    """Cosine annealing. Source: Loshchilov and Hutter, 2017."""
 
     depends_on_length = True
     name: Literal["cosine"] = "cosine"
-    final_factor: float = Field(0.0, ge=0, le=1, description="share of the rate left at the end")
+    final_factor: float = Field(
+        0.0, ge=0, le=1, description="final learning rate as a fraction of lr"
+    )
 
     def factor(self, step: int, steps_per_epoch: int, epochs: int) -> float:
         """See the base class."""
@@ -76,23 +78,28 @@ class Cosine(SchedulerSection):
 
 
 class OneCycle(SchedulerSection):
-    """Up to the rate and down again, changed at every step. Source: Smith and Topin, 2018."""
+    """1cycle policy, stepped once per step. Source: Smith and Topin, 2018."""
 
     depends_on_length = True
     name: Literal["onecycle"] = "onecycle"
-    warmup_fraction: float = Field(0.3, gt=0, lt=1, description="share of the steps going up")
-    initial_divisor: float = Field(25.0, ge=1, description="the first rate is the peak over this")
-    final_divisor: float = Field(10_000.0, ge=1, description="the last is the first over this")
+    warmup_fraction: float = Field(
+        0.3, gt=0, lt=1, description="fraction of the steps with an increasing learning rate"
+    )
+    initial_divisor: float = Field(
+        25.0, ge=1, description="initial learning rate is lr / initial_divisor"
+    )
+    final_divisor: float = Field(
+        10_000.0, ge=1, description="final learning rate is the initial one / final_divisor"
+    )
 
     def factor(self, step: int, steps_per_epoch: int, epochs: int) -> float:
         """See the base class.
 
-        With the cosine form and defaults of PyTorch's OneCycleLR, but the momentum stays as it is:
-        a study of the rate should change nothing else.
+        Annealing and defaults are those of PyTorch's OneCycleLR, but momentum is not cycled, so
+        that a study of the learning rate changes nothing else.
         """
         last = steps_per_epoch * epochs - 1
         first = 1 / self.initial_divisor
-        # the step of the highest rate
         peak = max(self.warmup_fraction * (last + 1) - 1, 1e-9)
         if step <= peak:
             return _cosine(first, 1.0, step / peak)
@@ -100,8 +107,8 @@ class OneCycle(SchedulerSection):
         return _cosine(1.0, end, (step - peak) / max(last - peak, 1e-9))
 
 
-def _cosine(start: float, end: float, share: float) -> float:
-    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+def _cosine(start: float, end: float, progress: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
 Scheduler = MultiStep | Constant | Cosine | OneCycle
