@@ -37,7 +37,7 @@ class NetworkSection(Section):
 
 
 class Model(NetworkSection):
-    """Settings of VGG or ResNet18."""
+    """VGG or ResNet18, with BatchNorm and one linear layer."""
 
     name: Literal["resnet18", "vgg11", "vgg13", "vgg16", "vgg19"] = "vgg16"
 
@@ -61,7 +61,7 @@ class Model(NetworkSection):
 
 
 class CustomModel(CustomCode):
-    """Settings of a custom network."""
+    """A custom network."""
 
     def build(self, classes: int, trusted: Collection[str] = ()) -> "nn.Module":
         """Build the custom network.
