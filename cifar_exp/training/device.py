@@ -31,7 +31,7 @@ class Compute:
         device: CPU or GPU.
         precision: "fp32" or "bf16".
         threads: CPU threads per process, 0 on a GPU.
-        processes: number of processes that train the run processes.
+        processes: number of processes that train the run together.
     """
 
     device: torch.device

@@ -202,11 +202,9 @@ class Training:
             purpose = f"dropout {number}" if number else "dropout"
             key, steps = derived_seed(seed, purpose, epoch), self.batches.steps_per_epoch
             layer.start_epoch(key, self._steps, of=steps)
-        order, augmentation = (
-            generator(seed, "order", epoch),
-            generator(seed, "augmentation", epoch),
+        self.batches.begin_epoch(
+            generator(seed, "order", epoch), generator(seed, "augmentation", epoch)
         )
-        self.batches.begin_epoch(order, augmentation)
 
     def _train(self, epoch: int, run_step: StepRunner) -> Iterator[Progress]:
         self.model.train()

@@ -48,7 +48,7 @@ class Step:
         self._compute = compute
         self._processes = processes
         self._label_smoothing = config.training.label_smoothing
-        self._flips_tests = config.data.test_flip
+        self._test_flip = config.data.test_flip
         self.optimizer = ParamOptimizer(config.optimizer, model.parameters())
         # Gradient of the loss. Without it, `backward` launches one more kernel per step on a GPU.
         # With it, `backward` imports sympy, which delays the first step on a CPU.
@@ -144,7 +144,7 @@ class Step:
         Shape:
             images `(N, 3, H, W)`, logits `(N, classes)`, float32.
         """
-        return predict_logits(self._network, images, self._compute, self._flips_tests)
+        return predict_logits(self._network, images, self._compute, self._test_flip)
 
     def tensors(self) -> Iterator[Tensor]:
         """Yield all tensors that a step modifies."""
