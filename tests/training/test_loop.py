@@ -281,16 +281,16 @@ def test_a_run_can_be_resumed_with_different_metrics(
 ) -> None:
     monkeypatch.setattr(throttle, "_STEPS_BETWEEN_PAUSES", 1)
     dataset = load(with_short_epochs().data, Path("."))
-    begun = training(with_short_epochs(metrics=before), dataset)
-    events = begun.run()
-    next(event for event in events if isinstance(event, Progress) and begun._steps == 1)
-    state = saved_and_loaded(begun.state_dict())
+    original = training(with_short_epochs(metrics=before), dataset)
+    events = original.run()
+    next(event for event in events if isinstance(event, Progress) and original._steps == 1)
+    state = saved_and_loaded(original.state_dict())
     if not before:
         del state["epoch"]["metrics"]  # as in older checkpoints
     resumed = training(with_short_epochs(metrics=after), dataset)
     resumed.load_state_dict(state)
     list(resumed.run()), list(events)
-    assert_same(begun, resumed)
+    assert_same(original, resumed)
     first, second = (metrics.as_json() for metrics in resumed.history)
     if after:  # an epoch that was measured in part has no mean
         assert first["grad_norm"] is first["train_top5_accuracy"] is None
