@@ -1,4 +1,4 @@
-"""Does what train.py does, up to its first training step; then says the time and ends at once.
+"""Run train.py up to its first training step, print the time and exit.
 
 python benchmarks/first_step.py experiment=demo
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from cifar_exp.training.cuda_graphs import Launch, Work
+from cifar_exp.training.cuda_graphs import StepFn, StepRunner
 from cifar_exp.training.loop import Training
 from cifar_exp.training.progress import Progress
 
@@ -20,15 +20,15 @@ ROOT = Path(__file__).parents[1]
 _train = Training._train
 
 
-def _train_one_step(training: Training, epoch: int, launch: Launch) -> Iterator[Progress]:
-    def launch_and_end(work: Work, name: str, start: int, size: int) -> None:
-        launch(work, name, start, size)
+def _train_one_step(training: Training, epoch: int, run_step: StepRunner) -> Iterator[Progress]:
+    def run_and_end(step: StepFn, name: str, start: int, size: int) -> None:
+        run_step(step, name, start, size)
         if training.compute.on_gpu:
             torch.cuda.synchronize()
         print(f"\nfirst step: {time.time()}", flush=True)
         os._exit(0)
 
-    return _train(training, epoch, launch_and_end)
+    return _train(training, epoch, run_and_end)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def network_step(model: nn.Module, images: Tensor, labels: Tensor, compute: Comp
     update = ParamOptimizer(Adam(), model.parameters())
 
     def step() -> Tensor:
-        update.clear_gradients()
+        update.zero_grad()
         with compute.autocast():
             logits = model(images).float().movedim(-1, 1)
         losses = nn.functional.cross_entropy(logits, labels, reduction="none").mean(-1)

@@ -13,7 +13,7 @@ from measure import Table, in_turn, number, ratios, seconds_of, spread, wait
 
 from cifar_exp.training.device import Clock, new_stream, on_stream
 from cifar_exp.training.loop import Training
-from cifar_exp.training.metrics import Measured
+from cifar_exp.training.metrics import StepResult
 from cifar_exp.training.randomness import generator
 
 _OF_A_STEP = ("input", "forward", "backward", "optimizer", "metrics")
@@ -59,7 +59,7 @@ def _explanation(
     return (
         f"The article's step, measured in turn with ours: {spread(article, 1000)} ms; ours is "
         f"{spread(ratios(article, steps))} times as fast, n={len(steps)}. Evaluation is of "
-        f"{test_batch_size} images and no part of the step. Measured rates: "
+        f"{test_batch_size} images and no part of the step. StepResult rates: "
         f"{number(rates.flop_per_second / 1e12)} TFLOP/s in a large product in {precision}, "
         f"{number(rates.bytes_per_second / 1e9)} GB/s in a large copy, read and written.\n\n"
         f"{HOW_COUNTED}"
@@ -107,22 +107,22 @@ def _parts_seconds(training: Training, stream: torch.cuda.Stream | None) -> dict
     with on_stream(stream, training.config.deterministic):
         if stream is not None:
             torch.cuda._sleep(_SLEEP_CYCLES)
-        marks = [clock.mark()]
+        marks = [clock.record()]
         images, labels = training.batches.train_batch(slice(0, training.batches.batch_size))
-        marks.append(clock.mark())
+        marks.append(clock.record())
         training.model.train()
         loss, logits = step.forward(images, labels, len(labels))
-        marks.append(clock.mark())
+        marks.append(clock.record())
         step.backward(loss)
-        marks.append(clock.mark())
-        step.change_weights()
-        marks.append(clock.mark())
-        measured = Measured(loss.detach(), logits.detach(), labels, len(labels), training.model)
+        marks.append(clock.record())
+        step.optimizer_step()
+        marks.append(clock.record())
+        measured = StepResult(loss.detach(), logits.detach(), labels, len(labels), training.model)
         step.train_sums.add(measured)
-        marks.append(clock.mark())
+        marks.append(clock.record())
         training.model.eval()
         step.test(slice(0, training.batches.test_batch_size))
-        marks.append(clock.mark())
+        marks.append(clock.record())
     wait(device)
     names = (*_OF_A_STEP, "evaluation")
     return {

@@ -1,6 +1,6 @@
-"""Settings of the optimizers of the `optimizer` group, which build the optimizers.
+"""Settings of the optimizers of the `optimizer` group.
 
-PyTorch is imported in `build`, since commands that do not train read the settings too.
+PyTorch is imported only to build an optimizer, since most commands do not need it.
 """
 
 from functools import cache
@@ -19,7 +19,7 @@ WeightDecay = Annotated[float, Field(ge=0, description="weight decay coefficient
 Momentum = Annotated[float, Field(ge=0, lt=1, description="momentum factor")]
 Betas = Annotated[
     tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]],
-    Field(description="decay rates of the averages of the gradient and its square"),
+    Field(description="decay rates of the first and second moment estimates"),
 ]
 Epsilon = Annotated[
     float, Field(gt=0, description="added to the denominator for numerical stability")
@@ -30,24 +30,23 @@ class OptimizerSection(Section):
     """Settings of an optimizer.
 
     Attributes:
-        moments: number of float32 values stored for each parameter, also in checkpoints.
+        moments: number of float32 values of state per parameter element, stored in checkpoints.
     """
 
     moments: ClassVar[int]
 
     def build(self, parameters: "list[Tensor]") -> "TorchOptimizer":
-        """Build an optimizer whose steps a CUDA graph can capture.
+        """Build the optimizer so that CUDA graphs can capture its steps.
 
         Args:
-            parameters: to optimize, on one device.
+            parameters: parameters on their device.
         """
         raise NotImplementedError
 
     def _arguments(self, parameters: "list[Tensor]") -> dict[str, Any]:
-        """Return the keyword arguments of PyTorch's optimizer.
+        """Return the settings as arguments of PyTorch's optimizers.
 
-        On a GPU the learning rate is a tensor on the device, which a captured step reads at each
-        replay.
+        On a GPU the learning rate is a tensor, so that a replayed step reads its current value.
         """
         import torch
 
@@ -59,7 +58,7 @@ class OptimizerSection(Section):
 
 
 class Adam(OptimizerSection):
-    """Adam with L2 weight decay added to the gradient. Source: Kingma and Ba, 2015."""
+    """Adam with L2 regularization. Source: Kingma and Ba, 2015."""
 
     moments = 2
     name: Literal["adam"] = "adam"
@@ -95,14 +94,14 @@ class AdamW(OptimizerSection):
 
 
 class Sgd(OptimizerSection):
-    """Stochastic gradient descent with momentum. Source: Sutskever et al., 2013."""
+    """SGD with momentum. Source: Sutskever et al., 2013."""
 
     moments = 1
     name: Literal["sgd"] = "sgd"
     lr: LearningRate = 0.05
     weight_decay: WeightDecay = 0.0
     momentum: Momentum = 0.9
-    nesterov: bool = Field(True, description="Nesterov momentum; requires momentum > 0")
+    nesterov: bool = Field(True, description="use Nesterov momentum; requires momentum > 0")
 
     @model_validator(mode="after")
     def _check_nesterov(self) -> Self:
@@ -126,9 +125,7 @@ class RmsProp(OptimizerSection):
     name: Literal["rmsprop"] = "rmsprop"
     lr: LearningRate = 0.001
     weight_decay: WeightDecay = 0.0
-    alpha: float = Field(
-        0.99, ge=0, lt=1, description="decay rate of the average of the squared gradients"
-    )
+    alpha: float = Field(0.99, ge=0, lt=1, description="smoothing constant")
     momentum: Momentum = 0.0
     eps: Epsilon = 1e-8
 
@@ -141,10 +138,10 @@ class RmsProp(OptimizerSection):
 
 
 class Lion(OptimizerSection):
-    """Lion, with decoupled weight decay. Source: Chen et al., 2023.
+    """Lion with decoupled weight decay. Source: Chen et al., 2023.
 
-    Each step changes every parameter by the learning rate. It is usually 3 to 10 times smaller than
-    for AdamW, and the weight decay 3 to 10 times larger.
+    Each update has the magnitude of the learning rate. Usual learning rates are a third to a tenth
+    of AdamW's, with 3 to 10 times its weight decay.
     """
 
     moments = 1
@@ -164,7 +161,7 @@ def _lion() -> "type[TorchOptimizer]":
     from torch.optim import Optimizer as TorchOptimizer
 
     class LionOptimizer(TorchOptimizer):
-        """Update all parameters in a few kernels, without synchronization with the GPU."""
+        """Lion with foreach kernels and without synchronization."""
 
         @torch.no_grad()
         def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -179,18 +176,18 @@ def _lion() -> "type[TorchOptimizer]":
             lr: "float | Tensor",
             weight_decay: float,
             betas: tuple[float, float],
-            **_others: Any,
+            **_: Any,
         ) -> None:
             gradients = [p.grad for p in parameters if p.grad is not None]
             for parameter in parameters:
                 if not self.state[parameter]:
                     self.state[parameter]["momentum"] = torch.zeros_like(parameter)
             momenta = [self.state[p]["momentum"] for p in parameters]
-            steps = torch._foreach_lerp(momenta, gradients, 1 - betas[0])
-            torch._foreach_sign_(steps)
-            torch._foreach_mul_(steps, -lr)
+            updates = torch._foreach_lerp(momenta, gradients, 1 - betas[0])
+            torch._foreach_sign_(updates)
+            torch._foreach_mul_(updates, -lr)
             torch._foreach_mul_(parameters, 1 - lr * weight_decay)
-            torch._foreach_add_(parameters, steps)
+            torch._foreach_add_(parameters, updates)
             torch._foreach_lerp_(momenta, gradients, 1 - betas[1])
 
     return LionOptimizer

@@ -17,8 +17,8 @@ from cifar_exp.training.device import Compute
 from cifar_exp.training.loop import Training
 
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
-MEASURES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
-# Batches of 16, 16 and 8 images: the last one needs a separate graph.
+METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+# Batches of 16, 16 and 8; the last one needs a second graph.
 DATA = Synthetic(train_size=40, test_size=20, batch_size=16, augment="crop_flip", cutout=8)
 
 
@@ -41,7 +41,7 @@ def config(folder: Path | None = None, **changes: Any) -> RunConfig:
 
 
 class Runs:
-    """Create runs. Args: folder: cache of the images."""
+    """Creates runs. Args: folder: cache folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -57,14 +57,14 @@ class Runs:
         run: RunConfig,
         device: torch.device = GPU,
         images: DeviceImages | None = None,
-        **options: Any,
+        **kwargs: Any,
     ) -> Training:
         images = images or self.images(run, device)
         compute = Compute(device, str(run.precision), threads=int(device.type == "cpu"))
-        return Training(run, images, self.dataset(run).classes, compute, **options)
+        return Training(run, images, self.dataset(run).classes, compute, **kwargs)
 
-    def done(self, *args: Any, **options: Any) -> Training:
-        run = self(*args, **options)
+    def done(self, *args: Any, **kwargs: Any) -> Training:
+        run = self(*args, **kwargs)
         replays = run.replays
         list(run.run())
         assert run.replays == replays, "the steps could not be captured"
@@ -72,9 +72,9 @@ class Runs:
 
 
 def assert_same(one: Training, other: Training, rounding: float = 0.0) -> None:
-    """Compare the metrics of two runs and, if `rounding` is 0, the weights."""
+    """Compare metrics and, without rounding, parameters and buffers."""
     for first, second in zip(one.history, other.history, strict=True):
-        for field in MEASURES:
+        for field in METRICS:
             difference = abs(first[field] - second[field])
             assert difference <= rounding, field
     if rounding == 0:

@@ -1,4 +1,4 @@
-"""Learning-rate schedules compared with expected values and with PyTorch's schedulers."""
+"""Learning-rate schedules compared with literal values and with PyTorch's schedulers."""
 
 import warnings
 
@@ -18,30 +18,30 @@ def optimizer() -> torch.optim.Optimizer:
     return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
 
 
-def test_the_articles_schedule_halves_the_learning_rate_after_75_epochs() -> None:
+def test_the_articles_schedule_halves_the_rate_after_75_and_150_epochs() -> None:
     by_epoch = factors(MultiStep(), steps_per_epoch=1, epochs=200)
     assert by_epoch[:75] == [1.0] * 75  # epochs 1 to 75
     assert by_epoch[75:150] == [0.5] * 75  # epochs 76 to 150
     assert by_epoch[150:] == [0.25] * 50
 
 
-def test_all_steps_of_an_epoch_have_the_same_learning_rate() -> None:
+def test_all_steps_of_an_epoch_have_the_same_rate() -> None:
     config = MultiStep(milestones=(1,), gamma=0.1)
     assert factors(config, steps_per_epoch=3, epochs=2) == [1, 1, 1, 0.1, 0.1, 0.1]
     assert factors(Constant(), steps_per_epoch=2, epochs=2) == [1, 1, 1, 1]
 
 
-def test_cosine_decreases_from_one_towards_the_final_factor() -> None:
+def test_cosine_decays_from_one_towards_the_final_factor() -> None:
     half = factors(Cosine(), steps_per_epoch=1, epochs=4)
-    # (1 + cos(pi epoch / 4)) / 2 for epoch 0, 1, 2, 3; 0 would be reached after the last epoch
+    # (1 + cos(pi epoch / 4)) / 2; it would reach 0 after the last epoch
     assert half == pytest.approx([1, 0.853553, 0.5, 0.146447], abs=1e-6)
     assert factors(Cosine(final_factor=1.0), 1, 4) == [1, 1, 1, 1]
 
 
-def test_one_cycle_increases_to_the_peak_and_decreases_to_the_end() -> None:
+def test_one_cycle_rises_to_the_peak_and_decays_almost_to_zero() -> None:
     config = OneCycle(warmup_fraction=0.5, initial_divisor=10, final_divisor=100)
     assert factors(config, steps_per_epoch=3, epochs=2) == pytest.approx(
-        # 0.1 to 1 by a half cosine in two steps, then to 0.001 in three
+        # a half cosine from 0.1 to 1 in two steps, then to 0.001 in three
         [0.1, 0.55, 1.0, 0.75025, 0.25075, 0.001]
     )
 
@@ -79,6 +79,6 @@ def test_a_schedule_equals_pytorchs_scheduler_at_every_step(
 
 
 @pytest.mark.parametrize("config", [Constant(), MultiStep(), Cosine(), OneCycle()])
-def test_a_run_of_one_step_has_a_learning_rate(config: Scheduler) -> None:
+def test_a_run_of_one_step_has_a_positive_rate(config: Scheduler) -> None:
     (factor,) = factors(config, steps_per_epoch=1, epochs=1)
     assert 0 < factor <= 1

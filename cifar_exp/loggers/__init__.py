@@ -1,1 +1,1 @@
-"""Mirrors of a run for people to look at: TensorBoard, W&B and Trackio. Nothing reads them back."""
+"""Loggers: TensorBoard, W&B and Trackio. Their data is never read back."""

@@ -1,4 +1,4 @@
-"""A thread that talks to a tracker, so that one that hangs or fails costs training nothing."""
+"""A thread for logging services, so that one that hangs or fails does not affect training."""
 
 import logging
 import time
@@ -12,69 +12,73 @@ from cifar_exp.training.progress import EpochMetrics
 
 _log = logging.getLogger("cifar_exp")
 
-_MOST_WAITING = 1000  # calls; further ones are dropped
-_PATIENCE_SECONDS = 60.0  # for one call, until it is said to hang
-_KEPT = "the run's own files have everything"
+_QUEUE_SIZE = 1000  # calls; further ones are dropped
+_TIMEOUT_SECONDS = 60.0  # for one call
 
 
-class Background:
-    """Makes the calls of one kind of tracker in their order, for all runs of this process.
+class LoggerThread:
+    """Makes the calls to one logging service in order, for all runs of this process.
 
-    Nothing here waits but `close`, and nothing raises. Warnings are given by the thread that
-    calls, since only that may speak to whoever started the process.
+    Only `close` waits, and no method raises. The first problem disables the service with a
+    warning. The calling thread logs the warning, since only that thread may send messages to the
+    parent process.
 
     Args:
-        name: of the tracker, for the warning.
+        name: name of the service for warnings.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._waiting: Queue[tuple[Callable[[], None], bool] | None] = Queue(_MOST_WAITING)
+        self._queue: Queue[tuple[Callable[[], None], bool] | None] = Queue(_QUEUE_SIZE)
         self._busy_since: float | None = None
         self._problem: str | None = None
         self._warned = False
         self._thread = Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
-    def call(self, action: Callable[[], None], always: bool = False) -> None:
-        """Let the thread do something.
+    def submit(self, action: Callable[[], None], always: bool = False) -> None:
+        """Enqueue a call.
 
         Args:
-            action: a call of the tracker.
-            always: do it after a failure as well, as what ends a run.
+            action: call to the service.
+            always: whether to make the call even after a problem, to end a run.
         """
         try:
-            self._waiting.put_nowait((action, always))
+            self._queue.put_nowait((action, always))
         except Full:
-            self._problem = self._problem or "does not keep up"
+            self._problem = self._problem or "its queue is full"
         since = self._busy_since
-        if since is not None and time.monotonic() - since > _PATIENCE_SECONDS:
-            self._problem = self._problem or f"has not answered for {_PATIENCE_SECONDS:.0f} s"
+        if since is not None and time.monotonic() - since > _TIMEOUT_SECONDS:
+            self._problem = self._problem or f"no response for {_TIMEOUT_SECONDS:.0f} s"
         self._warn()
 
     def close(self, seconds: float) -> None:
-        """Wait until all is done, but not longer than this."""
+        """Wait until all calls are made.
+
+        Args:
+            seconds: maximum time to wait, at least 0.
+        """
         deadline = time.monotonic() + seconds
         while self._thread.is_alive() and time.monotonic() < deadline:
             try:
-                self._waiting.put(None, timeout=0.1)
+                self._queue.put(None, timeout=0.1)
                 break
             except Full:
                 continue
         self._thread.join(max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive():
-            self._problem = self._problem or f"was not done after {seconds:.0f} s"
+            self._problem = self._problem or f"not finished after {seconds:.0f} s"
         self._warn()
 
     def _work(self) -> None:
-        while (next_call := self._waiting.get()) is not None:
+        while (next_call := self._queue.get()) is not None:
             action, always = next_call
             if self._problem and not always:
                 continue
             self._busy_since = time.monotonic()
             try:
                 action()
-            except BaseException as error:  # whatever: a tracker must not end a run
+            except BaseException as error:  # a service must not end a run
                 reason = (str(error).strip().splitlines() or ["no reason given"])[0]
                 self._problem = self._problem or f"{type(error).__name__}: {reason}"
             self._busy_since = None
@@ -82,24 +86,26 @@ class Background:
     def _warn(self) -> None:
         if self._problem and not self._warned:
             self._warned = True
-            _log.warning("%s gets no more: %s; %s", self._name, self._problem, _KEPT)
+            _log.warning(
+                "disabled %s: %s. All data is in the run folder.", self._name, self._problem
+            )
 
 
-class InBackground:
-    """A tracker of one run whose calls are made by such a thread."""
+class BackgroundLogger:
+    """A logger of one run whose calls are made by a `LoggerThread`."""
 
-    def __init__(self, run_logger: RunLogger, background: Background) -> None:
+    def __init__(self, run_logger: RunLogger, thread: LoggerThread) -> None:
         self._run_logger = run_logger
-        self._background = background
+        self._thread = thread
 
     def begin(self, run: LoggedRun) -> None:
-        """Begin, or go on."""
-        self._background.call(lambda: self._run_logger.begin(run))
+        """See `RunLogger`."""
+        self._thread.submit(lambda: self._run_logger.begin(run))
 
     def epoch(self, metrics: EpochMetrics) -> None:
-        """Add an epoch."""
-        self._background.call(lambda: self._run_logger.epoch(metrics))
+        """See `RunLogger`."""
+        self._thread.submit(lambda: self._run_logger.epoch(metrics))
 
     def end(self, status: str, images: Mapping[str, Path]) -> None:
-        """End, in any case."""
-        self._background.call(lambda: self._run_logger.end(status, images), always=True)
+        """See `RunLogger`; the call is made even after a problem."""
+        self._thread.submit(lambda: self._run_logger.end(status, images), always=True)

@@ -1,4 +1,4 @@
-"""What every tracker is told of a run, and under which names it shows it."""
+"""The interface of loggers, and names and tags that they share."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,22 +16,22 @@ from cifar_exp.files import shortened
 from cifar_exp.paths import CONFUSION_FILE, PREDICTIONS_FILE
 from cifar_exp.training.progress import EpochMetrics
 
-# The tags of metrics are in config/metrics.py; docs/guide/loggers.md has all of them.
+# Tags of metrics are in config/metrics.py. docs/guide/loggers.md lists all tags.
 CONFIG_TAG, PROVENANCE_TAG = "text/config", "text/provenance"
-# The tag of each picture in a run's folder.
+# Tags of the figures in a run's folder.
 IMAGE_TAGS = {PREDICTIONS_FILE: "images/predictions", CONFUSION_FILE: "images/confusion"}
-# Names stand in narrow columns, and the id behind tells what was cut off.
+# Loggers show names in narrow columns.
 _LONGEST_NAME_BYTES = 30
 
 
 @dataclass(frozen=True)
 class LoggedRun:
-    """A run as its trackers see it.
+    """A run to log.
 
     Attributes:
-        config: as config.yaml has it: environment variables in it are not resolved.
+        config: settings as in config.yaml, with unresolved environment variables.
         provenance: command, commit, versions and hardware, as in run.json.
-        history: the epochs that were trained before, by this run or by one that it is a part of.
+        history: metrics of earlier epochs, of this run or of the shorter run that it continues.
     """
 
     config: RunConfig
@@ -40,54 +40,59 @@ class LoggedRun:
 
     @property
     def run_id(self) -> str:
-        """Ten hex digits, the same when a run goes on."""
+        """Ten hexadecimal digits that identify the run, also when it is resumed."""
         return run_id(self.config)
 
     @property
     def config_id(self) -> str:
-        """Equal for runs that differ in the seed alone."""
+        """Identifier of the configuration, equal for runs that differ in the seed only."""
         return config_id(self.config)
 
     @property
     def name(self) -> str:
-        """What differs from the article, shortened, and the id."""
+        """Short name; see `short_name`."""
         return short_name(self.config)
 
     @property
     def as_yaml(self) -> str:
-        """The settings, as config.yaml has them."""
+        """Settings in YAML, as in config.yaml."""
         return to_yaml(anchored(self.config))
 
     @property
     def as_settings(self) -> dict[str, Any]:
-        """What trackers with a table of settings show: config.yaml, ids and provenance."""
+        """Settings, ids and provenance, for loggers with a table of settings."""
         ids = {"run_id": self.run_id, "config_id": self.config_id}
         settings: dict[str, Any] = yaml.safe_load(self.as_yaml)
         return settings | ids | {"provenance": self.provenance}
 
 
 class RunLogger(Protocol):
-    """Shows one run, from `begin` to `end`."""
+    """Logs one run."""
 
     def begin(self, run: LoggedRun) -> None:
-        """Begin, or go on with a run that was interrupted."""
+        """Start logging a run, or resume an interrupted one. Args: run: run to log."""
 
     def epoch(self, metrics: EpochMetrics) -> None:
-        """Add an epoch to the curves."""
+        """Log an epoch. Args: metrics: metrics of the epoch."""
 
     def end(self, status: str, images: Mapping[str, Path]) -> None:
-        """End. Args: status: as in run.json, or interrupted; images: pictures by their tags."""
+        """Log how the run ended.
+
+        Args:
+            status: status as in run.json, or "interrupted".
+            images: PNG files by tag.
+        """
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What others need to know of a kind of logger; each module of one has it as LOGGER.
+    """Description of a kind of logger; each logger's module has it as LOGGER.
 
     Attributes:
-        make: returns a logger for a run.
-        title: in warnings.
-        package: that it needs, which has the same name as the extra of pyproject.toml.
-        is_service: whether it talks to others: then it has a thread, and groups of runs.
+        make: returns a logger for one run.
+        title: name for warnings.
+        package: required package, and its extra in pyproject.toml.
+        is_service: whether it is a service, which has a thread and groups of runs.
     """
 
     make: Callable[[], RunLogger]
@@ -97,9 +102,10 @@ class Kind:
 
 
 def short_name(config: RunConfig) -> str:
-    """Return what a run is called where there is little room: `lr=0.1,seed=1-59868be4de`.
+    """Return a short name of a run, for example `lr=0.1,seed=1-59868be4de`.
 
-    Of what differs from the article as much as fits, the seed in any case.
+    It has as many of the settings that differ from the baseline as fit, always the seed, and the
+    run's id.
     """
     parts = run_name(config).split(",")
     seed = [part for part in parts if part.startswith("seed=")]
@@ -116,6 +122,6 @@ def _fits(parts: list[str]) -> bool:
 
 
 def scalars(metrics: EpochMetrics) -> dict[str, float]:
-    """Return the metrics of an epoch by their tags; the step is the epoch."""
+    """Return the metrics of an epoch by tag."""
     tagged = {key: COLUMNS[key].tag for key in metrics.values if key in COLUMNS}
     return {tag: metrics[key] for key, tag in tagged.items() if tag}

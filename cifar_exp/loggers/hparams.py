@@ -1,8 +1,8 @@
-"""TensorBoard's HParams page: which settings there are with which levels, and each run's own.
+"""The settings, levels and metrics of TensorBoard's HParams page.
 
-Each run says in its event files which settings it has. What the page offers, check boxes for the
-levels and the metrics, is one event file for all runs. A run with a level that is not among them
-would not be shown, so it is made anew when a sweep brings further levels.
+Each run has its settings in its event files. One more event file declares the levels and metrics
+that the page offers as check boxes. The page does not show runs with other levels, so this file is
+replaced when a sweep has new levels.
 """
 
 import hashlib
@@ -31,23 +31,24 @@ from cifar_exp.files import (
 
 Level = bool | float | str
 
-# Among the levels of all settings, the columns of metrics.jsonl whose last values are shown.
+# Key among the settings, whose levels are the columns of metrics.jsonl that the page shows.
 _METRICS = "metrics"
-_SPLITS = ("test", "val", "train", "")  # in the order of the page
-# With more levels than that TensorBoard has no check boxes, but for numbers an interval.
-_MOST_BOXES = 9
-# The folder of the file says what is in it: a TensorBoard that is open reads a file once, and takes
-# note of folders that come and go.
+_SPLITS = ("test", "val", "train", "")  # order of the columns
+# With more numeric levels, the page offers an interval instead of check boxes.
+_MAX_BOXES = 9
+# The folder is named after the file's contents, since a running TensorBoard reads a file only once
+# but notices new and removed folders.
 _FOLDER = "hparams-{digest}"
-_MADE_HERE = re.compile(r"hparams-[0-9a-f]{6}")
+_FOLDER_NAME = re.compile(r"hparams-[0-9a-f]{6}")
 _FILE = "events.out.tfevents.0000000000.hparams"
-_KNOWN = ".hparams.json"  # all levels of all settings that were ever declared in a folder
+_LEVELS_FILE = ".hparams.json"  # all levels declared so far
 
 
 def values(config: RunConfig) -> dict[str, Level]:
-    """Return the settings of a run as the page shows them: without the seed, which it averages.
+    """Return the settings of a run for the HParams page.
 
-    A setting that is None is left out, and a list becomes a word.
+    The seed is omitted, so that the page averages over seeds. Settings that are None are omitted,
+    and lists are joined.
     """
     return {
         key: _level(value)
@@ -65,13 +66,13 @@ def _level(value: Any) -> Level:
 
 
 def declare(configs: Iterable[RunConfig]) -> None:
-    """Tell the page the levels of runs that are to be trained, before they are.
+    """Declare the levels of runs on the HParams page, before the runs are trained.
 
     Args:
-        configs: of all of them; those without TensorBoard do not count.
+        configs: settings of the runs; those without TensorBoard are ignored.
 
     Raises:
-        OSError: the files cannot be written; `filename` is given.
+        OSError: a file cannot be written; `filename` is set.
     """
     by_folder: dict[Path, list[dict[str, Level]]] = {}
     for config in configs:
@@ -80,51 +81,51 @@ def declare(configs: Iterable[RunConfig]) -> None:
             runs += [values(config), *_columns(config)]
     for folder, runs in by_folder.items():
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".hparams.lock"):  # several sweeps may begin at once
+        with FileLock(folder / ".hparams.lock"):  # several sweeps may start at the same time
             _declare(folder, runs)
 
 
 def _columns(config: RunConfig) -> Iterator[dict[str, Level]]:
-    """Yield the columns of metrics.jsonl that a run has, and that compare runs."""
+    """Yield the columns of metrics.jsonl by which a run can be compared with others."""
     splits = ("", "train", evaluated_split(config.data.evaluated_on))
     for key, column in COLUMNS.items():
-        metric, is_there = column.metric, column.tag and column.split in splits
-        if is_there and (metric.name in config.metrics if metric.optional else metric.better):
+        metric, is_logged = column.metric, column.tag and column.split in splits
+        if is_logged and (metric.name in config.metrics if metric.optional else metric.better):
             yield {_METRICS: key}
 
 
 def _declare(logs: Path, runs: Sequence[dict[str, Level]]) -> None:
-    remove_temporaries(logs, _KNOWN, f"{_FOLDER.format(digest='*')}/{_FILE}")
-    levels = _merged(_read(logs / _KNOWN), runs)
+    remove_temporaries(logs, _LEVELS_FILE, f"{_FOLDER.format(digest='*')}/{_FILE}")
+    levels = _merged(_read(logs / _LEVELS_FILE), runs)
     digest = hashlib.sha256(json.dumps(levels).encode()).hexdigest()[:6]
     folder = logs / _FOLDER.format(digest=digest)
     if not (folder / _FILE).exists():
-        write_json(logs / _KNOWN, levels)
+        write_json(logs / _LEVELS_FILE, levels)
         refuse_links(folder, logs)
         folder.mkdir(exist_ok=True)
         write_atomically(folder / _FILE, lambda file: _write(file, levels))
     for other in logs.glob(_FOLDER.format(digest="*")):
-        if other != folder and _MADE_HERE.fullmatch(other.name):
+        if other != folder and _FOLDER_NAME.fullmatch(other.name):
             remove_files(other, _FILE)
 
 
 def _read(file: Path) -> dict[str, list[Level]]:
     try:
-        known = json.loads(read_text(file))
+        levels = json.loads(read_text(file))
     except (OSError, ValueError, RecursionError):
         return {}
-    is_whole = isinstance(known, dict) and all(isinstance(there, list) for there in known.values())
-    return known if is_whole else {}
+    is_valid = isinstance(levels, dict) and all(isinstance(v, list) for v in levels.values())
+    return levels if is_valid else {}
 
 
 def _merged(
-    known: dict[str, list[Level]], runs: Sequence[dict[str, Level]]
+    declared: dict[str, list[Level]], runs: Sequence[dict[str, Level]]
 ) -> dict[str, list[Level]]:
-    levels = {key: set(there) for key, there in known.items()}
+    levels = {key: set(values) for key, values in declared.items()}
     for run in runs:
         for key, value in run.items():
             levels.setdefault(key, set()).add(value)
-    return {key: sorted(there, key=_order) for key, there in sorted(levels.items())}
+    return {key: sorted(values, key=_order) for key, values in sorted(levels.items())}
 
 
 def _order(level: Level) -> tuple[str, Level]:
@@ -136,8 +137,7 @@ def _write(file: Path, levels: dict[str, list[Level]]) -> None:
 
     from cifar_exp.loggers.event_file import EventFile
 
-    # what all runs share tells nothing there
-    differ = [key for key, there in levels.items() if len(there) > 1 and key != _METRICS]
+    differ = [key for key, values in levels.items() if len(values) > 1 and key != _METRICS]
     shown = differ or [key for key in SHORT_NAMES.values() if key in levels]
     settings = [HParam(key, _domain(levels[key]), key.rpartition(".")[2]) for key in shown]
     columns = [COLUMNS[str(key)] for key in levels.get(_METRICS, []) if key in COLUMNS]
@@ -151,6 +151,6 @@ def _domain(levels: list[Level]) -> Any:
     from tensorboard.plugins.hparams.summary_v2 import Discrete, RealInterval
 
     numbers = [level for level in levels if isinstance(level, float)]
-    if len(numbers) > _MOST_BOXES:
+    if len(numbers) > _MAX_BOXES:
         return RealInterval(min(numbers), max(numbers))
     return Discrete(levels) if len({type(level) for level in levels}) == 1 else None

@@ -1,4 +1,4 @@
-"""The trackers that a run's settings ask for, as one."""
+"""All loggers of a run, and all loggers of a process."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -7,23 +7,31 @@ from pathlib import Path
 from typing import Any
 
 from cifar_exp.config.schema import Logger, RunConfig
-from cifar_exp.loggers.background import Background, InBackground
+from cifar_exp.loggers.background import BackgroundLogger, LoggerThread
 from cifar_exp.loggers.base import IMAGE_TAGS, Kind, LoggedRun, RunLogger
 from cifar_exp.loggers.tensorboard import TensorBoard, needs_events
 from cifar_exp.signals import Interrupted
 from cifar_exp.training.progress import EpochMetrics
 
-# A process that ends waits so long for what trackers have not sent.
+# How long a process waits at its end for services.
 SECONDS_TO_FINISH = 10.0
 
 
 def kinds(logger: Logger) -> list[Kind]:
-    """Return the kinds of loggers that are on, in the order of their settings."""
+    """Return the kinds of loggers that are enabled, in the order of their settings."""
     return [import_module(f"cifar_exp.loggers.{name}").LOGGER for name in logger.chosen]
 
 
 def in_group(config: RunConfig, group: str) -> RunConfig:
-    """Return the settings with a group where a service is on and none is given."""
+    """Set the group of a run if a service is enabled and no group is set.
+
+    Args:
+        config: settings of the run.
+        group: name of the group.
+
+    Returns:
+        The settings, changed if necessary.
+    """
     logger = config.logger
     if logger.group or not any(kind.is_service for kind in kinds(logger)):
         return config
@@ -31,21 +39,29 @@ def in_group(config: RunConfig, group: str) -> RunConfig:
 
 
 class RunLoggers:
-    """All trackers of one run. What TensorBoard cannot write raises OSError."""
+    """All loggers of one run.
+
+    Args:
+        run_loggers: loggers that have begun the run.
+        folder: folder of the run.
+
+    Raises:
+        OSError: TensorBoard's event file cannot be written; both methods may raise it.
+    """
 
     def __init__(self, run_loggers: list[RunLogger], folder: Path) -> None:
         self._loggers = run_loggers
         self._folder = folder
 
     def epoch(self, metrics: EpochMetrics) -> None:
-        """Add an epoch."""
+        """Log an epoch."""
         for run_logger in self._loggers:
             run_logger.epoch(metrics)
 
     def end(self, status: str) -> None:
-        """End, with the pictures that are in the run's folder. Args: status: as in run.json."""
+        """Log the end of a run and the figures in its folder. Args: status: see `RunLogger.end`."""
         paths = {tag: self._folder / name for name, tag in IMAGE_TAGS.items()}
-        images = {tag: path for tag, path in paths.items() if path.is_file()}  # no pipe
+        images = {tag: path for tag, path in paths.items() if path.is_file()}
         for run_logger in self._loggers:
             run_logger.end(status, images)
 
@@ -53,16 +69,16 @@ class RunLoggers:
 def restore_events(
     config: RunConfig, folder: Path, rows: Sequence[dict[str, Any]], state: Mapping[str, Any]
 ) -> bool:
-    """Write the event files of a run that has ended, where they are gone.
+    """Write the event files of a run that has ended, if they are missing.
 
     Args:
-        config: of the run, with the logger that is asked for now.
-        folder: of the run, locked.
-        rows: of its metrics.jsonl, which hold all that event files show.
+        config: settings of the run, with the current logger settings.
+        folder: folder of the run, locked by this process.
+        rows: rows of its metrics.jsonl.
         state: its run.json.
 
     Returns:
-        Whether they were gone.
+        Whether event files were written.
 
     Raises:
         OSError: they cannot be written.
@@ -77,46 +93,45 @@ def restore_events(
 
 
 class ProcessLoggers:
-    """The trackers of all runs of this process; each kind of service has a thread."""
+    """The loggers of all runs of this process. Each service has one thread."""
 
     def __init__(self) -> None:
-        self._backgrounds: dict[str, Background] = {}
+        self._threads: dict[str, LoggerThread] = {}
 
     @contextmanager
     def following(self, run: LoggedRun, folder: Path) -> Iterator[RunLoggers]:
-        """Show a run; if the block fails, that is how it ended.
+        """Log a run during a block; if the block raises, the run has failed or was interrupted.
 
         Args:
-            run: its settings and provenance, and the epochs so far.
-            folder: of the run.
+            run: run to log.
+            folder: folder of the run.
         """
         run_loggers = list(self._of(run.config.logger))
         for run_logger in run_loggers:
             run_logger.begin(run)
-        mirror = RunLoggers(run_loggers, folder)
+        all_loggers = RunLoggers(run_loggers, folder)
         try:
-            yield mirror
+            yield all_loggers
         except BaseException as error:
             stopped = isinstance(error, Interrupted | GeneratorExit)
-            # on a full disk or out of memory, which the error that is raised says already
+            # a full disk or a lack of memory is already reported by the raised error
             with suppress(OSError, MemoryError, ImportError):
-                mirror.end("interrupted" if stopped else "failed")
+                all_loggers.end("interrupted" if stopped else "failed")
             raise
 
     def _of(self, logger: Logger) -> Iterator[RunLogger]:
         for kind in kinds(logger):
             run_logger = kind.make()
-            is_service = kind.is_service
-            yield (
-                InBackground(run_logger, self._background(kind.title)) if is_service else run_logger
-            )
+            if kind.is_service:
+                run_logger = BackgroundLogger(run_logger, self._thread(kind.title))
+            yield run_logger
 
-    def _background(self, name: str) -> Background:
-        if name not in self._backgrounds:
-            self._backgrounds[name] = Background(name)
-        return self._backgrounds[name]
+    def _thread(self, name: str) -> LoggerThread:
+        if name not in self._threads:
+            self._threads[name] = LoggerThread(name)
+        return self._threads[name]
 
     def close(self) -> None:
-        """Wait a little for what has not been sent; no run begins afterwards."""
-        for background in self._backgrounds.values():
-            background.close(SECONDS_TO_FINISH)
+        """Wait up to 10 s for each service; no run may be logged afterwards."""
+        for thread in self._threads.values():
+            thread.close(SECONDS_TO_FINISH)

@@ -1,4 +1,4 @@
-"""TensorBoard's event files: curves, the HParams page, pictures and texts."""
+"""TensorBoard: curves, the HParams page, images and texts of a run."""
 
 import os
 import re
@@ -24,30 +24,30 @@ from cifar_exp.loggers.base import (
 from cifar_exp.loggers.hparams import values
 from cifar_exp.training.progress import EpochMetrics
 
-if TYPE_CHECKING:  # TensorBoard is imported when the first epoch has ended
+if TYPE_CHECKING:  # TensorBoard is imported after the first epoch
     from cifar_exp.loggers.event_file import EventFile
 
 _PREFIX = "events.out.tfevents"
-# How a run ended has a file of its own, which goes when the run goes on: TensorBoard keeps the
-# first end that it reads.
+# The file of how the run ended is separate and is removed when the run is resumed, since
+# TensorBoard uses the first end that it reads.
 _END = ".end"
 
 
 def event_folder(config: RunConfig) -> Path:
-    """Return the folder of a run's event files, found by the run's id, or named anew."""
+    """Return the folder of a run's event files, an existing one or a new name."""
     logs = as_path(config.paths.logs)
-    usual = logs / short_name(config)  # others are renamed, or copies where it is there as well
+    usual = logs / short_name(config)  # others are renamed folders or copies
     found = sorted(logs.glob(f"*-{run_id(config)}")) if logs.is_dir() else []
     return usual if usual in found or not found else found[0]
 
 
 def needs_events(config: RunConfig) -> bool:
-    """Return whether a run is to have event files and has none."""
+    """Return whether TensorBoard is enabled and a run has no event files."""
     return config.logger.tensorboard and not any(event_folder(config).glob(f"{_PREFIX}*"))
 
 
 class TensorBoard:
-    """Writes the event files of a run, and raises OSError where it cannot: they are its files."""
+    """Writes the event files of a run. All methods but `begin` may raise OSError."""
 
     def __init__(self) -> None:
         self._run: LoggedRun | None = None
@@ -55,17 +55,17 @@ class TensorBoard:
         self._last_epoch = 0
 
     def begin(self, run: LoggedRun) -> None:
-        """Take note; files are begun with the first epoch, since training need not wait."""
+        """See `RunLogger`; the event file is created with the first epoch."""
         self._run = run
         self._last_epoch = len(run.history)
 
     def epoch(self, metrics: EpochMetrics) -> None:
-        """Add one epoch to every curve."""
+        """See `RunLogger`."""
         self._last_epoch = metrics.epoch
         self._open().add_scalars(scalars(metrics), metrics.epoch)
 
     def end(self, status: str, images: Mapping[str, Path]) -> None:
-        """Add the pictures, and how the run ended."""
+        """See `RunLogger`."""
         from cifar_exp.loggers.event_file import EventFile, session_end
 
         with self._open() as events:
@@ -84,27 +84,27 @@ class TensorBoard:
         return self._events
 
     def _begin_file(self, run: LoggedRun) -> None:
-        """Begin the next event file of the run, with everything but its new epochs."""
+        """Create the next event file, which the first time includes the history."""
         from cifar_exp.loggers.event_file import EventFile
 
         folder = event_folder(run.config)
         refuse_links(folder, folder.parent)
         folder.mkdir(parents=True, exist_ok=True)
-        before = list(folder.glob(f"{_PREFIX}*"))
+        earlier = list(folder.glob(f"{_PREFIX}*"))
         self._events = EventFile(folder / _next_name(folder))
         for end in folder.glob(f"{_PREFIX}*{_END}"):
             end.unlink()
-        if before:
+        if earlier:
             self._events.hide_from(len(run.history) + 1)
         _describe(run, self._events)
-        for metrics in () if before else run.history:
+        for metrics in () if earlier else run.history:
             self._events.add_scalars(scalars(metrics), metrics.epoch)
 
 
 def _describe(run: LoggedRun, events: "EventFile") -> None:
     from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
-    # the same group for all seeds, over which the page then averages
+    # the page averages over the runs of a group, which differ in the seed
     events.add(hparams_pb(values(run.config), trial_id=run.config_id))
     events.add_text(CONFIG_TAG, run.as_yaml)
     provenance = yaml.safe_dump(run.provenance, sort_keys=False, allow_unicode=True)
@@ -112,9 +112,9 @@ def _describe(run: LoggedRun, events: "EventFile") -> None:
 
 
 def _next_name(folder: Path) -> str:
-    """Return a name that sorts after those of earlier files, as TensorBoard reads them.
+    """Return a file name that sorts after those of earlier files, even if the clock was set back.
 
-    They carry the time in seconds, and clocks are set back at times.
+    TensorBoard reads event files in the order of their names, which contain the time in seconds.
     """
     found = [re.match(rf"{_PREFIX}\.(\d+)", name) for name in os.listdir(folder)]
     latest = max((int(match[1]) for match in found if match), default=0)

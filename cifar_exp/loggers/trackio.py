@@ -1,4 +1,4 @@
-"""Trackio: a local dashboard, or a server where the user has named one in the environment."""
+"""Trackio: a local dashboard, or a server that is set in the environment."""
 
 from collections.abc import Mapping
 from contextvars import Context
@@ -8,59 +8,59 @@ from typing import Any
 from cifar_exp.loggers.base import Kind, LoggedRun, scalars
 from cifar_exp.training.progress import EpochMetrics
 
-_ATTEMPTS = 3  # to write what was dropped
+_ATTEMPTS = 3  # to log dropped epochs again
 
 
 class Trackio:
-    """One run there, found again by its name, which holds the run's id."""
+    """Logs a run to Trackio. Trackio identifies it by its name, which contains the run's id."""
 
     def __init__(self) -> None:
-        self._tracked: LoggedRun | None = None
+        self._logged: LoggedRun | None = None
         self._run: Any = None
         self._epochs: list[EpochMetrics] = []
-        self._there: set[int] = set()  # epochs; one that is logged again would be shown twice
+        self._stored: set[int] = set()  # epochs; an epoch that is logged twice is shown twice
 
     def begin(self, run: LoggedRun) -> None:
-        """Begin or go on."""
+        """See `RunLogger`."""
         _silence()
-        self._tracked = run
+        self._logged = run
         self._open()
-        self._there = self._stored_epochs()
+        self._stored = self._stored_epochs()
         for metrics in run.history:
             self.epoch(metrics)
 
     def epoch(self, metrics: EpochMetrics) -> None:
-        """Add an epoch, unless it is there."""
+        """See `RunLogger`; epochs that are stored are skipped."""
         self._epochs.append(metrics)
-        if metrics.epoch not in self._there:
+        if metrics.epoch not in self._stored:
             self._run.log(scalars(metrics), step=metrics.epoch)
 
     def end(self, status: str, images: Mapping[str, Path]) -> None:
-        """Add the pictures, and finish."""
+        """See `RunLogger`."""
         if self._run is None:
             return
         import trackio
 
         try:
-            pictures = {tag: trackio.Image(str(path)) for tag, path in images.items()}
-            if pictures:
-                self._run.log(pictures, step=self._epochs[-1].epoch)
+            figures = {tag: trackio.Image(str(path)) for tag, path in images.items()}
+            if figures:
+                self._run.log(figures, step=self._epochs[-1].epoch)
         finally:
             self._run.finish()
-        self._add_what_is_missing()
+        self._log_missing_epochs()
 
     def _open(self) -> None:
         import trackio
 
-        assert self._tracked is not None
-        config = self._tracked.config
-        # in a context of its own: the run of the last one would be finished
+        assert self._logged is not None
+        config = self._logged.config
+        # in a new context, since `init` finishes the current run of a context
         self._run = Context().run(
             trackio.init,
             project=config.logger.project,
             group=config.logger.group,
-            name=self._tracked.name,
-            config=self._tracked.as_settings,
+            name=self._logged.name,
+            config=self._logged.as_settings,
             resume="allow",
             embed=False,
             auto_log_cpu=False,
@@ -69,26 +69,26 @@ class Trackio:
 
     @property
     def _is_database(self) -> bool:
-        """Whether runs go to a database here, and not to a server or a network's file system."""
+        """Whether Trackio writes to a local database and not to a server or network file system."""
         return bool(self._run._is_local and self._run._storage_mode == "sqlite")
 
     def _stored_epochs(self) -> set[int]:
-        if not self._is_database:  # of which Trackio knows the last step alone
+        if not self._is_database:  # only the last step is available
             return set(range(self._run._next_step))
         from trackio.sqlite_storage import SQLiteStorage
 
         rows = SQLiteStorage.get_logs(self._run.project, self._run.name, run_id=self._run.id)
         return {row["step"] for row in rows if "loss/train" in row}
 
-    def _add_what_is_missing(self) -> None:
-        """Log epochs again that Trackio dropped: those that found its database locked for long.
+    def _log_missing_epochs(self) -> None:
+        """Log epochs again that Trackio dropped because its database was locked.
 
         Raises:
-            RuntimeError: some are dropped again.
+            RuntimeError: epochs are dropped again.
         """
         for attempt in range(_ATTEMPTS + 1):
-            self._there = self._stored_epochs()
-            missing = [metrics for metrics in self._epochs if metrics.epoch not in self._there]
+            self._stored = self._stored_epochs()
+            missing = [metrics for metrics in self._epochs if metrics.epoch not in self._stored]
             if not missing or not self._is_database:
                 return
             if attempt == _ATTEMPTS:
@@ -100,12 +100,12 @@ class Trackio:
 
 
 def _silence() -> None:
-    """Let Trackio print nothing, for which it has no setting; standard output is others' too."""
+    """Disable Trackio's output, for which it has no option."""
     import trackio.run
     import trackio.utils
 
     for module in (trackio, trackio.run, trackio.utils):
-        vars(module)["print"] = lambda *_args, **_how: None
+        vars(module)["print"] = lambda *_args, **_kwargs: None
 
 
 LOGGER = Kind(Trackio, title="Trackio", package="trackio")

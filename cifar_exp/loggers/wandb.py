@@ -1,4 +1,4 @@
-"""Weights & Biases: online where there is a key, else a folder for `wandb sync`."""
+"""Weights & Biases: online with an API key, otherwise offline for `wandb sync`."""
 
 import logging
 import netrc
@@ -13,25 +13,25 @@ from cifar_exp.expressions import as_path
 from cifar_exp.loggers.base import Kind, LoggedRun, scalars
 from cifar_exp.training.progress import EpochMetrics
 
-_SECONDS_TO_BEGIN = 20.0
+_INIT_TIMEOUT_SECONDS = 20.0
 
 
 class Wandb:
-    """One run there, under the run's own id.
+    """Logs a run to W&B under the run's id.
 
-    Epochs from before are told again: each offline folder is whole by itself, and online what is
-    there already is passed over.
+    A resumed run logs its earlier epochs again, so that each offline folder is complete. Online,
+    W&B ignores steps that it has.
     """
 
     def __init__(self) -> None:
         self._run: Any = None
 
     def begin(self, run: LoggedRun) -> None:
-        """Begin or go on."""
+        """See `RunLogger`."""
         import wandb
 
-        wandb.setup(wandb.Settings(silent=True))  # it tells of keys before a run has settings
-        _keep_paths_out_of_its_log()
+        wandb.setup(wandb.Settings(silent=True))  # before `init`, which prints messages about keys
+        _keep_paths_out_of_log()
         logs = as_path(run.config.paths.logs)
         logs.mkdir(parents=True, exist_ok=True)
         self._run = wandb.init(
@@ -40,15 +40,15 @@ class Wandb:
             id=run.run_id,
             name=run.name,
             resume="allow",
-            reinit="create_new",  # runs take turns in a process
+            reinit="create_new",  # several runs may take turns
             mode=_mode(),
             dir=str(logs),
             config=run.as_settings,
             settings=wandb.Settings(
                 silent=True,
                 console="off",
-                init_timeout=_SECONDS_TO_BEGIN,
-                # it would look at the machine and the environment by itself; as_settings has it
+                init_timeout=_INIT_TIMEOUT_SECONDS,
+                # the provenance is part of as_settings
                 disable_git=True,
                 disable_code=True,
                 x_disable_meta=True,
@@ -61,11 +61,11 @@ class Wandb:
             self.epoch(metrics)
 
     def epoch(self, metrics: EpochMetrics) -> None:
-        """Add an epoch."""
+        """See `RunLogger`."""
         self._run.log(scalars(metrics), step=metrics.epoch)
 
     def end(self, status: str, images: Mapping[str, Path]) -> None:
-        """Add the pictures and the status, and finish."""
+        """See `RunLogger`."""
         if self._run is None:
             return
         import wandb
@@ -78,7 +78,7 @@ class Wandb:
 
 
 def _mode() -> Any:
-    """Return None where the user has said what he wants, in the way that wandb reads."""
+    """Return the mode, or None if the environment sets it."""
     if "WANDB_MODE" in os.environ:
         return None
     return "online" if _has_key() else "offline"
@@ -88,14 +88,14 @@ def _has_key() -> bool:
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
-    with suppress(OSError, netrc.NetrcParseError):  # `wandb login` writes there
+    with suppress(OSError, netrc.NetrcParseError):  # written by `wandb login`
         return netrc.netrc().authenticators(str(host)) is not None
     return False
 
 
-def _keep_paths_out_of_its_log() -> None:
-    """Let debug.log have warnings only: it would tell paths that came from the environment."""
-    logging.getLogger("wandb").addFilter(_is_warning)  # the same filter is added once
+def _keep_paths_out_of_log() -> None:
+    """Limit debug.log to warnings, since other messages contain paths from the environment."""
+    logging.getLogger("wandb").addFilter(_is_warning)  # has no effect a second time
 
 
 def _is_warning(record: logging.LogRecord) -> bool:

@@ -1,1 +1,1 @@
-"""The networks that are trained."""
+"""Networks: VGG, ResNet18 and custom networks."""

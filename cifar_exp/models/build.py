@@ -1,4 +1,4 @@
-"""From a run's settings to its network."""
+"""Building and checking of a run's network."""
 
 from collections.abc import Collection
 
@@ -14,24 +14,22 @@ _CHECKED_IMAGES = 2
 def build_model(
     config: Network, classes: int, seed: int, trusted: Collection[str] = ()
 ) -> nn.Module:
-    """Build a network on the CPU, its weights drawn from a seed of their own.
+    """Build a network on the CPU.
 
-    The same seed gives the same weights for every device, and PyTorch's global generator is as
-    before afterwards.
+    The initial weights depend only on the seed, not on the device. PyTorch's global generator
+    keeps its state.
 
     Args:
-        config: which network, and its settings.
-        classes: how many classes there are.
-        seed: of the initial weights, in [0, 2**63).
-        trusted: names of custom code that may be called. The settings of a run that is to
-            be trained were checked when they were composed; those that are read from a file may be
-            a stranger's, and name any code.
+        config: settings of the network.
+        classes: number of classes, at least 2.
+        seed: seed of the initial weights, in [0, 2**63).
+        trusted: names of custom code that may be called. Settings from a file could name any code.
 
     Returns:
-        The network, in training mode.
+        The network in training mode.
 
     Raises:
-        UserError: the settings name other code, or the user's own does not work.
+        UserError: the settings name code that is not trusted, or custom code fails.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -45,40 +43,43 @@ def check_model(
     trusted: Collection[str],
     single: bool = False,
 ) -> int:
-    """Find before a sweep what would end every run; a custom network is used once.
+    """Check that a network can be trained, before any run starts.
+
+    A custom network takes one training step and one evaluation step.
 
     Args:
-        config: which network, and its settings.
-        classes: how many classes there are.
-        image_size: pixels a side.
-        trusted: as in `build_model`.
-        single: whether an epoch ends with a batch of one image.
+        config: settings of the network.
+        classes: number of classes, at least 2.
+        image_size: height and width of the images in pixels.
+        trusted: names of custom code that may be called.
+        single: whether the last batch of an epoch has one image.
 
     Returns:
-        How many numbers its parameters and buffers hold.
+        The number of elements of its parameters and buffers.
 
     Raises:
-        UserError: it cannot be built, cannot take such images, or gives no logit a class.
+        UserError: the network cannot be built, fails for these images, or does not return one
+            logit per class.
     """
     if isinstance(config, CustomModel):
-        network = _used_once(config, classes, image_size, trusted)
+        network = _try_custom(config, classes, image_size, trusted)
         if single:
             _train_on_one(config, classes, image_size, trusted)
     else:
         if image_size < config.smallest_image:
             raise UserError(
-                f"model: {config.name} takes images of {config.smallest_image} pixels a side or "
-                f"more, got {image_size}; choose model=resnet18 or another"
+                f"model: {config.name} expects images of at least {config.smallest_image} pixels "
+                f"in height and width, got {image_size}; use model=resnet18"
             )
-        with torch.device("meta"):  # where tensors have a shape and no memory
+        with torch.device("meta"):  # without allocating memory
             network = build_model(config, classes, 0)
     return sum(tensor.numel() for tensor in network.state_dict().values())
 
 
-def _used_once(
+def _try_custom(
     config: CustomModel, classes: int, image_size: int, trusted: Collection[str]
 ) -> nn.Module:
-    """Train and test a custom network with two images. Returns: the network."""
+    """Run a custom network on two images and return it."""
     with torch.random.fork_rng(devices=[]):
         network = build_model(config, classes, 0, trusted)
         images = torch.rand(_CHECKED_IMAGES, 3, image_size, image_size)
@@ -98,28 +99,28 @@ def _used_once(
 def _train_on_one(
     config: CustomModel, classes: int, image_size: int, trusted: Collection[str]
 ) -> None:
-    """Find whether BatchNorm, say, refuses a batch of one image."""
+    """Check that a custom network accepts a batch of one image, which BatchNorm may not."""
     with torch.random.fork_rng(devices=[]):
         network = build_model(config, classes, 0, trusted)
         try:
             network(torch.rand(1, 3, image_size, image_size))
         except Exception as error:
             raise UserError(
-                f"model: {config.target} raises {summarize(error)} for one image, and the last "
-                "batch of an epoch has one; choose another data.batch_size"
+                f"model: {config.target} raises {summarize(error)} for a batch of one image, "
+                "such as the last batch of each epoch; choose another data.batch_size"
             ) from error
 
 
 def _problem(network: nn.Module, images: Tensor, classes: int) -> str | None:
-    """Use a network as training and testing do. Returns: what is wrong with what it gives."""
+    """Run a network in training and evaluation mode, and return what is wrong with its output."""
     expected = (len(images), classes)
     for training in (True, False):
         logits = network.train(training)(images)
         if not isinstance(logits, Tensor):
-            return f"gives a {type(logits).__name__}: expected a tensor of logits"
+            return f"returns a {type(logits).__name__}: expected a tensor of logits"
         if logits.shape != expected or not logits.is_floating_point():
             return (
-                f"gives {logits.dtype} of shape {tuple(logits.shape)} for {len(images)} images: "
+                f"returns {logits.dtype} of shape {tuple(logits.shape)} for {len(images)} images: "
                 f"expected logits of shape {expected}"
             )
         if training:
@@ -127,7 +128,7 @@ def _problem(network: nn.Module, images: Tensor, classes: int) -> str | None:
     return None
 
 
-def _difference(network: nn.Module, again: nn.Module) -> str | None:
-    if all(map(torch.equal, network.parameters(), again.parameters())):
+def _difference(network: nn.Module, rebuilt: nn.Module) -> str | None:
+    if all(map(torch.equal, network.parameters(), rebuilt.parameters())):
         return None
-    return "begins with other weights every time: expected random numbers from PyTorch alone"
+    return "has different initial weights each time: expected random numbers from PyTorch only"

@@ -1,4 +1,4 @@
-"""ResNet for small images. Source: He et al., 2016, in the form that is usual for CIFAR-10."""
+"""ResNet for small images. Source: He et al., 2016, with the common changes for CIFAR-10."""
 
 from typing import cast
 
@@ -7,21 +7,20 @@ from torch import Tensor, nn
 from cifar_exp.models.dropout import Dropout
 from cifar_exp.models.layers import BatchNorm, Convolution
 
-# Channels of the four stages; each but the first halves the image.
+# Channels of the four stages; all but the first halve the image size.
 _STAGES = (64, 128, 256, 512)
-_BLOCKS_IN_A_STAGE = 2
+_BLOCKS_PER_STAGE = 2
 
 
 class ResNet18(nn.Module):
-    """A convolution, eight blocks with a shortcut each, a mean over the pixels, a linear layer.
+    """A convolution, eight residual blocks, global average pooling and a linear layer.
 
-    For small images the first convolution has a kernel of 3x3 pixels, and no pooling comes after
-    it.
+    For small images, the first convolution is 3x3 and no pooling follows it.
 
     Args:
-        classes: how many classes there are, at least 2.
+        classes: number of classes, at least 2.
         width: factor on all channels, in (0, 8].
-        dropout: probability before the linear layer, in [0, 1).
+        dropout: probability of dropout before the linear layer, in [0, 1).
     """
 
     def __init__(self, classes: int, width: float = 1.0, dropout: float = 0.0) -> None:
@@ -33,25 +32,25 @@ class ResNet18(nn.Module):
             BatchNorm(channels),
             nn.ReLU(inplace=True),
         ]
-        for stage, wider in enumerate(stages):
-            for block in range(_BLOCKS_IN_A_STAGE):
+        for stage, out_channels in enumerate(stages):
+            for block in range(_BLOCKS_PER_STAGE):
                 stride = 2 if stage > 0 and block == 0 else 1
-                layers.append(_Block(channels, wider, stride))
-                channels = wider
+                layers.append(_Block(channels, out_channels, stride))
+                channels = out_channels
         self.features = nn.Sequential(*layers)
         self.dropout = Dropout(dropout)
         self.classifier = nn.Linear(channels, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits. Shape: images `(N, 3, H, W)`, logits `(N, classes)`."""
+        """Compute the logits. Shape: images `(N, 3, H, W)`, logits `(N, classes)`."""
         features = self.features(images).mean(dim=(2, 3))
         return cast(Tensor, self.classifier(self.dropout(features)))
 
 
 class _Block(nn.Module):
-    """Two convolutions, and the input added to what they give.
+    """Residual block: two convolutions, to which a shortcut adds the input.
 
-    Where the shape changes, a convolution of 1x1 pixels fits the input to it.
+    If the shape changes, the shortcut is a 1x1 convolution.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -71,7 +70,7 @@ class _Block(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Shape: `(N, C, H, W)` to `(N, D, H / stride, W / stride)`, rounded up."""
-        # Pixels are left out before the convolution and not by its stride: there oneDNN writes
-        # beyond its memory with fewer than 16 channels. Source: its issue 6035.
-        kept = images[:, :, :: self._stride, :: self._stride]
-        return nn.functional.relu(self.residual(images) + self.shortcut(kept))
+        # Strided by slicing: with a stride and fewer than 16 channels, oneDNN's 1x1 convolution
+        # writes out of bounds. Source: its issue 6035.
+        strided = images[:, :, :: self._stride, :: self._stride]
+        return nn.functional.relu(self.residual(images) + self.shortcut(strided))

@@ -1,6 +1,6 @@
-"""The networks of the `model` group: each is its settings and builds itself.
+"""Settings of the networks of the `model` group.
 
-Settings are read by commands that train nothing, so PyTorch is imported where one is built.
+PyTorch is imported only to build a network, since most commands do not need it.
 """
 
 from collections.abc import Collection
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class NetworkSection(Section):
-    """Settings of a network of this project."""
+    """Settings of a built-in network."""
 
     name: str
     width: float = Field(
@@ -27,11 +27,11 @@ class NetworkSection(Section):
 
     @property
     def smallest_image(self) -> int:
-        """The fewest pixels a side that the network takes."""
+        """Smallest height and width of the images, in pixels."""
         return 1
 
     def build(self, classes: int, trusted: Collection[str] = ()) -> "nn.Module":
-        """Return the network, its weights drawn from PyTorch's global generator.
+        """Build the network with weights from PyTorch's global generator.
 
         Args:
             classes: number of classes, at least 2.
@@ -41,13 +41,13 @@ class NetworkSection(Section):
 
 
 class Model(NetworkSection):
-    """A network with BatchNorm and one linear layer."""
+    """VGG or ResNet18, with BatchNorm and one linear layer."""
 
     name: Literal["resnet18", "vgg11", "vgg13", "vgg16", "vgg19"] = "vgg16"
 
     @property
     def smallest_image(self) -> int:
-        """See the base class: five poolings halve an image of VGG to one pixel."""
+        """See the base class: VGG halves the image size five times."""
         return 32 if self.name.startswith("vgg") else 1
 
     def build(self, classes: int, trusted: Collection[str] = ()) -> "nn.Module":
@@ -68,14 +68,14 @@ class CustomModel(CustomCode):
     """A custom network."""
 
     def build(self, classes: int, trusted: Collection[str] = ()) -> "nn.Module":
-        """Return what the custom code builds.
+        """Build the custom network.
 
         Args:
             classes: number of classes, at least 2.
             trusted: names of custom code that may be called.
 
         Raises:
-            UserError: the code may not be called, or does not build a network.
+            UserError: the code is not trusted, or does not build a network.
         """
         from cifar_exp.models.custom import build_custom
 

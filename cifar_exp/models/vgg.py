@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from cifar_exp.models.dropout import Dropout
 from cifar_exp.models.layers import BatchNorm, Convolution
 
-# Channels of the 3x3 convolutions in each of the five blocks; a block ends with max pooling.
+# Channels of the 3x3 convolutions in each of the five blocks; each block ends with max pooling.
 PLANS: dict[str, tuple[tuple[int, ...], ...]] = {
     "vgg11": ((64,), (128,), (256, 256), (512, 512), (512, 512)),
     "vgg13": ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512)),
@@ -15,13 +15,13 @@ PLANS: dict[str, tuple[tuple[int, ...], ...]] = {
 
 
 class Vgg(nn.Module):
-    """Convolutions with BatchNorm and ReLU, five poolings, dropout, one linear layer.
+    """Convolutions with BatchNorm and ReLU, five max poolings, dropout and a linear layer.
 
     Args:
-        plan: channels of the convolutions, block by block.
-        classes: how many classes there are, at least 2.
+        plan: channels of the convolutions of each block.
+        classes: number of classes, at least 2.
         width: factor on all channels, in (0, 8].
-        dropout: probability before the linear layer, in [0, 1).
+        dropout: probability of dropout before the linear layer, in [0, 1).
     """
 
     def __init__(
@@ -35,23 +35,23 @@ class Vgg(nn.Module):
         blocks: list[nn.Module] = []
         channels = 3
         for block in plan:
-            for planned in block:
-                scaled = max(1, round(planned * width))
+            for base in block:
+                scaled = max(1, round(base * width))
                 blocks += [
-                    # BatchNorm makes the bias idle; it is kept because the article has it
+                    # the bias has no effect before BatchNorm; kept as in the article
                     Convolution(channels, scaled),
                     BatchNorm(scaled),
                     nn.ReLU(inplace=True),
                 ]
                 channels = scaled
-            # before the last ReLU, which then has a quarter of the work: the numbers are the same
+            # before the last ReLU, which is faster and gives the same values
             blocks.insert(-1, nn.MaxPool2d(2))
         self.features = nn.Sequential(*blocks)
         self.dropout = Dropout(dropout)
         self.classifier = nn.Linear(channels, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits.
+        """Compute the logits.
 
         Shape:
             images `(N, 3, H, W)` with H and W at least 32; logits `(N, classes)`.

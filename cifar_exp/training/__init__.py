@@ -1,1 +1,1 @@
-"""How a run is trained: the loop, the step, optimizers, schedules, metrics."""
+"""The training loop and its parts: steps, devices, metrics, CUDA graphs and process groups."""

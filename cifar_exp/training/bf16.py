@@ -1,4 +1,4 @@
-"""A network in bf16 without a cast for every weight in every step."""
+"""Copies of the parameters in bf16, so that autocast does not cast each of them in each step."""
 
 import torch
 from torch import Tensor, nn
@@ -6,56 +6,57 @@ from torch.func import functional_call
 
 
 class Bf16Weights:
-    """Copies in bf16 of the weights that convolutions and linear layers use under autocast.
+    """Runs a network with bf16 copies of its convolutional and linear parameters.
 
-    Autocast casts each weight in each forward pass, and each gradient in each backward pass: 56
-    kernels for a step of VGG16. Here they are two, and the results are the same bit for bit.
+    Autocast casts each parameter in each forward pass and each gradient in each backward pass,
+    which takes 56 kernels per step of VGG16. Copying them all together takes two. The results are
+    bit-identical.
 
     Args:
-        model: the network, on the device; each of its weights is used by one layer.
+        model: network on its device; each of its parameters is used by one layer only.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._weights = {
-            f"{name}.{kind}": weight
+        self._parameters = {
+            f"{name}.{kind}": parameter
             for name, module in model.named_modules()
             if isinstance(module, nn.Conv2d | nn.Linear)
-            for kind, weight in module.named_parameters(recurse=False)
+            for kind, parameter in module.named_parameters(recurse=False)
         }
         self._copies = {
-            name: weight.detach().bfloat16().requires_grad_()
-            for name, weight in self._weights.items()
+            name: parameter.detach().bfloat16().requires_grad_()
+            for name, parameter in self._parameters.items()
         }
-        self._gradients = [torch.zeros_like(weight) for weight in self._weights.values()]
+        self._gradients = [torch.zeros_like(parameter) for parameter in self._parameters.values()]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return what the network computes with the copies.
+        """Compute the logits with the copies.
 
         Shape:
-            images `(N, 3, H, W)`, result `(N, classes)`.
+            images `(N, 3, H, W)`, logits `(N, classes)`.
         """
         logits: Tensor = functional_call(self._model, self._copies, (images,))
         return logits
 
-    def clear_gradients(self) -> None:
-        """Forget the gradients of the copies."""
+    def zero_grad(self) -> None:
+        """Set the gradients of the copies to None."""
         for copy in self._copies.values():
             copy.grad = None
 
     @torch.no_grad()
-    def pass_on_gradients(self) -> None:
-        """Give the weights the gradients of their copies, in float32."""
+    def copy_gradients(self) -> None:
+        """Copy the gradients of the copies to the parameters, in float32."""
         gradients = [copy.grad for copy in self._copies.values() if copy.grad is not None]
         torch._foreach_copy_(self._gradients, gradients)
-        for weight, gradient in zip(self._weights.values(), self._gradients, strict=True):
-            weight.grad = gradient
+        for parameter, gradient in zip(self._parameters.values(), self._gradients, strict=True):
+            parameter.grad = gradient
 
     @torch.no_grad()
-    def renew(self) -> None:
-        """Copy the weights, which have changed."""
-        torch._foreach_copy_(list(self._copies.values()), list(self._weights.values()))
+    def refresh(self) -> None:
+        """Copy the parameters again after they have changed."""
+        torch._foreach_copy_(list(self._copies.values()), list(self._parameters.values()))
 
     def tensors(self) -> list[Tensor]:
-        """Return the copies, which a step changes."""
+        """Return the copies."""
         return list(self._copies.values())

@@ -1,4 +1,4 @@
-"""CUDA graphs: a step is recorded once and then started as one, not as 150 kernels.
+"""Capture and replay of steps as CUDA graphs, which saves launching some 150 kernels per step.
 
 Source: the PyTorch documentation on CUDA graphs; Nguyen et al., "Accelerating PyTorch with CUDA
 Graphs", 2021.
@@ -10,20 +10,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-Work = Callable[[slice | Tensor], None]
-# Does the work, which has a name, for the places from a start, so many.
-Launch = Callable[[Work, str, int, int], None]
+StepFn = Callable[[slice | Tensor], None]
+# Runs a step function on the batch [start, start + size): (step, name, start, size).
+StepRunner = Callable[[StepFn, str, int, int], None]
 
-# Lazily made state and the libraries' choice of kernels settle within so many steps.
+# Enough for lazy initialization and for the libraries to choose their kernels.
 _WARM_UP_STEPS = 3
 
 
 class CudaGraphs:
-    """Replays steps of one run. All graphs of a run share memory, since they never overlap.
+    """Replays the steps of one run.
+
+    All graphs of a run share memory, since they never run at the same time.
 
     Args:
-        tensors: returns everything that a step changes.
-        device: of the run.
+        tensors: returns all tensors that a step modifies.
+        device: GPU of the run.
     """
 
     def __init__(self, tensors: Callable[[], Iterator[Tensor]], device: torch.device) -> None:
@@ -32,14 +34,15 @@ class CudaGraphs:
         self._pool = torch.cuda.graph_pool_handle()
         self._captured: dict[tuple[str, int], _Captured] = {}
 
-    def __call__(self, work: Work, name: str, start: int, size: int) -> None:
-        """Replay the captured `work` for the places `start` to `start + size`.
+    def __call__(self, step: StepFn, name: str, start: int, size: int) -> None:
+        """Replay a captured step for the batch [start, start + size).
 
         Args:
-            work: what `capture` was given.
-            name: what `capture` was given.
-            start: mostly where the last call for this size ended; otherwise costs a kernel.
-            size: of the batch; each size has been captured.
+            step: unused; the captured step is replayed.
+            name: name given to `capture`.
+            start: first index of the batch. One kernel is saved where the previous call with this
+                name and size ended at it.
+            size: batch size given to `capture`.
         """
         captured = self._captured[name, size]
         if start != captured.next_start:
@@ -47,16 +50,16 @@ class CudaGraphs:
         captured.graph.replay()
         captured.next_start = start + size
 
-    def capture(self, work: Work, name: str, size: int) -> None:
-        """Record `work` for batches of one size; nothing has changed afterwards.
+    def capture(self, step: StepFn, name: str, size: int) -> None:
+        """Capture a step for one batch size; all tensors keep their values.
 
         Args:
-            work: reads and changes only tensors that keep their addresses.
-            name: of the work.
-            size: of the batch.
+            step: step function that only uses tensors at fixed addresses.
+            name: name for `__call__`.
+            size: batch size, at least 1.
         """
         indices = torch.arange(size, device=self._device)
-        self._warm_up(lambda: work(indices))
+        self._warm_up(lambda: step(indices))
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(
             graph,
@@ -64,28 +67,28 @@ class CudaGraphs:
             stream=torch.cuda.current_stream(self._device),
             capture_error_mode="thread_local",  # other runs may be busy on their streams
         ):
-            work(indices)
-            indices.add_(size)  # so that a replay finds the next batch on the device
+            step(indices)
+            indices.add_(size)  # so that the next replay uses the next batch
         self._captured[name, size] = _Captured(graph, indices)
 
-    def _warm_up(self, work: Callable[[], None]) -> None:
-        """Do the work a few times, and undo it: a captured run takes no step more than another."""
-        # on the host, so that these copies do not raise the peak of the device's memory
-        before = {tensor: tensor.detach().cpu() for tensor in self._tensors()}
+    def _warm_up(self, step: Callable[[], None]) -> None:
+        """Run a step a few times and restore all tensors."""
+        # saved on the host, so that the copies do not raise the peak of the GPU's memory
+        saved = {tensor: tensor.detach().cpu() for tensor in self._tensors()}
         try:
             for _ in range(_WARM_UP_STEPS):
-                work()
+                step()
         finally:
             with torch.no_grad():
                 for tensor in self._tensors():
-                    # what the first step has made began as zeros: moments and step counts
-                    tensor.copy_(before[tensor]) if tensor in before else tensor.zero_()
+                    # tensors created by the first step (moments, step counts) start as zeros
+                    tensor.copy_(saved[tensor]) if tensor in saved else tensor.zero_()
 
 
 @dataclass
 class _Captured:
-    """A graph with what it reads that was made outside of it, and must live as long."""
+    """A graph and the tensor that it reads, which must live as long."""
 
     graph: torch.cuda.CUDAGraph
     indices: Tensor  # of the next batch
-    next_start: int = 0  # the first of them, known on the host
+    next_start: int = 0  # first index of the next batch, on the host

@@ -1,4 +1,4 @@
-"""What a run computes on, in which precision, and how its time is told."""
+"""Devices: choice of device, precision and threads; clocks and CUDA streams."""
 
 import os
 import time
@@ -14,18 +14,25 @@ from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.models.settings import NetworkSection
 
-# Below this batch size bf16 is slower than fp32 on a CPU (measured on Zen 4: 6.1 against 3.2 ms
-# a step at batch 1).
-_SMALLEST_BF16_BATCH_ON_CPU = 16
-# Work of a training step from which several threads are taken: images of 32x32 pixels through a
-# network of full width. Measured in docs/decisions/0009-packing.md.
-_LEAST_WORK_OF_SEVERAL_THREADS = 16
-_PIXELS_A_SIDE = 32
+# Below this batch size bf16 is slower than fp32 on a CPU (Zen 4, batch size 1: 6.1 ms per step
+# instead of 3.2).
+_MIN_CPU_BF16_BATCH_SIZE = 16
+# A training step uses several threads from this amount of work, in 32x32 images through a network
+# of width 1. Measured in docs/decisions/0009-packing.md.
+_MIN_WORK_FOR_THREADS = 16
+_REFERENCE_IMAGE_SIZE = 32
 
 
 @dataclass(frozen=True)
 class Compute:
-    """What a run took: `threads` of the CPU, 0 on a GPU, in each of its `processes`."""
+    """Compute resources of a run.
+
+    Attributes:
+        device: CPU or GPU.
+        precision: "fp32" or "bf16".
+        threads: CPU threads per process, 0 on a GPU.
+        processes: number of processes that train the run together.
+    """
 
     device: torch.device
     precision: str
@@ -33,12 +40,12 @@ class Compute:
     processes: int = 1
 
     def __str__(self) -> str:
-        """Return for example "cpu, fp32, 2 threads"."""
-        together = f", {self.processes} processes" * (self.processes > 1)
+        """Describe the resources, for example "cpu, fp32, 2 threads"."""
+        processes = f", {self.processes} processes" * (self.processes > 1)
         if self.device.type == "cuda":
-            return f"cuda, {self.precision}{together}"
+            return f"cuda, {self.precision}{processes}"
         threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
-        return f"cpu, {self.precision}, {threads}{together}"
+        return f"cpu, {self.precision}, {threads}{processes}"
 
     @property
     def on_gpu(self) -> bool:
@@ -46,8 +53,8 @@ class Compute:
         return self.device.type == "cuda"
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Compute in bf16 what gains by it, while the block runs."""
-        # without the cache, which a captured step must not share with another
+        """Return a context manager that enables bf16 autocast if the precision is bf16."""
+        # captured steps must not share the cache
         return torch.autocast(
             self.device.type,
             torch.bfloat16,
@@ -56,49 +63,49 @@ class Compute:
         )
 
 
-# A time in seconds, or an event in a GPU's stream.
-Mark = Any
+# Seconds of the host's clock, or a CUDA event.
+Timestamp = Any
 
 
 class Clock:
-    """Tells the time of a device: the wall clock of a CPU, events in a GPU's stream.
+    """Measures the time of a device, with the host's clock on a CPU and with events on a GPU.
 
     Args:
-        device: whose work is timed.
+        device: device to measure.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._on_gpu = device.type == "cuda"
 
-    def mark(self) -> Mark:
-        """Return a mark that is passed when all work enqueued so far is done."""
+    def record(self) -> Timestamp:
+        """Record a timestamp, which the device passes after all work enqueued so far."""
         if not self._on_gpu:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record()
         return event
 
-    def passed(self, mark: Mark) -> bool:
-        """Tell whether the device has come to a mark; never waits."""
-        return not self._on_gpu or bool(mark.query())
+    def passed(self, timestamp: Timestamp) -> bool:
+        """Return whether the device has passed a timestamp, without waiting."""
+        return not self._on_gpu or bool(timestamp.query())
 
-    def seconds(self, start: Mark, end: Mark) -> float:
-        """Return the seconds between two marks that have been passed."""
+    def seconds(self, start: Timestamp, end: Timestamp) -> float:
+        """Return the seconds between two timestamps that the device has passed."""
         return float(start.elapsed_time(end) / 1000 if self._on_gpu else end - start)
 
 
-_STREAMS = 32  # PyTorch has this many for each GPU, and returns them in turn
+_STREAMS = 32  # size of PyTorch's pool per GPU, which it uses round robin
 _in_use: WeakSet[torch.cuda.Stream] = WeakSet()
 
 
 def new_stream(device: torch.device) -> torch.cuda.Stream | None:
-    """Return a stream of a GPU that no other run uses, or None for the CPU.
+    """Return a CUDA stream that no other run uses, or None for the CPU.
 
-    Two runs on one stream would wait for each other. And when graphs are freed, PyTorch frees
-    cuBLAS's workspace of their stream, which the graphs of the other run still use.
+    Runs on the same stream would wait for each other. PyTorch also frees cuBLAS's workspace of a
+    stream together with a graph, even while graphs of another run on that stream use it.
 
     Args:
-        device: of the run.
+        device: device of the run.
 
     Source: PyTorch's issue 193402.
     """
@@ -113,20 +120,19 @@ def new_stream(device: torch.device) -> torch.cuda.Stream | None:
 
 
 def current_stream(device: torch.device) -> torch.cuda.Stream | None:
-    """Return the current stream of a GPU, or None for the CPU."""
+    """Return the current CUDA stream, or None for the CPU."""
     return torch.cuda.current_stream(device) if device.type == "cuda" else None
 
 
 @contextmanager
 def on_stream(stream: torch.cuda.Stream | None, deterministic: bool) -> Iterator[None]:
-    """Send the block's work to a GPU stream; without one the block runs as it is.
+    """Run a block on a CUDA stream with the cuDNN settings of a run.
 
-    Both settings are PyTorch's global state, so they are set around each turn of a run and not
-    once: several runs may take turns.
+    Both are global state of PyTorch, so they are set whenever a run takes its turn.
 
     Args:
-        stream: where the block's kernels run; None on the CPU.
-        deterministic: only kernels that give the same bits every time.
+        stream: stream for the block's kernels; None on the CPU, where nothing is set.
+        deterministic: whether to use only deterministic kernels.
     """
     if stream is None:
         yield
@@ -144,10 +150,13 @@ def on_stream(stream: torch.cuda.Stream | None, deterministic: bool) -> Iterator
 
 
 def uses_gpu(config: RunConfig) -> bool:
-    """Return whether `auto` or `cuda` finds a GPU here. Does not initialise CUDA.
+    """Return whether a run trains on a GPU, without initializing CUDA.
+
+    Args:
+        config: settings of the run.
 
     Raises:
-        UserError: `device=cuda` is set, and PyTorch finds no GPU.
+        UserError: `device=cuda` is set and PyTorch finds no GPU.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError(
@@ -158,14 +167,14 @@ def uses_gpu(config: RunConfig) -> bool:
 
 
 def choose_compute(config: RunConfig, threads: int | None = None) -> Compute:
-    """Decide what `auto` means on this machine.
+    """Choose the device, precision and threads of a run on this machine.
 
     Args:
-        config: the run's settings.
-        threads: of the CPU that it may take; None for all cores, or `OMP_NUM_THREADS`.
+        config: settings of the run.
+        threads: maximum number of CPU threads, at least 1; None for `OMP_NUM_THREADS` or all cores.
 
     Raises:
-        UserError: `device=cuda` is asked for where PyTorch finds no GPU.
+        UserError: `device=cuda` is set and PyTorch finds no GPU.
     """
     on_gpu = uses_gpu(config)
     precision = config.precision
@@ -179,26 +188,25 @@ def choose_compute(config: RunConfig, threads: int | None = None) -> Compute:
     )
 
 
-def _threads(config: RunConfig, most: int) -> int:
-    """Return how many threads pay: threads of short steps mostly wait for each other.
-
-    Beside another program each wait can last until the system gives that thread its core again.
-    """
-    if "OMP_NUM_THREADS" in os.environ:  # was set by someone who knows
-        return most
+def _threads(config: RunConfig, maximum: int) -> int:
+    """Return one thread for short steps, in which threads mostly wait for each other."""
+    if "OMP_NUM_THREADS" in os.environ:
+        return maximum
     width = config.model.width if isinstance(config.model, NetworkSection) else 1.0
-    size = getattr(config.data, "image_size", _PIXELS_A_SIDE)
-    work = config.data.batch_size * width**2 * (size / _PIXELS_A_SIDE) ** 2
-    return most if work >= _LEAST_WORK_OF_SEVERAL_THREADS else 1
+    size = getattr(config.data, "image_size", _REFERENCE_IMAGE_SIZE)
+    work = config.data.batch_size * width**2 * (size / _REFERENCE_IMAGE_SIZE) ** 2
+    return maximum if work >= _MIN_WORK_FOR_THREADS else 1
 
 
 def _bf16_is_fast_on_gpu() -> bool:
-    return torch.cuda.get_device_capability() >= (8, 0)  # Ampere was the first with bf16 units
+    return torch.cuda.get_device_capability() >= (8, 0)  # Ampere, the first with bf16 units
 
 
 def _bf16_is_fast_on_cpu(batch_size: int) -> bool:
-    # AVX512's bf16 doubles the speed of AMD's Zen 4 and halves that of Intel's Xeons (measured on
-    # Emerald Rapids), which have AMX for it. SSE4a is in AMD's processors alone.
-    has = torch.cpu.get_capabilities()
-    has_units = has.get("amx_bf16") or (has.get("avx512_bf16") and has.get("sse4a"))
-    return bool(has_units) and batch_size >= _SMALLEST_BF16_BATCH_ON_CPU
+    # AVX512_BF16 doubles the speed on AMD's Zen 4 and halves it on Intel's Emerald Rapids, where
+    # AMX is fast. Only AMD's processors have SSE4a.
+    capabilities = torch.cpu.get_capabilities()
+    has_units = capabilities.get("amx_bf16") or (
+        capabilities.get("avx512_bf16") and capabilities.get("sse4a")
+    )
+    return bool(has_units) and batch_size >= _MIN_CPU_BF16_BATCH_SIZE

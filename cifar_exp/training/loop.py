@@ -1,4 +1,4 @@
-"""The training loop, a generator: a driver runs one to its end, or takes turns among several."""
+"""The training loop, a generator, so that several runs can take turns in one process."""
 
 import logging
 import math
@@ -17,8 +17,8 @@ from cifar_exp.models.build import build_model
 from cifar_exp.models.dropout import Dropout
 from cifar_exp.models.settings import CustomModel
 from cifar_exp.out_of_memory import is_out_of_memory
-from cifar_exp.training.batch_norm import synchronised
-from cifar_exp.training.cuda_graphs import CudaGraphs, Launch, Work
+from cifar_exp.training.batch_norm import convert_sync_batchnorm
+from cifar_exp.training.cuda_graphs import CudaGraphs, StepFn, StepRunner
 from cifar_exp.training.device import Clock, Compute, current_stream, new_stream, on_stream
 from cifar_exp.training.memory import PeakMemory
 from cifar_exp.training.process_group import ALONE, ProcessGroup
@@ -28,26 +28,28 @@ from cifar_exp.training.step import Step
 from cifar_exp.training.throttle import Throttle
 
 _POLL_SECONDS = 1e-4
-_SECONDS_BETWEEN_CHECKS = 1.0  # whether the other processes of a run are still there
+_SECONDS_BETWEEN_CHECKS = 1.0  # of whether the other processes of the run are alive
 
 
 class Training:
-    """A run while it trains: the network, the optimizer and what was measured so far.
+    """Trains one run.
 
-    The epoch to train next is `len(history) + 1`; every random choice is derived from
-    (seed, purpose, epoch). So these three are all there is to save, and within an epoch its steps
-    and their sums.
+    Random numbers are derived from (seed, purpose, epoch), and the next epoch is
+    `len(history) + 1`. A checkpoint therefore contains only the network, the optimizer, the
+    history, and the steps and metric sums of an unfinished epoch.
 
     Args:
-        config: the run's settings.
-        images: on the device that `compute` names.
+        config: settings of the run.
+        images: images on the device of `compute`.
         classes: names of the classes.
-        compute: the device and precision to use.
-        graphs: whether a GPU replays captured steps; without, the same kernels one by one.
-        processes: that train the run together.
+        compute: device, precision and threads.
+        graphs: whether to replay steps as CUDA graphs on a GPU.
+        processes: processes that train the run together.
 
     Attributes:
-        replays: whether steps are replayed as CUDA graphs, as far as is known before `run`.
+        history: metrics of the completed epochs.
+        replays: whether steps are replayed as CUDA graphs. `run` sets it to False if they cannot
+            be captured.
     """
 
     def __init__(
@@ -62,33 +64,33 @@ class Training:
         self.config = config
         self.compute = compute
         self.classes = classes
-        images.load(config.data)  # which all runs share, so it is not counted as this run's
+        images.load(config.data)  # shared by all runs, so not counted as memory of this one
         self._peak_memory = PeakMemory(compute.device)
         with self._peak_memory.turn():
             self.batches = Batches(images, config.data)
-            # what is trained has been composed, and its code checked then
-            weights, trusted = derived_seed(config.seed, "weights"), config.custom_code
-            model = build_model(config.model, len(classes), weights, trusted)
-            synchronised(model, processes)
+            seed = derived_seed(config.seed, "weights")
+            # custom code was checked when the settings were composed
+            model = build_model(config.model, len(classes), seed, config.custom_code)
+            convert_sync_batchnorm(model, processes)
             self.model = model.to(compute.device)
             self.step = Step(config, self.model, self.batches, compute, processes)
         self.history: list[EpochMetrics] = []
         self._split = evaluated_split(config.data.evaluated_on)
-        self._steps = 0  # done in the epoch that has begun
-        self._seconds = 0.0  # that they took before the run was resumed
+        self._steps = 0  # completed in the current epoch
+        self._seconds = 0.0  # of these steps before the run was resumed
         self._processes = processes
         self._checked = time.monotonic()
-        self._local = isinstance(config.model, CustomModel)
-        # what the processes send each other cannot be captured with a step everywhere
+        self._custom = isinstance(config.model, CustomModel)
+        # communication between processes cannot be captured on every system
         self.replays = graphs and compute.on_gpu and processes.alone
         self._stream = new_stream(compute.device)
         self._clock = Clock(compute.device)
-        self._started = self._clock.mark()
-        self._pace = Throttle(self._clock, by_time=processes.alone)
+        self._started = self._clock.record()
+        self._throttle = Throttle(self._clock, by_time=processes.alone)
 
     @property
     def diverged(self) -> bool:
-        """Whether the loss of the last epoch was not finite, or had exploded."""
+        """Whether the loss of the last epoch was non-finite or exploded."""
         if not self.history:
             return False
         last = self.history[-1]
@@ -97,32 +99,33 @@ class Training:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to train."""
+        """Whether the run has trained all epochs or diverged."""
         return self.diverged or len(self.history) >= self.config.training.epochs
 
     @property
     def total_steps(self) -> int:
-        """Steps of the whole run."""
+        """Number of training steps of the whole run."""
         return self.batches.steps_per_epoch * self.config.training.epochs
 
     @property
     def steps(self) -> int:
-        """Steps done so far."""
+        """Number of training steps so far."""
         return len(self.history) * self.batches.steps_per_epoch + self._steps
 
     def run(self) -> Iterator[Progress | EpochMetrics]:
-        """Train what is left, epoch by epoch, and test after each.
+        """Train and evaluate the remaining epochs.
 
         Yields:
-            Progress every few steps, with the steps that the device has done, and the metrics at
-            the end of each epoch. The loop can be left, and a checkpoint be taken, at any yield.
+            `Progress` every few steps, with the number of steps that the device has completed, and
+            `EpochMetrics` at the end of each epoch. At any yield the generator may be closed and
+            a checkpoint may be saved.
         """
         if self._stream is not None:
-            torch.cuda.synchronize(self.compute.device)  # what was loaded is there for all streams
+            torch.cuda.synchronize(self.compute.device)  # the images are loaded for all streams
         events = self._run()
         try:
             while True:
-                # at a yield no setting of this run is left for the next one's turn
+                # global settings are restored at each yield, since another run may be next
                 with (
                     on_stream(self._stream, self.config.deterministic),
                     self._peak_memory.turn(),
@@ -132,24 +135,24 @@ class Training:
                     return
                 yield event
         finally:
-            # one of several processes has the GPU alone, and what it waits for may never come
+            # one of several processes does not share its GPU, and might wait forever
             if self._stream is not None and self._processes.alone:
-                self._stream.synchronize()  # other runs may get its memory from now on
+                self._stream.synchronize()  # other runs may reuse the memory
 
     def _run(self) -> Iterator[Progress | EpochMetrics]:
-        launch: Launch | None = None
-        self._pace.begin(self.steps)
+        run_step: StepRunner | None = None
+        self._throttle.begin(self.steps)
         while not self.finished:
             epoch = len(self.history) + 1
-            self._started = self._clock.mark()
+            self._started = self._clock.record()
             self._begin_epoch(epoch)
-            if launch is None:
-                launch = self._launch()
-                self._started = self._clock.mark()
-            yield from self._train(epoch, launch)
-            trained = self._clock.mark()
-            yield from self._test(epoch, launch)
-            tested = self._clock.mark()
+            if run_step is None:
+                run_step = self._step_runner()
+                self._started = self._clock.record()
+            yield from self._train(epoch, run_step)
+            trained = self._clock.record()
+            yield from self._test(epoch, run_step)
+            tested = self._clock.record()
             while not self._clock.passed(tested):
                 yield from self._wait(epoch)
             train_seconds = self._seconds + self._clock.seconds(self._started, trained)
@@ -158,30 +161,30 @@ class Training:
             self._steps, self._seconds = 0, 0.0
             yield metrics
 
-    def _launch(self) -> Launch:
-        """Return what takes the steps of this run: replayed graphs, or kernels one by one."""
+    def _step_runner(self) -> StepRunner:
+        """Return the runner of this run's steps: CUDA graphs if possible, else eager."""
         if not self.replays:
-            return _at_once
+            return _run_eagerly
         log = logging.getLogger(f"cifar_exp.{run_id(self.config)}")
-        if self._local:  # what it does between its layers may not bear being replayed
-            log.warning("model: a custom network trains on a GPU without CUDA graphs")
+        if self._custom:  # its forward method may depend on the host
+            log.warning("model: a custom network trains without CUDA graphs")
             self.replays = False
-            return _at_once
+            return _run_eagerly
         try:
             return self._captured()
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
-            torch.cuda.synchronize(self.compute.device)  # raises where no kernel can run any more
+            torch.cuda.synchronize(self.compute.device)  # raises if the CUDA context is unusable
             reason = str(error).strip().partition("\n")[0]
             log.warning(
-                "the steps cannot be captured as CUDA graphs, so it trains without: %s", reason
+                "steps cannot be captured as CUDA graphs, training without them: %s", reason
             )
             self.replays = False
-            return _at_once
+            return _run_eagerly
 
     def _captured(self) -> CudaGraphs:
-        """Capture every step that the run will take; after this it takes no more memory."""
+        """Capture the steps of all batch sizes; afterwards the run allocates no more memory."""
         graphs = CudaGraphs(self.step.tensors, self.compute.device)
         self.model.train()
         for size in _batch_sizes(self.batches.train_size, self.batches.batch_size):
@@ -199,57 +202,55 @@ class Training:
             purpose = f"dropout {number}" if number else "dropout"
             key, steps = derived_seed(seed, purpose, epoch), self.batches.steps_per_epoch
             layer.start_epoch(key, self._steps, of=steps)
-        order, augmentation = (
-            generator(seed, "order", epoch),
-            generator(seed, "augmentation", epoch),
+        self.batches.begin_epoch(
+            generator(seed, "order", epoch), generator(seed, "augmentation", epoch)
         )
-        self.batches.begin_epoch(order, augmentation)
 
-    def _train(self, epoch: int, launch: Launch) -> Iterator[Progress]:
+    def _train(self, epoch: int, run_step: StepRunner) -> Iterator[Progress]:
         self.model.train()
         if self._steps == 0:
             self.step.train_sums.reset()
         size, batch_size = self.batches.train_size, self.batches.batch_size
         for step in range(self._steps, self.batches.steps_per_epoch):
             start = step * batch_size
-            self.step.update.set_lr(self._lr(epoch, step))
+            self.step.optimizer.set_lr(self._lr(epoch, step))
             self._seed_layers("layers", epoch, step)
-            launch(self.step.train, "train", start, min(batch_size, size - start))
+            run_step(self.step.train, "train", start, min(batch_size, size - start))
             self._steps = step + 1
             yield from self._pause(epoch)
         self.step.train_sums.fetch()
 
-    def _test(self, epoch: int, launch: Launch) -> Iterator[Progress]:
+    def _test(self, epoch: int, run_step: StepRunner) -> Iterator[Progress]:
         self.model.eval()
         self.step.test_sums.reset()
         size, batch_size = self.batches.test_size, self.batches.test_batch_size
         for start in range(0, size, batch_size):
             self._seed_layers("layers in testing", epoch, start)
-            launch(self.step.test, "test", start, min(batch_size, size - start))
+            run_step(self.step.test, "test", start, min(batch_size, size - start))
             yield from self._pause(epoch)
         self.step.test_sums.fetch()
 
     def _seed_layers(self, purpose: str, epoch: int, step: int) -> None:
-        """Let what layers of the user's own draw depend on the run and the step alone.
+        """Reseed PyTorch before a step of a custom network.
 
-        They use PyTorch's global generators, which runs that take turns share, and of which no
-        checkpoint has the state.
+        Custom layers use PyTorch's global generators. Runs that take turns share these, and
+        checkpoints do not contain their state.
         """
-        if self._local:
+        if self._custom:
             torch.manual_seed(derived_seed(self.config.seed, f"{purpose} {step}", epoch))
 
     def _pause(self, epoch: int) -> Iterator[Progress]:
-        if not self._pace.is_due(self.steps):
+        if not self._throttle.is_due(self.steps):
             return
         yield self._progress(epoch)
-        while self._pace.is_ahead():
+        while self._throttle.is_ahead():
             yield from self._wait(epoch)
 
     def _wait(self, epoch: int) -> Iterator[Progress]:
         if self._processes.alone:
             yield self._progress(epoch)
         elif time.monotonic() - self._checked >= _SECONDS_BETWEEN_CHECKS:
-            # no yield: all processes must come to the same ones, however fast they are
+            # no yield: all processes must yield at the same steps, regardless of their speed
             self._checked = time.monotonic()
             self._processes.check()
         time.sleep(_POLL_SECONDS)
@@ -258,7 +259,7 @@ class Training:
         trained = self.step.train_sums.means(self.batches.train_size)
         tested = self.step.test_sums.means(self.batches.test_size)
         if has_diverged(trained["loss"], len(self.classes)):
-            tested = dict.fromkeys(tested, math.nan)  # NaN logits would count as class 0
+            tested = dict.fromkeys(tested, math.nan)  # otherwise argmax of NaN logits is class 0
         values: dict[str, float] = {
             METRICS[name].key(split): value
             for split, means in (("train", trained), (self._split, tested))
@@ -272,27 +273,27 @@ class Training:
         return EpochMetrics(epoch, values)
 
     def _progress(self, epoch: int) -> Progress:
-        # by the steps that are done, not only handed over, it is measured how many runs pay
-        return Progress(epoch, self._pace.done(), self.total_steps)
+        # the speed of concurrent runs is measured by completed steps, not enqueued ones
+        return Progress(epoch, self._throttle.done(), self.total_steps)
 
     def _lr(self, epoch: int, step: int) -> float:
         steps = self.batches.steps_per_epoch
-        place = (epoch - 1) * steps + step
-        factor = self.config.scheduler.factor(place, steps, self.config.training.epochs)
+        total = (epoch - 1) * steps + step
+        factor = self.config.scheduler.factor(total, steps, self.config.training.epochs)
         return self.config.optimizer.lr * factor
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that a checkpoint needs, taken at a yield of `run`."""
+        """Return the state for a checkpoint; call it at a yield of `run`."""
         seconds = self._seconds
         if self._steps:
             with on_stream(self._stream, self.config.deterministic):
-                now = self._clock.mark()
+                end = self._clock.record()
             if self._stream is not None:
-                self._stream.synchronize()  # until the steps so far are done
-            seconds += self._clock.seconds(self._started, now)
+                self._stream.synchronize()  # until all steps are completed
+            seconds += self._clock.seconds(self._started, end)
         return {
             "model": self.model.state_dict(),
-            "optimizer": self.step.update.state_dict(),
+            "optimizer": self.step.optimizer.state_dict(),
             "history": [metrics.as_json() for metrics in self.history],
             "epoch": {
                 "steps": self._steps,
@@ -303,22 +304,22 @@ class Training:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to where `state_dict` was taken; before `run` is called."""
+        """Restore the state returned by `state_dict`; call it before `run`."""
         self.model.load_state_dict(state["model"])
-        self.step.weights_have_changed()
-        self.step.update.load_state_dict(state["optimizer"])
-        on = self.config.data.evaluated_on
-        self.history = [EpochMetrics.from_json(row, on) for row in state["history"]]
+        self.step.refresh_bf16_weights()
+        self.step.optimizer.load_state_dict(state["optimizer"])
+        evaluated_on = self.config.data.evaluated_on
+        self.history = [EpochMetrics.from_json(row, evaluated_on) for row in state["history"]]
         epoch = state["epoch"]
         self._steps, self._seconds = epoch["steps"], epoch["seconds"]
-        # checkpoints from before metrics could be chosen have these two
+        # older checkpoints have the sums of these two metrics, without their names
         self.step.train_sums.restore(epoch["sums"], epoch.get("metrics", ("loss", "accuracy")))
 
     def logits(self, images: Tensor) -> Tensor:
-        """Return what the network makes of normalised images, as it is tested.
+        """Compute the logits of normalized images in evaluation mode.
 
         Shape:
-            images `(N, 3, H, W)`, result `(N, classes)`.
+            images `(N, 3, H, W)`, logits `(N, classes)`.
         """
         self.model.eval()
         with on_stream(current_stream(self.compute.device), self.config.deterministic):
@@ -326,9 +327,9 @@ class Training:
 
 
 def _batch_sizes(images: int, batch_size: int) -> set[int]:
-    """Return the size of all batches but the last, and that of the last."""
+    """Return the batch sizes of an epoch: the usual one and that of the last batch."""
     return {min(batch_size, images), images % batch_size or min(batch_size, images)}
 
 
-def _at_once(work: Work, _name: str, start: int, size: int) -> None:
-    work(slice(start, start + size))
+def _run_eagerly(step: StepFn, _name: str, start: int, size: int) -> None:
+    step(slice(start, start + size))

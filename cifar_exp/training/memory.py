@@ -1,4 +1,4 @@
-"""The peak memory of a run."""
+"""Peak memory of a run."""
 
 import sys
 from collections.abc import Iterator
@@ -9,46 +9,46 @@ import torch
 
 
 class PeakMemory:
-    """The peak of one run's memory, whatever other runs take between its turns.
+    """Measures the peak memory of one run, excluding other runs that take turns with it.
 
     Args:
-        device: of the run.
+        device: device of the run.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._on_gpu = device.type == "cuda"
         self._settled = False
-        self._peak = 0  # bytes, in the turns so far
-        self._taken = 0  # bytes, at the end of the last turn
-        self._others = 0  # bytes that other runs hold in this turn
+        self._peak = 0  # bytes in all turns so far
+        self._held = 0  # bytes that this run held at the end of its last turn
+        self._others = 0  # bytes that other runs hold during this turn
         if not self._on_gpu:
-            # not Linux, or not allowed: the peak since the process started is what there is
+            # not Linux, or not permitted: measure the peak since the process started
             with suppress(OSError):
                 Path("/proc/self/clear_refs").write_text("5")  # see proc(5): resets VmHWM
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Count what the block allocates on a GPU as memory of the run."""
+        """Count GPU memory allocated in the block as memory of this run."""
         if not self._on_gpu or self._settled:
             yield
             return
-        self._others = torch.cuda.memory_allocated(self._device) - self._taken
+        self._others = torch.cuda.memory_allocated(self._device) - self._held
         torch.cuda.reset_peak_memory_stats(self._device)
         try:
             yield
         finally:
             if not self._settled:
                 self._peak = self.bytes()
-                self._taken = torch.cuda.memory_allocated(self._device) - self._others
+                self._held = torch.cuda.memory_allocated(self._device) - self._others
 
     def settle(self) -> None:
-        """Keep what was measured so far: after this the run allocates no more."""
+        """Keep the current peak; the run allocates no more memory."""
         self._peak = self.bytes()
         self._settled = True
 
     def bytes(self) -> int:
-        """Return the peak in bytes: of the run's GPU tensors, or of the whole process."""
+        """Return the peak in bytes: of the run's GPU tensors, or of the process on a CPU."""
         if not self._on_gpu:
             return _peak_of_process()
         if self._settled:

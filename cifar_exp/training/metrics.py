@@ -1,4 +1,4 @@
-"""Sums of what is measured in an epoch, kept on the device."""
+"""Metrics of an epoch, accumulated on the device."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -10,20 +10,20 @@ from torch import Tensor, nn
 from cifar_exp.config.metrics import METRICS
 from cifar_exp.training.process_group import ALONE, ProcessGroup
 
-# So much more than its equal share the largest class has where classes count as unequal.
-_UNEQUAL = 1.1
+# Classes are imbalanced if the largest exceeds an equal share by this factor.
+_IMBALANCE = 1.1
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a metric can be computed from, after a step on a batch.
+class StepResult:
+    """Results of a step on a batch, from which metrics are computed.
 
     Attributes:
-        loss: this process's share of the mean loss of the batch.
-        logits: of the images of the batch that this process has.
-        labels: their classes.
-        count: images of the whole batch.
-        model: with the gradients of the step, if it was trained.
+        loss: mean loss of the batch in nats; the shares of all processes add up to it.
+        logits: logits of this process's part of the batch.
+        labels: class indices of these images.
+        count: number of images in the whole batch.
+        model: network, with the gradients of the step while training.
 
     Shape:
         loss `()`, logits `(B, classes)`, labels `(B,)`.
@@ -36,47 +36,51 @@ class Measured:
     model: nn.Module
 
 
-def _add_loss(total: Tensor, step: Measured) -> None:
+def _add_loss(total: Tensor, step: StepResult) -> None:
     # exact: the product of a float32 and a count fits float64
     total.add_(step.loss, alpha=step.count)
 
 
-def _add_correct(total: Tensor, step: Measured) -> None:
+def _add_correct(total: Tensor, step: StepResult) -> None:
     total.add_((step.logits.argmax(1) == step.labels).sum())
 
 
-def _add_correct_in_five(total: Tensor, step: Measured) -> None:
-    # stable, as `argmax` is: of equal logits the first class comes first
-    best = step.logits.argsort(dim=1, descending=True, stable=True)[:, :5]
-    total.add_((best == step.labels.unsqueeze(1)).sum())
+def _add_top5_correct(total: Tensor, step: StepResult) -> None:
+    # stable like `argmax`: of equal logits the first class is first
+    top5 = step.logits.argsort(dim=1, descending=True, stable=True)[:, :5]
+    total.add_((top5 == step.labels.unsqueeze(1)).sum())
 
 
-def _add_gradient_norm(total: Tensor, step: Measured) -> None:
+def _add_gradient_norm(total: Tensor, step: StepResult) -> None:
     gradients = [weight.grad for weight in step.model.parameters() if weight.grad is not None]
-    # of the whole batch, and so counted for this process's images of it
+    # the norm is that of the whole batch, weighted by this process's number of images
     total.add_(nn.utils.get_total_norm(gradients), alpha=len(step.labels))
 
 
-# How a step is added to a metric's sum over images, of which this process has its part; by the
-# metric's name. The mean over all images of the epoch is the metric.
-_ADD: dict[str, Callable[[Tensor, Measured], None]] = {
+# For each metric, the function that adds a step to this process's sum over images. The metric is
+# the mean over all images of the epoch.
+_ADD: dict[str, Callable[[Tensor, StepResult], None]] = {
     "loss": _add_loss,
     "accuracy": _add_correct,
-    "top5_accuracy": _add_correct_in_five,
+    "top5_accuracy": _add_top5_correct,
     "grad_norm": _add_gradient_norm,
 }
 
 
 class MetricSums:
-    """Metrics of images, added up on the device so that adding a batch waits for nothing.
+    """Accumulates sums of metrics over images on the device, without synchronization.
 
-    Sums instead of means of means: a short last batch gets its own weight and no more.
+    Sums weight a smaller last batch correctly; means of batch means would not.
 
     Args:
-        device: where the batches are.
-        split: that the batches are of, "train", "val" or "test".
-        optional: names of the optional metrics that are measured.
-        processes: that have a part of each batch; each has the sums of all.
+        device: device of the batches.
+        split: split of the batches, "train", "val" or "test".
+        optional: names of the optional metrics to compute.
+        processes: processes that share each batch; sums are those of all processes.
+
+    Attributes:
+        names: names of the metrics.
+        sums: sums over images, float64, in the order of `names`.
     """
 
     def __init__(
@@ -97,34 +101,38 @@ class MetricSums:
         self._fetched = torch.zeros(size, dtype=torch.float64, pin_memory=device.type == "cuda")
 
     def reset(self) -> None:
-        """Begin an epoch: set all sums to 0."""
+        """Set all sums to 0 at the start of an epoch."""
         self.sums.zero_()
 
     def restore(self, sums: Tensor, names: Iterable[str]) -> None:
-        """Continue an epoch; what was not measured from its beginning becomes NaN.
+        """Restore the sums of an unfinished epoch; metrics without a sum become NaN.
 
         Args:
-            sums: so far.
-            names: of their metrics.
+            sums: sums of the epoch so far.
+            names: names of their metrics.
         """
-        known = dict(zip(names, sums.tolist(), strict=True))
-        values = [known.get(name, math.nan) for name in self.names]
+        restored = dict(zip(names, sums.tolist(), strict=True))
+        values = [restored.get(name, math.nan) for name in self.names]
         self.sums.copy_(torch.tensor(values, dtype=torch.float64))
 
-    def add(self, step: Measured) -> None:
-        """Add a batch."""
+    def add(self, step: StepResult) -> None:
+        """Add the results of a batch."""
         sums = self.sums if self._processes.alone else torch.zeros_like(self.sums)
-        for place, name in enumerate(self.names):
-            _ADD[name](sums[place], step)
+        for index, name in enumerate(self.names):
+            _ADD[name](sums[index], step)
         if not self._processes.alone:
             self.sums += self._processes.all_reduce_sum(sums)
 
     def fetch(self) -> None:
-        """Start to copy the sums to the host; `means` is right once the device has done that."""
+        """Start copying the sums to the host, for `means`."""
         self._fetched.copy_(self.sums, non_blocking=True)
 
     def means(self, count: int) -> dict[str, float]:
-        """Return what was fetched as means over `count` images, by the metrics' names."""
+        """Return the means by metric name, once the device has completed `fetch`.
+
+        Args:
+            count: number of images, at least 1.
+        """
         return {
             name: total / count
             for name, total in zip(self.names, self._fetched.tolist(), strict=True)
@@ -132,15 +140,15 @@ class MetricSums:
 
 
 def class_balance(confusion: Tensor) -> dict[str, float]:
-    """Return what an accuracy on unequal classes has to be compared with.
+    """Compute reference values for the accuracy on imbalanced classes.
 
     Args:
         confusion: number of images by true class (row) and predicted class (column).
 
     Returns:
-        `largest_class_share`, which is the accuracy of always predicting that class, and
-        `balanced_accuracy`, the mean of the classes' recalls, both in [0, 1]. Nothing where the
-        classes are about equally large.
+        `largest_class_share`, the accuracy of always predicting the largest class, and
+        `balanced_accuracy`, the mean recall over classes, both in [0, 1]. Empty if the classes
+        are balanced.
 
     Shape:
         confusion `(classes, classes)`.
@@ -148,7 +156,7 @@ def class_balance(confusion: Tensor) -> dict[str, float]:
     images = confusion.sum(1)
     present = images > 0
     share = images.max().item() / max(1, images.sum().item())
-    if share * present.sum().item() <= _UNEQUAL:
+    if share * present.sum().item() <= _IMBALANCE:
         return {}
     recalls = confusion.diag()[present].double() / images[present]
     return {"largest_class_share": share, "balanced_accuracy": recalls.mean().item()}

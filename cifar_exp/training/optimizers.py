@@ -1,4 +1,4 @@
-"""Steps of an optimizer on the weights of a network."""
+"""Optimizer steps on the parameters of a network."""
 
 import inspect
 from collections.abc import Iterable
@@ -12,51 +12,49 @@ from cifar_exp.optimizers import Optimizer
 
 
 def _without_compiler() -> None:
-    """Keep PyTorch's optimizers from importing its compiler, 1.2 to 1.8 s at every start.
+    """Prevent PyTorch's optimizers from importing its compiler, which takes 1.2 to 1.8 s.
 
-    They import it only to exempt these methods from it; nothing here is compiled. Where PyTorch's
-    internals change this does nothing, and a start takes longer.
+    They import it only to exclude these methods from compilation. If PyTorch's internals change,
+    this has no effect.
     """
     for method in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
-        plain = getattr(getattr(TorchOptimizer, method, None), "__wrapped__", None)
-        if plain is not None:
-            plain.__dynamo_disable = plain
+        unwrapped = getattr(getattr(TorchOptimizer, method, None), "__wrapped__", None)
+        if unwrapped is not None:
+            unwrapped.__dynamo_disable = unwrapped
 
 
 _without_compiler()
 
 
 class ParamOptimizer:
-    """An optimizer together with the weights that it changes.
-
-    On a GPU the learning rate lives there, so that a captured step reads it anew at every replay.
+    """An optimizer and the parameters that it updates.
 
     Args:
-        config: which optimizer and its settings.
-        parameters: the weights, on the device where they stay.
+        config: settings of the optimizer.
+        parameters: parameters on their device.
     """
 
     def __init__(self, config: Optimizer, parameters: Iterable[nn.Parameter]) -> None:
-        self._weights = [(weight, _as_stored(weight.detach())) for weight in parameters]
-        self._optimizer = config.build([stored for _, stored in self._weights])
+        self._parameters = [(parameter, _as_stored(parameter.detach())) for parameter in parameters]
+        self._optimizer = config.build([stored for _, stored in self._parameters])
         self._lr = config.lr
-        # without the wrappers around it, which keep hooks and profiles and import the compiler
+        # unwrapped, since the wrappers for hooks and profiling import the compiler
         self._step = inspect.unwrap(type(self._optimizer).step)
 
-    def clear_gradients(self) -> None:
-        """Forget the gradients; zeroing them in place would write all of them once more."""
-        for weight, _ in self._weights:
-            weight.grad = None
+    def zero_grad(self) -> None:
+        """Set the gradients to None, as `torch.optim.Optimizer.zero_grad` does."""
+        for parameter, _ in self._parameters:
+            parameter.grad = None
 
     @torch.no_grad()
     def step(self) -> None:
-        """Change the weights by their gradients."""
-        for weight, stored in self._weights:
-            stored.grad = None if weight.grad is None else _as_stored(weight.grad)
+        """Update the parameters with their gradients."""
+        for parameter, stored in self._parameters:
+            stored.grad = None if parameter.grad is None else _as_stored(parameter.grad)
         self._step(self._optimizer)
 
     def set_lr(self, lr: float) -> None:
-        """Set the learning rate of the next steps; waits for nothing."""
+        """Set the learning rate of the next steps, without synchronization."""
         if lr == self._lr:
             return
         self._lr = lr
@@ -67,26 +65,26 @@ class ParamOptimizer:
                 group["lr"] = lr
 
     def tensors(self) -> list[Tensor]:
-        """Return all that a step changes besides the weights; none before the first step."""
+        """Return the optimizer's state tensors; none before the first step."""
         states = self._optimizer.state.values()
         return [value for state in states for value in state.values() if isinstance(value, Tensor)]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return moments and step counts; the settings are the run's, and not repeated here."""
+        """Return moments and step counts, without the settings."""
         state: dict[str, Any] = self._optimizer.state_dict()["state"]
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to where `state_dict` was taken."""
+        """Restore the state returned by `state_dict`."""
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def _as_stored(tensor: Tensor) -> Tensor:
-    """Return the same numbers with the dimensions in the order they have in memory.
+    """Return a view with the dimensions in memory order.
 
-    PyTorch's fused optimizers copy channels-last weights forth and back on the CPU (33 of 400 ms
-    a step of VGG16). What they do is elementwise, so the order of the dimensions is free.
+    On the CPU, PyTorch's fused optimizers copy channels-last parameters twice (33 of 400 ms per
+    step of VGG16). Optimizers are elementwise, so the order of the dimensions does not matter.
     """
     if tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
         return tensor.permute(0, 2, 3, 1)

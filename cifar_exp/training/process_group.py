@@ -1,4 +1,4 @@
-"""One run on several processes: each computes its part of every batch, and the sums are shared.
+"""Data-parallel training: each process trains on a part of every batch.
 
 Source: the PyTorch documentation on torch.distributed and torchrun.
 """
@@ -22,22 +22,21 @@ from cifar_exp.terminal import print_error
 from cifar_exp.training.device import uses_gpu
 
 _TIMEOUT = timedelta(minutes=10)
-_REASON = "reason"  # the key under which the process that fails first stores why
-_PROCESS = "process"  # the key of each process's machine and id
+_REASON = "reason"  # key of the reason why the first process failed
+_PROCESS = "process"  # prefix of the keys of each process's host name and id
 
 
 class OthersEndedError(UserError):
-    """Another process of the run has ended, so that this one cannot go on."""
+    """Another process of the run has ended, so this one cannot continue."""
 
 
 class ProcessGroup:
-    """The processes of a run, seen from one of them. Alone, all of its methods do nothing.
+    """The processes that train a run together. With one process, all methods do nothing.
 
     Args:
-        rank: of this process; the first, 0, owns the run's folder.
-        size: how many there are.
-        store: of torch.distributed, which all can read and write, also when one has ended;
-            none for a process alone.
+        rank: index of this process; process 0 writes the run's folder.
+        size: number of processes, at least 1.
+        store: key-value store of torch.distributed; None for one process.
     """
 
     def __init__(self, rank: int = 0, size: int = 1, store: Any = None) -> None:
@@ -47,53 +46,53 @@ class ProcessGroup:
 
     @property
     def alone(self) -> bool:
-        """Whether there is only one."""
+        """Whether there is only one process."""
         return self.size == 1
 
     def part(self, indices: slice) -> slice:
-        """Return this process's part of a batch, as even as can be; it may be empty."""
+        """Return this process's part of a batch. The parts differ by at most one image."""
         count = indices.stop - indices.start
-        first, end = (count * rank // self.size for rank in (self.rank, self.rank + 1))
-        return slice(indices.start + first, indices.start + end)
+        start, stop = (count * rank // self.size for rank in (self.rank, self.rank + 1))
+        return slice(indices.start + start, indices.start + stop)
 
     def all_reduce_sum(self, values: Tensor) -> Tensor:
-        """Return the sum of what all processes give."""
+        """Return the elementwise sum over all processes."""
         if self.alone:
             return values
-        with self._told():
+        with self._raise_if_others_ended():
             dist.all_reduce(values)
         return values
 
     def all_reduce_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Replace the gradients by their sums over all processes, in one message."""
+        """Replace the gradients with their sums over all processes, in one all_reduce."""
         if self.alone:
             return
-        gradients = [weight.grad for weight in parameters if weight.grad is not None]
-        together = self.all_reduce_sum(torch.cat([gradient.flatten() for gradient in gradients]))
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        summed = self.all_reduce_sum(torch.cat([gradient.flatten() for gradient in gradients]))
         sizes = [gradient.numel() for gradient in gradients]
-        for gradient, values in zip(gradients, torch.split(together, sizes), strict=True):
+        for gradient, values in zip(gradients, torch.split(summed, sizes), strict=True):
             gradient.copy_(values.view_as(gradient))
 
     def all_reduce_max(self, number: int) -> int:
-        """Return the largest of the numbers that all processes give."""
+        """Return the maximum over all processes."""
         if self.alone:
             return number
-        numbers = torch.tensor(number)  # on the CPU, so that no GPU is waited for
-        with self._told():
+        numbers = torch.tensor(number)  # on the CPU, to avoid waiting for a GPU
+        with self._raise_if_others_ended():
             dist.all_reduce(numbers, dist.ReduceOp.MAX)
         return int(numbers)
 
     def broadcast(self, value: Any = None) -> Any:
-        """Return what the first process gives."""
+        """Return the value of process 0."""
         if self.alone:
             return value
         values = [value]
-        with self._told():
+        with self._raise_if_others_ended():
             dist.broadcast_object_list(values, device=torch.device("cpu"))
         return values[0]
 
     def fail(self, reason: str) -> None:
-        """Let the other processes know why this one ends."""
+        """Store the reason why this process fails, for the other processes to report."""
         if self.alone:
             return
         with suppress(RuntimeError):
@@ -101,15 +100,14 @@ class ProcessGroup:
                 self._store.set(_REASON, f"process {self.rank}: {reason}")
 
     def check(self) -> None:
-        """Look whether the others are still there, while a GPU waits for what they compute.
+        """Check that the other processes are alive; a GPU would wait for them forever.
 
         Raises:
-            OthersEndedError: one has failed, or its process on this machine has ended. Its part of
-                a sum will never come, and the GPU would wait for ever.
+            OthersEndedError: another process has failed, or has ended on this machine.
         """
         if self.alone:
             return
-        with self._told():
+        with self._raise_if_others_ended():
             if self._store.check([_REASON]):
                 raise OthersEndedError(self._reason())
             for rank in range(self.size):
@@ -117,17 +115,17 @@ class ProcessGroup:
                     raise OthersEndedError(f"process {rank} has ended")
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _raise_if_others_ended(self) -> Iterator[None]:
         try:
             yield
-        except RuntimeError as error:  # a connection has ended, or nothing came in time
+        except RuntimeError as error:  # a closed connection or a timeout
             raise OthersEndedError(self._reason()) from error
 
     def _reason(self) -> str:
-        with suppress(RuntimeError):  # the store may have gone with its process
+        with suppress(RuntimeError):  # the process that serves the store may have ended
             if self._store.check([_REASON]):
                 return str(self._store.get(_REASON).decode())
-        return "another process of this run has ended or does not answer"
+        return "another process of this run has ended or does not respond"
 
 
 ALONE = ProcessGroup()
@@ -135,21 +133,21 @@ ALONE = ProcessGroup()
 
 @contextmanager
 def all_processes(config: RunConfig) -> Iterator[ProcessGroup]:
-    """Come together with the other processes that torchrun has started, if there are any.
+    """Initialize the process group of torchrun, or yield `ALONE` without torchrun.
 
     Args:
-        config: of the run; on a GPU each process takes one of its own.
+        config: settings of the run; on GPUs each process uses a different one.
 
     Raises:
-        UserError: there are fewer GPUs on this machine than processes.
+        UserError: this machine has fewer GPUs than processes.
     """
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:
         yield ALONE
         return
-    on_gpu = uses_gpu(config)  # choosing a precision would initialise CUDA on the first GPU
+    on_gpu = uses_gpu(config)  # must not initialize CUDA on the first GPU
     if on_gpu:
-        torch.cuda.set_device(_own_gpu())
+        torch.cuda.set_device(_local_gpu())
     store, rank, _ = next(rendezvous("env://", timeout=_TIMEOUT))
     backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
@@ -157,8 +155,8 @@ def all_processes(config: RunConfig) -> Iterator[ProcessGroup]:
     try:
         yield ProcessGroup(rank, size, store)
     except OthersEndedError as error:
-        if on_gpu:  # an orderly end would wait for NCCL's kernel, which waits for the others
-            print_error(str(error))
+        if on_gpu:  # a normal exit would wait for NCCL, which waits for the other processes
+            tell(str(error))
             os._exit(1)
         raise
     finally:
@@ -166,21 +164,21 @@ def all_processes(config: RunConfig) -> Iterator[ProcessGroup]:
 
 
 def _has_ended(process: str) -> bool:
-    """Return whether a process of this machine has ended. Args: process: its machine and id."""
-    machine, _, number = process.rpartition(" ")
-    if machine != socket.gethostname():
+    """Return whether a process, given as "host id", has ended; False for other hosts."""
+    host, _, process_id = process.rpartition(" ")
+    if host != socket.gethostname():
         return False
     try:
-        state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+        state = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
-        return Path("/proc/self/stat").exists()  # else the system does not show processes there
-    return state in "ZX"  # its parent has not yet asked for its status
+        return Path("/proc/self/stat").exists()  # otherwise not Linux
+    return state in "ZX"  # zombie or dead
 
 
-def _own_gpu() -> int:
-    wanted, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
-    if wanted > gpus:
+def _local_gpu() -> int:
+    processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+    if processes > gpus:
         raise UserError(
-            f"torchrun --nproc-per-node={wanted}: expected at most {gpus}, one for each GPU"
+            f"torchrun --nproc-per-node={processes}: expected at most {gpus}, the number of GPUs"
         )
     return int(os.environ.get("LOCAL_RANK", 0))

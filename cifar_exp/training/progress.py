@@ -1,4 +1,4 @@
-"""What a run tells while it trains. Nothing here needs PyTorch, so that others can listen."""
+"""Progress and metrics that a run reports while it trains. This module does not use PyTorch."""
 
 import math
 from collections.abc import Mapping
@@ -7,13 +7,19 @@ from typing import Any
 
 from cifar_exp.config.metrics import with_current_names
 
-# An epoch whose mean loss is this many times that of guessing, ln(classes), counts as exploded.
+# A mean loss above this multiple of ln(classes), the loss of uniform guessing, has exploded.
 _EXPLODED = 1000
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: `steps` of its `total_steps` are done, the last one in `epoch`."""
+    """Training progress of a run.
+
+    Attributes:
+        epoch: current epoch, counted from 1.
+        steps: number of completed steps of the run.
+        total_steps: number of steps of the whole run.
+    """
 
     epoch: int
     steps: int
@@ -22,25 +28,25 @@ class Progress:
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One line of metrics.jsonl.
+    """Metrics of an epoch, one line of metrics.jsonl.
 
     Attributes:
-        epoch: counted from 1.
-        values: by the columns of config/metrics.py. Losses are means over images; those of the
-            evaluated images are NaN if the run diverged. Speed is training images over
-            train_seconds, the learning rate that of the epoch's last step, and the peak of memory
-            since the run started: of the GPU's tensors, or of the whole process.
+        epoch: epoch, counted from 1.
+        values: values by the columns of config/metrics.py. Losses are means over images in nats.
+            Validation and test metrics are NaN if the run diverged. `lr` is the learning rate of
+            the last step. `peak_memory_bytes` is the peak since the run started, of its GPU
+            tensors or of the process.
     """
 
     epoch: int
     values: Mapping[str, float]
 
     def __getitem__(self, column: str) -> float:
-        """Return a value; NaN for one that was not measured."""
+        """Return a value, or NaN if it was not measured."""
         return self.values.get(column, math.nan)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the line; what is not finite becomes None, since JSON has no NaN."""
+        """Return the line as JSON values; non-finite values become None."""
         values = {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in self.values.items()
@@ -49,11 +55,11 @@ class EpochMetrics:
 
     @staticmethod
     def from_json(row: Mapping[str, Any], evaluated_on: str) -> "EpochMetrics":
-        """Read what `as_json` made, by this version or an earlier one.
+        """Read a line written by `as_json` of this or an earlier version.
 
         Args:
-            row: the line.
-            evaluated_on: as in the run's data.
+            row: line of metrics.jsonl.
+            evaluated_on: split on which the run is evaluated.
         """
         named = with_current_names(row, evaluated_on)
         epoch = named.pop("epoch")
@@ -62,5 +68,5 @@ class EpochMetrics:
 
 
 def has_diverged(loss: float, classes: int) -> bool:
-    """Tell whether a mean loss is not finite, or has exploded far beyond that of guessing."""
+    """Return whether a mean loss is non-finite, or far above that of uniform guessing."""
     return not math.isfinite(loss) or loss > _EXPLODED * math.log(classes)

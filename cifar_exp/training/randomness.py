@@ -1,4 +1,4 @@
-"""Randomness is derived from (seed, purpose, epoch), so there is no state to save."""
+"""Random seeds derived from (seed, purpose, epoch), so that no generator state is saved."""
 
 import hashlib
 
@@ -6,14 +6,17 @@ import torch
 
 
 def derived_seed(seed: int, purpose: str, epoch: int = 0) -> int:
-    """Return a seed in [0, 2**63) that two purposes, epochs or runs share only by accident.
+    """Return a seed for one purpose in one epoch of a run.
 
-    Adding the epoch to the seed instead would give run 0 in epoch 1 the order of run 1 in epoch 0.
+    A sum of seed and epoch would give seed 0 in epoch 1 the same order as seed 1 in epoch 0.
 
     Args:
-        seed: of the run.
-        purpose: "weights", "order", "augmentation", "dropout" and others.
-        epoch: counted from 1; 0 for what happens once.
+        seed: seed of the run.
+        purpose: use of the random numbers, for example "weights", "order" or "dropout".
+        epoch: epoch, counted from 1; 0 for purposes outside of epochs.
+
+    Returns:
+        A seed in [0, 2**63).
     """
     digest = hashlib.sha256(f"cifar-exp {seed} {purpose} {epoch}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1

@@ -1,4 +1,4 @@
-"""What happens to a batch, as functions of tensors that stay where they are, for GPUs to replay."""
+"""Training and evaluation steps on static tensors, so that CUDA graphs can capture them."""
 
 from collections.abc import Callable, Iterator
 
@@ -13,20 +13,25 @@ from cifar_exp.models.dropout import Dropout
 from cifar_exp.models.settings import CustomModel
 from cifar_exp.training.bf16 import Bf16Weights
 from cifar_exp.training.device import Compute
-from cifar_exp.training.metrics import Measured, MetricSums
+from cifar_exp.training.metrics import MetricSums, StepResult
 from cifar_exp.training.optimizers import ParamOptimizer
 from cifar_exp.training.process_group import ALONE, ProcessGroup
 
 
 class Step:
-    """Trains on a batch, or tests on one; everything it reads and writes keeps its address.
+    """Trains or evaluates on one batch. All tensors keep their addresses.
 
     Args:
-        config: the run's settings.
-        model: the network, on the device.
-        batches: the epoch's images; which of them make a batch is said with every call.
+        config: settings of the run.
+        model: network on its device.
+        batches: images of the run.
         compute: device and precision.
-        processes: that have a part of each batch, and come to the same weights.
+        processes: processes that share each batch.
+
+    Attributes:
+        optimizer: optimizer of the network's parameters.
+        train_sums: metrics of the training images.
+        test_sums: metrics of the validation or test images.
     """
 
     def __init__(
@@ -43,14 +48,14 @@ class Step:
         self._compute = compute
         self._processes = processes
         self._label_smoothing = config.training.label_smoothing
-        self._flips_tests = config.data.test_flip
-        self.update = ParamOptimizer(config.optimizer, model.parameters())
-        # The gradient of the loss. `backward` would make it anew in each step, which a GPU notices;
-        # given to it, it imports sympy, which a CPU notices.
-        self._one = torch.ones((), device=compute.device) if compute.on_gpu else None
-        # a custom network may use a weight twice, and sums of bf16 gradients are less exact
-        on_gpu_in_bf16 = compute.on_gpu and compute.precision == "bf16"
-        copied = on_gpu_in_bf16 and not isinstance(config.model, CustomModel)
+        self._test_flip = config.data.test_flip
+        self.optimizer = ParamOptimizer(config.optimizer, model.parameters())
+        # Gradient of the loss. Without it, `backward` launches one more kernel per step on a GPU.
+        # With it, `backward` imports sympy, which delays the first step on a CPU.
+        self._loss_gradient = torch.ones((), device=compute.device) if compute.on_gpu else None
+        # a custom network may use a parameter twice, and would add its gradients in bf16
+        bf16_on_gpu = compute.on_gpu and compute.precision == "bf16"
+        copied = bf16_on_gpu and not isinstance(config.model, CustomModel)
         self._bf16 = Bf16Weights(model) if copied else None
         self._network: Callable[[Tensor], Tensor] = self._bf16 or model
         split = evaluated_split(config.data.evaluated_on)
@@ -58,59 +63,62 @@ class Step:
         self.test_sums = MetricSums(compute.device, split, config.metrics, processes)
 
     def train(self, indices: slice | Tensor) -> None:
-        """Take one optimizer step. Args: places: of the batch in the epoch's order, below N."""
+        """Take one optimizer step. Args: indices: positions of the batch in the epoch's order."""
         local, count = self._local(indices)
         images, labels = self._batches.train_batch(local)
         loss, logits = self.forward(images, labels, count)
         self.backward(loss)
-        self.change_weights()
-        self.train_sums.add(Measured(loss.detach(), logits.detach(), labels, count, self._model))
+        self.optimizer_step()
+        self.train_sums.add(StepResult(loss.detach(), logits.detach(), labels, count, self._model))
 
     def forward(self, images: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Return this process's share of the loss of a batch, and the logits.
+        """Compute this process's share of the mean loss of a batch, and the logits.
 
         Args:
-            images: normalised.
-            labels: their classes.
-            count: images of the whole batch, at least 1.
+            images: normalized images of this process.
+            labels: class indices.
+            count: number of images in the whole batch, at least 1.
+
+        Returns:
+            The loss in nats and the logits, both float32.
 
         Shape:
-            images `(B, 3, H, W)`, labels `(B,)`, loss `()`, logits `(B, classes)`, both float32.
+            images `(B, 3, H, W)`, labels `(B,)`, loss `()`, logits `(B, classes)`.
         """
         with self._compute.autocast():
             logits = self._network(images).float()
         return self._loss(logits, labels, count, self._label_smoothing), logits
 
     def backward(self, loss: Tensor) -> None:
-        """Compute the gradients of a loss. Shape: `()`."""
-        self.update.clear_gradients()
+        """Compute the gradients of a loss. Shape: loss `()`."""
+        self.optimizer.zero_grad()
         if self._bf16:
-            self._bf16.clear_gradients()
-        loss.backward(self._one)  # type: ignore[no-untyped-call]
+            self._bf16.zero_grad()
+        loss.backward(self._loss_gradient)  # type: ignore[no-untyped-call]
         if self._bf16:
-            self._bf16.pass_on_gradients()
+            self._bf16.copy_gradients()
         self._processes.all_reduce_gradients(self._model.parameters())
 
-    def change_weights(self) -> None:
-        """Let the optimizer change the weights by their gradients."""
-        self.update.step()
-        self.weights_have_changed()
+    def optimizer_step(self) -> None:
+        """Update the parameters with their gradients."""
+        self.optimizer.step()
+        self.refresh_bf16_weights()
 
-    def weights_have_changed(self) -> None:
-        """Renew what depends on the weights, after they were changed or loaded."""
+    def refresh_bf16_weights(self) -> None:
+        """Refresh the bf16 copies after the parameters were changed or loaded."""
         if self._bf16:
-            self._bf16.renew()
+            self._bf16.refresh()
 
     def test(self, indices: slice | Tensor) -> None:
-        """Add the metrics of a batch of test images. Args: places: of the images, below N."""
+        """Evaluate a batch. Args: indices: positions of the images in the evaluated split."""
         local, count = self._local(indices)
         images, labels = self._batches.test_batch(local)
         logits = self.logits(images)
         loss = self._loss(logits, labels, count)
-        self.test_sums.add(Measured(loss, logits, labels, count, self._model))
+        self.test_sums.add(StepResult(loss, logits, labels, count, self._model))
 
     def _local(self, indices: slice | Tensor) -> tuple[slice | Tensor, int]:
-        """Return this process's part of a batch, and how many images the whole batch has."""
+        """Return this process's part of a batch, and the size of the whole batch."""
         if isinstance(indices, Tensor):
             return indices, len(indices)
         local = self._processes.part(indices)
@@ -121,7 +129,7 @@ class Step:
     def _loss(
         self, logits: Tensor, labels: Tensor, count: int, label_smoothing: float = 0.0
     ) -> Tensor:
-        """Return this process's share of the mean loss of a batch of `count` images."""
+        """Compute this process's share of the mean loss of a batch of `count` images."""
         if self._processes.alone:
             return functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
         total = functional.cross_entropy(
@@ -129,20 +137,20 @@ class Step:
         )
         return total / count
 
-    @torch.no_grad()  # not inference_mode: its tensors could not be captured together with others
+    @torch.no_grad()  # CUDA graphs cannot mix tensors of inference_mode with others
     def logits(self, images: Tensor) -> Tensor:
-        """Return what the network makes of images, in the mode that it is in.
+        """Compute the logits of normalized images in the network's current mode.
 
         Shape:
-            images `(N, 3, H, W)`, result `(N, classes)`, float32.
+            images `(N, 3, H, W)`, logits `(N, classes)`, float32.
         """
-        return predict_logits(self._network, images, self._compute, self._flips_tests)
+        return predict_logits(self._network, images, self._compute, self._test_flip)
 
     def tensors(self) -> Iterator[Tensor]:
-        """Yield everything that a step changes."""
+        """Yield all tensors that a step modifies."""
         yield from self._model.parameters()
         yield from self._model.buffers()
-        yield from self.update.tensors()
+        yield from self.optimizer.tensors()
         if self._bf16:
             yield from self._bf16.tensors()
         yield self.train_sums.sums
@@ -152,16 +160,16 @@ class Step:
 def predict_logits(
     model: Callable[[Tensor], Tensor], images: Tensor, compute: Compute, flips: bool
 ) -> Tensor:
-    """Return what a network makes of images, in the mode that it is in.
+    """Compute the logits of images in the network's current mode.
 
     Args:
-        model: the network.
-        images: normalised.
+        model: network.
+        images: normalized images.
         compute: device and precision.
-        flips: whether an image counts together with its mirror image.
+        flips: whether to average the logits of each image and its horizontal flip.
 
     Shape:
-        images `(N, 3, H, W)`, result `(N, classes)`, float32.
+        images `(N, 3, H, W)`, logits `(N, classes)`, float32.
     """
     with compute.autocast():
         logits = model(images).float()

@@ -1,4 +1,4 @@
-"""CUDA graphs: what is captured is done at every replay and not before, on the same memory."""
+"""Emulated CUDA graphs: captured operations run at each replay, on the same memory."""
 
 import contextlib
 import itertools
@@ -15,8 +15,8 @@ _numbers = itertools.count(1)
 _POOLS: dict[Any, Pool] = {}
 _LIVE: "weakref.WeakSet[CUDAGraph]" = weakref.WeakSet()
 _GEMMS = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"}
-# so that what reads memory before it is written gets what nobody takes for a result
-_JUNK = {
+# values that reveal a read of uninitialized memory
+_INVALID = {
     torch.float32: float("nan"),
     torch.float64: float("nan"),
     torch.bfloat16: float("nan"),
@@ -32,12 +32,12 @@ def graph_pool_handle() -> tuple[int, int]:
 
 
 class CUDAGraph:
-    """As torch.cuda.CUDAGraph."""
+    """Emulates torch.cuda.CUDAGraph."""
 
     def __init__(self, keep_graph: bool = False) -> None:
         self._steps: list[tuple] = []
-        self._mine: dict[int, torch.Tensor] = {}  # memory made during the capture
-        self._kept: dict[int, tuple[Any, torch.Tensor]] = {}  # what the capture must not change
+        self._memory: dict[int, torch.Tensor] = {}  # allocated during capture
+        self._kept: dict[int, tuple[Any, torch.Tensor]] = {}  # contents before capture
         self._reads: list[weakref.ref] = []
         self._writes: list[weakref.ref] = []
         self._ready = False
@@ -54,7 +54,7 @@ class CUDAGraph:
         if stream.number == 0:
             raise RuntimeError("CUDA graphs must be captured on a non-default stream.")
         if GPU.capture is not None:
-            raise RuntimeError("a capture is under way already")
+            raise RuntimeError("a capture is already in progress")
         if capture_error_mode not in ("global", "thread_local", "relaxed"):
             raise ValueError(capture_error_mode)
         handle = pool if pool is not None else graph_pool_handle()
@@ -64,14 +64,14 @@ class CUDAGraph:
         GPU.capture = self
 
     def keep(self, tensor: CudaTensor) -> None:
-        """Before something is changed: remember it, unless it is of this capture."""
+        """Save the contents of a tensor before it is modified, unless this capture allocated it."""
         storage = tensor.inner.untyped_storage()
-        if storage._cdata not in self._mine and storage._cdata not in self._kept:
+        if storage._cdata not in self._memory and storage._cdata not in self._kept:
             self._kept[storage._cdata] = (storage, storage.clone())
 
-    def own(self, fresh: list[torch.Tensor]) -> None:
+    def add_memory(self, fresh: list[torch.Tensor]) -> None:
         for tensor in fresh:
-            self._mine.setdefault(tensor.untyped_storage()._cdata, tensor)
+            self._memory.setdefault(tensor.untyped_storage()._cdata, tensor)
 
     def record(
         self,
@@ -83,30 +83,30 @@ class CUDAGraph:
         reads: set,
         writes: set,
     ) -> None:
-        self.own(fresh)
+        self.add_memory(fresh)
         self._steps.append((func, args, kwargs, list(_tensors(out)), fresh))
-        outside = [x for x in reads | writes if not self._is_mine(x)]
+        outside = [x for x in reads | writes if not self._is_captured(x)]
         self._reads += [(weakref.ref(x), x.made_at, x.nbytes, GPU.where()) for x in outside]
         self._writes += [
             (weakref.ref(x), x.made_at, x.nbytes, GPU.where()) for x in outside if x in writes
         ]
 
-    def _is_mine(self, block: Any) -> bool:
-        return any(GPU.by_storage.get(key) is block for key in self._mine)
+    def _is_captured(self, block: Any) -> bool:
+        return any(GPU.by_storage.get(key) is block for key in self._memory)
 
     def capture_end(self) -> None:
         GPU.capture = None
         for storage, before in self._kept.values():
             storage.copy_(before)
         self._kept = {}
-        self._junk()
+        self._invalidate()
         self._ready = True
 
-    def _junk(self) -> None:
+    def _invalidate(self) -> None:
         with _disable_current_modes(), torch.no_grad():
-            for tensor in self._mine.values():
+            for tensor in self._memory.values():
                 flat = torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage())
-                flat.fill_(_JUNK.get(tensor.dtype, 1))
+                flat.fill_(_INVALID.get(tensor.dtype, 1))
 
     # replay
 
@@ -114,7 +114,7 @@ class CUDAGraph:
         if not self._ready:
             raise RuntimeError("Called CUDAGraph::replay without a preceding successful capture.")
         if GPU.capture is not None:
-            raise RuntimeError("replay within a capture")
+            raise RuntimeError("replay during capture")
         blocks = {}
         for refs, name in ((self._reads, "reads"), (self._writes, "writes")):
             alive = set()
@@ -122,8 +122,8 @@ class CUDAGraph:
                 block = ref()
                 if block is None:
                     raise UseAfterFree(
-                        f"a replayed graph {name} {nbytes} bytes that have been freed since it was "
-                        f"captured; captured at {where} {made_at}"
+                        f"a replayed graph {name} {nbytes} bytes that were freed after capture; "
+                        f"captured at {where} {made_at}"
                     )
                 alive.add(block)
             blocks[name] = alive
@@ -132,7 +132,7 @@ class CUDAGraph:
         if self._pool.last is not None:
             other = self._pool.last()
             if other is not None and other is not self:
-                other._junk()  # its memory is this graph's as well
+                other._invalidate()  # both graphs use the same memory
         self._pool.last = weakref.ref(self)
         GPU.ops["graph replay"] += 1
         with _disable_current_modes(), torch.no_grad():
@@ -144,27 +144,27 @@ class CUDAGraph:
                             old.copy_(new)
 
     def reset(self) -> None:
-        self._leave()
+        self._release()
         self.__init__()
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
-            self._leave()
+            self._release()
 
-    def _leave(self) -> None:
-        """PyTorch frees cuBLAS's workspaces of the stream, whoever uses them: its issue 193402."""
+    def _release(self) -> None:
+        """Emulate that PyTorch frees cuBLAS workspaces in use; see its issue 193402."""
         if not self._ready or GPU.shutting_down:
             return
         self._ready = False
         for other in list(_LIVE):
-            theirs = (
+            affected = (
                 other._ready and other._stream == self._stream and other._pool is not self._pool
             )
-            if theirs and any(step[0]._schema.name in _GEMMS for step in other._steps):
+            if affected and any(step[0]._schema.name in _GEMMS for step in other._steps):
                 GPU.find(
                     "workspace",
-                    f"a graph captured on stream {self._stream} ends; cuBLAS's workspace is freed, "
-                    "and another graph that was captured on that stream still uses it",
+                    f"a graph captured on stream {self._stream} is freed with cuBLAS's workspace, "
+                    "which another graph captured on that stream still uses",
                 )
                 return
 

@@ -1,4 +1,4 @@
-"""Puts the emulated GPU where PyTorch looks for a real one."""
+"""Installation of the emulated GPU in PyTorch."""
 
 import contextlib
 import ctypes
@@ -25,55 +25,58 @@ _REPLACED = (
 
 
 class NotSupported(Exception):
-    """This system, or this version of PyTorch, is not one on which a GPU can be emulated."""
+    """A GPU cannot be emulated on this system or with this version of PyTorch."""
 
 
 def _without_accelerator() -> None:
-    """Let autograd take CUDA for a device without streams, so that it asks no driver for them.
+    """Prevent autograd from asking the driver for CUDA streams.
 
-    In a build with CUDA PyTorch's C++ takes it for an accelerator whether there is a device or not,
-    and there is no switch for it. So the first instructions of two functions are replaced by
-    "return 0": none, and false.
+    PyTorch's C++ code in a CUDA build always treats CUDA as an accelerator. The first instructions
+    of two functions are therefore replaced by "return 0" (none and false).
     """
     code = {
         "x86_64": bytes.fromhex("31c0c3"),  # xor eax, eax; ret
         "aarch64": bytes.fromhex("e0031f2ac0035fd6"),  # mov w0, wzr; ret
     }.get(platform.machine())
     if code is None:
-        raise NotSupported(f"unknown processor {platform.machine()}")
+        raise NotSupported(f"unsupported processor {platform.machine()}")
     try:
         library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
         functions = [getattr(library, name) for name in _REPLACED]
     except (OSError, AttributeError) as error:
-        raise NotSupported(f"PyTorch {torch.__version__} differs: {error}") from error
+        raise NotSupported(f"unsupported PyTorch {torch.__version__}: {error}") from error
     for function in functions:
         address = ctypes.cast(function, ctypes.c_void_p).value
-        start, everything = (
-            address & -mmap.PAGESIZE,
-            mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC,
-        )
-        if ctypes.CDLL(None).mprotect(ctypes.c_void_p(start), 2 * mmap.PAGESIZE, everything):
+        page = address & -mmap.PAGESIZE
+        access = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
+        if ctypes.CDLL(None).mprotect(ctypes.c_void_p(page), 2 * mmap.PAGESIZE, access):
             raise OSError("mprotect")
         ctypes.memmove(address, code, len(code))
 
 
 def install(total_bytes: int = 80 * 10**9) -> state.Gpu:
-    """Emulate one GPU in this process from now on.
+    """Emulate one GPU in this process.
+
+    Args:
+        total_bytes: memory of the GPU in bytes.
+
+    Returns:
+        The state of the GPU.
 
     Raises:
-        NotSupported: the installed PyTorch lacks what the emulator replaces; nothing has changed.
+        NotSupported: the processor or the installed PyTorch is not supported. Nothing has changed.
     """
     GPU.total_bytes = GPU.limit_bytes = total_bytes
-    import torch._dynamo  # PyTorch imports it under our mode; it looks at what is replaced below
+    import torch._dynamo  # must be imported before the functions below are replaced
 
     _without_accelerator()
-    torch._C._ensureCUDADeviceGuardSet()  # so that the autograd engine has a thread for it
-    torch._C._set_only_lift_cpu_tensors(True)  # so that torch.tensor(..., device) is seen
+    torch._C._ensureCUDADeviceGuardSet()  # gives the autograd engine a thread for the device
+    torch._C._set_only_lift_cpu_tensors(True)  # makes torch.tensor(..., device) dispatch
     cuda = torch.cuda
     properties = types.SimpleNamespace(
         name="Emulated H100", major=9, minor=0, total_memory=total_bytes, multi_processor_count=132
     )
-    simple = {
+    replacements = {
         "_lazy_init": lambda: None,
         "init": lambda: None,
         "is_available": lambda: True,
@@ -111,10 +114,10 @@ def install(total_bytes: int = 80 * 10**9) -> state.Gpu:
         "mem_get_info": lambda *_: (GPU.limit_bytes - GPU.reserved, GPU.total_bytes),
         "set_per_process_memory_fraction": _set_fraction,
     }
-    for name, value in simple.items():
+    for name, value in replacements.items():
         setattr(cuda, name, value)
     for module in (cuda.graphs, cuda.memory, cuda.streams):
-        for name, value in simple.items():
+        for name, value in replacements.items():
             if hasattr(module, name):
                 setattr(module, name, value)
     torch._C._host_emptyCache = lambda: None
@@ -123,10 +126,10 @@ def install(total_bytes: int = 80 * 10**9) -> state.Gpu:
     accelerator.current_accelerator = lambda check_available=False: torch.device("cuda")
     accelerator.current_stream = state.current_stream
     accelerator.synchronize = state.synchronize
-    before = torch._has_compatible_shallow_copy_type
-    # so that module.to(device) makes new parameters instead of exchanging what the old ones hold
+    original = torch._has_compatible_shallow_copy_type
+    # makes module.to(device) create new parameters
     torch._has_compatible_shallow_copy_type = lambda a, b: (
-        not isinstance(a, CudaTensor) and not isinstance(b, CudaTensor) and before(a, b)
+        not isinstance(a, CudaTensor) and not isinstance(b, CudaTensor) and original(a, b)
     )
     from torch.optim import optimizer
 
@@ -149,7 +152,7 @@ def _set_sync_mode(mode: Any) -> None:
 
 def _empty_cache() -> None:
     if GPU.capture is not None:
-        raise state.SyncInCapture("empty_cache in a capture")
+        raise state.SyncInCapture("empty_cache during capture")
     GPU.reserved = GPU.allocated
 
 
@@ -163,9 +166,9 @@ def _set_fraction(fraction: float, *_: Any) -> None:
 
 @contextlib.contextmanager
 def watched():
-    """Yield the findings of the block alone."""
-    before, GPU.findings = GPU.findings, []
+    """Yield the findings of a block only."""
+    earlier, GPU.findings = GPU.findings, []
     try:
         yield GPU.findings
     finally:
-        GPU.findings = before + GPU.findings
+        GPU.findings = earlier + GPU.findings

@@ -1,7 +1,7 @@
-"""pytest: tests marked `gpu` run on a GPU where there is one, and on the emulated one elsewhere.
+"""Pytest plugin that runs tests marked `gpu` on a real GPU if available, else on the emulated one.
 
-The emulator changes PyTorch in the whole process. So it is installed only by `-m gpu`, or an
-expression that begins so, which selects no other tests.
+The emulator changes PyTorch in the whole process. It is therefore installed only if the expression
+of `-m` starts with `gpu`, which selects no other tests.
 """
 
 import gc
@@ -15,11 +15,11 @@ import pytest
 
 _SITE = Path(__file__).parent / "site"
 _emulated = False
-_why_skipped = "needs a CUDA device; `python -m pytest -m gpu` emulates one"
+_skip_reason = "needs a CUDA device; `python -m pytest -m gpu` emulates one"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    global _emulated, _why_skipped
+    global _emulated, _skip_reason
     if not config.option.markexpr.startswith("gpu") or _emulated:
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before PyTorch is imported
@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
         install()
         _emulated = True
     except NotSupported as error:
-        _why_skipped = f"no CUDA device, and none can be emulated: {error}"
+        _skip_reason = f"no CUDA device, and the emulator does not support this system: {error}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,12 +44,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     if not torch.cuda.is_available():
         for item in on_gpu:
-            item.add_marker(pytest.mark.skip(reason=_why_skipped))
+            item.add_marker(pytest.mark.skip(reason=_skip_reason))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
-    """Let a test fail if the emulated GPU has found a hazard, and restore its memory limit."""
+    """Fail a test if the emulated GPU found a hazard, and restore the GPU's state."""
     if not _emulated:
         return (yield)
     from tests.cuda_emulator.install import watched
@@ -62,7 +62,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
             GPU.capture = None
             GPU.limit_bytes = GPU.total_bytes
             GPU.sync_mode = "default"
-            gc.collect()  # what is freed in use shows now
+            gc.collect()  # reports memory that is freed in use
     hazards = Counter(str(finding) for finding in findings if finding.kind != "sync")
     assert not hazards, "\n".join(f"{n}x {text}" for text, n in hazards.most_common(8))
     return result
@@ -70,7 +70,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def emulated_gpu() -> Any:
-    """The emulated GPU; skips on a real one, which does not show what these tests look at."""
+    """The emulated GPU; skips on a real GPU, which does not report operations."""
     if not _emulated:
         pytest.skip("needs the emulated GPU")
     from tests.cuda_emulator.state import GPU
@@ -80,7 +80,7 @@ def emulated_gpu() -> Any:
 
 @pytest.fixture(scope="session")
 def gpu_environment() -> dict[str, str]:
-    """Variables that give a new process the GPU that this one has."""
+    """Environment variables that give a new process the same GPU."""
     if not _emulated:
         return dict(os.environ)
     paths = [str(_SITE), *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -1,7 +1,7 @@
-"""The state of the emulated GPU: streams and their order, memory, and what went wrong.
+"""State of the emulated GPU: streams, memory and findings.
 
-Order is kept with vector clocks. A stream's clock counts the operations that it was given; `seen`
-has, for each stream, the operation after which its next operation comes. The host has one as well.
+Vector clocks order the operations. A stream's clock counts its operations. `seen` has, for each
+stream, the last operation that precedes the stream's next one. The host has a vector clock, too.
 """
 
 import sys
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-Seen = dict[int, int]  # stream -> number of its operations that have been done for sure
+Seen = dict[int, int]  # stream -> number of its operations known to be complete
 
 _HERE = str(Path(__file__).parent)
 _TORCH = str(Path(torch.__file__).parent)
@@ -25,12 +25,12 @@ class UseAfterFree(RuntimeError):
 
 
 class SyncInCapture(RuntimeError):
-    """What CUDA refuses while a stream is being captured."""
+    """An operation that CUDA does not permit during capture."""
 
 
 @dataclass
 class Finding:
-    """Something that a GPU would do wrongly, or that waits."""
+    """A hazard or a synchronization."""
 
     kind: str  # sync, race, freed-in-use, rng, workspace
     what: str
@@ -42,7 +42,7 @@ class Finding:
 
 @dataclass
 class Pool:
-    """Memory of graphs that share it. `last` is the graph that was replayed last."""
+    """Memory shared by graphs. `last` is the graph that was replayed last."""
 
     number: int
     graphs: list = field(default_factory=list)
@@ -50,7 +50,7 @@ class Pool:
 
 
 class Block:
-    """A piece of GPU memory: who has written it and who has read it, by stream and clock."""
+    """A block of GPU memory, with its last write and reads by stream and clock."""
 
     def __init__(self, gpu: "Gpu", nbytes: int, stream: "int") -> None:
         self.gpu, self.nbytes, self.stream = gpu, 0, stream
@@ -77,12 +77,12 @@ class Block:
                 gpu.find(
                     "freed-in-use",
                     f"{self.nbytes} bytes of stream {self.stream} freed while stream {stream} may "
-                    f"still use them (operation {clock}, done for sure {done}) {self.made_at}",
+                    f"use them (operation {clock}, complete up to {done}) {self.made_at}",
                 )
 
 
 class Gpu:
-    """The one device."""
+    """The emulated device."""
 
     def __init__(self) -> None:
         self.total_bytes = 80 * 10**9
@@ -94,17 +94,19 @@ class Gpu:
         self.shutting_down = False
         self.streams: dict[int, object] = {}
         self.host: Seen = {}
-        self.pending: list[tuple[int, int, object]] = []  # copies to pinned memory under way
+        self.pending: list[
+            tuple[int, int, object]
+        ] = []  # copies in progress to or from pinned memory
         self.allocated = self.peak = self.reserved = 0
         self.blocks = 0
         self.findings: list[Finding] = []
         self.ops: Counter = Counter()
         self.log_ops = False
         self.op_log: list[tuple[str, int, bool]] = []
-        self.capture = None  # the CUDAGraph that is being captured
+        self.capture = None  # CUDAGraph during capture
         self.sync_mode = "default"
         self.traces = False
-        self.poll_lag = 1  # how often an event returns False before it has passed
+        self.poll_lag = 1  # number of polls before an event completes
         self.quiet = threading.local()
         self.by_storage: weakref.WeakValueDictionary[int, Block] = weakref.WeakValueDictionary()
 
@@ -122,7 +124,7 @@ class Gpu:
     # findings
 
     def where(self) -> str:
-        """The innermost line that is neither PyTorch's nor ours."""
+        """Return the innermost line outside of PyTorch and the emulator."""
         frame = sys._getframe(1)
         while frame is not None:
             file = frame.f_code.co_filename
@@ -135,7 +137,7 @@ class Gpu:
         self.findings.append(Finding(kind, what, self.where()))
 
     def sync(self, what: str) -> None:
-        """The host waits for the current stream."""
+        """Record that the host waits for the current stream."""
         if self.capture is not None:
             raise SyncInCapture(
                 f"{what}: CUDA error: operation not permitted when stream is capturing "
@@ -147,22 +149,22 @@ class Gpu:
 
     # order
 
-    def host_has_seen(self, seen: Seen) -> None:
+    def advance_host(self, seen: Seen) -> None:
         for stream, clock in seen.items():
             self.host[stream] = max(self.host.get(stream, 0), clock)
         if self.pending:
-            left = []
+            remaining = []
             for stream, clock, write in self.pending:
                 if clock <= self.host.get(stream, 0):
                     write()
                 else:
-                    left.append((stream, clock, write))
-            self.pending = left
+                    remaining.append((stream, clock, write))
+            self.pending = remaining
 
     def enqueue(
         self, stream: "object", reads: "set[Block]", writes: "set[Block]", what: str
     ) -> int:
-        """Take note of an operation on a stream; finds accesses that nothing orders."""
+        """Record an operation on a stream and find unordered accesses."""
         for other, clock in self.host.items():
             if clock > stream.seen.get(other, 0):
                 stream.seen[other] = clock
@@ -193,18 +195,18 @@ GPU = Gpu()
 
 
 class Stream:
-    """As torch.cuda.Stream: one of 32, in turn. Stream 0 is the default one."""
+    """Emulates torch.cuda.Stream: one of 32, round robin. Stream 0 is the default stream."""
 
-    _made = 0
+    _count = 0
 
     def __init__(self, device=None, priority: int = 0, _number: int | None = None) -> None:
         if _number is None:
-            _number, Stream._made = 1 + Stream._made % 32, Stream._made + 1
+            _number, Stream._count = 1 + Stream._count % 32, Stream._count + 1
         if _number not in GPU.streams:
             first = GPU.streams[_number] = object.__new__(Stream)
             first.number, first.device = _number, torch.device("cuda", 0)
             first.clock, first.seen = 0, {}
-        self.__dict__ = GPU.streams[_number].__dict__  # objects of one stream share what it is
+        self.__dict__ = GPU.streams[_number].__dict__  # objects of the same stream share its state
 
     @property
     def cuda_stream(self) -> int:
@@ -224,7 +226,7 @@ class Stream:
         if GPU.capture is not None:
             GPU.sync("Stream.synchronize")
         GPU.find("sync", f"Stream.synchronize of stream {self.number}")
-        GPU.host_has_seen(self.seen)
+        GPU.advance_host(self.seen)
 
     def query(self) -> bool:
         return GPU.host.get(self.number, 0) >= self.clock
@@ -247,7 +249,7 @@ class Stream:
 
 
 class Event:
-    """As torch.cuda.Event. It has passed after some polls, or when the host has waited for it."""
+    """Emulates torch.cuda.Event. It completes after some polls or when the host waits for it."""
 
     def __init__(
         self,
@@ -277,12 +279,12 @@ class Event:
         self.polls += 1
         if self.polls <= GPU.poll_lag:
             return False
-        GPU.host_has_seen(self.seen)
+        GPU.advance_host(self.seen)
         return True
 
     def synchronize(self) -> None:
         GPU.find("sync", "Event.synchronize")
-        GPU.host_has_seen(self.seen)
+        GPU.advance_host(self.seen)
 
     def wait(self, stream: Stream | None = None) -> None:
         (stream or current_stream()).wait_event(self)
@@ -315,7 +317,7 @@ def default_stream(device=None) -> Stream:
 
 
 class stream:  # noqa: N801
-    """As torch.cuda.stream. One current stream for all threads: backward runs on forward's."""
+    """Emulates torch.cuda.stream. All threads share the current stream, also for backward."""
 
     def __init__(self, stream: Stream | None) -> None:
         self._stream = stream
@@ -334,5 +336,5 @@ def synchronize(device=None) -> None:
     if GPU.capture is not None:
         GPU.sync("torch.cuda.synchronize")
     GPU.find("sync", "torch.cuda.synchronize")
-    for one in GPU.streams.values():
-        GPU.host_has_seen(one.seen)
+    for each in GPU.streams.values():
+        GPU.advance_host(each.seen)

@@ -1,4 +1,4 @@
-"""A tensor that wraps one on the CPU and has the device cuda:0, and its operations."""
+"""CPU tensors that report the device cuda:0, and their operations."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from tests.cuda_emulator.state import GPU, Block, SyncInCapture, current_stream
 DEVICE = torch.device("cuda", 0)
 aten = torch.ops.aten
 
-# Operations that wait for the GPU because the host needs a value or a size.
-_WAITS = {
+# Operations that synchronize, since the host needs a value or a size.
+_SYNCHRONIZING = {
     "aten::_local_scalar_dense",
     "aten::nonzero",
     "aten::masked_select",
@@ -24,23 +24,23 @@ _WAITS = {
     "aten::bincount",
     "aten::_assert_async",
 }
-# Kernels that change running statistics, which their schema does not show.
+# Kernels that modify running statistics, which their schema does not declare.
 _HIDDEN_WRITES = {
     "aten::native_batch_norm": (3, 4),
     "aten::cudnn_batch_norm": (3, 4),
     "aten::_native_batch_norm_legit": (3, 4),
     "aten::miopen_batch_norm": (3, 4),
 }
-# Where a tensor on the CPU may stand beside those on the GPU.
-_TAKES_BOTH = {"aten::copy_", "aten::_to_copy", "aten::set_"}
-_TAKES_CPU_INDICES = {
+# Operations that accept CPU and GPU tensors together.
+_ACCEPTS_BOTH = {"aten::copy_", "aten::_to_copy", "aten::set_"}
+_ACCEPTS_CPU_INDICES = {
     "aten::index",
     "aten::index_put",
     "aten::index_put_",
     "aten::_index_put_impl_",
     "aten::_unsafe_index",
 }
-_TAKES_CPU_SCALARS = ("aten::_fused_", "aten::_foreach_")
+_ACCEPTS_CPU_SCALARS = ("aten::_fused_", "aten::_foreach_")
 _NO_KERNEL = {
     "aten::lift_fresh",
     "aten::detach",
@@ -54,7 +54,7 @@ _NO_KERNEL = {
 
 
 class CudaTensor(torch.Tensor):
-    """The wrapper. `inner` has the numbers, `block` the history of the memory."""
+    """A CPU tensor `inner` as a GPU tensor; `block` is the history of its memory."""
 
     @staticmethod
     def __new__(cls, inner: torch.Tensor, block: Block | None = None) -> "CudaTensor":
@@ -81,7 +81,7 @@ class CudaTensor(torch.Tensor):
     def __reduce_ex__(self, protocol: Any) -> Any:
         GPU.sync("pickled (copied to the host)")
         GPU.enqueue(current_stream(), {self.block}, set(), "copy to the host")
-        GPU.host_has_seen(current_stream().seen)
+        GPU.advance_host(current_stream().seen)
         return (
             self.inner.detach().clone(memory_format=torch.preserve_format).__reduce_ex__(protocol)
         )
@@ -108,7 +108,7 @@ class CudaTensor(torch.Tensor):
 
 
 def block_of(inner: torch.Tensor) -> Block:
-    """The block of a storage, a new one if the storage is."""
+    """Return the block of a tensor's storage."""
     key = inner.untyped_storage()._cdata
     block = GPU.by_storage.get(key)
     if block is None:
@@ -118,7 +118,7 @@ def block_of(inner: torch.Tensor) -> Block:
 
 
 def dispatch(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """Run an operation that has a GPU tensor among its arguments, or makes one."""
+    """Run an operation that takes or creates GPU tensors."""
     name = func._schema.name
     device = kwargs.get("device")
     to_cuda = device is not None and torch.device(device).type == "cuda"
@@ -140,10 +140,10 @@ def dispatch(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
             kwargs["device"] = torch.device("cpu")
         kwargs.pop("pin_memory", None) if to_cuda else None
         to_host = device is not None and not to_cuda
-        if name in _WAITS or _waits_for_a_mask(name, args):
+        if name in _SYNCHRONIZING or _waits_for_a_mask(name, args):
             GPU.sync(name)
             GPU.enqueue(current_stream(), {x.block for x in wrapped}, set(), name)
-            GPU.host_has_seen(current_stream().seen)
+            GPU.advance_host(current_stream().seen)
             return _wrap(func(*_inner(args), **_inner(kwargs)))
         return _kernel(func, name, args, kwargs, to_host)
 
@@ -157,13 +157,13 @@ def _on_host(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
 
 def _check_mixture(func: Any, name: str, wrapped: list, plain: list) -> None:
-    if name in _TAKES_BOTH:
+    if name in _ACCEPTS_BOTH:
         return
-    if name in _TAKES_CPU_INDICES and all(not x.is_floating_point() for x in plain):
-        GPU.sync(f"{name} with indices on the CPU, which are copied")
+    if name in _ACCEPTS_CPU_INDICES and all(not x.is_floating_point() for x in plain):
+        GPU.sync(f"{name} copies indices from the CPU")
         return
     scalars = all(x.dim() == 0 for x in plain)
-    if scalars and (torch.Tag.pointwise in func.tags or name.startswith(_TAKES_CPU_SCALARS)):
+    if scalars and (torch.Tag.pointwise in func.tags or name.startswith(_ACCEPTS_CPU_SCALARS)):
         return
     raise RuntimeError(
         "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and "
@@ -172,7 +172,7 @@ def _check_mixture(func: Any, name: str, wrapped: list, plain: list) -> None:
 
 
 def _waits_for_a_mask(name: str, args: Any) -> bool:
-    if name not in _TAKES_CPU_INDICES:
+    if name not in _ACCEPTS_CPU_INDICES:
         return False
     return any(x is not None and x.dtype in (torch.bool, torch.uint8) for x in args[1])
 
@@ -188,21 +188,21 @@ def _wrap(tree: Any) -> Any:
 
 
 def written_by(func: Any, args: Any, kwargs: dict[str, Any]) -> list[CudaTensor]:
-    """The tensors that an operation changes."""
+    """Return the tensors that an operation modifies."""
     name, found = func._schema.name, []
     if name in _HIDDEN_WRITES:
         return [args[i] for i in _HIDDEN_WRITES[name] if isinstance(args[i], CudaTensor)]
     if not func._schema.is_mutable:
         return []
-    for place, argument in enumerate(func._schema.arguments):
+    for index, argument in enumerate(func._schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
-            value = args[place] if place < len(args) else kwargs.get(argument.name)
+            value = args[index] if index < len(args) else kwargs.get(argument.name)
             found += [x for x in tree_flatten(value)[0] if isinstance(x, CudaTensor)]
     return found
 
 
 def compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """Run an operation on the CPU, cuDNN's by their equals."""
+    """Run an operation on the CPU; cuDNN operations are replaced by native ones."""
     name = func._schema.name
     if name == "aten::cudnn_batch_norm":
         images, weight, bias, mean, var, training, momentum, eps = args
@@ -226,7 +226,7 @@ def _kernel(func: Any, name: str, args: Any, kwargs: dict[str, Any], to_host: bo
     if capture is not None:
         for tensor in written:
             capture.keep(tensor)
-    if capture is not None:  # a number of the host is part of the graph, as it is now
+    if capture is not None:  # CPU values become constants of the graph
         args, kwargs = tree_map_only(torch.Tensor, _frozen, (args, kwargs))
     inner_args, inner_kwargs = _inner(args), _inner(kwargs)
     out = compute(func, inner_args, inner_kwargs)
@@ -239,7 +239,7 @@ def _kernel(func: Any, name: str, args: Any, kwargs: dict[str, Any], to_host: bo
     outer = _as_returned(func, args, kwargs, out)
     if is_view or name in _NO_KERNEL:
         if capture is not None and fresh:
-            capture.own(fresh)
+            capture.add_memory(fresh)
         return outer
     reads = {x.block for x in tree_flatten((args, kwargs))[0] if isinstance(x, CudaTensor)}
     writes = {x.block for x in written} | {block_of(x) for x in fresh}
@@ -279,17 +279,17 @@ def _tensors(tree: Any) -> list[torch.Tensor]:
 
 
 def _as_returned(func: Any, args: Any, kwargs: dict[str, Any], out: Any) -> Any:
-    """Wrap results; those that are an argument by the schema are that very argument."""
+    """Wrap results; results that alias an argument are that argument."""
     returns = func._schema.returns
     aliases = {}
-    for place, argument in enumerate(func._schema.arguments):
+    for index, argument in enumerate(func._schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
-            value = args[place] if place < len(args) else kwargs.get(argument.name)
+            value = args[index] if index < len(args) else kwargs.get(argument.name)
             for alias in argument.alias_info.before_set:
                 aliases[alias] = value
 
-    def one(value: Any, described: Any) -> Any:
-        info = described.alias_info
+    def wrap_one(value: Any, result: Any) -> Any:
+        info = result.alias_info
         if info is not None and info.is_write:
             for alias in info.before_set:
                 if alias in aliases:
@@ -297,12 +297,12 @@ def _as_returned(func: Any, args: Any, kwargs: dict[str, Any], out: Any) -> Any:
         return _wrap(value)
 
     if len(returns) == 1:
-        return one(out, returns[0])
+        return wrap_one(out, returns[0])
     if isinstance(out, tuple | list):
         return (
-            type(out)(map(one, out, returns))
+            type(out)(map(wrap_one, out, returns))
             if type(out) in (tuple, list)
-            else tuple(map(one, out, returns))
+            else tuple(map(wrap_one, out, returns))
         )
     return _wrap(out)
 
@@ -322,7 +322,7 @@ def _copy(func: Any, target: Any, source: Any, non_blocking: bool = False) -> An
         if not non_blocking:
             GPU.sync(f"copy_ of {source.numel() * source.element_size()} bytes to the GPU")
         elif not pinned:
-            GPU.find("sync", "copy_ to the GPU, not blocking, from pageable memory")
+            GPU.find("sync", "non-blocking copy_ to the GPU from pageable memory")
         if capture is not None:
             capture.keep(target)
             capture.record(
@@ -338,7 +338,7 @@ def _copy(func: Any, target: Any, source: Any, non_blocking: bool = False) -> An
         target.inner.copy_(source)
         clock = GPU.enqueue(stream, set(), {target.block}, "copy to the GPU")
         if not non_blocking:
-            GPU.host_has_seen(stream.seen)
+            GPU.advance_host(stream.seen)
         elif pinned:
             GPU.pending.append((stream.number, clock, _source_is_unchanged(source)))
         return target
@@ -346,53 +346,53 @@ def _copy(func: Any, target: Any, source: Any, non_blocking: bool = False) -> An
     if capture is not None:
         raise SyncInCapture(f"copy to the host in a capture, at {GPU.where()}")
     if non_blocking and not pinned:
-        GPU.find("race", "copy_ to pageable host memory that is not waited for")
+        GPU.find("race", "non-blocking copy_ to pageable host memory")
     clock = GPU.enqueue(stream, {source.block}, set(), "copy to the host")
-    if non_blocking and pinned:  # the numbers arrive later
-        numbers = source.inner.clone()
-        GPU.pending.append((stream.number, clock, lambda: torch.Tensor.copy_(target, numbers)))
+    if non_blocking and pinned:  # the values arrive later
+        values = source.inner.clone()
+        GPU.pending.append((stream.number, clock, lambda: torch.Tensor.copy_(target, values)))
         return target
     GPU.sync(f"copy_ of {source.numel() * source.element_size()} bytes to the host")
-    GPU.host_has_seen(stream.seen)
+    GPU.advance_host(stream.seen)
     target.copy_(source.inner)
     return target
 
 
 def _source_is_unchanged(source: Any) -> Any:
-    """Return what checks at the end of a copy that nobody has written to its pinned source."""
-    numbers, where = source.clone(), GPU.where()
+    """Return a check that the pinned source of a copy has not been modified."""
+    values, where = source.clone(), GPU.where()
 
     def check() -> None:
-        if not torch.Tensor.equal(source, numbers):
-            GPU.find("race", f"pinned memory overwritten before it was copied at {where}")
+        if not torch.Tensor.equal(source, values):
+            GPU.find("race", f"pinned memory was modified before it was copied at {where}")
 
     return check
 
 
 def _to_other_device(source: Any, to_cuda: bool, kwargs: dict[str, Any]) -> Any:
-    rest = {k: v for k, v in kwargs.items() if k not in ("device", "non_blocking", "pin_memory")}
+    options = {k: v for k, v in kwargs.items() if k not in ("device", "non_blocking", "pin_memory")}
     non_blocking, stream = kwargs.get("non_blocking", False), current_stream()
     if to_cuda:
         if GPU.capture is not None and not getattr(source, "_emulated_pin", False):
             raise SyncInCapture(f"copy from pageable memory in a capture, at {GPU.where()}")
         if not non_blocking:
             GPU.sync(f".to(cuda) of {source.numel() * source.element_size()} bytes")
-        inner = aten._to_copy(source, **rest)
+        inner = aten._to_copy(source, **options)
         made = CudaTensor(inner)
         GPU.enqueue(stream, set(), {made.block}, "copy to the GPU")
         if not non_blocking:
-            GPU.host_has_seen(stream.seen)
+            GPU.advance_host(stream.seen)
         return made
     if GPU.capture is not None:
         raise SyncInCapture(f"copy to the host in a capture, at {GPU.where()}")
     GPU.sync(f".to(cpu) of {source.numel() * source.element_size()} bytes")
     GPU.enqueue(stream, {source.block}, set(), "copy to the host")
-    GPU.host_has_seen(stream.seen)
-    return aten._to_copy(source.inner, **rest)
+    GPU.advance_host(stream.seen)
+    return aten._to_copy(source.inner, **options)
 
 
 class Mode(TorchDispatchMode):
-    """Sees the operations that have no GPU tensor among their arguments, such as torch.zeros."""
+    """Intercepts operations without GPU tensors as arguments, such as torch.zeros."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return dispatch(func, args, kwargs or {})

@@ -1,4 +1,4 @@
-"""A process in which Trackio drops what it should write."""
+"""A process in which Trackio drops epochs."""
 
 import os
 import sqlite3
@@ -10,7 +10,7 @@ from tests.made import an_epoch
 
 
 def log_two_epochs_while_locked(folder: Path) -> None:
-    """Log to Trackio, which drops what it writes before the end: the database is locked."""
+    """Log to Trackio, which drops its first write because the database is locked."""
     os.environ["TRACKIO_DIR"] = str(folder)  # read when Trackio is imported
     from trackio.sqlite_storage import SQLiteStorage
 

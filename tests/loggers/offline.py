@@ -1,4 +1,4 @@
-"""Reads the files that W&B writes offline: LevelDB's log format, in which records are protobufs."""
+"""Reading of W&B's offline files: LevelDB's log format with protobuf records."""
 
 import json
 import struct
@@ -9,11 +9,11 @@ from typing import Any
 _BLOCK_BYTES = 32768
 _FILE_HEADER_BYTES = 7
 _HEADER = struct.Struct("<IHB")  # checksum, length, type
-_LAST_TYPES = (1, 4)  # a whole record, or its last part
+_LAST_TYPES = (1, 4)  # a complete record, or its last part
 
 
 class OfflineRun:
-    """What one offline folder says of its run."""
+    """Contents of an offline folder."""
 
     def __init__(self, folder: Path) -> None:
         (file,) = folder.glob("*.wandb")
@@ -24,11 +24,11 @@ class OfflineRun:
         self.exit_codes = [record.exit.exit_code for record in records if record.HasField("exit")]
 
     def has(self, tag: str) -> bool:
-        """Tell whether something was logged under this tag, or below it."""
+        """Return whether anything was logged with this tag or a tag below it."""
         return any(key.startswith(tag) for row in self.rows for key in row)
 
     def curve(self, tag: str) -> list[tuple[int, float]]:
-        """Return steps and values of a metric."""
+        """Return the steps and values of a metric."""
         return [(row["_step"], row[tag]) for row in self.rows if tag in row]
 
 
@@ -41,16 +41,16 @@ def _row(history: Any) -> dict[str, Any]:
 def _records(data: bytes) -> Iterator[Any]:
     from wandb.proto import wandb_internal_pb2
 
-    place, record = _FILE_HEADER_BYTES, b""
-    while place + _HEADER.size <= len(data):
-        left = _BLOCK_BYTES - place % _BLOCK_BYTES
-        if left < _HEADER.size:  # the rest of a block is empty
-            place += left
+    offset, record = _FILE_HEADER_BYTES, b""
+    while offset + _HEADER.size <= len(data):
+        remaining = _BLOCK_BYTES - offset % _BLOCK_BYTES
+        if remaining < _HEADER.size:  # padding at the end of a block
+            offset += remaining
             continue
-        _, length, kind = _HEADER.unpack_from(data, place)
-        place += _HEADER.size
-        record += data[place : place + length]
-        place += length
+        _, length, kind = _HEADER.unpack_from(data, offset)
+        offset += _HEADER.size
+        record += data[offset : offset + length]
+        offset += length
         if kind in _LAST_TYPES:
             yield wandb_internal_pb2.Record.FromString(record)
             record = b""

@@ -1,4 +1,4 @@
-"""A tracker that fails or hangs warns once, and training goes on as if it were not there."""
+"""A service that fails or hangs causes one warning and does not affect training."""
 
 import logging
 import sys
@@ -13,7 +13,7 @@ from cifar_exp.config.schema import Logger, Paths, RunConfig, Training
 from cifar_exp.data.settings import Synthetic
 from cifar_exp.errors import UserError
 from cifar_exp.loggers import background, run_loggers
-from cifar_exp.loggers.background import Background, InBackground
+from cifar_exp.loggers.background import BackgroundLogger, LoggerThread
 from cifar_exp.loggers.base import LoggedRun
 from cifar_exp.models.settings import Model
 from cifar_exp.runs import preflight
@@ -29,113 +29,113 @@ RUN = LoggedRun(RunConfig(), {}, ())
 
 
 class Recorder:
-    """Notes what it is told, and fails or hangs where it is to."""
+    """Records its calls, and fails or hangs in one of them."""
 
     def __init__(self, fails_in: str = "", hangs_in: str = "") -> None:
-        self.told: list[str] = []
-        self.goes_on = threading.Event()
+        self.calls: list[str] = []
+        self.released = threading.Event()
         self._fails_in, self._hangs_in = fails_in, hangs_in
 
     def begin(self, run: LoggedRun) -> None:
-        self._note("begin")
+        self._record("begin")
 
     def epoch(self, metrics: EpochMetrics) -> None:
-        self._note("epoch")
+        self._record("epoch")
 
     def end(self, status: str, images: Mapping[str, Path]) -> None:
-        self._note(f"end {status}")
+        self._record(f"end {status}")
 
-    def _note(self, what: str) -> None:
-        self.told.append(what)
-        if self._fails_in and what.startswith(self._fails_in):
-            raise ConnectionError("no route to host\nand more lines")
-        if self._hangs_in and what.startswith(self._hangs_in):
-            self.goes_on.wait(60)
+    def _record(self, call: str) -> None:
+        self.calls.append(call)
+        if self._fails_in and call.startswith(self._fails_in):
+            raise ConnectionError("no route to host\nmore lines")
+        if self._hangs_in and call.startswith(self._hangs_in):
+            self.released.wait(60)
 
 
 @pytest.fixture
 def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the user is told."""
-    told: list[str] = []
+    """Warnings that the user sees."""
+    lines: list[str] = []
     package = logging.getLogger("cifar_exp")
     monkeypatch.setattr(package, "handlers", [])
     monkeypatch.setattr(package, "propagate", False)
-    show_warnings(told.append)
-    return told
+    show_warnings(lines.append)
+    return lines
 
 
-def told(name: str, problem: str) -> str:
-    return f"warning: {name} gets no more: {problem}; the run's own files have everything"
+def warning(name: str, problem: str) -> str:
+    return f"warning: disabled {name}: {problem}. All data is in the run folder."
 
 
-def tell(run_logger: InBackground, epochs: int = 1) -> None:
+def log_run(run_logger: BackgroundLogger, epochs: int = 1) -> None:
     run_logger.begin(RUN)
     for _ in range(epochs):
         run_logger.epoch(EPOCH)
     run_logger.end("complete", {})
 
 
-def test_all_is_told_in_its_order(warnings: list[str]) -> None:
-    recorder, thread = Recorder(), Background("Recorder")
-    tell(InBackground(recorder, thread), epochs=2)
+def test_calls_are_made_in_order(warnings: list[str]) -> None:
+    recorder, thread = Recorder(), LoggerThread("Recorder")
+    log_run(BackgroundLogger(recorder, thread), epochs=2)
     thread.close(60)
-    assert recorder.told == ["begin", "epoch", "epoch", "end complete"]
+    assert recorder.calls == ["begin", "epoch", "epoch", "end complete"]
     assert warnings == []
 
 
 @pytest.mark.parametrize("where", ["begin", "epoch", "end"])
-def test_one_that_fails_warns_once_and_its_runs_are_ended_all_the_same(
+def test_a_service_that_fails_warns_once_and_its_runs_are_ended(
     warnings: list[str], where: str
 ) -> None:
-    thread = Background("Recorder")
+    thread = LoggerThread("Recorder")
     first, second = Recorder(fails_in=where), Recorder()
-    tell(InBackground(first, thread), epochs=3)
-    tell(InBackground(second, thread))
+    log_run(BackgroundLogger(first, thread), epochs=3)
+    log_run(BackgroundLogger(second, thread))
     thread.close(60)
-    assert warnings == [told("Recorder", "ConnectionError: no route to host")]
-    assert first.told.count("epoch") <= (3 if where == "end" else 1)
-    assert first.told[-1] == "end complete"
-    assert second.told == ["end complete"]
+    assert warnings == [warning("Recorder", "ConnectionError: no route to host")]
+    assert first.calls.count("epoch") <= (3 if where == "end" else 1)
+    assert first.calls[-1] == "end complete"
+    assert second.calls == ["end complete"]
 
 
-def test_one_that_hangs_holds_nobody_up(warnings: list[str]) -> None:
-    recorder, thread = Recorder(hangs_in="epoch"), Background("Recorder")
-    tell(InBackground(recorder, thread), epochs=5000)  # more than are kept waiting
+def test_a_service_that_hangs_does_not_block(warnings: list[str]) -> None:
+    recorder, thread = Recorder(hangs_in="epoch"), LoggerThread("Recorder")
+    log_run(BackgroundLogger(recorder, thread), epochs=5000)  # more than the queue holds
     thread.close(0.1)
-    assert warnings == [told("Recorder", "does not keep up")]
-    recorder.goes_on.set()
+    assert warnings == [warning("Recorder", "its queue is full")]
+    recorder.released.set()
 
 
-def test_one_that_hangs_is_told_while_training_goes_on(
+def test_a_service_that_hangs_is_reported_during_training(
     warnings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(background, "_PATIENCE_SECONDS", 0.0)
-    recorder, thread = Recorder(hangs_in="begin"), Background("Recorder")
-    run_logger = InBackground(recorder, thread)
+    monkeypatch.setattr(background, "_TIMEOUT_SECONDS", 0.0)
+    recorder, thread = Recorder(hangs_in="begin"), LoggerThread("Recorder")
+    run_logger = BackgroundLogger(recorder, thread)
     run_logger.begin(RUN)
-    while not recorder.told:
+    while not recorder.calls:
         pass
     run_logger.epoch(EPOCH)
-    assert warnings == [told("Recorder", "has not answered for 0 s")]
-    recorder.goes_on.set()
+    assert warnings == [warning("Recorder", "no response for 0 s")]
+    recorder.released.set()
     thread.close(60)
 
 
-def test_one_that_is_slow_at_the_end_is_waited_for_a_little(warnings: list[str]) -> None:
-    recorder, thread = Recorder(hangs_in="end"), Background("Recorder")
-    tell(InBackground(recorder, thread))
+def test_a_service_that_is_slow_at_the_end_is_waited_for_briefly(warnings: list[str]) -> None:
+    recorder, thread = Recorder(hangs_in="end"), LoggerThread("Recorder")
+    log_run(BackgroundLogger(recorder, thread))
     thread.close(0.1)
-    assert warnings == [told("Recorder", "was not done after 0 s")]
-    recorder.goes_on.set()
+    assert warnings == [warning("Recorder", "not finished after 0 s")]
+    recorder.released.set()
 
 
-def test_a_run_is_complete_though_one_tracker_fails_and_another_hangs(
+def test_a_run_completes_even_if_one_service_fails_and_another_hangs(
     tmp_path: Path, warnings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    goes_on = threading.Event()
+    released = threading.Event()
     wandb, trackio = types.ModuleType("wandb"), types.ModuleType("trackio")
-    wandb.init = trackio.init = lambda **_: goes_on.wait(60)
-    monkeypatch.setitem(sys.modules, "wandb", wandb)  # which has no Settings
+    wandb.init = trackio.init = lambda **_: released.wait(60)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)  # without Settings
     monkeypatch.setitem(sys.modules, "trackio", trackio)
     for name in ("run", "utils"):
         setattr(trackio, name, trackio)
@@ -153,15 +153,15 @@ def test_a_run_is_complete_though_one_tracker_fails_and_another_hangs(
     for _ in runner.run(config):
         pass
     runner.close()
-    goes_on.set()
+    released.set()
     assert RunFolder.of(config).status == "complete"
     assert len(warnings) == 2
-    assert warnings[0].startswith("warning: W&B gets no more: AttributeError: ")
-    assert warnings[1].startswith("warning: Trackio gets no more: was not done after")
+    assert warnings[0].startswith("warning: disabled W&B: AttributeError: ")
+    assert warnings[1].startswith("warning: disabled Trackio: not finished after")
 
 
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
-def test_one_that_is_not_installed_is_told_before_anything_is_begun(
+def test_a_missing_package_is_reported_before_any_run_starts(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preflight, "find_spec", lambda _: None)
@@ -170,8 +170,8 @@ def test_one_that_is_not_installed_is_told_before_anything_is_begun(
     assert str(error.value) == f"logger={name}: it is not installed; pip install -e '.[{name}]'"
 
 
-def test_a_misspelt_tracker_is_told_with_those_there_are(train: CommandLine) -> None:
-    said = train(*TINY, "logger=[tensorboard,wandbb]", status=1)
-    assert said.strip() == (
+def test_an_unknown_logger_is_reported_with_the_known_ones(train: CommandLine) -> None:
+    output = train(*TINY, "logger=[tensorboard,wandbb]", status=1)
+    assert output.strip() == (
         "logger=wandbb: expected one of none, tensorboard, trackio, wandb; did you mean wandb?"
     )

@@ -1,4 +1,4 @@
-"""W&B and Trackio themselves, offline, through the command line."""
+"""W&B and Trackio, offline and through the command line."""
 
 import json
 import signal
@@ -30,10 +30,10 @@ SECRET = "s3cr3t-place"
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, command_line) -> CommandLine:
-    """A sweep whose workers hold several runs at once, told to all three, in a secret place."""
+    """A sweep with concurrent runs and all three loggers, in a folder with a secret name."""
     train = command_line(tmp_path_factory.mktemp("swept"))
-    place = train.folder / SECRET
-    train.environment |= {"PLACE": str(place), "TRACKIO_DIR": str(train.folder / "trackio")}
+    secret = train.folder / SECRET
+    train.environment |= {"PLACE": str(secret), "TRACKIO_DIR": str(train.folder / "trackio")}
     train.environment |= {"WANDB_API_KEY": "k" * 40, "WANDB_MODE": "offline"}
     train.said = train(
         "-m",
@@ -47,14 +47,14 @@ def swept(tmp_path_factory, command_line) -> CommandLine:
 
 
 def offline_runs(logs: Path) -> dict[str, OfflineRun]:
-    """The newest folder of each run; one that was killed may be empty."""
+    """Return the newest folder of each run; that of a killed run may be empty."""
     folders = sorted(logs.glob("wandb/offline-run-*"))
     newest = {folder.name.rpartition("-")[2]: folder for folder in folders}
     return {run_id: OfflineRun(folder) for run_id, folder in newest.items()}
 
 
 class TrackioRun:
-    """What Trackio's database says of a run."""
+    """A run in Trackio's database."""
 
     def __init__(self, folder: Path, run: Path) -> None:
         name = short_name(from_yaml((run / "config.yaml").read_text()))
@@ -76,36 +76,36 @@ def test_wandb_has_each_run_under_its_id_with_its_settings_and_metrics(swept: Co
     assert len(shown) == 3
     for run in swept.runs.iterdir():
         state, rows = read_state(run), read_rows(run)
-        there = shown[state["run_id"]]
-        assert there.run.run_id == state["run_id"]
-        assert there.run.run_group == sweep
-        assert there.run.project == "cifar-exp"
+        logged = shown[state["run_id"]]
+        assert logged.run.run_id == state["run_id"]
+        assert logged.run.run_group == sweep
+        assert logged.run.project == "cifar-exp"
         settings = yaml.safe_load((run / "config.yaml").read_text())
-        assert {key: there.config[key] for key in settings} == settings
-        assert there.config["provenance"] == state["provenance"]
+        assert {key: logged.config[key] for key in settings} == settings
+        assert logged.config["provenance"] == state["provenance"]
         for tag, field in TAGS.items():
-            assert there.curve(tag) == [(row["epoch"], row[field]) for row in rows]
-        assert there.has("images/predictions")
-        assert there.has("images/confusion")
-        assert there.exit_codes == [0]
+            assert logged.curve(tag) == [(row["epoch"], row[field]) for row in rows]
+        assert logged.has("images/predictions")
+        assert logged.has("images/confusion")
+        assert logged.exit_codes == [0]
 
 
-def test_trackio_has_the_same(swept: CommandLine) -> None:
+def test_trackio_has_each_run_with_its_settings_and_metrics(swept: CommandLine) -> None:
     (sweep,) = (path.parent.name for path in swept.folder.glob("multirun_results/*/sweep.json"))
     for run in swept.runs.iterdir():
-        there = TrackioRun(swept.folder / "trackio", run)
-        assert there.config["_Group"] == sweep
-        assert there.config["run_id"] == read_state(run)["run_id"]
+        logged = TrackioRun(swept.folder / "trackio", run)
+        assert logged.config["_Group"] == sweep
+        assert logged.config["run_id"] == read_state(run)["run_id"]
         settings = yaml.safe_load((run / "config.yaml").read_text())
-        assert {key: there.config[key] for key in settings} == settings
+        assert {key: logged.config[key] for key in settings} == settings
         for tag, field in TAGS.items():
-            assert there.curve(tag) == [(row["epoch"], row[field]) for row in read_rows(run)]
-        step, last = there.rows[-1]
+            assert logged.curve(tag) == [(row["epoch"], row[field]) for row in read_rows(run)]
+        step, last = logged.rows[-1]
         assert step == 2
         assert set(last) == {"images/predictions", "images/confusion"}
 
 
-def test_epochs_that_trackio_drops_are_there_in_the_end(tmp_path: Path) -> None:
+def test_epochs_that_trackio_drops_are_logged_again(tmp_path: Path) -> None:
     process = start_process(log_two_epochs_while_locked, tmp_path)
     process.join()
     assert process.exitcode == 0
@@ -114,7 +114,7 @@ def test_epochs_that_trackio_drops_are_there_in_the_end(tmp_path: Path) -> None:
     assert rows == [(1,), (2,)]
 
 
-def test_no_secret_is_told_to_a_tracker(swept: CommandLine) -> None:
+def test_no_secret_is_logged(swept: CommandLine) -> None:
     files = [path for path in swept.folder.rglob("*") if path.is_file()]
     assert len(files) > 20
     for path in files:
@@ -123,14 +123,14 @@ def test_no_secret_is_told_to_a_tracker(swept: CommandLine) -> None:
         assert b"k" * 40 not in content, path
 
 
-def test_nothing_more_is_printed_than_without_them(swept: CommandLine) -> None:
+def test_services_print_nothing(swept: CommandLine) -> None:
     assert "wandb" not in swept.said.lower()
     assert "trackio" not in swept.said.lower()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_goes_on_is_one_run_there_with_every_epoch_once(
+def test_a_resumed_run_is_one_run_with_every_epoch_once(
     train: CommandLine, how: signal.Signals
 ) -> None:
     train.environment["TRACKIO_DIR"] = str(train.folder / "trackio")
@@ -141,7 +141,7 @@ def test_a_run_that_goes_on_is_one_run_there_with_every_epoch_once(
     train(*settings)
     expected = [(row["epoch"], row["test_accuracy"]) for row in read_rows(train.only_run)]
     assert [epoch for epoch, _ in expected] == [1, 2, 3, 4, 5, 6]
-    (shown,) = offline_runs(train.folder / "logs").values()  # by their ids
+    (shown,) = offline_runs(train.folder / "logs").values()  # by run id
     assert shown.curve("accuracy/test") == expected
     assert TrackioRun(train.folder / "trackio", train.only_run).curve("accuracy/test") == expected
 
@@ -151,8 +151,8 @@ def test_a_run_that_goes_on_is_one_run_there_with_every_epoch_once(
     [
         (Logger(wandb=True), "lr-0eb49b8fde"),
         (Logger(trackio=True, group="mine"), "mine"),
-        (Logger(tensorboard=True), None),  # which has no groups
+        (Logger(tensorboard=True), None),  # has no groups
     ],
 )
-def test_a_sweep_is_the_group_of_runs_that_have_none(logger: Logger, group: str | None) -> None:
+def test_the_sweep_is_the_group_of_runs_without_a_group(logger: Logger, group: str | None) -> None:
     assert in_group(RunConfig(logger=logger), "lr-0eb49b8fde").logger.group == group

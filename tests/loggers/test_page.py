@@ -1,4 +1,4 @@
-"""TensorBoard's pages in a browser; skipped where there is none."""
+"""TensorBoard's pages in a browser; skipped without Chromium."""
 
 import json
 import re
@@ -23,12 +23,12 @@ from tests.made import an_epoch
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-MILLISECONDS = 60_000  # to wait for something to show
+TIMEOUT_MILLISECONDS = 60_000
 
 
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two rates with two seeds each: the second rate is better, and one of its runs goes on."""
+    """Two rates with two seeds each; the second rate is better and has an interrupted run."""
     logs = tmp_path_factory.mktemp("logs")
     runs = [
         RunConfig(optimizer=Adam(lr=rate), seed=seed, paths=Paths(logs=str(logs)))
@@ -50,9 +50,9 @@ def address(logs: Path) -> Iterator[str]:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
         try:
-            told = next(line for line in server.stderr if " at http://" in line)
-            address = re.search(r"http://\S+", told)[0]
-            while len(_runs(address)) < 5:  # until all is read
+            line = next(line for line in server.stderr if " at http://" in line)
+            address = re.search(r"http://\S+", line)[0]
+            while len(_runs(address)) < 5:  # until all runs are read
                 time.sleep(0.1)
             yield address
         finally:
@@ -60,15 +60,15 @@ def address(logs: Path) -> Iterator[str]:
 
 
 def _runs(address: str) -> list[str]:
-    with urlopen(f"{address}data/runs") as answer:
-        return json.load(answer)
+    with urlopen(f"{address}data/runs") as response:
+        return json.load(response)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright.expect.set_options(timeout=MILLISECONDS)
+    playwright.expect.set_options(timeout=TIMEOUT_MILLISECONDS)
     with playwright.sync_playwright() as tools:
-        # a container's root may not use the sandbox
+        # root in a container cannot use the sandbox
         browser = tools.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
@@ -77,7 +77,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def page(browser: Any, address: str) -> Iterator[Any]:
     page = browser.new_page(viewport={"width": 1500, "height": 950})
-    page.set_default_timeout(MILLISECONDS)
+    page.set_default_timeout(TIMEOUT_MILLISECONDS)
     page.goto(address)
     yield page
     page.close()
@@ -110,9 +110,9 @@ def test_hparams_has_rows_check_boxes_and_plots(page: Any) -> None:
 
 def test_the_sidebar_shows_whole_names(page: Any, logs: Path) -> None:
     names = {folder.name for folder in logs.iterdir() if folder.is_dir()}
-    assert len(names) == 5  # four runs, and what the page HParams offers
+    assert len(names) == 5  # four runs and the HParams file
     for name in names:
         shown = page.locator("runs-data-table, runs-table").get_by_text(name, exact=True)
         playwright.expect(shown.first).to_be_visible()
-        # what does not fit into the column would be cut off
+        # the name fits into the column
         assert shown.first.evaluate("it => it.scrollWidth <= it.clientWidth + 1")

@@ -1,4 +1,4 @@
-"""What TensorBoard's own backend makes of the files that runs have written."""
+"""Event files of runs, as TensorBoard's backend reads them."""
 
 import errno
 import re
@@ -32,7 +32,7 @@ STATUSES = [api_pb2.STATUS_UNKNOWN, api_pb2.STATUS_SUCCESS, api_pb2.STATUS_FAILU
 
 
 class Page:
-    """The HParams page of a folder of logs, as its backend answers."""
+    """The backend of the HParams page for a folder of logs."""
 
     def __init__(self, logs: Path) -> None:
         multiplexer = EventMultiplexer()
@@ -49,27 +49,27 @@ class Page:
 
     @property
     def levels(self) -> dict[str, Any]:
-        """The check boxes by setting, or the interval of what has none."""
+        """Check boxes or interval by setting."""
         return {
             info.name: list(info.domain_discrete) or info.domain_interval
             for info in self.experiment.hparam_infos
         }
 
     def groups(self, **chosen: list[Any]) -> list[Any]:
-        """The rows of the table. Args: chosen: the levels that are checked, by short name."""
+        """Return the rows of the table. Args: chosen: checked levels by short name."""
         keys = {"lr": "optimizer.lr", "batch_size": "data.batch_size"}
         request = api_pb2.ListSessionGroupsRequest(
             allowed_statuses=STATUSES, start_index=0, slice_size=100
         )
         for name, levels in chosen.items():
             request.col_params.add(hparam=keys[name]).filter_discrete.extend(levels)
-        answer = ListSessionGroups(RequestContext(), self._context, "", request).run()
-        return list(answer.session_groups)
+        response = ListSessionGroups(RequestContext(), self._context, "", request).run()
+        return list(response.session_groups)
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, command_line) -> CommandLine:
-    """A sweep, and a run that diverges."""
+    """A sweep and a run that diverges."""
     train = command_line(tmp_path_factory.mktemp("swept"))
     train("-m", *TINY, "epochs=1", "lr=0.01,0.001", "seed=0,1")
     train(*TINY, "epochs=1", "lr=1e9", "optimizer=sgd")
@@ -77,7 +77,7 @@ def swept(tmp_path_factory, command_line) -> CommandLine:
 
 
 @pytest.mark.integration
-def test_a_sweep_is_one_row_a_configuration_and_the_seeds_are_averaged(swept: CommandLine) -> None:
+def test_each_configuration_is_one_row_averaged_over_seeds(swept: CommandLine) -> None:
     groups = [group for group in Page(swept.folder / "logs").groups() if len(group.sessions) > 1]
     assert len(groups) == 2  # two rates, with two seeds each
     for group in groups:
@@ -91,11 +91,11 @@ def test_a_sweep_is_one_row_a_configuration_and_the_seeds_are_averaged(swept: Co
 
 
 @pytest.mark.integration
-def test_the_page_offers_levels_as_check_boxes_and_only_what_differs(swept: CommandLine) -> None:
+def test_the_page_has_check_boxes_for_settings_that_differ(swept: CommandLine) -> None:
     page = Page(swept.folder / "logs")
     assert page.levels["optimizer.lr"] == [0.001, 0.01, 1e9]
     assert page.levels["optimizer"] == ["adam", "sgd"]
-    assert "model" not in page.levels  # vgg11 all of them
+    assert "model" not in page.levels  # all are vgg11
     names = {info.name: info.display_name for info in page.experiment.hparam_infos}
     assert names["optimizer.lr"] == "lr"
     assert page.experiment.metric_infos[0].name.tag == "accuracy/test"
@@ -114,12 +114,12 @@ def test_the_page_shows_how_each_run_ended(swept: CommandLine) -> None:
 
 
 @pytest.mark.integration
-def test_each_run_stands_once_in_the_sidebar_under_a_short_name(swept: CommandLine) -> None:
+def test_each_run_is_listed_once_under_a_short_name(swept: CommandLine) -> None:
     page = Page(swept.folder / "logs")
-    (extra,) = (name for name in page.runs if name.startswith("hparams-"))
-    runs = page.runs - {extra}
+    (declared,) = (name for name in page.runs if name.startswith("hparams-"))
+    runs = page.runs - {declared}
     assert len(runs) == 5
-    assert all(len(name) <= 30 + 1 + 10 for name in runs)  # a name, a dash, and the run's id
+    assert all(len(name) <= 30 + 1 + 10 for name in runs)  # a name, a dash and the run's id
     assert {name.rpartition("-")[2] for name in runs} == {
         read_state(run)["run_id"] for run in swept.runs.iterdir()
     }
@@ -138,7 +138,7 @@ def events(swept: CommandLine, complete: Path) -> EventAccumulator:
 
 
 @pytest.mark.integration
-def test_pictures_and_texts_are_there(complete: Path, events: EventAccumulator) -> None:
+def test_figures_and_texts_are_logged(complete: Path, events: EventAccumulator) -> None:
     for name in ("predictions", "confusion"):
         (image,) = events.Images(f"images/{name}")
         assert image.encoded_image_string == (complete / f"{name}.png").read_bytes()
@@ -151,9 +151,9 @@ def test_pictures_and_texts_are_there(complete: Path, events: EventAccumulator) 
 
 
 @pytest.mark.integration
-def test_the_guide_has_every_tag(events: EventAccumulator) -> None:
+def test_the_guide_lists_every_tag(events: EventAccumulator) -> None:
     guide = (ROOT / "docs" / "guide" / "loggers.md").read_text()
-    told = {
+    documented = {
         tag
         for line in guide.splitlines()
         if line.startswith("| `")
@@ -161,7 +161,7 @@ def test_the_guide_has_every_tag(events: EventAccumulator) -> None:
     }
     tags = events.Tags()
     for tag in [*tags["scalars"], *tags["images"], *tags["tensors"]]:
-        assert tag.startswith("_hparams_/") or tag in told, tag
+        assert tag.startswith("_hparams_/") or tag in documented, tag
 
 
 @pytest.fixture
@@ -175,22 +175,22 @@ def with_lr(logs: Path, *rates: float, **other: Any) -> list[RunConfig]:
     ]
 
 
-def known(logs: Path) -> dict[str, Any]:
+def shown_levels(logs: Path) -> dict[str, Any]:
     assert len(list(logs.glob("hparams-*/*"))) == 1
     return Page(logs).levels
 
 
-def test_a_later_sweep_adds_its_levels_and_takes_none_away(logs: Path) -> None:
+def test_a_later_sweep_adds_its_levels(logs: Path) -> None:
     declare(with_lr(logs, 0.1, 0.01))
-    assert known(logs) == {"optimizer.lr": [0.01, 0.1]}
+    assert shown_levels(logs) == {"optimizer.lr": [0.01, 0.1]}
     declare([RunConfig(optimizer=Sgd(lr=0.05), paths=Paths(logs=str(logs)))])
-    levels = known(logs)
+    levels = shown_levels(logs)
     assert levels["optimizer.lr"] == [0.01, 0.05, 0.1]
     assert levels["optimizer"] == ["adam", "sgd"]
 
 
-def test_the_file_stays_where_nothing_is_new_and_moves_where_something_is(logs: Path) -> None:
-    # TensorBoard reads a file once, and takes note of folders that come and go
+def test_the_folder_changes_only_with_new_levels(logs: Path) -> None:
+    # TensorBoard reads a file once, but notices new folders
     declare(with_lr(logs, 0.1, 0.01))
     (first,) = logs.glob("hparams-*")
     declare(with_lr(logs, 0.01))
@@ -200,17 +200,16 @@ def test_the_file_stays_where_nothing_is_new_and_moves_where_something_is(logs: 
     assert second != first
 
 
-def test_ten_levels_are_an_interval_and_stay_one(logs: Path) -> None:
-    # TensorBoard has check boxes for fewer than ten
+def test_ten_levels_become_an_interval(logs: Path) -> None:
     declare(with_lr(logs, *(i / 100 for i in range(1, 11))))
     declare(with_lr(logs, 0.5))
-    interval = known(logs)["optimizer.lr"]
+    interval = shown_levels(logs)["optimizer.lr"]
     assert (interval.min_value, interval.max_value) == (0.01, 0.5)
 
 
-def test_a_run_alone_shows_the_five_settings_of_the_article(logs: Path) -> None:
+def test_a_single_run_shows_the_five_settings_of_the_article(logs: Path) -> None:
     declare(with_lr(logs, 0.1))
-    assert known(logs) == {
+    assert shown_levels(logs) == {
         "optimizer.lr": [0.1],
         "optimizer.weight_decay": [0],
         "data.batch_size": [64],
@@ -219,15 +218,15 @@ def test_a_run_alone_shows_the_five_settings_of_the_article(logs: Path) -> None:
     }
 
 
-def test_levels_that_were_damaged_are_begun_anew(logs: Path) -> None:
+def test_a_damaged_file_of_levels_is_replaced(logs: Path) -> None:
     declare(with_lr(logs, 0.1))
     for content in ("", "[]", '{"optimizer.lr": 3}'):
         (logs / ".hparams.json").write_text(content)
         declare(with_lr(logs, 0.2, 0.3))
-        assert known(logs) == {"optimizer.lr": [0.2, 0.3]}
+        assert shown_levels(logs) == {"optimizer.lr": [0.2, 0.3]}
 
 
-def test_without_tensorboard_nothing_is_declared(logs: Path) -> None:
+def test_runs_without_tensorboard_are_not_declared(logs: Path) -> None:
     declare(with_lr(logs, 0.1, logger=Logger()))
     assert not logs.exists()
 
@@ -238,7 +237,7 @@ def test_without_tensorboard_nothing_is_declared(logs: Path) -> None:
         (RunConfig(), "article"),
         (RunConfig(seed=7), "seed=7"),
         (
-            # what does not fit is left out, the seed never
+            # settings that do not fit are omitted, except for the seed
             RunConfig(optimizer=Adam(lr=0.12345, eps=1e-7, weight_decay=0.001), seed=3),
             "lr=0.12345,eps=1e-07,seed=3",
         ),
@@ -253,7 +252,7 @@ def epoch(number: int) -> EpochMetrics:
 
 
 def write(logs: Path, history: int, epochs: list[int], status: str) -> EventAccumulator:
-    """A run that goes on after `history` epochs; then what TensorBoard reads of all of it."""
+    """Log a run that resumes after `history` epochs, and return its events."""
     (config,) = with_lr(logs, 0.1)
     run_logger = TensorBoard()
     run_logger.begin(LoggedRun(config, {}, tuple(map(epoch, range(1, history + 1)))))
@@ -266,8 +265,8 @@ def write(logs: Path, history: int, epochs: list[int], status: str) -> EventAccu
     return events
 
 
-def test_a_failed_run_that_is_repeated_ends_as_a_success(logs: Path) -> None:
-    # TensorBoard keeps the first end that it reads
+def test_a_failed_run_that_is_repeated_is_shown_as_a_success(logs: Path) -> None:
+    # TensorBoard uses the first end that it reads
     for status, shown in (
         ("interrupted", api_pb2.STATUS_UNKNOWN),
         ("failed", api_pb2.STATUS_FAILURE),
@@ -278,19 +277,19 @@ def test_a_failed_run_that_is_repeated_ends_as_a_success(logs: Path) -> None:
         assert [session.status for session in group.sessions] == [shown]
 
 
-def test_a_run_that_goes_on_shows_each_epoch_once(logs: Path) -> None:
+def test_a_resumed_run_shows_each_epoch_once(logs: Path) -> None:
     write(logs, 0, [1, 2, 3], "interrupted")
-    events = write(logs, 2, [3, 4], "complete")  # its last checkpoint was that of epoch 2
+    events = write(logs, 2, [3, 4], "complete")  # the last checkpoint was of epoch 2
     assert [scalar.step for scalar in events.Scalars("loss/test")] == [1, 2, 3, 4]
 
 
-def test_a_run_that_was_begun_without_tensorboard_shows_all_its_epochs(logs: Path) -> None:
+def test_a_run_that_started_without_tensorboard_shows_all_epochs(logs: Path) -> None:
     events = write(logs, 2, [3], "complete")
     shown = {scalar.step: scalar.value for scalar in events.Scalars("accuracy/test")}
     assert shown == pytest.approx({1: 0.6, 2: 0.7, 3: 0.8})
 
 
-def test_what_killed_processes_left_is_removed_and_what_is_not_of_the_page_stays(
+def test_leftover_files_are_removed_and_other_files_are_kept(
     tmp_path: Path,
 ) -> None:
     mine = tmp_path / "mine"
@@ -303,8 +302,8 @@ def test_what_killed_processes_left_is_removed_and_what_is_not_of_the_page_stays
     (logs / "..hparams.json.12.tmp").touch()
     for rate in (0.1, 0.2):
         declare([RunConfig(optimizer=Adam(lr=rate), paths=Paths(logs=str(logs)))])
-        (made,) = (path for path in logs.glob("hparams-??????") if not path.is_symlink())
-        (made / ".events.out.tfevents.0000000000.hparams.12.tmp").touch()
+        (folder,) = (path for path in logs.glob("hparams-??????") if not path.is_symlink())
+        (folder / ".events.out.tfevents.0000000000.hparams.12.tmp").touch()
     declare([RunConfig(optimizer=Adam(lr=0.2), paths=Paths(logs=str(logs)))])
     assert not list(logs.rglob("*.tmp"))
     assert (logs / "hparams-study" / "notes.txt").exists()
@@ -312,20 +311,20 @@ def test_what_killed_processes_left_is_removed_and_what_is_not_of_the_page_stays
     assert len(list(logs.glob("hparams-??????"))) == 2
 
 
-def test_an_event_file_on_a_full_disk_is_named(
+def test_an_error_on_a_full_disk_names_the_event_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    told = r"No space left on device: '.*events\.out\.tfevents\.1'"
+    message = r"No space left on device: '.*events\.out\.tfevents\.1'"
     with EventFile(tmp_path / "events.out.tfevents.1") as events, monkeypatch.context() as patch:
         patch.setattr(RecordWriter, "write", full)
-        with pytest.raises(OSError, match=told):
+        with pytest.raises(OSError, match=message):
             events.add_scalars({"loss": 1.0}, 1)
 
 
-def test_event_files_that_were_removed_are_restored(train: CommandLine) -> None:
+def test_missing_event_files_are_restored(train: CommandLine) -> None:
     tiny = (*TINY, "epochs=2", "data.train_size=20", "data.test_size=10", "batch_size=10")
     for command in ((*tiny,), ("-m", *tiny, "seed=0,1")):
         train(*command)

@@ -1,4 +1,4 @@
-"""Dropout by hash: the right rate, no pattern, no state but (seed, epoch, step)."""
+"""Dropout: rate, independence and reproducibility of its masks."""
 
 import numpy as np
 import pytest
@@ -8,38 +8,38 @@ from cifar_exp.models.dropout import Dropout, hash32
 
 
 def reference_hash(value: int) -> int:
-    """MurmurHash3's finalizer on Python's unbounded integers."""
+    """Compute MurmurHash3's finalizer with Python's unbounded integers."""
     value = ((value ^ (value >> 16)) * 0x85EBCA6B) % 2**32
     value = ((value ^ (value >> 13)) * 0xC2B2AE35) % 2**32
     return value ^ (value >> 16)
 
 
-def test_the_hash_is_murmur3s_finalizer_also_where_int64_overflows() -> None:
+def test_the_hash_equals_murmur3s_finalizer_despite_int64_overflow() -> None:
     values = [0, 1, 2, 12345, 2**31, 2**32 - 1]
     assert hash32(torch.tensor(values)).tolist() == [reference_hash(value) for value in values]
 
 
 @pytest.mark.parametrize("probability", [0.2, 0.5, 0.9])
-def test_the_given_share_is_dropped_and_the_mean_stays(probability: float) -> None:
+def test_dropout_has_the_given_rate_and_keeps_the_mean(probability: float) -> None:
     dropout = Dropout(probability)
     dropout.start_epoch(1)
     features = dropout(torch.ones(1000, 1000))
-    # a million draws: five standard deviations are 5 * sqrt(p (1 - p) / 1e6) < 0.0025
+    # a million samples: five standard deviations are 5 * sqrt(p (1 - p) / 1e6) < 0.0025
     assert (features == 0).double().mean().item() == pytest.approx(probability, abs=0.0025)
     assert features.double().mean().item() == pytest.approx(1, abs=0.02)
 
 
-def test_neighbours_in_rows_columns_and_steps_are_independent() -> None:
+def test_neighbouring_steps_rows_and_columns_are_independent() -> None:
     dropout = Dropout(0.5)
     dropout.start_epoch(1)
     masks = np.stack([(dropout(torch.ones(64, 512)) > 0).numpy() for _ in range(20)]).astype(float)
     for axis in range(3):
-        ahead, behind = np.moveaxis(masks, axis, 0)[1:], np.moveaxis(masks, axis, 0)[:-1]
-        correlation = np.corrcoef(ahead.ravel(), behind.ravel())[0, 1]
-        assert abs(correlation) < 0.008  # over 600,000 pairs: six standard deviations
+        later, earlier = np.moveaxis(masks, axis, 0)[1:], np.moveaxis(masks, axis, 0)[:-1]
+        correlation = np.corrcoef(later.ravel(), earlier.ravel())[0, 1]
+        assert abs(correlation) < 0.008  # six standard deviations over 600,000 pairs
 
 
-def test_an_epoch_repeats_its_masks_and_steps_and_epochs_differ() -> None:
+def test_masks_depend_on_the_epoch_and_the_step_only() -> None:
     dropout = Dropout(0.5)
     ones = torch.ones(8, 64)
     dropout.start_epoch(1)
@@ -51,14 +51,13 @@ def test_an_epoch_repeats_its_masks_and_steps_and_epochs_differ() -> None:
     assert not torch.equal(dropout(ones), first)
 
 
-def test_nothing_is_dropped_in_testing_or_with_probability_0() -> None:
+def test_nothing_is_dropped_in_evaluation_or_with_probability_0() -> None:
     ones = torch.ones(8, 64)
     assert torch.equal(Dropout(0.5).eval()(ones), ones)
     assert torch.equal(Dropout(0.0)(ones), ones)
 
 
-def test_steps_draw_different_masks_though_no_epoch_has_begun() -> None:
-    # a network is checked so before a run, and users may train it in a loop of their own
+def test_masks_differ_between_steps_without_start_epoch() -> None:
     layer = Dropout(0.5)
     first, second = layer(torch.ones(2, 64)), layer(torch.ones(2, 64))
     assert not torch.equal(first, second)

@@ -1,4 +1,4 @@
-"""ResNet18 in the form for small images, against what is known of it."""
+"""ResNet18 for small images, compared with known values."""
 
 import pytest
 import torch
@@ -23,26 +23,26 @@ def resnet18(width: float = 1.0, classes: int = 10) -> nn.Module:
 @pytest.mark.parametrize(
     ("width", "classes", "expected"),
     [
-        (1.0, 10, 11_173_962),  # as published for the form with a stem of 3x3 and no pooling
-        (1.0, 100, 11_220_132),  # 90 more classes of 512 weights and a bias
-        (0.25, 10, 701_466),  # counted with stages of 16, 32, 64, 128
+        (1.0, 10, 11_173_962),  # as published, with a 3x3 stem and no pooling
+        (1.0, 100, 11_220_132),  # 90 more classes with 512 weights and a bias each
+        (0.25, 10, 701_466),  # counted for stages of 16, 32, 64 and 128 channels
     ],
 )
 def test_the_number_of_parameters(width: float, classes: int, expected: int) -> None:
     assert sum(p.numel() for p in resnet18(width, classes).parameters()) == expected
 
 
-def test_images_shrink_three_times_only_and_may_have_any_size() -> None:
+def test_images_are_halved_three_times_and_may_have_any_size() -> None:
     model = resnet18(width=0.125).eval()
-    # 32 pixels end as 4x4, not as 1x1 as with the stem for large images
+    # 4x4, not 1x1 as with the stem for large images
     assert model.features(torch.rand(2, 3, 32, 32)).shape[2:] == (4, 4)
     for size in (8, 28, 47):
         assert model(torch.rand(2, 3, size, size)).shape == (2, 10)
 
 
-def test_a_block_that_adds_nothing_passes_its_input_on() -> None:
+def test_a_block_without_a_residual_returns_its_input() -> None:
     block = resnet18(width=0.125).features[3].eval()
-    nn.init.zeros_(block.residual[-1].weight)  # of the last BatchNorm
+    nn.init.zeros_(block.residual[-1].weight)  # the last BatchNorm
     images = torch.rand(2, 8, 32, 32)
     assert torch.equal(block(images), images)
 
@@ -59,14 +59,14 @@ def test_it_learns_the_synthetic_images(tmp_path) -> None:
     compute = Compute(torch.device("cpu"), "fp32", threads=1)
     run = Training(config, DeviceImages(dataset, compute.device), dataset.classes, compute)
     list(run.run())
-    assert run.history[-1]["train_loss"] < 1.9  # that of guessing among ten classes is 2.3
+    assert run.history[-1]["train_loss"] < 1.9  # uniform guessing: 2.3
     assert run.history[-1]["test_accuracy"] > 0.2
 
 
-def test_a_shortcut_leaves_out_every_second_pixel_as_a_stride_does() -> None:
+def test_a_sliced_shortcut_equals_a_strided_convolution() -> None:
     block = resnet18(width=0.25).features[5].eval()
     nn.init.zeros_(block.residual[-1].weight)
     convolution, norm = block.shortcut
-    images = torch.rand(2, 16, 9, 9)  # an odd size has its last pixel kept
+    images = torch.rand(2, 16, 9, 9)  # odd, so that the last pixel is kept
     strided = nn.functional.conv2d(images, convolution.weight, stride=2)
     torch.testing.assert_close(block(images), norm(strided).relu())

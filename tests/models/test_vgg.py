@@ -1,4 +1,4 @@
-"""The networks against the article and against what their parts are for."""
+"""VGG compared with the article."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def parameters(model: nn.Module) -> int:
         ("vgg16", 0.5, 3_686_954),
         ("vgg16", 0.25, 924_186),
         ("vgg16", 0.125, 232_274),
-        # counted by hand from the plans: 9 C_in C_out + 3 C_out a convolution, 5130 at the end
+        # counted by hand: 9 C_in C_out + 3 C_out for each convolution, 5130 for the linear layer
         ("vgg11", 1.0, 9_231_114),
         ("vgg13", 1.0, 9_416_010),
         ("vgg19", 1.0, 20_040_522),
@@ -30,7 +30,7 @@ def test_the_number_of_parameters(name: str, width: float, expected: int) -> Non
     assert parameters(build_model(config, classes=10, seed=0)) == expected
 
 
-def test_vgg16_is_the_stack_of_the_article() -> None:
+def test_vgg16_has_the_layers_of_the_article() -> None:
     plan: list[int | str] = []
     for layer in build_model(Model(), classes=10, seed=0).features:
         if isinstance(layer, nn.Conv2d):
@@ -44,17 +44,17 @@ def test_vgg16_is_the_stack_of_the_article() -> None:
 
 
 @pytest.mark.parametrize("size", [32, 48, 96])
-def test_images_of_other_sizes_give_a_logit_a_class(size: int) -> None:
+def test_images_of_other_sizes_give_one_logit_per_class(size: int) -> None:
     model = build_model(Model(width=0.0625), classes=7, seed=0).eval()
     assert model(torch.rand(2, 3, size, size)).shape == (2, 7)
 
 
-def test_equal_seeds_give_equal_weights_and_leave_the_global_generator_alone() -> None:
+def test_equal_seeds_give_equal_weights_without_changing_the_global_generator() -> None:
     torch.manual_seed(123)
     expected = torch.rand(1)
     torch.manual_seed(123)
-    first, again, other = (build_model(Model(width=0.0625), 10, seed) for seed in (5, 5, 6))
+    first, same, other = (build_model(Model(width=0.0625), 10, seed) for seed in (5, 5, 6))
     assert torch.rand(1) == expected
-    weights = [next(model.parameters()) for model in (first, again, other)]
+    weights = [next(model.parameters()) for model in (first, same, other)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])

@@ -48,7 +48,7 @@ class SimulatedClock(Clock):
     def __init__(self, gpu: Gpu, run: int) -> None:
         self.gpu, self.run = gpu, run
 
-    def mark(self) -> float:
+    def record(self) -> float:
         return self.gpu.done[self.run] + self.gpu.left[self.run]
 
     def passed(self, mark: float) -> bool:

@@ -1,4 +1,4 @@
-"""Networks of the user's own in the loop: what is promised of runs holds for their layers too."""
+"""Custom networks in the training loop, with layers that use PyTorch's global generator."""
 
 import io
 from itertools import zip_longest
@@ -33,8 +33,8 @@ def training(dataset: Dataset, name: str = "Random", seed: int = 0) -> Training:
     return Training(run, DeviceImages(dataset, CPU.device), dataset.classes, CPU)
 
 
-def saved(run: Training) -> dict[str, Any]:
-    """What a checkpoint would hold."""
+def checkpoint_of(run: Training) -> dict[str, Any]:
+    """Save and load the run's state."""
     file = io.BytesIO()
     torch.save(run.state_dict(), file)
     file.seek(0)
@@ -50,22 +50,22 @@ def assert_same(one: Training, other: Training) -> None:
 
 
 @pytest.mark.parametrize("name", ["Random", "Tied"])
-def test_a_run_goes_on_from_any_step_bit_for_bit(
+def test_a_run_resumes_from_any_step_bit_for_bit(
     dataset: Dataset, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(throttle, "_STEPS_BETWEEN_PAUSES", 1)
     whole = training(dataset, name)
-    states = [saved(whole) for _ in whole.run()]
-    assert len(states) >= 2 * (4 + 1)  # four steps and an end in each epoch
+    states = [checkpoint_of(whole) for _ in whole.run()]
+    assert len(states) >= 2 * (4 + 1)  # four steps and a final yield per epoch
     for state in states:
-        torch.rand(7)  # whatever else this process has drawn
+        torch.rand(7)  # other use of the global generator
         resumed = training(dataset, name)
         resumed.load_state_dict(state)
         list(resumed.run())
         assert_same(resumed, whole)
 
 
-def test_runs_that_take_turns_equal_each_alone(
+def test_runs_that_take_turns_equal_single_runs(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(throttle, "_STEPS_BETWEEN_PAUSES", 1)
@@ -78,12 +78,12 @@ def test_runs_that_take_turns_equal_each_alone(
         assert_same(one, other)
 
 
-def test_steps_epochs_and_seeds_draw_differently(dataset: Dataset) -> None:
-    drawn = []
+def test_steps_epochs_and_seeds_have_different_random_numbers(dataset: Dataset) -> None:
+    numbers = []
     for seed in (0, 1):
         run = training(dataset, seed=seed)
         run.model.register_forward_hook(
-            lambda model, *_: drawn.append(torch.rand(1).item()) if model.training else None
+            lambda model, *_: numbers.append(torch.rand(1).item()) if model.training else None
         )
         list(run.run())
-    assert len(set(drawn)) == len(drawn) == 2 * 2 * 4
+    assert len(set(numbers)) == len(numbers) == 2 * 2 * 4

@@ -1,4 +1,4 @@
-"""Runs on a GPU equal each other bit for bit: `python -m pytest -m gpu`."""
+"""Bitwise equality of runs on a GPU: `python -m pytest -m gpu`."""
 
 from itertools import zip_longest
 
@@ -44,33 +44,35 @@ SETTINGS = {
     },
     "lion": {"optimizer": Lion(lr=1e-3, weight_decay=0.1)},
     "resnet18": {"model": RESNET, "optimizer": AdamW(), "data": data(train_size=32)},
-    "a batch that is larger than the data": {"data": data(train_size=20, batch_size=64)},
-    "any kernels": {"deterministic": False},
+    "a batch larger than the data": {"data": data(train_size=20, batch_size=64)},
+    "nondeterministic kernels": {"deterministic": False},
 }
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_replayed_steps_equal_eager_ones_and_nearly_those_on_the_cpu(runs: Runs, name: str) -> None:
+def test_replayed_steps_equal_eager_steps_and_nearly_those_on_the_cpu(
+    runs: Runs, name: str
+) -> None:
     run = config(**SETTINGS[name])
     replayed = runs.done(run)
     assert_same(runs.done(run, graphs=False), replayed)
-    # the same weights, order, flips, crops, holes and masks; only the rounding differs
+    # the same random numbers; only rounding differs
     assert_same(runs.done(run, CPU), replayed, rounding=0.01)
 
 
-def test_steps_of_one_image_equal_eager_ones(runs: Runs) -> None:
+def test_replayed_steps_of_one_image_equal_eager_steps(runs: Runs) -> None:
     run = config(data=data(train_size=4, batch_size=1))
     assert_same(runs.done(run, graphs=False), runs.done(run))
 
 
 @pytest.mark.parametrize("name", ["adam", "resnet18"])
-def test_in_bf16_too_replayed_steps_equal_eager_ones(runs: Runs, name: str) -> None:
+def test_replayed_steps_equal_eager_steps_in_bf16(runs: Runs, name: str) -> None:
     run = config(**SETTINGS[name], precision="bf16")
     replayed = runs.done(run)
     assert_same(runs.done(run, graphs=False), replayed)
 
 
-def test_runs_that_take_turns_equal_runs_alone(runs: Runs, every_step: None) -> None:
+def test_runs_that_take_turns_equal_single_runs(runs: Runs, every_step: None) -> None:
     together = [
         config(seed=0, precision="bf16"),
         config(seed=1, optimizer=Sgd()),
@@ -101,7 +103,7 @@ def test_a_run_resumes_from_any_step_bit_for_bit(
     whole, states = runs(run), {}
     for _ in whole.run():
         states[whole.steps] = checkpoint_of(whole)
-    assert sorted(states) == [1, 2, 3, 4, 5, 6]  # three steps in each epoch
+    assert sorted(states) == [1, 2, 3, 4, 5, 6]  # three steps per epoch
     for steps in (1, 3, 5):  # within an epoch, at its end, before its last step
         resumed = runs(run)
         resumed.load_state_dict(states[steps])
@@ -124,7 +126,7 @@ def test_a_run_resumes_on_the_cpu_and_without_graphs(runs: Runs, every_step: Non
     assert_same(on_cpu, whole, rounding=0.01)
 
 
-def test_predictions_are_computed_as_the_test_was(runs: Runs) -> None:
+def test_predictions_agree_with_the_test_accuracy(runs: Runs) -> None:
     run = config(training=Length(epochs=1))
     done = runs.done(run)
     predicted = done.logits(done.batches.test_images(slice(None))).argmax(1).cpu()

@@ -1,4 +1,4 @@
-"""Memory and streams of runs on a GPU: how much, for how long, and shared by whom."""
+"""Memory and streams of runs on a GPU."""
 
 import gc
 
@@ -22,7 +22,7 @@ def runs(tmp_path_factory) -> Runs:
     return Runs(tmp_path_factory.mktemp("images"))
 
 
-def test_the_peak_of_a_run_does_not_depend_on_its_place(runs: Runs) -> None:
+def test_the_peak_memory_of_a_run_does_not_depend_on_the_order(runs: Runs) -> None:
     large = data(train_size=200, batch_size=64, normalize="channels")
     settings = [config(seed=seed, data=large, training=Length(epochs=1)) for seed in range(2)]
     images = runs.images(settings[0])
@@ -32,44 +32,44 @@ def test_the_peak_of_a_run_does_not_depend_on_its_place(runs: Runs) -> None:
     assert first == second > 0
 
 
-def test_the_peak_of_a_custom_network_is_that_of_its_turns_alone(
+def test_the_peak_memory_of_a_custom_network_excludes_other_runs(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(throttle, "_STEPS_BETWEEN_PAUSES", 1)
-    own = CustomModel(**TIED)
-    settings = config(model=own, training=Length(epochs=1))
+    custom = CustomModel(**TIED)
+    settings = config(model=custom, training=Length(epochs=1))
     images = runs.images(settings)
     alone = runs(settings, images=images)
     list(alone.run())
     run = runs(settings, images=images)
     held = []
-    for _ in run.run():  # another run allocates and frees between its turns
+    for _ in run.run():  # another run allocates and frees memory between the turns
         held = [torch.zeros(1_000_000, device=GPU) for _ in range(2 - len(held))]
     assert run.history[0]["peak_memory_bytes"] == alone.history[0]["peak_memory_bytes"]
 
 
-def test_warming_up_does_not_raise_the_peak(runs: Runs) -> None:
+def test_warm_up_does_not_raise_the_peak_memory(runs: Runs) -> None:
     run = config(training=Length(epochs=1), data=data(train_size=1, batch_size=1, test_size=1))
     wide = runs.done(run.model_copy(update={"model": Model(name="vgg11", width=0.25)}))
     weights = sum(weight.nbytes for weight in wide.model.parameters())
-    # weights, gradients, Adam's two moments, and one more in the backward pass of a layer
+    # weights, gradients, Adam's two moments and a temporary gradient
     assert wide.history[0]["peak_memory_bytes"] < 5.5 * weights
 
 
-def test_a_run_takes_no_more_memory_after_its_capture(runs: Runs) -> None:
+def test_a_run_allocates_no_memory_after_capture(runs: Runs) -> None:
     run = runs(config())
     events = run.run()
     next(events)
-    taken = torch.cuda.memory_reserved()
+    reserved = torch.cuda.memory_reserved()
     list(events)
-    assert torch.cuda.memory_reserved() <= taken
+    assert torch.cuda.memory_reserved() <= reserved
 
 
-def test_a_run_that_has_ended_frees_its_memory_without_garbage_collection(runs: Runs) -> None:
+def test_a_run_that_ends_frees_its_memory_without_garbage_collection(runs: Runs) -> None:
     run = config()
     images = runs.images(run)
     images.load(run.data)
-    runs.done(run, images=images)  # what is made once for all runs
+    runs.done(run, images=images)  # allocations that all runs share
     gc.collect()
     before = torch.cuda.memory_allocated()
     gc.disable()
@@ -80,14 +80,14 @@ def test_a_run_that_has_ended_frees_its_memory_without_garbage_collection(runs: 
         gc.enable()
 
 
-def test_two_live_streams_are_never_the_same() -> None:
+def test_streams_in_use_are_distinct() -> None:
     kept = new_stream(GPU)
-    for _ in range(40):  # more than PyTorch has
+    for _ in range(40):  # more than PyTorch's pool
         assert new_stream(GPU) != kept
 
 
 @pytest.mark.slow
-def test_a_long_run_survives_many_short_ones(runs: Runs) -> None:
+def test_many_short_runs_do_not_affect_a_long_run(runs: Runs) -> None:
     long = runs(config(training=Length(epochs=3)))
     events = long.run()
     next(events)
@@ -102,22 +102,22 @@ def test_a_long_run_survives_many_short_ones(runs: Runs) -> None:
     assert_same(long, runs.done(long.config))
 
 
-@pytest.mark.parametrize("place", [0, 3, 5])
-def test_a_run_can_be_left_at_any_yield(
-    runs: Runs, monkeypatch: pytest.MonkeyPatch, place: int
+@pytest.mark.parametrize("yields", [0, 3, 5])
+def test_a_run_can_be_closed_at_any_yield(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, yields: int
 ) -> None:
     monkeypatch.setattr(throttle, "_STEPS_BETWEEN_PAUSES", 1)
     run = runs(config(training=Length(epochs=1)))
     events = run.run()
-    for _ in range(place + 1):
+    for _ in range(yields + 1):
         next(events, None)
-    # the emulator reports memory that is freed while it may be in use
+    # the emulator reports memory that is freed in use
     events.close()
     torch.cuda.set_sync_debug_mode("default")
     del events, run
 
 
-def test_a_run_that_fails_frees_nothing_that_is_in_use(
+def test_a_run_that_fails_frees_no_memory_in_use(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = runs(config())
@@ -132,7 +132,7 @@ def test_a_run_that_fails_frees_nothing_that_is_in_use(
     assert run._stream.query()
 
 
-def test_any_allocation_that_fails_is_out_of_memory_and_the_next_run_trains(runs: Runs) -> None:
+def test_failed_allocations_are_out_of_memory_errors_and_the_next_run_trains(runs: Runs) -> None:
     run = config(training=Length(epochs=1))
     expected = runs.done(run)
     gc.collect()
@@ -154,8 +154,8 @@ def test_any_allocation_that_fails_is_out_of_memory_and_the_next_run_trains(runs
     assert_same(runs.done(run), expected)
 
 
-class Looks(nn.Module):
-    """Waits for a value of the GPU in each step, which cannot be captured."""
+class Synchronizing(nn.Module):
+    """Reads a value of the GPU in each step, which cannot be captured."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -165,28 +165,28 @@ class Looks(nn.Module):
         return self.network(images) * (images.sum().isfinite().item() or 1)
 
 
-def test_steps_that_cannot_be_captured_are_taken_eagerly_and_reported(
+def test_steps_that_cannot_be_captured_run_eagerly_with_a_warning(
     runs: Runs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     build = loop.build_model
-    monkeypatch.setattr(loop, "build_model", lambda *args: Looks(build(*args)))
+    monkeypatch.setattr(loop, "build_model", lambda *args: Synchronizing(build(*args)))
     run = config()
     monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
     with caplog.at_level("WARNING", "cifar_exp"):
-        fallen_back = runs(run)
-        list(fallen_back.run())
-    assert not fallen_back.replays
+        eager = runs(run)
+        list(eager.run())
+    assert not eager.replays
     (warning,) = (r.getMessage() for r in caplog.records if r.name.startswith("cifar_exp"))
     assert "cannot be captured as CUDA graphs" in warning
     assert "\n" not in warning
-    assert_same(fallen_back, runs.done(run, graphs=False))
+    assert_same(eager, runs.done(run, graphs=False))
 
 
-def test_a_custom_network_trains_eagerly_and_that_is_reported(
+def test_a_custom_network_trains_eagerly_with_a_warning(
     runs: Runs, caplog: pytest.LogCaptureFixture
 ) -> None:
-    own = CustomModel(**TIED)
+    custom = CustomModel(**TIED)
     with caplog.at_level("WARNING", "cifar_exp"):
-        list(runs(config(model=own, training=Length(epochs=1))).run())
+        list(runs(config(model=custom, training=Length(epochs=1))).run())
     (warning,) = (r.getMessage() for r in caplog.records if r.name.startswith("cifar_exp"))
     assert "without CUDA graphs" in warning

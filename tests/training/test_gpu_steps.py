@@ -1,4 +1,4 @@
-"""What a captured step consists of, and when the host waits; the counts are the emulator's."""
+"""Operations and synchronizations of captured steps, as the emulator counts them."""
 
 from collections import Counter
 from typing import Any
@@ -22,13 +22,13 @@ def runs(tmp_path_factory) -> Runs:
 
 
 def operations(gpu: Any, runs: Runs, run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> Counter:
-    """Return the operations of a captured training step by name."""
+    """Count the operations of a captured training step by name."""
     counted: dict[str, Counter] = {}
     capture = CudaGraphs.capture
 
-    def capture_and_count(self: CudaGraphs, work: Any, name: str, size: int) -> None:
+    def capture_and_count(self: CudaGraphs, step: Any, name: str, size: int) -> None:
         gpu.op_log = []
-        capture(self, work, name, size)
+        capture(self, step, name, size)
         counted[name] = Counter(op for op, _, captured, _ in gpu.op_log if captured)
 
     monkeypatch.setattr(CudaGraphs, "capture", capture_and_count)
@@ -40,8 +40,8 @@ def operations(gpu: Any, runs: Runs, run: RunConfig, monkeypatch: pytest.MonkeyP
     return counted["train"]
 
 
-# The network alone has 92: 13 x (convolution, BatchNorm, ReLU), 5 pools and the linear layer,
-# forward and backward. The loss has 4.
+# The network has 92: 13 x (convolution, BatchNorm, ReLU), 5 poolings and the linear layer, forward
+# and backward. The loss has 4.
 @pytest.mark.parametrize(("precision", "most"), [("fp32", 107), ("bf16", 112)])
 def test_a_step_of_the_baseline_has_few_operations(
     emulated_gpu: Any, runs: Runs, monkeypatch: pytest.MonkeyPatch, precision: str, most: int
@@ -57,35 +57,41 @@ def test_a_step_of_the_baseline_has_few_operations(
     assert found["aten::_to_copy"] <= (3 if precision == "bf16" else 0)
 
 
-def test_metrics_cost_operations_only_where_they_are_on(
+def test_optional_metrics_add_operations_only_if_enabled(
     emulated_gpu: Any, runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = data(train_size=16, augment="none", cutout=0)
     plain = operations(emulated_gpu, runs, config(data=small), monkeypatch)
-    on = config(data=small, metrics=("top5_accuracy", "grad_norm"))
-    measured = operations(emulated_gpu, runs, on, monkeypatch)
-    more = measured - plain
-    assert more["aten::sort"] or more["aten::argsort"]
-    norms = more["aten::linalg_vector_norm"]  # one for each weight
-    assert 0 < more.total() - norms < 10
+    enabled = config(data=small, metrics=("top5_accuracy", "grad_norm"))
+    measured = operations(emulated_gpu, runs, enabled, monkeypatch)
+    added = measured - plain
+    assert added["aten::sort"] or added["aten::argsort"]
+    norms = added["aten::linalg_vector_norm"]  # one for each weight
+    assert 0 < added.total() - norms < 10
 
 
-def test_a_step_with_all_settings_on_makes_no_constants(
+def test_a_step_with_all_settings_creates_no_constants(
     emulated_gpu: Any, runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = operations(emulated_gpu, runs, config(data=data(train_size=16)), monkeypatch)
-    made = {"aten::arange", "aten::ones_like", "aten::zeros_like", "aten::stack", "aten::fill_"}
-    assert not made & set(found)
-    assert found["aten::__rshift__"] == 3  # of a hash of each feature, for dropout
+    constants = {
+        "aten::arange",
+        "aten::ones_like",
+        "aten::zeros_like",
+        "aten::stack",
+        "aten::fill_",
+    }
+    assert not constants & set(found)
+    assert found["aten::__rshift__"] == 3  # the hash of dropout
 
 
-def test_no_step_and_no_beginning_of_an_epoch_waits(
+def test_steps_and_epoch_starts_do_not_synchronize(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(throttle, "_STEPS_BETWEEN_PAUSES", 1)
     run = runs(config(training=Length(epochs=3)))
     events = run.run()
-    next(events)  # all is captured
+    next(events)  # after capture
     torch.cuda.set_sync_debug_mode("error")
     try:
         while len(run.history) < 2:
@@ -95,17 +101,17 @@ def test_no_step_and_no_beginning_of_an_epoch_waits(
     list(events)
 
 
-def test_an_epoch_begins_with_one_copy_of_what_its_augmentation_needs(
+def test_an_epoch_starts_with_one_copy_of_its_random_numbers(
     emulated_gpu: Any, runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bytes_copied = []
     copy = torch.Tensor.copy_
 
-    def count(self: torch.Tensor, source: torch.Tensor, **how: Any) -> torch.Tensor:
+    def count(self: torch.Tensor, source: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         if self.device.type == "cuda" and source.device.type == "cpu":
             assert source.is_pinned() or getattr(source, "_emulated_pin", False)
             bytes_copied.append(source.nbytes)
-        return copy(self, source, **how)
+        return copy(self, source, **kwargs)
 
     for augment, hole, numbers in (("flip", 0, 2), ("none", 8, 4), ("crop_flip", 8, 6)):
         run = runs(config(data=data(augment=augment, cutout=hole)), graphs=False)
@@ -116,7 +122,7 @@ def test_an_epoch_begins_with_one_copy_of_what_its_augmentation_needs(
         assert bytes_copied == [numbers * 40 * 8]
 
 
-def test_the_rate_is_written_only_when_it_changes(
+def test_the_learning_rate_is_written_only_when_it_changes(
     emulated_gpu: Any, runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = runs(config())
@@ -125,18 +131,18 @@ def test_the_rate_is_written_only_when_it_changes(
     before = emulated_gpu.ops["aten::fill_"]
     with torch.cuda.stream(run._stream):
         for _ in range(5):
-            run.step.update.set_lr(run.config.optimizer.lr)
+            run.step.optimizer.set_lr(run.config.optimizer.lr)
         assert emulated_gpu.ops["aten::fill_"] == before
-        run.step.update.set_lr(0.5)
+        run.step.optimizer.set_lr(0.5)
         assert emulated_gpu.ops["aten::fill_"] == before + 1
     list(events)
 
 
-def test_progress_counts_the_steps_that_the_gpu_has_done(
+def test_progress_counts_steps_that_the_gpu_has_completed(
     emulated_gpu: Any, runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(throttle, "_STEPS_BETWEEN_PAUSES", 1)
-    monkeypatch.setattr(emulated_gpu, "poll_lag", 10**9)  # no event passes by being polled
+    monkeypatch.setattr(emulated_gpu, "poll_lag", 10**9)  # polling never completes an event
     run = runs(config())
     events = run.run()
     assert [next(events).steps for _ in range(2)] == [0, 0]

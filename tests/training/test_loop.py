@@ -1,4 +1,4 @@
-"""The loop against a plain one, written here the way the article's is."""
+"""The training loop compared with a plain PyTorch loop like the article's."""
 
 import io
 import math
@@ -23,12 +23,12 @@ from cifar_exp.optimizers import Adam, Sgd
 from cifar_exp.training import throttle
 from cifar_exp.training.device import Compute
 from cifar_exp.training.loop import Training
-from cifar_exp.training.metrics import Measured
+from cifar_exp.training.metrics import StepResult
 from cifar_exp.training.progress import EpochMetrics, Progress
 from cifar_exp.training.randomness import derived_seed, generator
 
 CPU = Compute(torch.device("cpu"), "fp32", threads=1)
-DATA = Synthetic(train_size=200, test_size=90, augment="none")  # a short last batch: 200 = 3*64 + 8
+DATA = Synthetic(train_size=200, test_size=90, augment="none")  # smaller last batch: 200 = 3*64 + 8
 
 
 def config(**changes) -> RunConfig:
@@ -40,9 +40,9 @@ def config(**changes) -> RunConfig:
     return RunConfig(**(settings | changes))
 
 
-def training(run: RunConfig, dataset: Dataset, compute: Compute = CPU, **how) -> Training:
+def training(run: RunConfig, dataset: Dataset, compute: Compute = CPU, **kwargs) -> Training:
     images = DeviceImages(dataset, compute.device)
-    return Training(run, images, dataset.classes, compute, **how)
+    return Training(run, images, dataset.classes, compute, **kwargs)
 
 
 def assert_same(one: Training, other: Training) -> None:
@@ -59,18 +59,17 @@ def dataset(tmp_path_factory) -> Dataset:
 
 
 def plain_losses(run: RunConfig, dataset: Dataset) -> tuple[list[float], float]:
-    """The losses of an epoch's steps and of the test after it, by plain PyTorch.
+    """Return the losses of an epoch's steps, and the test loss, of plain PyTorch.
 
-    Plain optimizers, PyTorch's own layers in the article's order, all images made before. Weights
-    and images are channels-last here too: PyTorch's BatchNorm sums in another order there, which
-    `test_the_memory_layout_changes_the_loss_by_rounding_alone` looks at.
+    Parameters and images are channels-last here too, since PyTorch's BatchNorm sums in a different
+    order in that format; see `test_the_memory_format_changes_the_loss_by_rounding_only`.
     """
     model = plain_network(build_model(run.model, 10, derived_seed(run.seed, "weights")))
     model.to(memory_format=torch.channels_last)
     lr = run.optimizer.lr
     if isinstance(run.optimizer, Adam):
-        # Fused here too: a convolution's bias has no gradient but rounding noise before BatchNorm,
-        # and Adam makes steps of size lr of it, so that another rounding soon is another run.
+        # Fused here too: before BatchNorm, the gradient of a bias is rounding noise, which Adam
+        # scales to steps of size lr. With different rounding the runs soon differ.
         optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
     else:
         optimizer = torch.optim.SGD(
@@ -93,7 +92,7 @@ def plain_losses(run: RunConfig, dataset: Dataset) -> tuple[list[float], float]:
 
 
 def plain_network(model: Vgg) -> nn.Sequential:
-    """The same weights in PyTorch's own layers, in the order of the article: ReLU, then pooling."""
+    """Copy the network to PyTorch's layers in the order of the article: ReLU, then pooling."""
     layers: list[nn.Module] = []
     for layer in model.features:
         if isinstance(layer, nn.Conv2d):
@@ -105,28 +104,27 @@ def plain_network(model: Vgg) -> nn.Sequential:
         elif isinstance(layer, nn.MaxPool2d):
             layers += [nn.ReLU(), layer]
         elif isinstance(layer, nn.ReLU) and isinstance(layers[-1], nn.MaxPool2d):
-            pass  # stands before the pooling now
+            pass  # already added before the pooling
         else:
             layers.append(layer)
     return nn.Sequential(*layers, nn.Flatten(), model.classifier)
 
 
 def step_losses(training: Training) -> tuple[list[float], float]:
-    """The losses of an epoch's steps and of the test after it, by the framework."""
-    sums = []
+    """Return the losses of an epoch's steps, and the test loss, of the training loop."""
+    losses = []
     add = training.step.train_sums.add
 
-    def keep(step: Measured) -> None:
-        sums.append(step.loss.item())
+    def keep(step: StepResult) -> None:
+        losses.append(step.loss.item())
         add(step)
 
     training.step.train_sums.add = keep
     (metrics,) = (event for event in training.run() if isinstance(event, EpochMetrics))
-    return sums, metrics["test_loss"]
+    return losses, metrics["test_loss"]
 
 
 TWENTY_STEPS = Synthetic(train_size=640, test_size=90, augment="none", batch_size=32)
-# 16 channels and more, so that no layer takes the way round PyTorch's slow BatchNorm
 WIDE = Model(name="vgg11", width=0.25)
 
 
@@ -141,7 +139,7 @@ def test_twenty_steps_in_fp32_equal_those_of_a_plain_loop(optimizer: Adam | Sgd)
     assert test_loss == pytest.approx(expected_test, abs=1e-5)
 
 
-def test_the_memory_layout_changes_the_loss_by_rounding_alone(dataset: Dataset) -> None:
+def test_the_memory_format_changes_the_loss_by_rounding_only(dataset: Dataset) -> None:
     images = dataset.train.images[:64].permute(0, 3, 1, 2) / 255
     losses = []
     for layout in (torch.channels_last, torch.contiguous_format):
@@ -151,12 +149,9 @@ def test_the_memory_layout_changes_the_loss_by_rounding_alone(dataset: Dataset) 
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
-def test_the_loop_can_be_left_every_ten_steps(
-    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        throttle, "_SECONDS_BETWEEN_PAUSES", math.inf
-    )  # however slow this machine is
+def test_the_loop_yields_every_ten_steps(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    # independent of the machine's speed
+    monkeypatch.setattr(throttle, "_SECONDS_BETWEEN_PAUSES", math.inf)
     data = Synthetic(train_size=200, test_size=90, augment="none", batch_size=8)
     events = list(training(config(data=data), dataset).run())
     assert events[:2] == [Progress(1, 10, 25), Progress(1, 20, 25)]  # 200 images in batches of 8
@@ -164,27 +159,25 @@ def test_the_loop_can_be_left_every_ten_steps(
     assert len(events) == 3
 
 
-def test_the_loop_can_be_left_at_every_long_step(
+def test_the_loop_yields_at_every_long_step(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(throttle, "_SECONDS_BETWEEN_PAUSES", 0)  # every step is a long one
+    monkeypatch.setattr(throttle, "_SECONDS_BETWEEN_PAUSES", 0)  # every step is long
     events = list(training(config(), dataset).run())
     steps = [event.steps for event in events if isinstance(event, Progress)]
-    assert steps == [1, 2, 3, 4, 4]  # the last one is in the test
+    assert steps == [1, 2, 3, 4, 4]  # the last one during evaluation
 
 
-def test_a_run_goes_on_from_any_step_bit_for_bit(
+def test_a_run_resumes_from_any_step_bit_for_bit(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        throttle, "_STEPS_BETWEEN_PAUSES", 1
-    )  # also between the batches of the test
+    monkeypatch.setattr(throttle, "_STEPS_BETWEEN_PAUSES", 1)  # also during evaluation
     model = Model(name="vgg11", width=0.0625, dropout=0.5)
     data = DATA.model_copy(update={"augment": "crop_flip", "cutout": 4})
     run = config(model=model, data=data, training=Length(epochs=2))
     whole = training(run, dataset)
-    states = [torch_copy(whole.state_dict()) for _ in whole.run()]
-    assert len(states) >= 2 * (4 + 1)  # four steps and an end in each epoch
+    states = [saved_and_loaded(whole.state_dict()) for _ in whole.run()]
+    assert len(states) >= 2 * (4 + 1)  # four steps and a final yield per epoch
     for state in states:
         resumed = training(run, dataset)
         resumed.load_state_dict(state)
@@ -192,16 +185,16 @@ def test_a_run_goes_on_from_any_step_bit_for_bit(
         assert_same(resumed, whole)
 
 
-def torch_copy(state: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint would hold."""
+def saved_and_loaded(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the state after a round trip through a file."""
     file = io.BytesIO()
     torch.save(state, file)
     file.seek(0)
-    copied: dict[str, Any] = torch.load(file, weights_only=True)
-    return copied
+    loaded: dict[str, Any] = torch.load(file, weights_only=True)
+    return loaded
 
 
-def test_two_interleaved_runs_equal_two_alone(dataset: Dataset) -> None:
+def test_two_interleaved_runs_equal_single_runs(dataset: Dataset) -> None:
     runs = [
         config(seed=seed, model=Model(name="vgg11", width=0.0625, dropout=0.5)) for seed in (0, 1)
     ]
@@ -214,25 +207,23 @@ def test_two_interleaved_runs_equal_two_alone(dataset: Dataset) -> None:
         assert_same(one, other)
 
 
-def test_a_loss_that_explodes_ends_the_run_with_its_metrics(dataset: Dataset) -> None:
+def test_a_run_whose_loss_explodes_ends_with_its_metrics(dataset: Dataset) -> None:
     run = config(optimizer=Sgd(lr=1e9), training=Length(epochs=5))
     exploding = training(run, dataset)
     events = list(exploding.run())
     assert exploding.diverged
     assert isinstance(events[-1], EpochMetrics)
     assert len(exploding.history) < 5
-    assert math.isnan(
-        exploding.history[-1]["test_accuracy"]
-    )  # or class 0 would be right in a tenth
+    assert math.isnan(exploding.history[-1]["test_accuracy"])  # not that of class 0
 
 
-def test_a_high_rate_that_only_learns_badly_has_not_diverged(dataset: Dataset) -> None:
-    learning_badly = training(config(optimizer=Adam(lr=0.1)), dataset)
-    list(learning_badly.run())
-    assert not learning_badly.diverged
+def test_a_run_that_learns_slowly_has_not_diverged(dataset: Dataset) -> None:
+    learning_slowly = training(config(optimizer=Adam(lr=0.1)), dataset)
+    list(learning_slowly.run())
+    assert not learning_slowly.diverged
 
 
-def test_smoothed_labels_raise_the_loss_of_training_and_not_of_testing(dataset: Dataset) -> None:
+def test_label_smoothing_changes_the_training_loss_only(dataset: Dataset) -> None:
     fixed = {"optimizer": Sgd(lr=1e-12)}  # nothing is learned
     plain = training(config(**fixed), dataset)
     smooth = training(config(training=Length(epochs=1, label_smoothing=0.5), **fixed), dataset)
@@ -243,7 +234,7 @@ def test_smoothed_labels_raise_the_loss_of_training_and_not_of_testing(dataset: 
     assert smooth.history[0]["test_loss"] == pytest.approx(plain.history[0]["test_loss"], abs=1e-6)
 
 
-def test_testing_with_a_flip_takes_the_mean_of_both_logits(dataset: Dataset) -> None:
+def test_test_flip_averages_the_logits_of_both_images(dataset: Dataset) -> None:
     data = DATA.model_copy(update={"test_flip": True})
     plain, flipping = training(config(), dataset), training(config(data=data), dataset)
     images = plain.batches.test_images([0, 1, 2])
@@ -251,7 +242,7 @@ def test_testing_with_a_flip_takes_the_mean_of_both_logits(dataset: Dataset) -> 
     assert torch.equal(flipping.logits(images), mean)
 
 
-def test_two_threads_train_the_same_run_twice_bit_for_bit(dataset: Dataset) -> None:
+def test_training_with_two_threads_is_reproducible_bit_for_bit(dataset: Dataset) -> None:
     two = Compute(torch.device("cpu"), "bf16", threads=2)
     runs = [training(config(), dataset, two) for _ in range(2)]
     torch.set_num_threads(2)
@@ -271,7 +262,7 @@ def with_short_epochs(**changes) -> RunConfig:
     return config(data=data, training=Length(epochs=2), **changes)
 
 
-def test_metrics_that_are_switched_on_change_no_bit_of_a_run() -> None:
+def test_optional_metrics_do_not_change_the_run() -> None:
     dataset = load(with_short_epochs().data, Path("."))
     plain = training(with_short_epochs(), dataset)
     measured = training(with_short_epochs(metrics=MEASURED), dataset)
@@ -285,35 +276,37 @@ def test_metrics_that_are_switched_on_change_no_bit_of_a_run() -> None:
 
 
 @pytest.mark.parametrize(("before", "after"), [((), MEASURED), (MEASURED, ())])
-def test_a_run_is_resumed_with_other_metrics_than_it_began_with(
+def test_a_run_can_be_resumed_with_different_metrics(
     monkeypatch: pytest.MonkeyPatch, before: tuple[str, ...], after: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(throttle, "_STEPS_BETWEEN_PAUSES", 1)
     dataset = load(with_short_epochs().data, Path("."))
-    begun = training(with_short_epochs(metrics=before), dataset)
-    events = begun.run()
-    next(event for event in events if isinstance(event, Progress) and begun._steps == 1)
-    state = torch_copy(begun.state_dict())
+    original = training(with_short_epochs(metrics=before), dataset)
+    events = original.run()
+    next(event for event in events if isinstance(event, Progress) and original._steps == 1)
+    state = saved_and_loaded(original.state_dict())
     if not before:
-        del state["epoch"]["metrics"]  # as checkpoints were before metrics could be chosen
+        del state["epoch"]["metrics"]  # as in older checkpoints
     resumed = training(with_short_epochs(metrics=after), dataset)
     resumed.load_state_dict(state)
     list(resumed.run()), list(events)
-    assert_same(begun, resumed)
+    assert_same(original, resumed)
     first, second = (metrics.as_json() for metrics in resumed.history)
-    if after:  # of an epoch that was measured in part there is no mean
+    if after:  # an epoch that was measured in part has no mean
         assert first["grad_norm"] is first["train_top5_accuracy"] is None
         assert second["grad_norm"] > 0
     else:
         assert "grad_norm" not in first
 
 
-def test_a_run_on_validation_images_says_so_and_resumes_what_called_them_test() -> None:
+def test_validation_metrics_are_named_val_also_after_resuming_older_checkpoints() -> None:
     run = with_short_epochs()
     run = run.model_copy(update={"data": run.data.model_copy(update={"val_fraction": 0.25})})
     dataset = load(run.data, Path("."))
     whole = training(run, dataset)
-    states = [torch_copy(whole.state_dict()) for e in whole.run() if isinstance(e, EpochMetrics)]
+    states = [
+        saved_and_loaded(whole.state_dict()) for e in whole.run() if isinstance(e, EpochMetrics)
+    ]
     names = {"val_loss", "val_accuracy", "val_seconds"}
     assert names < whole.history[-1].values.keys()
     assert not any(key.startswith("test_") for key in whole.history[-1].values)

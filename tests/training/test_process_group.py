@@ -1,4 +1,4 @@
-"""Parts of batches, and statistics over them, against one process in float64."""
+"""Training with two processes compared with one process, in float64."""
 
 import multiprocessing
 import socket
@@ -15,7 +15,7 @@ from cifar_exp.data.batches import DeviceImages
 from cifar_exp.data.settings import Synthetic
 from cifar_exp.models.settings import Model
 from cifar_exp.optimizers import Sgd
-from cifar_exp.training.batch_norm import synchronised
+from cifar_exp.training.batch_norm import convert_sync_batchnorm
 from cifar_exp.training.device import Compute
 from cifar_exp.training.loop import Training
 from cifar_exp.training.process_group import ALONE, ProcessGroup, all_processes
@@ -27,27 +27,27 @@ CPU = Compute(torch.device("cpu"), "fp32", threads=1)
 
 @pytest.mark.parametrize(
     ("count", "sizes"),
-    [(10, [3, 3, 4]), (2, [0, 1, 1]), (1, [0, 0, 1])],  # some may have nothing
+    [(10, [3, 3, 4]), (2, [0, 1, 1]), (1, [0, 0, 1])],  # some parts are empty
 )
-def test_the_parts_of_a_batch_make_it_whole(count: int, sizes: list[int]) -> None:
+def test_the_parts_of_a_batch_cover_it(count: int, sizes: list[int]) -> None:
     batch = slice(5, 5 + count)
     parts = [ProcessGroup(rank, 3).part(batch) for rank in range(3)]
     assert [part.stop - part.start for part in parts] == sizes
-    assert [place for part in parts for place in range(*part.indices(99))] == list(range(99)[batch])
+    assert [index for part in parts for index in range(*part.indices(99))] == list(range(99)[batch])
 
 
 def test_batch_norm_is_replaced_at_any_depth_and_keeps_its_names() -> None:
     model = nn.Sequential(nn.Sequential(nn.BatchNorm2d(2)), nn.BatchNorm1d(2))
     before = model.state_dict()
-    assert synchronised(model, ALONE) is model
+    assert convert_sync_batchnorm(model, ALONE) is model
     assert type(model[1]) is nn.BatchNorm1d
-    synchronised(model, ProcessGroup(0, 2))
+    convert_sync_batchnorm(model, ProcessGroup(0, 2))
     assert type(model[1]) is type(model[0][0])
     assert model.state_dict().keys() == before.keys()
 
 
 def trained_in_float64() -> dict[str, Any] | None:
-    """Train two epochs; the last batch is one image, which one process of two has."""
+    """Train two epochs. The last batch has one image, so that one of two processes has none."""
     data = Synthetic(train_size=83, test_size=41, batch_size=41, augment="crop_flip")
     config = schema.RunConfig(
         data=data,
@@ -80,7 +80,7 @@ def save_from(rank: int, port: int, file: Path) -> None:
 
 
 def test_two_processes_compute_what_one_does(tmp_path: Path) -> None:
-    """With dropout, crops, odd batches and one of a single image only the order of sums differs."""
+    """Only the order of sums differs, also with dropout, crops and a batch of one image."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""How many threads a run takes where nobody says."""
+"""The default number of threads of a run."""
 
 from typing import Any
 
@@ -33,17 +33,15 @@ def config(width: float, batch_size: int, **data: Any) -> RunConfig:
         (config(0.25, 64, root="photos", image_size=64), 4),
     ],
 )
-def test_steps_of_little_work_take_one_thread_and_others_all_cores(
-    run: RunConfig, threads: int
-) -> None:
+def test_short_steps_use_one_thread_and_others_all_cores(run: RunConfig, threads: int) -> None:
     assert choose_compute(run).threads == threads
 
 
-def test_a_worker_takes_no_more_than_its_part() -> None:
+def test_a_worker_uses_at_most_its_threads() -> None:
     assert choose_compute(config(1.0, 64), threads=2).threads == 2
     assert choose_compute(config(0.125, 64), threads=2).threads == 1
 
 
-def test_a_number_that_the_user_sets_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_omp_num_threads_overrides_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     assert choose_compute(config(0.125, 64)).threads == 4

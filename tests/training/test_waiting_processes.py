@@ -1,4 +1,4 @@
-"""A GPU that waits for another process's part of a sum is not waited for when that has ended."""
+"""A process ends if another process of its run has ended."""
 
 import os
 import socket
@@ -24,8 +24,8 @@ DATA: Data = Synthetic(train_size=10, test_size=10, batch_size=10)
 
 def store_with(*process_ids: int) -> TCPStore:
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    for rank, number in enumerate(process_ids):
-        store.set(f"process {rank}", f"{socket.gethostname()} {number}")
+    for rank, process_id in enumerate(process_ids):
+        store.set(f"process {rank}", f"{socket.gethostname()} {process_id}")
     return store
 
 
@@ -35,24 +35,24 @@ def ended_process() -> int:
     return process.pid
 
 
-def test_processes_that_live_are_waited_for() -> None:
+def test_live_processes_pass_the_check() -> None:
     ProcessGroup(0, 2, store_with(os.getpid(), os.getppid())).check()
     ProcessGroup().check()
 
 
-def test_one_that_failed_is_named_with_its_reason() -> None:
+def test_a_process_that_failed_is_reported_with_its_reason() -> None:
     store = store_with(os.getpid(), os.getpid())
     ProcessGroup(1, 2, store).fail("no memory")
     with pytest.raises(OthersEndedError, match="process 1: no memory"):
         ProcessGroup(0, 2, store).check()
 
 
-def test_one_that_was_killed_is_named() -> None:
+def test_a_process_that_was_killed_is_reported() -> None:
     with pytest.raises(OthersEndedError, match="process 1 has ended"):
         ProcessGroup(0, 2, store_with(os.getpid(), ended_process())).check()
 
 
-def test_a_loop_that_waits_for_the_device_looks_for_the_other_processes(
+def test_a_loop_that_waits_for_the_device_checks_the_other_processes(
     tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "_SECONDS_BETWEEN_CHECKS", 0)
@@ -71,10 +71,10 @@ def test_a_loop_that_waits_for_the_device_looks_for_the_other_processes(
 
 @pytest.fixture
 def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is called, in order, as torchrun's second process with two GPUs."""
+    """Calls, in order, in torchrun's second process with two GPUs."""
     called: list[str] = []
 
-    def note(name: str, result: object = None) -> Callable[..., object]:
+    def record(name: str, result: object = None) -> Callable[..., object]:
         def call(*args: object, **_: object) -> object:
             called.append(f"{name} {args[0]}" if name == "set_device" else name)
             return result
@@ -86,27 +86,27 @@ def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "set_device", note("set_device"))
+    monkeypatch.setattr(torch.cuda, "set_device", record("set_device"))
     for name in ("get_device_capability", "current_device", "_lazy_init"):
-        monkeypatch.setattr(torch.cuda, name, note(name, (9, 0)))
+        monkeypatch.setattr(torch.cuda, name, record(name, (9, 0)))
     monkeypatch.setattr(process_group, "rendezvous", lambda *_, **__: iter([(store_with(), 1, 2)]))
     for name in ("init_process_group", "destroy_process_group"):
-        monkeypatch.setattr(process_group.dist, name, note(name))
+        monkeypatch.setattr(process_group.dist, name, record(name))
     return called
 
 
-def test_a_process_takes_its_gpu_before_cuda_is_initialised(order: list[str]) -> None:
+def test_a_process_selects_its_gpu_before_cuda_is_initialized(order: list[str]) -> None:
     with all_processes(RunConfig(data=DATA)):
         pass
     assert order == ["set_device 1", "init_process_group", "destroy_process_group"]
 
 
-def test_on_gpus_a_process_whose_others_have_ended_ends_at_once_with_the_reason(
+def test_on_gpus_a_process_exits_immediately_if_another_has_ended(
     order: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[str] = []
-    monkeypatch.setattr(process_group, "tell", told.append)
+    lines: list[str] = []
+    monkeypatch.setattr(process_group, "tell", lines.append)
     monkeypatch.setattr(os, "_exit", sys.exit)
     with pytest.raises(SystemExit, match="1"), all_processes(RunConfig(data=DATA)):
         raise OthersEndedError("process 0 has ended")
-    assert told == ["process 0 has ended"]
+    assert lines == ["process 0 has ended"]

@@ -1,4 +1,4 @@
-"""On PYTHONPATH and with EMULATE_CUDA=1, every Python process has the emulated GPU, workers too."""
+"""Installs the emulated GPU in each Python process with EMULATE_CUDA=1, including workers."""
 
 import os
 import sys
