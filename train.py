@@ -8,7 +8,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cifar_exp.cli.command_line import explain, understood
+from cifar_exp.cli.command_line import adapted_hydra
+from cifar_exp.cli.error_messages import explain
 from cifar_exp.config.load import load_config, trains_a_run
 from cifar_exp.signals import TOLD, Interrupted, leave_at_once_when_asked
 from cifar_exp.terminal import keep_output, tell
@@ -17,14 +18,14 @@ from cifar_exp.terminal import keep_output, tell
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 @trains_a_run
 def run(composed: DictConfig) -> None:
-    """Train what Hydra has composed."""
+    """Train the run that Hydra has composed."""
     if HydraConfig.get().mode is hydra.types.RunMode.MULTIRUN:  # a job of another launcher
         return train(composed)
-    sys.exit(exit_status(lambda: train(composed)))  # Hydra adds to errors, but lets an exit pass
+    sys.exit(exit_status(lambda: train(composed)))  # Hydra changes exceptions, but not an exit
 
 
 def train(composed: DictConfig) -> None:
-    """Check the settings, and only then import PyTorch, which takes seconds."""
+    """Check the settings and train; PyTorch, which takes seconds to import, is imported last."""
     config = load_config(composed)
     from cifar_exp.runs.train_one import train_one
 
@@ -32,7 +33,7 @@ def train(composed: DictConfig) -> None:
 
 
 def exit_status(action: Callable[[], object]) -> int:
-    """Act, tell mistakes in a line or two, and return the exit status."""
+    """Call a function, report errors in one or two lines, and return the exit status."""
     try:
         action()
     except (Interrupted, KeyboardInterrupt) as stop:
@@ -47,8 +48,8 @@ def exit_status(action: Callable[[], object]) -> int:
 
 
 def main() -> None:
-    """Hand the command line to Hydra."""
-    with understood(sys.argv[1:]) as sys.argv[1:]:
+    """Run Hydra with the translated command line."""
+    with adapted_hydra(sys.argv[1:]) as sys.argv[1:]:
         run()
 
 
@@ -56,5 +57,5 @@ if __name__ == "__main__":
     leave_at_once_when_asked()  # until training starts
     keep_output()
     shows_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then leaves errors to this file
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors, and this file reports them
     sys.exit(exit_status(main))

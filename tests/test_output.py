@@ -46,7 +46,7 @@ def ended(
     ("error", "told"),
     [
         (OSError(errno.ENOSPC, "No space left", "a/b.json"), "disk full: cannot write a/b.json; "),
-        (OSError(errno.ENOSPC, "No space left"), "disk full; make room"),
+        (OSError(errno.ENOSPC, "No space left"), "disk full; free some space"),
         (OSError(errno.EROFS, "Read-only file system", "a"), "a: Read-only file system"),
         (ImportError("libtorch.so: failed to map segment from shared object"), TOO_LITTLE_MEMORY),
         (MemoryError(), TOO_LITTLE_MEMORY),

@@ -1,4 +1,4 @@
-"""What Hydra finds by itself. It accepts only classes that are defined in `hydra_plugins`."""
+"""Plugins for Hydra, which accepts only classes that are defined in `hydra_plugins`."""
 
 from hydra.core.config_store import ConfigStore
 

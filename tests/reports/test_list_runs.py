@@ -164,7 +164,7 @@ def test_a_run_that_cannot_be_read_does_not_hide_the_others(disk: CommandLine) -
 
 def test_nothing_to_list_is_said(disk: CommandLine) -> None:
     said = disk.cifar_exp("ls", "--status", "diverged")
-    assert said == "multirun_results: no runs like that\n"
+    assert said == "multirun_results: no matching runs\n"
 
 
 def test_lines_fit_the_terminal_and_only_settings_and_names_are_cut(disk: CommandLine) -> None:
