@@ -8,8 +8,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cifar_exp.cli.command_line import adapted_hydra
-from cifar_exp.cli.error_messages import explain
+from cifar_exp.cli import command_line, error_messages
 from cifar_exp.config.load import load_config, trains_a_run
 from cifar_exp.signals import TOLD, Interrupted, leave_at_once_when_asked
 from cifar_exp.terminal import keep_output, tell
@@ -40,7 +39,7 @@ def exit_status(action: Callable[[], object]) -> int:
         print(TOLD, file=sys.stderr)
         return getattr(stop, "exit_status", 130)
     except Exception as error:
-        if (message := explain(error)) is None or shows_tracebacks:
+        if (message := error_messages.explain(error)) is None or shows_tracebacks:
             raise
         tell(message)
         return 1
@@ -49,7 +48,7 @@ def exit_status(action: Callable[[], object]) -> int:
 
 def main() -> None:
     """Run Hydra with the translated command line."""
-    with adapted_hydra(sys.argv[1:]) as sys.argv[1:]:
+    with command_line.adapted_hydra(sys.argv[1:]) as sys.argv[1:]:
         run()
 
 

@@ -80,7 +80,7 @@ def test_a_table_is_shown_where_it_cannot_be_written(
     assert __main__.main() == 0
     output = capsys.readouterr()
     assert "0.5000" in output.out
-    assert output.err.startswith("results.csv is not written: ")
+    assert output.err.startswith("results.csv was not written: ")
 
 
 def test_a_long_temporary_folder_does_not_keep_workers_from_starting(tmp_path: Path) -> None:
