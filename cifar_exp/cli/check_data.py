@@ -9,7 +9,7 @@ from cifar_exp.terminal import printable
 
 
 def add_commands(commands: Any) -> None:
-    """Add the command. Args: commands: the result of `add_subparsers`."""
+    """Add the command to the result of `add_subparsers`."""
     check = add_command(
         commands, "check-data", "List all problems of a folder of images.", "photos", _check_data
     )

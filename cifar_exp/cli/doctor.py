@@ -48,7 +48,7 @@ class Result(NamedTuple):
 
 
 def add_commands(commands: Any) -> None:
-    """Add the command. Args: commands: the result of `add_subparsers`."""
+    """Add the command to the result of `add_subparsers`."""
     does = "Check packages, GPU, disk, memory and data of this machine, and print what to do."
     parser = add_command(commands, "doctor", does, "--data photos", _doctor)
     add_results(parser)

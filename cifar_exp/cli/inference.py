@@ -22,7 +22,7 @@ _COMPARED = 250  # images on which an exported file is compared with the network
 
 
 def add_commands(commands: Any) -> None:
-    """Add the commands. Args: commands: the result of `add_subparsers`."""
+    """Add the commands to the result of `add_subparsers`."""
     does = "Predict the classes of images with a trained network."
     predict = _command(commands, "predict", does, "epochs=5,model photos/cat.jpg", _predict)
     predict.add_argument(

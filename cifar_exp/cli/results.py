@@ -16,7 +16,7 @@ _LISTED = 20  # runs, and sweeps
 
 
 def add_commands(commands: Any) -> None:
-    """Add the commands. Args: commands: the result of `add_subparsers`."""
+    """Add the commands to the result of `add_subparsers`."""
     _add_ls(commands)
     does = "Print the table of a sweep, and write it to results.csv."
     table = add_command(commands, "table", does, "38afae4dc0 --markdown", _table)
@@ -44,7 +44,10 @@ def _add_ls(commands: Any) -> None:
     parser = add_command(commands, "ls", does, "--where lr=0.01 --sort accuracy", _ls)
     add_results(parser)
     parser.add_argument(
-        "--status", action="append", default=[], help="list only these runs; can be repeated"
+        "--status",
+        action="append",
+        default=[],
+        help="list only runs with this status; can be repeated",
     )
     parser.add_argument(
         "--where",

@@ -40,5 +40,5 @@ def add_results(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path(RESULTS),
         metavar="FOLDER",
-        help=f"the setting paths.results of the runs (default: {RESULTS})",
+        help=f"folder of results, the setting paths.results (default: {RESULTS})",
     )
