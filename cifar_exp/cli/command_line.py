@@ -17,7 +17,7 @@ from cifar_exp.config.load import trains_a_run
 from cifar_exp.errors import UserError
 from cifar_exp.out_of_memory import keep_reserve
 
-_IS_SWEEP = "hydra.mode=MULTIRUN"  # what Hydra makes of -m
+_IS_SWEEP = "hydra.mode=MULTIRUN"  # the override that Hydra adds for -m
 
 
 @contextmanager
@@ -44,15 +44,15 @@ def adapted_hydra(arguments: Sequence[str]) -> Iterator[list[str]]:
 
 @trains_a_run
 def show_settings(composed: DictConfig) -> None:
-    """Request the settings of a sweep's first run: its launcher prints them and trains nothing."""
+    """Mark a sweep whose launcher prints the settings of the first run and trains nothing."""
 
 
 @contextmanager
 def _shown_sweeps() -> Iterator[None]:
     """Let `--cfg job` show the first run of a sweep while the block runs.
 
-    Hydra would show the settings that all runs share, which is not a run of the sweep. An
-    experiment with `hydra: {mode: MULTIRUN}` is a sweep as well, which its composition shows.
+    Hydra would show the settings that all runs share. A sweep is typed with -m, or its composed
+    experiment contains `hydra: {mode: MULTIRUN}`.
     """
     show = Hydra.show_cfg
 
