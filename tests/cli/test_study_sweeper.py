@@ -119,7 +119,7 @@ def test_the_runs_have_the_levels_and_seeds_of_the_study_unless_others_are_typed
         (0.01, 3, 2, "none"),
         (0.01, 5, 2, "none"),
     ]
-    logs = {config.paths.logs for config in studies.configs(output).values()}
+    logs = {Path(config.paths.logs).name for config in studies.configs(output).values()}
     assert logs == {"my logs, here"}
     folder, listed = studies.sweep(output)
     assert folder.name.startswith("mine-")
