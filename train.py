@@ -8,7 +8,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cifar_exp.cli.command_line import explain, understood
+from cifar_exp.cli import command_line, error_messages
 from cifar_exp.config.load import load_config, trains_a_run
 from cifar_exp.signals import INTERRUPTED, Interrupted, exit_on_signal
 from cifar_exp.terminal import keep_output, print_error
@@ -17,14 +17,14 @@ from cifar_exp.terminal import keep_output, print_error
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 @trains_a_run
 def run(composed: DictConfig) -> None:
-    """Train what Hydra has composed."""
+    """Train the run that Hydra has composed."""
     if HydraConfig.get().mode is hydra.types.RunMode.MULTIRUN:  # a job of another launcher
         return train(composed)
-    sys.exit(exit_status(lambda: train(composed)))  # Hydra adds to errors, but lets an exit pass
+    sys.exit(exit_status(lambda: train(composed)))  # Hydra changes exceptions, but not an exit
 
 
 def train(composed: DictConfig) -> None:
-    """Check the settings, and only then import PyTorch, which takes seconds."""
+    """Check the settings and train; PyTorch, which takes seconds to import, is imported last."""
     config = load_config(composed)
     from cifar_exp.runs.train_one import train_one
 
@@ -32,14 +32,14 @@ def train(composed: DictConfig) -> None:
 
 
 def exit_status(action: Callable[[], object]) -> int:
-    """Run an action, report user errors in one or two lines, and return the exit status."""
+    """Call a function, report errors in one or two lines, and return the exit status."""
     try:
         action()
     except (Interrupted, KeyboardInterrupt) as stop:
         print(INTERRUPTED, file=sys.stderr)
         return getattr(stop, "exit_status", 130)
     except Exception as error:
-        if (message := explain(error)) is None or shows_tracebacks:
+        if (message := error_messages.explain(error)) is None or shows_tracebacks:
             raise
         print_error(message)
         return 1
@@ -47,8 +47,8 @@ def exit_status(action: Callable[[], object]) -> int:
 
 
 def main() -> None:
-    """Hand the command line to Hydra."""
-    with understood(sys.argv[1:]) as sys.argv[1:]:
+    """Run Hydra with the translated command line."""
+    with command_line.adapted_hydra(sys.argv[1:]) as sys.argv[1:]:
         run()
 
 
@@ -56,5 +56,5 @@ if __name__ == "__main__":
     exit_on_signal()  # until there is something to save
     keep_output()
     shows_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then leaves errors to this file
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors, and this file reports them
     sys.exit(exit_status(main))

@@ -1,4 +1,4 @@
-"""`python -m cifar_exp COMMAND`: what one does with runs and sweeps once they are trained."""
+"""Inspect, use and clean up trained runs and sweeps: `python -m cifar_exp COMMAND`."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ from cifar_exp.terminal import keep_output, printable
 
 
 def main() -> int:
-    """Run a command, tell mistakes in a line or two, and return the exit status."""
+    """Run a command, report errors in one or two lines, and return the exit status."""
     keep_output()
     arguments = _parser().parse_args()
     try:
@@ -20,22 +20,22 @@ def main() -> int:
         print(printable(str(error)), file=sys.stderr)
         return 1
     except Exception as error:
-        if (message := _circumstance(error)) is None:
+        if (message := _external_cause(error)) is None:
             raise
         print(printable(message), file=sys.stderr)
         return 1
     return status
 
 
-def _circumstance(error: Exception) -> str | None:
-    """Return a line on what is wrong outside of the program; None if the program is."""
+def _external_cause(error: Exception) -> str | None:
+    """Return a line on what is wrong outside of the program; None if the program is at fault."""
     free_memory(error)
     if is_out_of_memory(error):
         return TOO_LITTLE_MEMORY
     if full := disk_full(error):
-        place = f": cannot write {full.filename}" if full.filename else ""
-        return f"disk full{place}; make room, or choose another folder where there is --out"
-    if isinstance(error, OSError):  # of a file or folder that was given
+        file = f": cannot write {full.filename}" if full.filename else ""
+        return f"disk full{file}; free some space, or use --out FOLDER if the command has it"
+    if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     return None
 
@@ -43,8 +43,8 @@ def _circumstance(error: Exception) -> str | None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cifar_exp", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for room in (results, report, inference, check_data, doctor):
-        room.add_commands(commands)
+    for module in (results, report, inference, check_data, doctor):
+        module.add_commands(commands)
     return parser
 
 

@@ -41,7 +41,7 @@ import json
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
-from cifar_exp.cli.command_line import understood
+from cifar_exp.cli.command_line import adapted_hydra
 from cifar_exp.config.study import load_studies
 from cifar_exp.reports.table import as_text, ranked, report_rows
 from cifar_exp.runs.folder import RunFolder
@@ -49,7 +49,7 @@ from cifar_exp.runs.record import read_record
 
 (folder,) = Path("scratch/results/runs").iterdir()
 record = read_record(RunFolder(folder))
-with understood([]), initialize_config_dir(str(Path("conf").resolve()), version_base="1.3"):
+with adapted_hydra([]), initialize_config_dir(str(Path("conf").resolve()), version_base="1.3"):
     (study,) = load_studies(compose("config", ["study=momentum"]).study)
 print(json.dumps({
     "config": record.config.model_dump(mode="json"),

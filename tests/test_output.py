@@ -46,7 +46,7 @@ def ended(
     ("error", "message"),
     [
         (OSError(errno.ENOSPC, "No space left", "a/b.json"), "disk full: cannot write a/b.json; "),
-        (OSError(errno.ENOSPC, "No space left"), "disk full; make room"),
+        (OSError(errno.ENOSPC, "No space left"), "disk full; free some space"),
         (OSError(errno.EROFS, "Read-only file system", "a"), "a: Read-only file system"),
         (ImportError("libtorch.so: failed to map segment from shared object"), TOO_LITTLE_MEMORY),
         (MemoryError(), TOO_LITTLE_MEMORY),
@@ -80,7 +80,7 @@ def test_a_table_is_printed_if_it_cannot_be_saved(
     assert __main__.main() == 0
     output = capsys.readouterr()
     assert "0.5000" in output.out
-    assert output.err.startswith("results.csv is not written: ")
+    assert output.err.startswith("results.csv was not written: ")
 
 
 def test_workers_start_with_a_long_temporary_folder(tmp_path: Path) -> None:

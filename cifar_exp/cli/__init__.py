@@ -1,1 +1,1 @@
-"""What the command line adds to Hydra, and the subcommands of `python -m cifar_exp`."""
+"""The command lines: `train.py` with Hydra, and the subcommands of `python -m cifar_exp`."""

@@ -1,31 +1,33 @@
-"""The command for images: check-data."""
+"""The command that checks a folder of images: check-data."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
+from cifar_exp.cli.subcommand import add_command
 from cifar_exp.terminal import printable
 
 
 def add_commands(commands: Any) -> None:
-    """Add it to a parser. Args: commands: what its `add_subparsers` returned."""
-    check = commands.add_parser("check-data", help="name all problems of a folder of images")
+    """Add the command to the result of `add_subparsers`."""
+    check = add_command(
+        commands, "check-data", "List all problems of a folder of images.", "photos", _check_data
+    )
     check.add_argument(
-        "folder", type=Path, nargs="?", default="data", help="as data.root (default: data)"
+        "folder", type=Path, nargs="?", default="data", help="the setting data.root (default: data)"
     )
     check.add_argument(
         "--image-size",
         type=_image_size,
         default=32,
         metavar="PIXELS",
-        help="as data.image_size; images are compared at this size (default: 32)",
+        help="the setting data.image_size; duplicates are found at this size (default: 32)",
     )
-    check.set_defaults(run=_check_data)
 
 
 def _image_size(text: str) -> int:
     if not (text.isdecimal() and 32 <= int(text) <= 512):
-        raise argparse.ArgumentTypeError("expected 32 to 512")
+        raise argparse.ArgumentTypeError("expected an integer from 32 to 512")
     return int(text)
 
 

@@ -1,6 +1,6 @@
-"""How Hydra composes here: short names in files, and settings that only some runs of a sweep have.
+"""Extend how Hydra composes: short names in files, and settings that only some runs have.
 
-Hydra has no place where this could be said, so its methods are wrapped.
+Hydra has no hook for this, so its methods are wrapped.
 """
 
 import sys
@@ -20,18 +20,16 @@ from cifar_exp.config.keys import SHORT_NAMES, explain_key, groups, kinds_with, 
 from cifar_exp.errors import UserError
 from cifar_exp.terminal import is_first
 
-# What Hydra does with the folder of a job, which has no use here; the value with which it does not.
-_OF_FOLDERS = {
-    "run.dir": (".", "a run has a folder of its own; paths.results=FOLDER sets where"),
-    "sweep.dir": (
-        "${paths.results}/.hydra",
-        "a sweep has a folder of its own; paths.results=FOLDER sets where",
-    ),
-    "sweep.subdir": (".", "a run has a folder of its own; paths.results=FOLDER sets where"),
-    "job.chdir": (None, "paths are relative to the folder of the command"),
+# Hydra's settings for the folder of a job, which are not used here: the value that disables each,
+# and why it is ignored.
+_IGNORED = {
+    "run.dir": (".", "paths.results=FOLDER sets the folder of results"),
+    "sweep.dir": ("${paths.results}/.hydra", "paths.results=FOLDER sets the folder of results"),
+    "sweep.subdir": (".", "run folders are named after their settings"),
+    "job.chdir": (None, "paths are relative to the current folder"),
 }
-# Hydra's defaults, where it composes without conf/config.yaml, as for --hydra-help
-_DEFAULTS_OF_HYDRA = (
+# Hydra's defaults, for compositions without conf/config.yaml, as for --hydra-help
+_HYDRA_DEFAULTS = (
     "outputs/${now:%Y-%m-%d}/${now:%H-%M-%S}",
     "multirun/${now:%Y-%m-%d}/${now:%H-%M-%S}",
     "${hydra.job.num}",
@@ -39,16 +37,16 @@ _DEFAULTS_OF_HYDRA = (
 
 
 @contextmanager
-def adapted_to_this_project() -> Iterator[None]:
-    """Let Hydra compose as the command line promises while the block runs.
+def adapted_composition() -> Iterator[None]:
+    """Extend how Hydra composes while the block runs.
 
-    - What can be typed can stand in a file: `lr: 0.1` in an experiment sets optimizer.lr. For what
-      Hydra would misread the error has the line to write.
-    - A fixed setting may stand beside a swept group: `-m optimizer=sgd,rmsprop
-      optimizer.momentum=0.5`. Hydra applies it to what all runs share as well, where no option of
-      the group is chosen; there it is left out, and a run that lacks it is refused.
-    - What only a sweep has is refused in a single run.
-    - Hydra makes no folder for a job, and does not change to it.
+    - Files accept what the command line accepts: `lr: 0.1` in an experiment sets optimizer.lr. If
+      Hydra would misread a line, the error contains the line to write.
+    - A fixed setting is allowed with a swept group: `-m optimizer=sgd,rmsprop
+      optimizer.momentum=0.5`. Hydra also applies it to the settings that all runs share, in which
+      no option of the group is chosen. There it is left out; a run that lacks it is refused.
+    - Settings of a sweep are refused in a single run.
+    - Hydra neither creates a folder for a job nor changes to it.
     """
     impl, repository = ConfigLoaderImpl, ConfigRepository
     compose, apply, load = (
@@ -56,18 +54,18 @@ def adapted_to_this_project() -> Iterator[None]:
         impl._apply_overrides_to_config,
         repository.load_config,
     )
-    shared: list[bool] = []  # whether what is being composed is shared by the runs of a sweep
+    is_shared: list[bool] = []  # of each composition in progress: whether a sweep's runs share it
     printed: set[str] = set()
 
     def composed(loader: Any, *args: Any, **kwargs: Any) -> DictConfig:
-        shared.append(kwargs["run_mode"] is RunMode.MULTIRUN)
+        is_shared.append(kwargs["run_mode"] is RunMode.MULTIRUN)
         try:
             config = compose(loader, *args, **kwargs)
         finally:
-            shared.pop()
-        if config.hydra.mode is RunMode.RUN:  # and no run of a sweep
+            is_shared.pop()
+        if config.hydra.mode is RunMode.RUN:  # in a run of a sweep it is MULTIRUN
             _refuse_unless_swept(config.hydra)
-        _leave_out_folders(config, printed)
+        _ignore_folders(config, printed)
         return config
 
     def applied(overrides: Sequence[Override], config: DictConfig) -> None:
@@ -75,7 +73,7 @@ def adapted_to_this_project() -> Iterator[None]:
             try:
                 apply([override], config)
             except ConfigCompositionException as error:
-                if shared[-1] and not override.is_hydra_override():
+                if is_shared[-1] and not override.is_hydra_override():
                     continue
                 if refusal := _lacks_setting(override, config):
                     raise refusal from error
@@ -84,12 +82,12 @@ def adapted_to_this_project() -> Iterator[None]:
     def loaded(self: ConfigRepository, config_path: str) -> ConfigResult | None:
         try:
             file = load(self, config_path)
-        except ValueError as error:  # of its defaults, and Hydra does not name the file
+        except ValueError as error:  # in the defaults list; Hydra does not name the file
             raise UserError(f"{config_path}.yaml: {error}") from error
         if file is not None and not file.is_schema_source and isinstance(file.config, DictConfig):
-            _read_as_typed(file, config_path, self.group_exists)
+            _expand_short_names(file, config_path, self.group_exists)
             if config_path == "config":
-                _offer_levels(file)
+                _add_groups_of_levels(file)
         return file
 
     impl._load_configuration_impl = composed  # type: ignore[method-assign,assignment]
@@ -104,8 +102,8 @@ def adapted_to_this_project() -> Iterator[None]:
 
 
 def _refuse_unless_swept(hydra: DictConfig) -> None:
-    """Refuse what a single run would ignore: a launcher of jobs, and the levels of a sweep."""
-    if "hydra.mode=RUN" in sys.argv:  # a run of an experiment that is a sweep
+    """Refuse a launcher of jobs and the levels of a sweep, which a single run would ignore."""
+    if "hydra.mode=RUN" in sys.argv:  # one run of an experiment that is a sweep
         return
     launcher = hydra.runtime.choices["hydra/launcher"]
     if launcher not in ("packed", "basic"):
@@ -114,22 +112,23 @@ def _refuse_unless_swept(hydra: DictConfig) -> None:
         raise UserError("hydra.sweeper.params: expected a sweep; add -m")
 
 
-def _leave_out_folders(config: DictConfig, printed: set[str]) -> None:
-    for key, (usual, reason) in _OF_FOLDERS.items():
+def _ignore_folders(config: DictConfig, printed: set[str]) -> None:
+    """Disable Hydra's folders of jobs, with a warning for each setting that is not in `printed`."""
+    for key, (disabled, reason) in _IGNORED.items():
         section, _, name = key.partition(".")
         given = stored_value(config.hydra[section], name)
-        if given in (usual, False, *_DEFAULTS_OF_HYDRA) or (
+        if given in (disabled, False, *_HYDRA_DEFAULTS) or (
             key == "job.chdir" and given is not True
         ):
             continue
         if key not in printed and is_first():
-            print(f"hydra.{key}={str(given).lower()}: not used, since {reason}", file=sys.stderr)
+            print(f"hydra.{key}={str(given).lower()}: ignored; {reason}", file=sys.stderr)
         printed.add(key)
-        config.hydra[section][name] = usual
+        config.hydra[section][name] = disabled
 
 
 def _lacks_setting(override: Override, config: DictConfig) -> UserError | None:
-    """Return the error for a key that the chosen option of its section lacks, if it is one."""
+    """Return the error if the chosen option of a section lacks the key of an override."""
     key = override.key_or_group
     section = config.get(key.partition(".")[0])
     kind = section.get("name") if isinstance(section, DictConfig) else None
@@ -138,16 +137,16 @@ def _lacks_setting(override: Override, config: DictConfig) -> UserError | None:
     return UserError(explain_key(key, kind))
 
 
-def _read_as_typed(file: ConfigResult, path: str, group_exists: Callable[[str], bool]) -> None:
-    """Let short names in a file do what they do on the command line.
+def _expand_short_names(file: ConfigResult, path: str, group_exists: Callable[[str], bool]) -> None:
+    """Replace the short names in a file by dotted keys, in place.
 
     Args:
-        file: is changed.
-        path: of the file among the configurations, `experiment/mine`.
+        file: a configuration file.
+        path: its path below conf/, such as `experiment/mine`.
         group_exists: returns whether a group has a folder.
 
     Raises:
-        UserError: Hydra needs the choice of an option in another place of the file.
+        UserError: an option of a group is chosen where Hydra would misread it.
     """
     group = path.rpartition("/")[0]
     if group.partition("/")[0] == "hydra":
@@ -155,7 +154,7 @@ def _read_as_typed(file: ConfigResult, path: str, group_exists: Callable[[str], 
     for default in file.defaults_list or ():
         _refuse_relative(default, path, group, group_exists)
     if group and file.header.get("package") != "_global_":
-        return  # its keys are those of a section
+        return  # its keys are those of one section
     assert isinstance(file.config, DictConfig)
     content = OmegaConf.to_container(file.config)
     assert isinstance(content, dict)
@@ -163,7 +162,7 @@ def _read_as_typed(file: ConfigResult, path: str, group_exists: Callable[[str], 
         value = content[name]
         if isinstance(value, str) and "${" not in value and value in options(name):
             if name not in SHORT_NAMES:
-                raise _write(path, group, name, value)
+                raise _misplaced(path, group, name, value)
             value = level(name, value)
         if name in SHORT_NAMES and not isinstance(value, dict):
             with open_dict(file.config):
@@ -171,8 +170,8 @@ def _read_as_typed(file: ConfigResult, path: str, group_exists: Callable[[str], 
                 OmegaConf.update(file.config, SHORT_NAMES[name], value, force_add=True)
 
 
-def _offer_levels(file: ConfigResult) -> None:
-    """Let levels be chosen in every group of them, as if config.yaml named them all."""
+def _add_groups_of_levels(file: ConfigResult) -> None:
+    """Add each group of levels to the defaults of config.yaml, so that one can be chosen."""
     defaults = file.defaults_list or []
     named = {default.group for default in defaults if isinstance(default, GroupDefault)}
     defaults.extend(GroupDefault(group=name) for name in SHORT_NAMES if name not in named)
@@ -181,7 +180,7 @@ def _offer_levels(file: ConfigResult) -> None:
 def _refuse_relative(
     default: InputDefault, path: str, group: str, group_exists: Callable[[str], bool]
 ) -> None:
-    """Refuse `optimizer: sgd` in an experiment, which Hydra takes for experiment/optimizer."""
+    """Refuse `optimizer: sgd` in an experiment, which Hydra reads as experiment/optimizer."""
     if not isinstance(default, GroupDefault) or default.package or not group:
         return
     assert default.group is not None
@@ -193,10 +192,10 @@ def _refuse_relative(
         return
     is_top = name in groups() or name.startswith("hydra/")
     if is_top and not group_exists(f"{group}/{name}") and isinstance(default.value, str):
-        raise _write(path, group, name, default.value)
+        raise _misplaced(path, group, name, default.value)
 
 
-def _write(path: str, group: str, name: str, value: str) -> UserError:
+def _misplaced(path: str, group: str, name: str, value: str) -> UserError:
     line = f"- override /{name}: {value}" if group else f"- {name}: {value}"
     if name == group:
         line = f"- {value}"

@@ -1,4 +1,4 @@
-"""The command that checks what depends on the user's machine: doctor."""
+"""The command that checks the machine: doctor."""
 
 import argparse
 import os
@@ -16,31 +16,31 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from cifar_exp.cli.subcommand import add_command, add_results
 from cifar_exp.files import in_bytes, write_bytes
-from cifar_exp.paths import RESULTS
 from cifar_exp.terminal import columns, printable, table
 
 if TYPE_CHECKING:
     from cifar_exp.runs.folder import RunFolder
     from cifar_exp.training.loop import Training
 
-# PyTorch takes seconds, so each check imports what it needs.
+# PyTorch takes seconds to import, so each check imports what it needs.
 
-_RESULTS, _DATA = Path(RESULTS), Path("data")  # as paths.results and data.root
-_WIDTH = 80  # columns, where standard output is no terminal
+_DATA = Path("data")  # the default of data.root
+_WIDTH = 80  # columns, if standard output is not a terminal
 _WRITES = 25
-_SLOW_WRITE_SECONDS = 0.2  # a run writes a file or two in each epoch
+_SLOW_WRITE_SECONDS = 0.2  # a run writes one or two files per epoch
 _LONGEST_START_SECONDS = 60  # of a process
-# A run of the baseline needs 0.6 GB while it trains, and a sweep keeps 0.2 GB of each run.
-_LEAST_FREE_BYTES, _FEW_FREE_BYTES = 10**9, 5 * 10**9
+# The baseline needs 0.6 GB during training, and a sweep keeps 0.2 GB of each run.
+_LEAST_FREE_BYTES, _LOW_FREE_BYTES = 10**9, 5 * 10**9
 _NCCL_BYTES = 10**9  # Source: NVIDIA's documentation of NCCL, "Sharing Data"
 _OTHER_DISK = "choose another disk with paths.results=FOLDER"
-# Options of NFS with which other machines do not see a lock.
+# Mount options of NFS that hide locks from other machines.
 _LOCAL_LOCKS = {"nolock", "local_lock=all", "local_lock=flock"}
 
 
 class Result(NamedTuple):
-    """How a check went, and what to do about it."""
+    """Result of a check, and what to do about it."""
 
     level: Literal["ok", "warning", "failed"]
     found: str
@@ -48,43 +48,48 @@ class Result(NamedTuple):
 
 
 def add_commands(commands: Any) -> None:
-    """Add it to a parser. Args: commands: what its `add_subparsers` returned."""
-    parser = commands.add_parser("doctor", help="check this machine, and print what to do")
-    parser.add_argument("--results", type=Path, default=_RESULTS, help=f"default: {_RESULTS}")
+    """Add the command to the result of `add_subparsers`."""
+    does = "Check packages, GPU, disk, memory and data of this machine, and print what to do."
+    parser = add_command(commands, "doctor", does, "--data photos", _doctor)
+    add_results(parser)
     parser.add_argument(
-        "--data", type=Path, metavar="FOLDER", help=f"as data.root (default: {_DATA}, if it exists)"
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help=f"the setting data.root (default: {_DATA}, if it exists)",
     )
-    parser.set_defaults(run=_doctor)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
     results = dict(check_machine(arguments.results, arguments.data))
-    rows = [(name, f"{one.level}: {one.found}", one.advice) for name, one in results.items()]
+    rows = [
+        (name, f"{result.level}: {result.found}", result.advice) for name, result in results.items()
+    ]
     print(printable(table(rows, ["check", "result", "what to do"], columns() or _WIDTH)))
-    levels = [one.level for one in results.values()]
+    levels = [result.level for result in results.values()]
     print(f"\n{levels.count('failed')} failed, {levels.count('warning')} warnings")
     return int("failed" in levels)
 
 
 def check_machine(results: Path, data: Path | None) -> Iterator[tuple[str, Result]]:
-    """Check what runs depend on, and nothing remains of it.
+    """Check this machine, and remove all files that the checks create.
 
     Args:
-        results: as paths.results; it need not exist.
-        data: as data.root; None for the default, which need not exist.
+        results: folder of results, which may not exist yet.
+        data: folder of images; None for the default folder, which may not exist.
 
     Yields:
-        The name and the result of each check; one that raises an error has failed.
+        The name and the result of each check. A check that raises an exception has failed.
     """
     from tqdm import tqdm
 
-    place = next(path for path in (results, *results.absolute().parents) if path.exists())
+    folder = next(path for path in (results, *results.absolute().parents) if path.exists())
     checks: dict[str, tuple[Callable[[], Result], str]] = {
         "packages": (_packages, "pip install -e ."),
-        "GPU": (_gpu, "use device=cpu; check `nvidia-smi`, and update the driver"),
-        "free space": (lambda: _free_space(place), _OTHER_DISK),
-        "atomic rename": (lambda: _atomic_rename(place), _OTHER_DISK),
-        "locks": (lambda: _locks(place), _OTHER_DISK),
+        "GPU": (_gpu, "check `nvidia-smi` and update the driver, or use device=cpu"),
+        "free space": (lambda: _free_space(folder), _OTHER_DISK),
+        "atomic rename": (lambda: _atomic_rename(folder), _OTHER_DISK),
+        "locks": (lambda: _locks(folder), _OTHER_DISK),
         "shared memory": (_shared_memory, "mount /dev/shm"),
         "threads": (_threads, "set OMP_NUM_THREADS"),
         "data": (lambda: _data(data), "choose another folder with data.root=FOLDER"),
@@ -92,7 +97,7 @@ def check_machine(results: Path, data: Path | None) -> Iterator[tuple[str, Resul
     for name, (check, advice) in tqdm(checks.items(), "doctor", disable=None, leave=False):
         try:
             yield name, check()
-        except Exception as error:  # there is no list of what may be wrong with a machine
+        except Exception as error:  # a broken machine can raise any exception
             reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
             yield name, Result("failed", f"{type(error).__name__}: {reason}", advice)
 
@@ -125,32 +130,32 @@ def _gpu() -> Result:
     import torch
 
     driver = _driver()
-    with warnings.catch_warnings(record=True) as caught:  # of a driver that is too old
+    with warnings.catch_warnings(record=True) as caught:  # about a driver that is too old
         warnings.simplefilter("always")
         is_available = torch.cuda.is_available()
     if not is_available:
         if not driver or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
-            return Result("ok", "none; runs train on the CPU")
+            return Result("ok", "no GPU; runs train on the CPU")
         reason = str(caught[0].message).partition(". ")[0] if caught else "PyTorch finds no GPU"
-        found = f"driver {driver}, torch for CUDA {torch.version.cuda}: {reason}"
-        return Result("failed", found, "install a torch for this driver: pytorch.org")
+        found = f"driver {driver}, PyTorch for CUDA {torch.version.cuda}: {reason}"
+        return Result("failed", found, "install a PyTorch for this driver: pytorch.org")
     names = []
     for index in range(torch.cuda.device_count()):
         names.append(f"{torch.cuda.get_device_name(index)}, driver {driver or 'unknown'}")
         torch.cuda.set_device(index)
         captured, eager = _trained(graphs=True), _trained(graphs=False)
         if not captured.replays:
-            advice = "runs train without CUDA graphs, more slowly; update driver and torch"
+            advice = "training is slower without CUDA graphs; update the driver and PyTorch"
             return Result("warning", f"{names[-1]}: steps cannot be captured", advice)
         weights, expected = captured.model.state_dict(), eager.model.state_dict()
         if not all(torch.equal(weights[key], expected[key]) for key in expected):
             found = f"{names[-1]}: captured steps differ from eager ones"
-            return Result("failed", found, "use another GPU, or update driver and torch")
+            return Result("failed", found, "use another GPU, or update the driver and PyTorch")
     return Result("ok", "; ".join(names) + ": captured steps equal eager ones")
 
 
 def _driver() -> str:
-    """Return the version of the GPU's driver; "" where nvidia-smi finds none."""
+    """Return the version of the GPU's driver; "" if nvidia-smi finds none."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=5)
@@ -160,7 +165,7 @@ def _driver() -> str:
 
 
 def _trained(graphs: bool) -> "Training":
-    """Train a small run on the current GPU. Args: graphs: whether steps are captured."""
+    """Train a small run on the current GPU, with or without CUDA graphs."""
     from cifar_exp.config import schema
     from cifar_exp.data import batches, synthetic
     from cifar_exp.data.settings import Synthetic
@@ -182,20 +187,20 @@ def _trained(graphs: bool) -> "Training":
     return run
 
 
-def _free_space(place: Path) -> Result:
-    total, _, free = shutil.disk_usage(place)
-    if not total or free >= _FEW_FREE_BYTES:  # some file systems report no size at all
-        return Result("ok", f"{in_bytes(free)} in {place}" if total else "not reported")
+def _free_space(folder: Path) -> Result:
+    total, _, free = shutil.disk_usage(folder)
+    if not total or free >= _LOW_FREE_BYTES:  # some file systems report no size
+        return Result("ok", f"{in_bytes(free)} in {folder}" if total else "not reported")
     level: Literal["warning", "failed"] = "failed" if free < _LEAST_FREE_BYTES else "warning"
-    return Result(level, f"{in_bytes(free)} in {place}", f"make room, or {_OTHER_DISK}")
+    return Result(level, f"{in_bytes(free)} in {folder}", f"free some space, or {_OTHER_DISK}")
 
 
-def _atomic_rename(place: Path) -> Result:
-    """Replace a file again and again, while it is read: each time it must be whole."""
-    contents = [bytes([number]) * 2**16 for number in range(_WRITES + 1)]
-    torn, ended = list[str](), threading.Event()
-    with tempfile.TemporaryDirectory(prefix=".doctor-", dir=place) as folder:
-        file = Path(folder) / "file"
+def _atomic_rename(folder: Path) -> Result:
+    """Replace a file repeatedly while another thread reads it: each read must be complete."""
+    contents = [bytes([value]) * 2**16 for value in range(_WRITES + 1)]
+    faults, ended = list[str](), threading.Event()
+    with tempfile.TemporaryDirectory(prefix=".doctor-", dir=folder) as temporary:
+        file = Path(temporary) / "file"
         write_bytes(file, contents[0])
 
         def read() -> None:
@@ -203,9 +208,9 @@ def _atomic_rename(place: Path) -> Result:
             while not is_last:
                 is_last = ended.is_set()
                 try:
-                    torn.extend(["half of it was read"] * (file.read_bytes() not in contents))
+                    faults.extend(["a read was incomplete"] * (file.read_bytes() not in contents))
                 except OSError as error:
-                    torn.append(f"it could not be read ({error.strerror})")
+                    faults.append(f"a read failed ({error.strerror})")
 
         with ThreadPoolExecutor(1) as pool:
             pool.submit(read)
@@ -216,48 +221,50 @@ def _atomic_rename(place: Path) -> Result:
             finally:
                 ended.set()
         seconds = (time.monotonic() - started) / _WRITES
-    if torn:
-        return Result("failed", f"while a file was replaced, {torn[0]}", _OTHER_DISK)
-    found = f"a file is replaced and synced in {1000 * seconds:.0f} ms"
+    if faults:
+        return Result("failed", f"while a file was replaced, {faults[0]}", _OTHER_DISK)
+    found = f"replacing and syncing a file takes {1000 * seconds:.0f} ms"
     if seconds > _SLOW_WRITE_SECONDS:
         return Result("warning", found, f"slow; {_OTHER_DISK}")
     return Result("ok", found)
 
 
-def _locks(place: Path) -> Result:
-    """Lock a run in another process, which is killed: the lock must be seen, and then be gone."""
+def _locks(folder: Path) -> Result:
+    """Lock a run in another process and kill it: the lock must be visible, and then released."""
     from cifar_exp.runs.folder import RunFolder
 
     context = get_context("spawn")
-    ours, theirs = context.Pipe()
-    with tempfile.TemporaryDirectory(prefix=".doctor-", dir=place) as folder:
-        run = RunFolder(Path(folder) / "run")
-        with run.lock():  # raises an error here where there are no locks at all
+    receiver, sender = context.Pipe()
+    with tempfile.TemporaryDirectory(prefix=".doctor-", dir=folder) as temporary:
+        run = RunFolder(Path(temporary) / "run")
+        with run.lock():  # raises an exception if the file system has no locks
             run.write_state({"status": "running"})
-        holder = context.Process(target=_hold, args=(run, theirs), daemon=True)
+        holder = context.Process(target=_hold, args=(run, sender), daemon=True)
         holder.start()
-        theirs.close()  # so that its end is noticed
+        sender.close()  # else `poll` does not return when the process ends
         try:
-            if not ours.poll(_LONGEST_START_SECONDS):
-                return Result("warning", "another process did not start in time", "repeat it")
-            ours.recv()
-            seen = _is_locked(run)
+            if not receiver.poll(_LONGEST_START_SECONDS):
+                return Result("warning", "another process did not start in time", "try again")
+            receiver.recv()
+            is_visible = _is_locked(run)
         finally:
             holder.kill()
             holder.join()
-        freed = not _is_locked(run)
-    kind, options = _file_system(place)
-    if not seen or not freed:
-        found = "stays when its process is killed" if seen else "is not seen by other processes"
-        return Result("failed", f"{kind}: a lock {found}", _OTHER_DISK)
+        is_released = not _is_locked(run)
+    kind, options = _file_system(folder)
+    if not is_visible:
+        return Result("failed", f"{kind}: other processes do not see a lock", _OTHER_DISK)
+    if not is_released:
+        found = f"{kind}: a lock remains after its process is killed"
+        return Result("failed", found, _OTHER_DISK)
     if local := options & _LOCAL_LOCKS:
-        found = f"{kind}, {', '.join(local)}: seen on this machine alone"
+        found = f"{kind}, {', '.join(local)}: other machines do not see locks"
         return Result("warning", found, "use the results on one machine at a time")
-    return Result("ok", f"{kind}: seen by other processes, and freed")
+    return Result("ok", f"{kind}: visible to other processes, and released")
 
 
 def _is_locked(run: "RunFolder") -> bool:
-    """Return whether both ways to see a lock see it."""
+    """Return whether a run is locked, both by its lock and by its status."""
     from cifar_exp.runs.folder import BusyError
 
     try:
@@ -288,12 +295,12 @@ def _file_system(folder: Path) -> tuple[str, set[str]]:
 def _shared_memory() -> Result:
     import torch
 
-    get_context("spawn").Lock()  # a semaphore, which is a file in /dev/shm on Linux
+    get_context("spawn").Lock()  # creates a semaphore, on Linux a file in /dev/shm
     if not os.path.isdir("/dev/shm"):
-        return Result("ok", "semaphores can be made")
+        return Result("ok", "semaphores can be created")
     free = shutil.disk_usage("/dev/shm").free
     if torch.cuda.device_count() > 1 and free < _NCCL_BYTES:
-        advice = "for a run on several GPUs start the container with --shm-size=1g"
+        advice = "to train a run on several GPUs, start the container with --shm-size=1g"
         return Result("warning", f"{in_bytes(free)} in /dev/shm", advice)
     return Result("ok", f"{in_bytes(free)} in /dev/shm")
 
@@ -302,14 +309,14 @@ def _threads() -> Result:
     import torch
 
     cores, threads = _cores(), torch.get_num_threads()
-    found = f"{threads} of PyTorch, on {cores} cores"
+    found = f"PyTorch uses {threads} threads on {cores} cores"
     if threads > cores:
         return Result("warning", found, f"set OMP_NUM_THREADS={cores}")
     return Result("ok", found)
 
 
 def _cores() -> int:
-    """Return how many cores this process may use: its affinity, and a container's quota."""
+    """Return how many cores this process may use, by its affinity and its container's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -326,19 +333,19 @@ def _data(folder: Path | None) -> Result:
 
     root = folder or _DATA
     archive, extracted = root / str(CIFAR10.filename), root / CIFAR10.base_folder
-    if (place := extracted if extracted.exists() else archive).exists():
+    if (found := extracted if extracted.exists() else archive).exists():
         altered = (
             cifar10.altered_archive(root)
-            if place == archive
+            if found == archive
             else next(cifar10.altered_files(root), None)
         )
         if altered:
-            return Result("failed", altered, f"delete {place}, to get it again")
-        return Result("ok", f"{place}: as published, by its MD5")
+            return Result("failed", altered, f"delete {found} to download it again")
+        return Result("ok", f"{found}: the MD5 checksums match")
     folders, advice = ClassFolders(root), f"python -m cifar_exp check-data {root}"
     if not folders.problems:
         images = sum(sum(folders.counts(split)) for split in SPLITS)
-        return Result("ok", f"{root}: {images:,} images, of which none was read", advice)
+        return Result("ok", f"{root}: {images:,} images (contents not checked)", advice)
     if folder is None:
         advice = "data=cifar10 downloads 170 MB; check another folder with --data FOLDER"
         return Result("warning", f"{root}: no images", advice)

@@ -1,12 +1,11 @@
-"""Which code a configuration may call: what plugins registered, and what the user named himself.
+"""Restrict the code that a configuration can call to plugins and to names that the user allows.
 
-Hydra calls whatever a `_target_` under `hydra` names, and a YAML file from elsewhere can name
-anything that is installed: `torch.optim.sgd.torch.load` passes every test of a prefix.
+Hydra calls what a `_target_` under `hydra` names, and a YAML file from elsewhere can name any
+installed function. A list of prefixes is no protection: `torch.optim.sgd.torch.load` exists.
 """
 
 import argparse
 import copy
-import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import wraps
@@ -21,6 +20,7 @@ from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from cifar_exp.cli.error_messages import describe
 from cifar_exp.cli.hydra_private import (
     CachingConfigRepository,
     ConfigLoaderImpl,
@@ -32,8 +32,8 @@ from cifar_exp.errors import UserError
 from cifar_exp.expressions import expressions_kept, names_variables, reason_of
 
 _LOGGING = ("job_logging", "hydra_logging")
-_CALLED = ("callbacks", "launcher", "sweeper", *_LOGGING)
-# What logging.config calls, and the classes that are there for it.
+_INSTANTIATED = ("callbacks", "launcher", "sweeper", *_LOGGING)
+# Keys whose values logging.config calls, and the classes and objects that they may name.
 _LOGGING_KEYS = {"()", "class", "listener", "queue"}
 _LOGGING_NAMES = {
     "logging.FileHandler",
@@ -53,9 +53,8 @@ def split_allowed(arguments: Sequence[str]) -> tuple[list[str], frozenset[str]]:
         arguments: the command line without the program.
 
     Returns:
-        The command line that Hydra understands, and the names the user trusts: those after
-        `--allow`, and those that an override gives to a `_target_`. Nothing keeps the former: who
-        gives a recorded command again decides again.
+        The other arguments, and the names that the user trusts: those after `--allow`, and those
+        of a `_target_` in an override. They are not stored with the run.
 
     Raises:
         UserError: `--allow` has no name.
@@ -80,25 +79,28 @@ def _typed_names(argument: str) -> Iterator[str]:
         return
     try:
         override = OverridesParser.create().parse_override(argument)
-    except Exception:  # Hydra parses it again and tells what is wrong
+    except Exception:  # Hydra parses the override again and reports the error
         return
     value = parsed_value(override)
     for choice in value.list if isinstance(value, ChoiceSweep) else [value]:
         plain = plain_value(choice)
         if key.endswith("_target_"):
             yield str(plain)
-        yield from (name for _, name in _found(plain, {"_target_"}))
+        yield from (name for _, name in _named_leaves(plain, {"_target_"}))
 
 
 @contextmanager
 def only_allowed(names: Collection[str]) -> Iterator[None]:
-    """Refuse other code in whatever Hydra composes while the block runs.
+    """Refuse compositions that name other code while the block runs.
 
-    Hydra has no place between composing and calling where one could look, so its methods are
-    wrapped: all of a command's compositions, those of a sweep's runs too, go through the first.
+    Hydra has no hook between composing and calling, so its methods are wrapped. All compositions
+    of a command, also those of a sweep's runs, call `load_configuration`.
 
     Args:
-        names: that the user trusts, besides what plugins registered.
+        names: that the user trusts, in addition to those that plugins registered.
+
+    Raises:
+        UserError: a configuration names other code.
     """
 
     def checked(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
@@ -107,10 +109,10 @@ def only_allowed(names: Collection[str]) -> Iterator[None]:
             try:
                 config = compose(*args, **kwargs)
             except Exception as error:
-                # again, for a message that tells no value of an environment variable
-                with expressions_kept(), _told_by_hydra():
+                # compose again, for a message without values of environment variables
+                with expressions_kept(), _as_hydra_errors():
                     compose(*args, **kwargs)
-                raise UserError("expected another value of an environment variable") from error
+                raise UserError("the value of an environment variable is not valid") from error
             _check(config, {*names, *_registered()})
             return config
 
@@ -121,9 +123,9 @@ def only_allowed(names: Collection[str]) -> Iterator[None]:
         def wrapper(repository: Any, search_path: ConfigSearchPath) -> None:
             for element in search_path.get_path():
                 path = str(element.path)
-                in_a_file = element.provider == "hydra.searchpath in main"
-                if in_a_file and path.startswith("pkg://") and path not in names:
-                    raise untrusted("hydra.searchpath", path)  # a package's code runs
+                is_in_file = element.provider == "hydra.searchpath in main"
+                if is_in_file and path.startswith("pkg://") and path not in names:
+                    raise untrusted("hydra.searchpath", path)  # imports the package
             use(repository, search_path)
 
         return wrapper
@@ -140,30 +142,21 @@ def only_allowed(names: Collection[str]) -> Iterator[None]:
 
 
 @contextmanager
-def _told_by_hydra() -> Iterator[None]:
-    """Let Hydra's ValueError, OSError and others be mistakes of the user, as they are."""
+def _as_hydra_errors() -> Iterator[None]:
+    """Raise Hydra's ValueError, OSError and others as its configuration errors."""
     try:
         yield
     except (HydraException, UserError):
         raise
     except Exception as error:
-        raise ConfigCompositionException(in_words(error)) from error
-
-
-def in_words(error: Exception) -> str:
-    """Say in one or two lines what a library has raised."""
-    text = "\n".join(str(error).strip().splitlines()[:2])
-    if isinstance(error, HydraException | ValueError) and text:
-        return text
-    text = text or str(traceback.extract_tb(error.__traceback__)[-1].line)
-    return f"Hydra fails with {type(error).__name__}: {text}"
+        raise ConfigCompositionException(describe(error)) from error
 
 
 def _registered() -> Iterator[str]:
-    """Yield the names that Hydra and installed plugins have stored, which takes Python code."""
+    """Yield the names that Hydra and installed plugins have registered."""
     hydra = ConfigStore.instance().repo["hydra"]
     for group in ("launcher", "sweeper"):
-        yield from (name for _, name in _found(_nodes(hydra[group]), {"_target_"}))
+        yield from (name for _, name in _named_leaves(_nodes(hydra[group]), {"_target_"}))
 
 
 def _nodes(stored: Any) -> Any:
@@ -175,42 +168,43 @@ def _nodes(stored: Any) -> Any:
 def _check(config: DictConfig, allowed: Collection[str]) -> None:
     if config.hydra.job.env_copy:
         raise UserError(
-            "hydra.job.env_copy: expected none, since it would write values of the environment "
-            "into files;\nuse hydra.job.env_set.NAME='${oc.env:NAME}'"
+            "hydra.job.env_copy: expected an empty list, since it writes values of environment "
+            "variables into files;\nuse hydra.job.env_set.NAME='${oc.env:NAME}'"
         )
-    typed: Any = OmegaConf.to_container(config)
-    looked_at = [*_found(typed, {"_target_"}), *(typed["hydra"][name] for name in _CALLED)]
-    # ${oc.create:...} can make whole nodes; and Hydra would tell a variable's value in its errors
-    resolves = "${" in str(looked_at) or names_variables(typed)
+    unresolved: Any = OmegaConf.to_container(config)
+    sections = [unresolved["hydra"][name] for name in _INSTANTIATED]
+    # ${oc.create:...} can create nodes, and errors of Hydra contain values of variables
+    resolves = "${" in str([*_named_leaves(unresolved, {"_target_"}), *sections])
+    resolves = resolves or names_variables(unresolved)
     try:
-        with _as_in_a_run(config) if resolves else nullcontext(config) as running:
-            hydra: Any = OmegaConf.to_container(running.hydra, resolve=resolves)
-            named = [*_anywhere(running, typed), *_called_by_hydra(hydra)]
+        with _as_in_a_run(config) if resolves else nullcontext(config) as resolved:
+            hydra: Any = OmegaConf.to_container(resolved.hydra, resolve=resolves)
+            named = [*_targets(resolved, unresolved), *_called_by_hydra(hydra)]
     except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key}: {reason_of(error, typed)}") from error
+        raise UserError(f"{error.full_key}: {reason_of(error, unresolved)}") from error
     for key, name in named:
         if name in allowed:
             continue
-        if names_variables(typed) and name not in str(typed):
-            raise UserError(f"{key}: expected no code from an environment variable")
+        if names_variables(unresolved) and name not in str(unresolved):
+            raise UserError(f"{key}: expected a literal name, got an environment variable")
         raise untrusted(key, name)
 
 
-def _anywhere(config: DictConfig, typed: Any) -> Iterator[tuple[str, str]]:
-    """Yield the keys and names of targets, of the run's own settings too."""
-    for key, name in _found(typed, {"_target_"}):
+def _targets(config: DictConfig, unresolved: Any) -> Iterator[tuple[str, str]]:
+    """Yield the keys and names of all targets, and of environment variables that are set."""
+    for key, name in _named_leaves(unresolved, {"_target_"}):
         resolved = OmegaConf.select(config, key) if "${" in name else None
         yield key, str(resolved or name)
-    for name in config.hydra.job.env_set:  # PATH, say, decides which programs are run
+    for name in config.hydra.job.env_set:  # PATH decides which programs are called
         yield f"hydra.job.env_set.{name}", name
 
 
 def _called_by_hydra(hydra: Any) -> Iterator[tuple[str, str]]:
-    """Yield the keys and names of what Hydra calls by itself."""
-    for section in _CALLED:
-        yield from _found(hydra[section], {"_target_"}, f"hydra.{section}")
+    """Yield the keys and names that Hydra calls without a task."""
+    for section in _INSTANTIATED:
+        yield from _named_leaves(hydra[section], {"_target_"}, f"hydra.{section}")
     for section in _LOGGING:
-        for key, name in _found(hydra[section], _LOGGING_KEYS, f"hydra.{section}"):
+        for key, name in _named_leaves(hydra[section], _LOGGING_KEYS, f"hydra.{section}"):
             if name not in _LOGGING_NAMES:
                 yield key, name
         for key, value in _leaves(hydra[section], f"hydra.{section}"):
@@ -220,25 +214,25 @@ def _called_by_hydra(hydra: Any) -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def _as_in_a_run(config: DictConfig) -> Iterator[DictConfig]:
-    """Let ${hydra:...} resolve as it does while a run is running."""
+    """Resolve ${hydra:...} as during a run while the block runs."""
     config = copy.deepcopy(config)
     with read_write(config), open_dict(config):
         config.hydra.job.num, config.hydra.job.id = 0, "0"
         config.hydra.runtime.output_dir = "."
-        # what was typed, in which an expression is no expression
+        # overrides as typed, whose expressions are not resolved
         config.hydra.overrides.task, config.hydra.overrides.hydra = [], []
         config.hydra.job.override_dirname = ""
     state = HydraConfig.instance()
-    before = state.cfg
+    previous = state.cfg
     state.set_config(config)
     try:
         yield config
     finally:
-        state.cfg = before
+        state.cfg = previous
 
 
-def _found(content: Any, keys: Collection[str], path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield what stands under one of these keys, at any depth, and before it the whole key."""
+def _named_leaves(content: Any, keys: Collection[str], path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the full key and the value of each leaf whose last key is one of `keys`."""
     for key, value in _leaves(content, path):
         if key.rpartition(".")[2] in keys:
             yield key, str(value)

@@ -1,9 +1,8 @@
-"""The private names of Hydra and OmegaConf that this project uses, but for two kinds.
+"""Private names of Hydra and OmegaConf.
 
-Those that it replaces are in `composition` and `hydra_guard`. The classes that the sweeper and the
-launchers extend are imported there: Hydra makes them again when it scans for plug-ins, so they must
-not be imported before. pyproject.toml bounds the versions, and
-tests/test_private_names.py fails where a new version lacks one of them.
+Two kinds are elsewhere. `composition` and `hydra_guard` replace methods. The sweeper and the
+launchers import their base classes, since Hydra creates these again when it scans for plugins.
+pyproject.toml bounds the versions; tests/test_private_names.py fails if a version lacks a name.
 """
 
 from dataclasses import replace
@@ -31,26 +30,26 @@ __all__ = [
 
 
 def parsed_value(override: Override) -> Any:
-    """Return the value of an override as it was parsed: a sweep stays one."""
+    """Return the parsed value of an override, a `Sweep` for a sweep."""
     return override._value
 
 
 def with_parsed_value(override: Override, value: Any) -> Override:
-    """Return an override with another parsed value."""
+    """Return a copy of an override with another parsed value."""
     return replace(override, _value=value)
 
 
 def plain_value(value: Any) -> Any:
-    """Return a parsed value without its quotation marks, lists and mappings with theirs."""
+    """Return a parsed value without its quotation marks; lists and mappings keep theirs."""
     return Override._convert_value(value)
 
 
 def stored_value(section: DictConfig, name: str) -> Any:
-    """Return a value as it stands in a configuration, not resolved; None if it is not there."""
+    """Return the unresolved value of a setting; None if there is none."""
     node: Any = section._get_node(name)
     return None if node is None else node._value()
 
 
 def allow_objects(config: DictConfig) -> None:
-    """Let a configuration hold objects of any class."""
+    """Allow values of any class in a configuration."""
     config._set_flag("allow_objects", True)

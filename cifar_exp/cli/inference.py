@@ -3,39 +3,43 @@
 import argparse
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cifar_exp.cli.subcommand import NAME_HELP, add_command, add_results
 from cifar_exp.errors import UserError
 from cifar_exp.files import refuse_links, shortened
-from cifar_exp.paths import PREDICTIONS_FILE, RESULTS
+from cifar_exp.paths import PREDICTIONS_FILE
 from cifar_exp.terminal import printable
 
-# PyTorch takes seconds, so each command imports it when it is called.
+# PyTorch takes seconds to import, so each command imports it when it is called.
 
-_RESULTS = Path(RESULTS)
 _FORMATS = ("torch", "onnx")
 _MOST_IN_GRID = 400  # images
 _LONGEST_NAME_BYTES = 100
-_COMPARED = 250  # images, whose logits an exported file must give
+_COMPARED = 250  # images on which an exported file is compared with the network
 
 
 def add_commands(commands: Any) -> None:
-    """Add them to a parser. Args: commands: what its `add_subparsers` returned."""
-    predict = _command(commands, "predict", "tell what is on pictures of your own", _predict)
+    """Add the commands to the result of `add_subparsers`."""
+    does = "Predict the classes of images with a trained network."
+    predict = _command(commands, "predict", does, "epochs=5,model photos/cat.jpg", _predict)
     predict.add_argument(
-        "images", nargs="*", metavar="IMAGE", help="of any format and size; a folder for all in it"
+        "images", nargs="*", metavar="IMAGE", help="file of any format and size, or a folder"
     )
     predict.add_argument(
         "--grid",
         type=_grid_size,
         metavar="N",
-        help="show N test images with labels and predictions",
+        help="draw N test images with their labels and predictions",
     )
-    evaluate = _command(commands, "evaluate", "measure a network on test images", _evaluate)
-    export = _command(commands, "export", "write a network for other programs", _export)
+    does = "Evaluate a trained network on test images."
+    evaluate = _command(commands, "evaluate", does, "epochs=5,model data.limit_test=200", _evaluate)
+    does = "Export a trained network for use without this package."
+    export = _command(commands, "export", does, "epochs=5,model --format onnx", _export)
     export.add_argument(
-        "--format", choices=_FORMATS, help="torch: torch.export; onnx (default: both)"
+        "--format", choices=_FORMATS, help="torch (torch.export) or onnx (default: both)"
     )
     for command, use in ((evaluate, "evaluate"), (export, "compare")):
         command.add_argument(
@@ -46,25 +50,35 @@ def add_commands(commands: Any) -> None:
         )
     for command in (predict, evaluate):
         command.add_argument(
-            "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto"
+            "--device",
+            choices=("auto", "cpu", "cuda"),
+            default="auto",
+            help="auto: cuda if available (default: auto)",
         )
 
 
-def _command(commands: Any, name: str, does: str, run: Any) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=does)
-    parser.add_argument("name", metavar="RUN", help="its folder, its id, or how its name begins")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: in the run's folder")
-    parser.add_argument("--results", type=Path, default=_RESULTS, help=f"default: {_RESULTS}")
+def _command(
+    commands: Any, name: str, does: str, example: str, run: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    parser = add_command(commands, name, does, example, run)
+    parser.add_argument("name", metavar="RUN", help=NAME_HELP)
     parser.add_argument(
-        "--allow", action="append", default=[], metavar="NAME", help="code of yours that it names"
+        "--out", type=Path, metavar="FOLDER", help="where files are written (default: run folder)"
     )
-    parser.set_defaults(run=run)
+    add_results(parser)
+    parser.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="call this custom code, which the run names; can be repeated",
+    )
     return parser
 
 
 def _grid_size(text: str) -> int:
     if not (text.isdecimal() and 1 <= int(text[:9]) <= _MOST_IN_GRID):
-        raise argparse.ArgumentTypeError(f"expected 1 to {_MOST_IN_GRID}")
+        raise argparse.ArgumentTypeError(f"expected an integer from 1 to {_MOST_IN_GRID}")
     return int(text)
 
 
@@ -77,7 +91,7 @@ def _loaded(arguments: argparse.Namespace, device: str) -> Any:
 
 
 def _output_folder(arguments: argparse.Namespace, run: Any, name: str) -> Path:
-    """Return where files go: what was given, or a folder of the run that no link leads out of."""
+    """Return --out, or by default a folder of the run, which must not be a link."""
     if arguments.out:
         return Path(arguments.out)
     refuse_links(run.path / name, run.path)
@@ -106,15 +120,15 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _files(names: list[str]) -> list[str]:
-    """Return the images that were named, those of a folder in its place."""
+    """Return the image files, with each folder replaced by its images."""
     from cifar_exp.data.class_folders import images_in
 
     files: list[str] = []
     for name in names:
-        inner = images_in(name) if Path(name).is_dir() else [name]
-        if not inner:
+        found = images_in(name) if Path(name).is_dir() else [name]
+        if not found:
             raise UserError(f"{name}: expected a folder with images, found none")
-        files += inner
+        files += found
     return files
 
 
@@ -132,13 +146,13 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     print(printable(write_evaluation(folder, run, images, evaluation, data)))
     if not arguments.data:
         message = difference_from_training(run, evaluation)
-        print(message or "These are the numbers of the run's last epoch.")
+        print(message or "The results equal those of the run's last epoch.")
     print(folder)
     return 0
 
 
 def _folder_name(overrides: list[str]) -> str:
-    """Return a name for evaluations on other images, made of what was typed."""
+    """Return the folder name of an evaluation, made of its overrides."""
     name = re.sub(r"[^\w.,=+-]+", "-", ",".join(overrides))
     return shortened(name, _LONGEST_NAME_BYTES).lstrip(".") or "test"
 

@@ -1,4 +1,4 @@
-"""Any other launcher, for Slurm, Ray or joblib: its jobs train the runs of one sweep."""
+"""Launch a sweep through another launcher (Slurm, Ray, joblib): each job trains one run."""
 
 import copy
 import os
@@ -15,7 +15,7 @@ from cifar_exp.config.schema import RunConfig
 
 
 class JobsLauncher(SweepLauncher):
-    """Makes a job of every run, lets another launcher bring them to their ends, and collects.
+    """Submit each run as a job of another launcher, and collect the results.
 
     Args:
         other: the launcher of the jobs.
@@ -28,7 +28,7 @@ class JobsLauncher(SweepLauncher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Keep what `launch` needs, and give the other launcher jobs that compose nothing."""
+        """Store what `launch` needs; called by the sweeper."""
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         self._callbacks = hydra_context.callbacks
 
@@ -39,12 +39,12 @@ class JobsLauncher(SweepLauncher):
         return run_sweep(configs, None, self.studies, self.study_name, self._run_jobs)
 
     def _run_jobs(self, configs: Sequence[RunConfig]) -> list[str | None]:
-        """Train runs, a job each. Returns: for each what went wrong, if anything."""
+        """Train each run in a job, and return the error message of each, None if it succeeded."""
         from cifar_exp.sweeps.job import train_job
 
-        # Ray would report its use to its makers
+        # else Ray sends usage statistics to its developers
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        context = HydraContext(cast(Any, _Settled()), self._callbacks)
+        context = HydraContext(cast(Any, _ComposedConfigs()), self._callbacks)
         self._other.setup(hydra_context=context, task_function=train_job, config=self._sweep_config)
         jobs = [[config.model_dump_json()] for config in configs]
         size = self.max_batch_size or len(jobs)
@@ -55,17 +55,22 @@ class JobsLauncher(SweepLauncher):
         ]
 
 
-class _Settled:
-    """Stands where Hydra's loader of configurations does, in jobs.
+class _ComposedConfigs:
+    """Replace Hydra's `ConfigLoader` in jobs, so that they compose nothing.
 
-    What was composed and checked when the jobs were submitted is not composed again: a job may
-    wait for days, and the YAML may have changed by then.
+    A job may wait for days, and its run keeps the settings that were checked at submission even
+    if a YAML file has changed.
     """
 
     def load_sweep_config(
         self, master_config: DictConfig, sweep_overrides: list[str]
     ) -> DictConfig:
-        """Return what `train_job` takes; called by launchers. Args: overrides: a run as JSON."""
+        """Return the argument of `train_job`; called by launchers.
+
+        Args:
+            master_config: the configuration of the sweep.
+            sweep_overrides: one item, the settings of a run as JSON.
+        """
         (settings,) = sweep_overrides
         composed = copy.deepcopy(master_config)
         allow_objects(composed)

@@ -1,4 +1,4 @@
-"""The launcher of `-m`: trains the runs of a sweep side by side on this machine."""
+"""The launcher of `-m`: train the runs of a sweep on this machine, several at a time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from cifar_exp.sweeps.worker_pool import prepare
 
 @dataclass
 class Settings:
-    """What stands under `hydra.launcher`."""
+    """Settings under `hydra.launcher`."""
 
     _target_: str = "hydra_plugins.cifar_exp.plugins.PackedLauncher"
     runs_per_device: Any = "auto"
 
 
 class PackedLauncher(SweepLauncher):
-    """Trains the runs of a sweep side by side, several on each device.
+    """Train the runs of a sweep on this machine, several at a time on each device.
 
     Args:
-        runs_per_device: how many runs at once on each GPU, or on the CPU; "auto" for as many as
-            pay.
+        runs_per_device: number of concurrent runs per GPU, or on the CPU; "auto": as many as
+            increase the throughput.
     """
 
     def __init__(self, runs_per_device: Any = "auto") -> None:
@@ -33,19 +33,19 @@ class PackedLauncher(SweepLauncher):
         self._runs_per_device = runs_per_device
 
     def train(self, configs: Sequence[RunConfig]) -> list[float | None]:
-        """Train all runs here; called by `launch`."""
+        """Train all runs on this machine; called by `launch`."""
         from cifar_exp.sweeps.sweep import run_sweep
 
         runs_per_device = _checked(self._runs_per_device)
         return run_sweep(configs, runs_per_device, self.studies, self.study_name)
 
     def prepare(self) -> None:
-        """Let PyTorch be imported elsewhere, while the runs are composed here."""
+        """Import PyTorch in another process while this one composes the runs."""
         _checked(self._runs_per_device)
         prepare()
 
     def begin(self) -> int | None:
-        """Prepare for runs. Returns: how many at once on a device; None for as many as pay."""
+        """Prepare for runs, and return how many to train at a time on a device; None for auto."""
         self.prepare()
         setup_globals()
         return _checked(self._runs_per_device)
@@ -58,5 +58,6 @@ def _checked(runs_per_device: Any) -> int | None:
     if isinstance(runs_per_device, int) and runs_per_device >= 1:
         return runs_per_device
     raise UserError(
-        f"hydra.launcher.runs_per_device: expected auto or 1 and above, got {runs_per_device}"
+        f"hydra.launcher.runs_per_device: expected auto or an integer of at least 1, got "
+        f"{runs_per_device}"
     )

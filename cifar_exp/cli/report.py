@@ -1,32 +1,30 @@
-"""The command that writes the report of a sweep, or of a search."""
+"""The command that writes the report of a sweep, a study or a search: report."""
 
 import argparse
 import sys
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from cifar_exp.paths import RESULTS, SEARCH_FILE
+from cifar_exp.cli.subcommand import NAME_HELP, add_command, add_results
+from cifar_exp.paths import SEARCH_FILE
 from cifar_exp.terminal import printable
-
-_RESULTS = Path(RESULTS)
 
 
 def add_commands(commands: Any) -> None:
-    """Add it to a parser. Args: commands: what its `add_subparsers` returned."""
-    report = commands.add_parser("report", help="write the report of a sweep from its run folders")
+    """Add the command to the result of `add_subparsers`."""
+    does = "Write the report of a sweep, a study or a search from its run folders."
+    report = add_command(commands, "report", does, "multirun_results/lr-0eb49b8fde", _report)
+    report.add_argument("sweep", metavar="SWEEP", help=NAME_HELP)
+    add_results(report)
     report.add_argument(
-        "sweep", metavar="SWEEP", help="its folder, its id, or how its name begins; or a search's"
+        "--check",
+        action="store_true",
+        help="write nothing, and fail if the stored report differs from the runs",
     )
-    report.add_argument("--results", type=Path, default=_RESULTS, help=f"default: {_RESULTS}")
-    report.add_argument(
-        "--check", action="store_true", help="change nothing; fail if the report there differs"
-    )
-    report.set_defaults(run=_report)
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    # imported here, so that --help is quick
+    # imported here, so that --help is fast
     from cifar_exp.reports.content import read_report
     from cifar_exp.reports.render import check_report, write_report
     from cifar_exp.runs.find import find_sweep
@@ -42,5 +40,5 @@ def _report(arguments: argparse.Namespace) -> int:
         return 0
     changed = check_report(sweep, read)
     for file in changed:
-        print(f"{file}: differs from what the runs give", file=sys.stderr)
+        print(f"{file}: differs from the report of its runs", file=sys.stderr)
     return 1 if changed else 0

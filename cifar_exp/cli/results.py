@@ -1,72 +1,87 @@
-"""The commands for what is on the disk: ls, table, compare, gc."""
+"""The commands for stored runs and sweeps: ls, table, compare, gc."""
 
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
+from cifar_exp.cli.subcommand import NAME_HELP, add_command, add_results
 from cifar_exp.errors import UserError
-from cifar_exp.paths import RESULTS, TABLE_FILE
+from cifar_exp.paths import TABLE_FILE
 from cifar_exp.terminal import columns, printable
 
-# Each command imports what it needs, so that --help is quick.
+# Each command imports what it needs, so that --help is fast.
 
-_RESULTS = Path(RESULTS)
-_HOW = "its folder, its id, or how its name begins"
 _LISTED = 20  # runs, and sweeps
 
 
 def add_commands(commands: Any) -> None:
-    """Add them to a parser. Args: commands: what its `add_subparsers` returned."""
+    """Add the commands to the result of `add_subparsers`."""
     _add_ls(commands)
-    table = commands.add_parser("table", help="print the table of a sweep, and write results.csv")
-    table.add_argument("sweep", metavar="SWEEP", help=_HOW)
-    table.add_argument("--results", type=Path, default=_RESULTS, help=f"default: {_RESULTS}")
-    kind = table.add_mutually_exclusive_group()
-    for name in ("markdown", "latex"):
-        kind.add_argument(
-            f"--{name}", action="store_const", const=name, dest="format", help="for a paper"
+    does = "Print the table of a sweep, and write it to results.csv."
+    table = add_command(commands, "table", does, "38afae4dc0 --markdown", _table)
+    table.add_argument("sweep", metavar="SWEEP", help=NAME_HELP)
+    add_results(table)
+    formats = table.add_mutually_exclusive_group()
+    for name, title in (("markdown", "Markdown"), ("latex", "LaTeX")):
+        formats.add_argument(
+            f"--{name}",
+            action="store_const",
+            const=name,
+            dest="format",
+            default="text",
+            help=f"print the table in {title}",
         )
-    table.set_defaults(format="text")
-    table.set_defaults(run=_table)
-    compare = commands.add_parser("compare", help="show in what runs differ")
-    compare.add_argument("runs", metavar="RUN", nargs="+", help=_HOW)
-    compare.add_argument("--results", type=Path, default=_RESULTS, help=f"default: {_RESULTS}")
-    compare.set_defaults(run=_compare)
+    does = "Compare runs: print the settings that differ and the results."
+    compare = add_command(commands, "compare", does, "d0f285f6f0 d48f18", _compare)
+    compare.add_argument("runs", metavar="RUN", nargs="+", help=NAME_HELP)
+    add_results(compare)
     _add_gc(commands)
 
 
 def _add_ls(commands: Any) -> None:
-    parser = commands.add_parser("ls", help="list the runs, sweeps and searches on this disk")
-    parser.add_argument("--results", type=Path, default=_RESULTS, help=f"default: {_RESULTS}")
-    parser.add_argument("--status", action="append", default=[], help="only these; may be repeated")
+    does = "List the stored runs, sweeps and searches."
+    parser = add_command(commands, "ls", does, "--where lr=0.01 --sort accuracy", _ls)
+    add_results(parser)
     parser.add_argument(
-        "--where", action="append", default=[], metavar="KEY=VALUE", help="only these, as lr=0.1"
+        "--status",
+        action="append",
+        default=[],
+        help="list only runs with this status; can be repeated",
+    )
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="list only runs with this setting, such as lr=0.1; can be repeated",
     )
     parser.add_argument(
         "--sort",
         default="age",
         metavar="KEY",
-        help="age, accuracy, size, status, name or a setting as lr (default: age)",
+        help="age, accuracy, size, status, name or a setting such as lr (default: age)",
     )
-    parser.add_argument("--all", action="store_true", help=f"not only the first {_LISTED}")
-    parser.add_argument("--reverse", action="store_true", help="the other way round")
-    parser.add_argument("--json", action="store_true", help="for programs, with all settings")
-    parser.set_defaults(run=_ls)
+    parser.add_argument("--all", action="store_true", help=f"list more than {_LISTED}")
+    parser.add_argument("--reverse", action="store_true", help="reverse the order")
+    parser.add_argument("--json", action="store_true", help="print JSON with all settings")
 
 
 def _add_gc(commands: Any) -> None:
-    parser = commands.add_parser("gc", help="remove checkpoints of runs that have ended")
-    parser.add_argument("--results", type=Path, default=_RESULTS, help=f"default: {_RESULTS}")
+    does = "Delete the checkpoints of runs that have ended."
+    parser = add_command(commands, "gc", does, "--replaced --yes", _gc)
+    add_results(parser)
     parser.add_argument(
-        "--replaced", action="store_true", help="and what was set aside by rerun=true"
+        "--replaced", action="store_true", help="also delete runs that rerun=true replaced"
     )
     parser.add_argument(
-        "--interrupted", action="store_true", help="and those of interrupted runs, as pruned trials"
+        "--interrupted",
+        action="store_true",
+        help="also delete checkpoints of interrupted runs and pruned trials",
     )
-    parser.add_argument("--yes", action="store_true", help="remove; else only show what would be")
-    parser.set_defaults(run=_gc)
+    parser.add_argument(
+        "--yes", action="store_true", help="delete; without it the files are only listed"
+    )
 
 
 def _ls(arguments: argparse.Namespace) -> int:
@@ -81,10 +96,10 @@ def _ls(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(as_json(runs, sweeps), indent=2))
     elif runs:
-        most = None if arguments.all else _LISTED
-        print(printable(as_text(runs, sweeps, columns(), most)))
+        limit = None if arguments.all else _LISTED
+        print(printable(as_text(runs, sweeps, columns(), limit)))
     else:
-        print(f"{arguments.results}: no runs" + " like that" * bool(found))
+        print(f"{arguments.results}: no {'matching ' * bool(found)}runs")
     for problem in unreadable:
         print(printable(problem), file=sys.stderr)
     return 0
@@ -103,8 +118,8 @@ def _table(arguments: argparse.Namespace) -> int:
     print(printable(as_text(groups, arguments.format, columns())))
     try:
         write_csv(sweep / TABLE_FILE, groups)
-    except UserError as error:  # the table is what was asked for
-        problems.append(f"results.csv is not written: {error}")
+    except UserError as error:  # the table was printed
+        problems.append(f"results.csv was not written: {error}")
     for problem in (*problems, *remarks(records)):
         print(printable(problem), file=sys.stderr)
     return 0
@@ -114,7 +129,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     from cifar_exp.reports.compare import compare
     from cifar_exp.runs.find import find_run
 
-    runs = [find_run(given, arguments.results) for given in arguments.runs]
+    runs = [find_run(name, arguments.results) for name in arguments.runs]
     table, problems = compare(runs)
     print(printable(table))
     for problem in problems:
@@ -126,14 +141,14 @@ def _gc(arguments: argparse.Namespace) -> int:
     from cifar_exp.runs.cleaning import leftovers
 
     found = list(leftovers(arguments.results, arguments.replaced, arguments.interrupted))
-    freed = 0
+    freed_bytes = 0
     for leftover in found:
-        kept = leftover.remove() if arguments.yes else ""
-        freed += 0 if kept else leftover.size_bytes
-        message = f"  (kept: {kept})" if kept else ""
-        print(printable(f"{leftover.size_bytes / 1e6:8.1f} MB  {leftover.path}{message}"))
+        reason = leftover.remove() if arguments.yes else ""
+        freed_bytes += 0 if reason else leftover.size_bytes
+        remark = f"  (kept: {reason})" if reason else ""
+        print(printable(f"{leftover.size_bytes / 1e6:8.1f} MB  {leftover.path}{remark}"))
     if arguments.yes or not found:
-        print(f"{freed / 1e6:.1f} MB freed")
+        print(f"{freed_bytes / 1e6:.1f} MB freed")
     else:
-        print(f"{freed / 1e6:.1f} MB would be freed; add --yes to remove these")
+        print(f"{freed_bytes / 1e6:.1f} MB would be freed; add --yes to delete these files")
     return 0

@@ -1,4 +1,4 @@
-"""How the space of a search is typed: `optimizer.lr=interval(0.001,0.1)`."""
+"""Parse the search space, such as `optimizer.lr=interval(0.001,0.1)`."""
 
 import math
 from collections.abc import Sequence
@@ -13,8 +13,7 @@ from hydra.core.override_parser.types import (
     Transformer,
 )
 
-from cifar_exp.cli.command_line import range_values, refuse_other_sweeps, with_dotted_key
-from cifar_exp.config.keys import SHORT_NAMES
+from cifar_exp.cli.overrides import full_key, range_values, refuse_other_sweeps, with_dotted_key
 from cifar_exp.errors import UserError
 from cifar_exp.search.space import Choice, Domain, Interval
 
@@ -22,23 +21,22 @@ from cifar_exp.search.space import Choice, Domain, Interval
 def read_space(
     arguments: Sequence[str], config_loader: ConfigLoader
 ) -> tuple[dict[str, Domain], list[str]]:
-    """Part what a search chooses from what all its runs share.
+    """Split overrides into the search space and the settings that all trials share.
 
     Args:
-        arguments: `KEY=VALUE` in Hydra's syntax; of two with the same key the later one holds.
-        config_loader: knows the options of groups, for `glob(*)`.
+        arguments: `KEY=VALUE` in Hydra's syntax; the last override of a key is used.
+        config_loader: returns the options of groups, for `glob(*)`.
 
     Returns:
-        The space by key, and the other arguments.
+        The domains by key, and the other overrides.
 
     Raises:
-        UserError: the values of a key are none that can be searched.
+        UserError: the values of a key cannot be searched.
     """
     parser = OverridesParser.create(config_loader=config_loader)
     by_key: dict[str, Override] = {}
     for override in parser.parse_overrides([with_dotted_key(word) for word in arguments]):
-        name = override.get_key_element()
-        key = SHORT_NAMES.get(name, name)  # a level and a number set the same
+        key = full_key(override.get_key_element())  # a level and a number set the same key
         by_key.pop(key, None)
         by_key[key] = override
     refuse_other_sweeps(list(by_key.values()), of_search=True)
@@ -51,32 +49,33 @@ def _domain(override: Override) -> Domain:
     sweep, text = override.value(), override.input_line
     tags = sweep.tags if isinstance(sweep, Sweep) else set()
     if tags - ({"log"} if isinstance(sweep, IntervalSweep) else set()):
-        raise UserError(f"{text}: expected no tag but log, and that of an interval")
+        raise UserError(f"{text}: expected no tag other than log, and only on an interval")
     if isinstance(sweep, IntervalSweep):
         assert sweep.start is not None
         assert sweep.end is not None
         return _interval(Interval(sweep.start, sweep.end, "log" in tags), text)
     if isinstance(sweep, RangeSweep):
-        return _of_range(sweep, text)
+        return _range_interval(sweep, text)
     values = override.sweep_iterator()
     options = [v if isinstance(v, int | float) else Transformer.str(v) for v in values]
     if not options:
-        raise UserError(f"{text}: expected something to choose from")
+        raise UserError(f"{text}: expected at least one option")
     return Choice(tuple(dict.fromkeys(options)))
 
 
-def _of_range(sweep: RangeSweep, text: str | None) -> Interval:
-    """Take the numbers that a sweep over the range would have: the end is not among them."""
+def _range_interval(sweep: RangeSweep, text: str | None) -> Interval:
+    """Return an interval of the values that a sweep over the range has, without its end."""
     values = range_values(sweep) if sweep.step > 0 else []
     if not values:
-        raise UserError(f"{text}: expected a range that ascends, such as range(1,10)")
+        raise UserError(f"{text}: expected an ascending range, such as range(1,10)")
     return _interval(Interval(values[0], values[-1], step=sweep.step), text)
 
 
 def _interval(interval: Interval, text: str | None) -> Interval:
     if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
-        raise UserError(f"{text}: expected two numbers")
-    if interval.low > interval.high or (interval.log and interval.low <= 0):
-        above = " above 0" * interval.log
-        raise UserError(f"{text}: expected the lower number first, and numbers{above}")
+        raise UserError(f"{text}: expected two finite numbers")
+    if interval.low > interval.high:
+        raise UserError(f"{text}: expected the lower number first")
+    if interval.log and interval.low <= 0:
+        raise UserError(f"{text}: expected numbers above 0, since the scale is logarithmic")
     return interval

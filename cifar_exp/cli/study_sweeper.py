@@ -1,4 +1,4 @@
-"""The sweeper of `-m`: Hydra's own, and where a study is chosen, the runs of that study."""
+"""The sweeper of `-m`: Hydra's basic sweeper, and the runs of `study=NAME`."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -11,24 +11,23 @@ from hydra.core.override_parser.types import Override
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, ListConfig
 
-from cifar_exp.cli.command_line import (
+from cifar_exp.cli.jobs_launcher import JobsLauncher
+from cifar_exp.cli.overrides import (
     for_custom_code,
-    key_of,
+    full_key,
     refuse_other_sweeps,
     refuse_too_many_runs,
     with_dotted_key,
     with_exact_ranges,
 )
-from cifar_exp.cli.jobs_launcher import JobsLauncher
 from cifar_exp.cli.sweep_launcher import SweepLauncher, trains_runs
-from cifar_exp.config.keys import SHORT_NAMES
 from cifar_exp.config.study import Level, Study, load_studies
 from cifar_exp.errors import UserError
 
 
 @dataclass
 class Settings:
-    """What stands under `hydra.sweeper`, those of Hydra's basic sweeper."""
+    """Settings under `hydra.sweeper`, the same as of Hydra's basic sweeper."""
 
     _target_: str = "hydra_plugins.cifar_exp.plugins.StudySweeper"
     max_batch_size: int | None = None
@@ -36,20 +35,21 @@ class Settings:
 
 
 class StudySweeper(BasicSweeper):
-    """Makes the runs of a study from its levels and seeds; without one it is Hydra's own.
+    """Create the runs of a study from its levels and seeds; without a study, Hydra's basic sweeper.
 
-    What is typed on the command line wins over what the study says, its levels and seeds as well.
-    A study made of parts becomes one sweep, in which runs that parts share stand once.
+    Overrides of the command line replace the settings, levels and seeds of the study. A study of
+    several parts is one sweep; a run that several parts share is trained once.
 
     Args:
-        max_batch_size: how many runs another launcher than `packed` gets at once; null for all.
-        params: what is swept without being typed, as `{seed: "0,1,2"}` or `{seed: [0, 1, 2]}`.
+        max_batch_size: number of runs that a launcher other than `packed` gets at a time; null for
+            all.
+        params: levels by key, such as `{seed: "0,1,2"}` or `{seed: [0, 1, 2]}`.
     """
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Make the launcher; called by Hydra. Every one gives a table and a report."""
+        """Create a launcher that writes a table and a report; called by Hydra."""
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         assert self.launcher is not None
         self._trains = trains_runs(task_function)
@@ -65,7 +65,7 @@ class StudySweeper(BasicSweeper):
                 "hydra.sweeper.max_batch_size: expected null or a number above 0, "
                 f"got {self.max_batch_size}"
             )
-        # all runs are one sweep with one table, whatever is handed over at once
+        # one sweep with one table, also if the launcher gets its runs in batches
         self.launcher.max_batch_size, self.max_batch_size = self.max_batch_size, None
 
     def sweep(self, arguments: list[str]) -> Any:
@@ -75,16 +75,16 @@ class StudySweeper(BasicSweeper):
             arguments: the overrides of the command line.
 
         Returns:
-            What the launcher returns, in a list of one.
+            A list with the result of the launcher.
 
         Raises:
-            UserError: there are none, or too many.
+            UserError: there are no runs or too many.
         """
-        keys = {_key(argument) for argument in arguments}
-        in_files = [_override(key, value) for key, value in (self.params or {}).items()]
-        in_files = [with_dotted_key(word) for word in in_files if _key(word) not in keys]
+        keys = {full_key(argument) for argument in arguments}
+        from_files = [_override(key, value) for key, value in (self.params or {}).items()]
+        from_files = [with_dotted_key(word) for word in from_files if full_key(word) not in keys]
         self.params = {}
-        arguments = [*in_files, *arguments]
+        arguments = [*from_files, *arguments]
         refuse_too_many_runs(arguments)
         assert self.config is not None
         assert self.launcher is not None
@@ -94,7 +94,7 @@ class StudySweeper(BasicSweeper):
                 word for word in arguments if word.startswith("study=") and word != "study=null"
             ]
             if several:
-                raise UserError(f"{several[0]}: expected one study; one can be made of parts")
+                raise UserError(f"{several[0]}: expected one study; a study can have several parts")
             return super().sweep(arguments)
         typed = [argument for argument in arguments if not argument.startswith("study=")]
         jobs: dict[tuple[str, ...], int] = {}
@@ -108,15 +108,15 @@ class StudySweeper(BasicSweeper):
         return [self.launcher.launch([list(job) for job in jobs], initial_job_idx=0)]
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Compose all runs; called by Hydra's own sweeper. The launchers of this project do so."""
+        """Compose all runs, if the launcher does not; called by Hydra's basic sweeper."""
         if not self._trains:
             super().validate_batch_is_legal(batch)
 
     def get_job_batch(self) -> Sequence[Sequence[str]]:
-        """Return the overrides of each run; called by Hydra's own sweeper.
+        """Return the overrides of each run; called by Hydra's basic sweeper.
 
         Raises:
-            UserError: there are none.
+            UserError: there are no runs.
         """
         batch = super().get_job_batch()
         if not batch:
@@ -127,35 +127,29 @@ class StudySweeper(BasicSweeper):
     def split_arguments(
         overrides: list[Override], max_batch_size: int | None
     ) -> list[list[list[str]]]:
-        """Return the overrides of each run, in batches; called by Hydra's own sweeper."""
+        """Return the overrides of each run, in batches; called by Hydra's basic sweeper."""
         refuse_other_sweeps(overrides)
         return BasicSweeper.split_arguments(with_exact_ranges(overrides), max_batch_size)
 
     def _jobs(self, study: Study, typed: Sequence[str]) -> Iterator[tuple[str, ...]]:
-        keys = {_key(argument) for argument in typed}
-        own: dict[str, Sequence[Level]] = {key: [value] for key, value in study.settings.items()}
-        own |= study.vary | {"seed": study.seeds}
-        chosen = [_override(key, levels) for key, levels in own.items() if _key(key) not in keys]
+        keys = {full_key(argument) for argument in typed}
+        levels: dict[str, Sequence[Level]] = {key: [value] for key, value in study.settings.items()}
+        levels |= study.vary | {"seed": study.seeds}
+        of_study = [_override(key, levels[key]) for key in levels if full_key(key) not in keys]
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides(for_custom_code([*chosen, *typed]))
+        overrides = parser.parse_overrides(for_custom_code([*of_study, *typed]))
         (jobs,) = self.split_arguments(overrides, max_batch_size=None)
         return map(tuple, jobs)
 
 
-def _key(argument: str) -> str:
-    name = key_of(argument)
-    return SHORT_NAMES.get(name, name)
-
-
 def _override(key: str, levels: Any) -> str:
-    """Return an override; what is no list stands as it is typed, `0.1,0.01` or `glob(*)`."""
+    """Return an override; levels that are not a list, `0.1,0.01` or `glob(*)`, remain unchanged."""
     if not isinstance(levels, list | tuple | ListConfig):
         return f"{key}={'null' if levels is None else levels}"
-    return f"{key}={','.join(map(_as_hydra_writes_it, levels))}"
+    return f"{key}={','.join(map(_quoted, levels))}"
 
 
-def _as_hydra_writes_it(level: Level) -> str:
-    if isinstance(level, str):
-        return level if level.isidentifier() else json.dumps(level)
-    return json.dumps(level)
+def _quoted(level: Level) -> str:
+    is_word = isinstance(level, str) and level.isidentifier()
+    return str(level) if is_word else json.dumps(level)

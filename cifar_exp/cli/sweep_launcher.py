@@ -1,4 +1,4 @@
-"""What launchers of sweeps share: every run is composed and checked before one is trained."""
+"""Base class of the launchers: compose and check all runs of a sweep before training starts."""
 
 import os
 from abc import abstractmethod
@@ -10,8 +10,10 @@ from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from cifar_exp.cli.command_line import chosen_groups, explain, shows_settings
-from cifar_exp.config.identity import run_id
+from cifar_exp.cli.command_line import show_settings
+from cifar_exp.cli.error_messages import explain
+from cifar_exp.cli.overrides import check_groups
+from cifar_exp.config.identity import run_id, varied
 from cifar_exp.config.load import load_config, to_yaml
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Study
@@ -19,16 +21,17 @@ from cifar_exp.errors import UserError
 
 
 class SweepLauncher(BasicLauncher):
-    """Hands the checked runs over as one sweep, with a table and a report.
+    """Train the runs of a sweep, and write a table and a report.
 
-    Hydra's basic launcher composes each run when it starts; a mistake in the last one would be
-    found after the first was trained, and YAML edited meanwhile would change what is studied.
-    What is not a training run, the task of another application, is left to the basic launcher.
+    Hydra's basic launcher composes each run when it starts: a mistake in the last run would be
+    reported after the others are trained, and a YAML file edited during the sweep would change it.
+    Tasks of other applications are left to the basic launcher.
 
     Attributes:
-        study_name: set by the sweeper of studies: the name of the study, None for a plain sweep.
-        studies: set by it as well: each with the numbers of its runs.
-        max_batch_size: set by it as well: how many jobs another launcher gets at once.
+        study_name: name of the study, None for a sweep without one; set by `StudySweeper`.
+        studies: the parts of the study, each with the indices of its runs; set by `StudySweeper`.
+        max_batch_size: number of jobs that another launcher gets at a time, None for all; set by
+            `StudySweeper`.
     """
 
     def __init__(self) -> None:
@@ -40,11 +43,12 @@ class SweepLauncher(BasicLauncher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Keep what `launch` needs; called by Hydra."""
+        """Store what `launch` needs; called by Hydra."""
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         self._composes = hydra_context.config_loader.load_sweep_config
         self._sweep_config = config
         self._trains = trains_runs(task_function)
+        self._shows_settings = task_function is show_settings
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -53,27 +57,26 @@ class SweepLauncher(BasicLauncher):
 
         Args:
             job_overrides: the overrides of each run.
-            initial_job_idx: number of the first run, if there was a batch before.
+            initial_job_idx: index of the first run, if the runs are a later batch.
 
         Returns:
-            For each run its final test accuracy, a fraction (None if it diverged).
+            The final test accuracy of each run, in [0, 1] (None if the run diverged).
 
         Raises:
-            UserError: a run has wrong settings (none is trained), or some runs failed.
+            UserError: a run has invalid settings (then no run is trained), or some runs failed.
         """
         if not self._trains:
             return super().launch(job_overrides, initial_job_idx)
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
             raise UserError(
-                "torchrun: expected one run and no -m; a sweep shares out the machine by itself"
+                "torchrun: expected one run and no -m, since a sweep uses all devices itself"
             )
-        shows = shows_settings.get()
-        if not shows:
+        if not self._shows_settings:
             self.prepare()
         setup_globals()
         configs = [self.compose(overrides) for overrides in job_overrides]
-        if shows:
-            print(first_of(configs, job_overrides), end="")
+        if self._shows_settings:
+            print(_first_run(configs, job_overrides), end="")
             return []
         return [
             JobReturn(overrides=overrides, _return_value=accuracy, status=JobStatus.COMPLETED)
@@ -81,21 +84,24 @@ class SweepLauncher(BasicLauncher):
         ]
 
     def prepare(self) -> None:
-        """Begin with what takes long, and refuse what is wrong with the launcher's settings."""
+        """Check the launcher's settings, and start slow preparations."""
         return
 
     @abstractmethod
     def train(self, configs: Sequence[RunConfig]) -> list[float | None]:
-        """Train checked runs. Returns: for each its final test accuracy, None if it diverged."""
+        """Train runs, and return the final test accuracy of each, None if it diverged."""
 
     def compose(self, overrides: Sequence[str]) -> RunConfig:
-        """Return the checked settings of a run.
+        """Compose and check the settings of a run.
+
+        Args:
+            overrides: of the run.
 
         Raises:
-            UserError: they are wrong.
+            UserError: a setting is invalid.
         """
         try:
-            composed = self._composes(self._sweep_config, chosen_groups(overrides))
+            composed = self._composes(self._sweep_config, check_groups(overrides))
             self._refuse_other_sweep(composed)
             HydraConfig.instance().set_config(composed)  # for ${hydra:...} in the settings
             with open_dict(composed):
@@ -107,7 +113,7 @@ class SweepLauncher(BasicLauncher):
             raise UserError(f"{message}\nin the run {' '.join(overrides)}") from error
 
     def _refuse_other_sweep(self, composed: DictConfig) -> None:
-        """Refuse a run whose files set how the sweep is made, which is settled by then."""
+        """Refuse a run whose files change the sweeper or the launcher, which all runs share."""
         for section in ("sweeper", "launcher"):
             of_run, of_sweep = (
                 OmegaConf.to_container(config.hydra[section])
@@ -115,23 +121,20 @@ class SweepLauncher(BasicLauncher):
             )
             if of_run != of_sweep:
                 raise UserError(
-                    f"hydra.{section}: a file that only some runs choose sets it, and all runs "
-                    "share it; type it on the command line, or sweep that file alone"
+                    f"hydra.{section}: expected the same for all runs, but a file that only some "
+                    "runs choose sets it; set it on the command line"
                 )
 
 
-def first_of(configs: Sequence[RunConfig], job_overrides: Sequence[Sequence[str]]) -> str:
-    """Return the settings of a sweep's first run as YAML, and in which the others differ."""
-    from cifar_exp.config.identity import varied
-
-    differ = [*varied(configs), *["seed"] * (len({config.seed for config in configs}) > 1)]
-    different = len({run_id(config) for config in configs})
-    count = f"{different} run{'s' * (different > 1)}"
-    message = f"# the first of {count}: {' '.join(job_overrides[0])}\n"
-    message += f"# the runs differ in {', '.join(differ)}\n" * bool(differ)
-    return message + to_yaml(configs[0])
+def _first_run(configs: Sequence[RunConfig], job_overrides: Sequence[Sequence[str]]) -> str:
+    """Return the settings of the first run as YAML, and the keys in which the others differ."""
+    keys = [*varied(configs), *["seed"] * (len({config.seed for config in configs}) > 1)]
+    count = len({run_id(config) for config in configs})
+    text = f"# the first of {count} run{'s' * (count > 1)}: {' '.join(job_overrides[0])}\n"
+    text += f"# the runs differ in {', '.join(keys)}\n" * bool(keys)
+    return text + to_yaml(configs[0])
 
 
 def trains_runs(task: TaskFunction) -> bool:
-    """Tell whether a task is a training run of this project; see `config.load.trains_a_run`."""
+    """Return whether a task trains runs of this project; see `config.load.trains_a_run`."""
     return getattr(task, "trains_a_run", False)

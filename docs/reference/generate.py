@@ -288,26 +288,25 @@ def commands_page() -> str:
     parts = [
         "# All commands",
         MADE_BY,
-        "`python train.py` trains runs. `python train.py --help` lists the settings and groups, "
-        "`python train.py --hydra-help` the options, such as `-m` for a sweep. "
-        "`python -m cifar_exp COMMAND` reads results; `--help` after a command prints its help.",
-        *(text for name, command in commands().items() for text in command_parts(name, command)),
+        "`python train.py` trains: `python train.py --help` tells the settings and groups, and "
+        "`python train.py --hydra-help` the options, such as `-m` for a sweep. What was trained is "
+        "looked at with `python -m cifar_exp COMMAND`; `--help` after a command tells the same as "
+        "this page.",
+        *(text for name, parser in commands().items() for text in command_parts(name, parser)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def commands() -> dict[str, tuple[str, argparse.ArgumentParser]]:
-    """Return each command's help and parser."""
+def commands() -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of each command."""
     (group,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
-    message = {action.dest: action.help or "" for action in group._choices_actions}
-    return {name: (message[name], parser) for name, parser in group.choices.items()}
+    return dict(group.choices)
 
 
-def command_parts(name: str, command: tuple[str, argparse.ArgumentParser]) -> Iterator[str]:
-    """Yield a heading, what the command does, and a table of its arguments."""
-    message, parser = command
+def command_parts(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Yield a heading, what the command does with an example, and a table of its arguments."""
     yield f"## {name}"
-    yield f"{message[0].upper()}{message[1:]}."
+    yield parser.description or ""
     rows = [
         (f"`{argument_name(action)}`", action.help or "")
         for action in parser._actions

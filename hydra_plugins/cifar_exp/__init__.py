@@ -1,1 +1,1 @@
-"""What Hydra finds by itself: the launchers of sweeps and their sweeper."""
+"""The launcher and the sweepers of this project, found by Hydra's scan for plugins."""

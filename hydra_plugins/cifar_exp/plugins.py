@@ -1,4 +1,4 @@
-"""What Hydra finds by itself. It accepts only classes that are defined in `hydra_plugins`."""
+"""Plugins for Hydra, which accepts only classes that are defined in `hydra_plugins`."""
 
 from hydra.core.config_store import ConfigStore
 
@@ -16,12 +16,12 @@ for path, node in _PLUGINS.items():
 
 
 class PackedLauncher(packed_launcher.PackedLauncher):
-    """The launcher of `-m`."""
+    """Launch the runs of `-m`."""
 
 
 class StudySweeper(study_sweeper.StudySweeper):
-    """The sweeper of `-m`, and of `study=NAME`."""
+    """Create the runs of `-m` and of `study=NAME`."""
 
 
 class OptunaSweeper(optuna_sweeper.OptunaSweeper):
-    """The sweeper of `hydra/sweeper=optuna`."""
+    """Create the trials of `hydra/sweeper=optuna`."""

@@ -1,4 +1,4 @@
-"""What Hydra composes here: short names in files, and settings that only some runs have."""
+"""Extended composition: short names in files, and settings that only some runs have."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
-from cifar_exp.cli.command_line import understood
+from cifar_exp.cli.command_line import adapted_hydra
 from cifar_exp.config.load import load_config
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
@@ -21,7 +21,7 @@ CONF = Path(__file__).parents[2] / "conf"
 
 
 class Files:
-    """Experiments of the test's own, and what becomes of them."""
+    """Experiments that a test writes and composes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -32,17 +32,17 @@ class Files:
         (self._folder / "experiment" / f"{name}.yaml").write_text(text)
 
     def run(self, *typed: str) -> RunConfig:
-        """The settings of a single run."""
-        with understood(typed) as words, initialize_config_dir(str(CONF), version_base="1.3"):
+        """Return the settings of a single run."""
+        with adapted_hydra(typed) as words, initialize_config_dir(str(CONF), version_base="1.3"):
             return load_config(compose("config", [*words, self._search_path]))
 
-    def run_of_sweep(self, shared: Sequence[str], own: Sequence[str]) -> Any:
-        """What Hydra composes for a run, after what all runs of its sweep share."""
-        with understood(shared) as words, initialize_config_dir(str(CONF), version_base="1.3"):
+    def run_of_sweep(self, shared: Sequence[str], overrides: Sequence[str]) -> Any:
+        """Compose a run of a sweep, after the settings that all its runs share."""
+        with adapted_hydra(shared) as words, initialize_config_dir(str(CONF), version_base="1.3"):
             loader = GlobalHydra.instance().config_loader()
             words = [*words, self._search_path]
             sweep = loader.load_configuration("config", words, RunMode.MULTIRUN)
-            return loader.load_sweep_config(sweep, [*own])
+            return loader.load_sweep_config(sweep, [*overrides])
 
     @property
     def _search_path(self) -> str:
@@ -54,41 +54,39 @@ def files(tmp_path: Path) -> Files:
     return Files(tmp_path)
 
 
-def test_a_fixed_setting_may_stand_beside_a_swept_group(files: Files) -> None:
+def test_a_fixed_setting_is_allowed_with_a_swept_group(files: Files) -> None:
     shared = ["optimizer=sgd,rmsprop", "optimizer.momentum=0.5"]
     for optimizer in ("sgd", "rmsprop"):
-        own = [f"optimizer={optimizer}", "optimizer.momentum=0.5"]
-        assert files.run_of_sweep(shared, own).optimizer.momentum == 0.5
+        overrides = [f"optimizer={optimizer}", "optimizer.momentum=0.5"]
+        assert files.run_of_sweep(shared, overrides).optimizer.momentum == 0.5
 
 
-def test_a_fixed_setting_may_stand_beside_swept_experiments(files: Files) -> None:
+def test_a_fixed_setting_is_allowed_with_swept_experiments(files: Files) -> None:
     files.write("mine", {"defaults": [{"override /data": "synthetic"}]})
     shared = ["experiment=mine,demo", "data.train_size=60"]
     for experiment in ("mine", "demo"):
-        own = [f"experiment={experiment}", "data.train_size=60"]
-        assert files.run_of_sweep(shared, own).data.train_size == 60
+        overrides = [f"experiment={experiment}", "data.train_size=60"]
+        assert files.run_of_sweep(shared, overrides).data.train_size == 60
 
 
-def test_a_run_that_lacks_the_setting_is_refused_by_the_name_of_its_option(files: Files) -> None:
-    told = (
-        "scheduler.gamma: scheduler=cosine does not have this setting; choose scheduler=multistep"
-    )
+def test_a_run_that_lacks_the_setting_is_refused_with_the_name_of_its_option(files: Files) -> None:
+    message = "scheduler.gamma: scheduler=cosine does not have this setting; choose scheduler=multistep"
     shared = ["scheduler=cosine,multistep", "scheduler.gamma=0.1"]
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         files.run_of_sweep(shared, ["scheduler=cosine", "scheduler.gamma=0.1"])
 
 
-def test_short_names_in_a_file_set_what_they_set_on_the_command_line(files: Files) -> None:
+def test_short_names_in_a_file_mean_the_same_as_on_the_command_line(files: Files) -> None:
     files.write("mine", {"lr": 0.3, "epochs": 3, "batch_size": 32})
     config = files.run("experiment=mine")
     assert (config.optimizer.lr, config.training.epochs, config.data.batch_size) == (0.3, 3, 32)
-    # what is typed wins, as a number and as a level
+    # overrides replace settings of the file, as a number and as a level
     assert files.run("experiment=mine", "lr=0.2").optimizer.lr == 0.2
     assert files.run("experiment=mine", "lr=high").optimizer.lr == 0.01
     assert files.run("experiment=mine", "optimizer=sgd").optimizer == Sgd(lr=0.3)
 
 
-def test_a_level_has_its_name_in_a_file_too(files: Files) -> None:
+def test_a_file_can_name_a_level(files: Files) -> None:
     files.write("mine", {"lr": "high", "epochs": "short"})
     config = files.run("experiment=mine", "optimizer=sgd")
     assert (config.optimizer.lr, config.training.epochs) == (0.01, 10)
@@ -109,7 +107,7 @@ def test_a_level_has_its_name_in_a_file_too(files: Files) -> None:
         ({"optimizer": "sgd"}, "- override /optimizer: sgd"),
     ],
 )
-def test_what_hydra_would_misread_in_a_file_is_refused_with_the_line_to_write(
+def test_a_misplaced_option_in_a_file_is_refused_with_the_line_to_write(
     files: Files, content: dict[str, Any], line: str
 ) -> None:
     files.write("mine", content)
@@ -124,13 +122,13 @@ def test_the_line_to_write_works(files: Files) -> None:
     assert files.run("experiment=mine").scheduler == Constant()
 
 
-def test_a_number_among_the_defaults_names_the_file(files: Files) -> None:
+def test_the_error_for_a_number_in_the_defaults_contains_the_file(files: Files) -> None:
     files.write("mine", {"defaults": [{"override /lr": 0.1}]})
     with pytest.raises(UserError, match=r"experiment/mine\.yaml: Unsupported item value"):
         files.run("experiment=mine")
 
 
-def test_an_unknown_key_of_a_file_has_its_hint(files: Files) -> None:
+def test_an_unknown_key_in_a_file_is_refused_with_a_hint(files: Files) -> None:
     files.write("mine", {"optimizer": {"momentum": 0.9}})
     with pytest.raises(
         UserError, match="optimizer=adam does not have this setting; choose optimizer=sgd"
@@ -141,24 +139,24 @@ def test_an_unknown_key_of_a_file_has_its_hint(files: Files) -> None:
         files.run("experiment=mine")
 
 
-def test_no_experiment_can_be_said(files: Files) -> None:
+def test_an_experiment_can_be_null(files: Files) -> None:
     assert files.run("experiment=null", "seed=3") == RunConfig(seed=3)
 
 
-def test_hydra_makes_no_folder_for_a_run_and_stays_where_it_is(
+def test_hydra_creates_no_folder_for_a_run_and_does_not_change_to_it(
     files: Files, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with understood([]), initialize_config_dir(str(CONF), version_base="1.3"):
+    with adapted_hydra([]), initialize_config_dir(str(CONF), version_base="1.3"):
         words = ["hydra.run.dir=x/y", "hydra.sweep.dir=x", "hydra.sweep.subdir=y"]
         words.append("hydra.job.chdir=true")
         composed = compose("config", words, return_hydra_config=True)
     assert (composed.hydra.run.dir, composed.hydra.job.chdir) == (".", None)
     printed = capsys.readouterr().err.splitlines()
-    assert printed[0].startswith("hydra.run.dir=x/y: not used")
-    assert printed[1].startswith("hydra.sweep.dir=x: not used")
-    assert printed[2].startswith("hydra.sweep.subdir=y: not used")
+    assert printed[0].startswith("hydra.run.dir=x/y: ignored")
+    assert printed[1].startswith("hydra.sweep.dir=x: ignored")
+    assert printed[2].startswith("hydra.sweep.subdir=y: ignored")
     assert (composed.hydra.sweep.dir, composed.hydra.sweep.subdir) == (
         "multirun_results/.hydra",
         ".",
     )
-    assert printed[3].startswith("hydra.job.chdir=true: not used")
+    assert printed[3].startswith("hydra.job.chdir=true: ignored")

@@ -1,4 +1,4 @@
-"""`python -m cifar_exp doctor`: each kind of trouble is a row, and failures are the exit status."""
+"""`python -m cifar_exp doctor`: each problem is a row, and a failure sets the exit status."""
 
 import shutil
 import sys
@@ -23,7 +23,7 @@ GB = 10**9
 
 @pytest.fixture(autouse=True)
 def healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with room, no GPU and quick disks, whatever the tests run on."""
+    """Simulate a machine with free space, no GPU and fast disks."""
     monkeypatch.chdir(tmp_path)
     set_free_space(monkeypatch, 100 * GB)
     monkeypatch.setattr(doctor, "_driver", lambda: "")
@@ -42,7 +42,7 @@ def table_of(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(doctor, "columns", lambda: width)
     monkeypatch.setattr(sys, "argv", ["cifar_exp", "doctor", *arguments])
-    for name in ("stdout", "stderr"):  # which the program replaces
+    for name in ("stdout", "stderr"):  # the program replaces both
         monkeypatch.setattr(sys, name, getattr(sys, name))
     assert main() == status
     printed: str = capsys.readouterr().out
@@ -50,17 +50,17 @@ def table_of(
     return printed
 
 
-def test_a_healthy_machine_is_a_table_that_fits_and_status_0(
+def test_the_table_of_a_healthy_machine_fits_and_the_status_is_0(
     tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     printed = table_of([], 60, 0, monkeypatch, capsys)
     for check in ("packages", "GPU", "free space", "atomic rename", "locks", "threads", "data"):
         assert check in printed
-    assert "0 failed, 1 warnings" in printed  # there are no images
+    assert "0 failed, 1 warnings" in printed  # about missing images
     assert not list(tmp_path.iterdir())
 
 
-def test_a_failure_is_a_row_and_status_1_and_the_other_checks_are_done(
+def test_a_failure_is_a_row_and_status_1_and_the_other_checks_run(
     tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
@@ -73,21 +73,21 @@ def test_a_failure_is_a_row_and_status_1_and_the_other_checks_are_done(
 @pytest.mark.parametrize(
     ("free", "level"), [(GB // 2, "failed"), (2 * GB, "warning"), (9 * GB, "ok")]
 )
-def test_free_space_is_compared_with_what_runs_take(
+def test_free_space_is_compared_with_the_needs_of_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, level: str
 ) -> None:
     set_free_space(monkeypatch, free)
     assert doctor._free_space(tmp_path).level == level
 
 
-def test_a_file_that_is_not_replaced_as_a_whole_fails(
+def test_a_file_that_is_not_replaced_atomically_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor, "write_bytes", lambda path, content: path.write_bytes(content[:9]))
     result = doctor._atomic_rename(tmp_path)
     assert (result.level, result.found) == (
         "failed",
-        "while a file was replaced, half of it was read",
+        "while a file was replaced, a read was incomplete",
     )
 
 
@@ -98,7 +98,7 @@ def test_a_slow_disk_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fork the other process from one that has imported everything."""
+    """Fork the other process from one that has imported all modules."""
     monkeypatch.setattr(doctor, "get_context", lambda _: processes._context)
 
 
@@ -113,7 +113,7 @@ def test_a_lock_that_other_processes_do_not_see_fails(
     monkeypatch.setattr(RunFolder, "lock", lock)  # in this process
     result = doctor._locks(tmp_path)
     assert result.level == "failed"
-    assert "is not seen" in result.found
+    assert "other processes do not see a lock" in result.found
 
 
 def test_a_lock_that_outlives_its_process_fails(
@@ -122,10 +122,10 @@ def test_a_lock_that_outlives_its_process_fails(
     monkeypatch.setattr(doctor, "_is_locked", lambda _: True)
     result = doctor._locks(tmp_path)
     assert result.level == "failed"
-    assert "stays when its process is killed" in result.found
+    assert "remains after its process is killed" in result.found
 
 
-def test_locks_of_nfs_that_hold_on_one_machine_are_a_warning(
+def test_locks_of_nfs_that_other_machines_do_not_see_are_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_start: None
 ) -> None:
     options = {"rw", "local_lock=flock"}
@@ -135,20 +135,20 @@ def test_locks_of_nfs_that_hold_on_one_machine_are_a_warning(
     assert "local_lock=flock" in result.found
 
 
-def test_packages_that_are_missing_fail_and_optional_ones_of_other_versions_warn(
+def test_a_missing_package_fails_and_another_version_of_an_optional_one_warns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    wanted = ["numpy>=2", 'pytest<1; extra == "test"', 'no-such-package; extra == "test"']
-    monkeypatch.setattr(doctor.metadata, "requires", lambda _: wanted)
+    requirements = ["numpy>=2", 'pytest<1; extra == "test"', 'no-such-package; extra == "test"']
+    monkeypatch.setattr(doctor.metadata, "requires", lambda _: requirements)
     result = doctor._packages()
     assert result.level == "warning"
     assert result.found.startswith("pytest ")
     assert result.found.endswith("is not <1")
-    wanted.append("no-such-package>=1")
+    requirements.append("no-such-package>=1")
     assert doctor._packages()[:2] == ("failed", "not installed: no-such-package")
 
 
-def test_a_gpu_that_pytorch_does_not_find_fails_unless_it_is_hidden(
+def test_a_gpu_that_pytorch_does_not_find_fails_unless_the_user_hides_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(doctor, "_driver", lambda: "450.1")
@@ -168,7 +168,7 @@ def test_a_gpu_that_pytorch_does_not_find_fails_unless_it_is_hidden(
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_captured_steps_are_compared_with_eager_ones(
+def test_captured_steps_are_compared_with_eager_steps_on_a_gpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     result = doctor._gpu()
@@ -196,7 +196,7 @@ def test_more_threads_than_cores_are_a_warning(monkeypatch: pytest.MonkeyPatch) 
     assert (result.level, result.advice) == ("warning", "set OMP_NUM_THREADS=2")
 
 
-def test_shared_memory_that_is_short_for_several_gpus_is_a_warning(
+def test_too_little_shared_memory_for_several_gpus_is_a_warning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     set_free_space(monkeypatch, 64 * 10**6)
@@ -228,24 +228,24 @@ def images(root: Path, _: pytest.MonkeyPatch) -> None:
 
 DATA: dict[Callable[[Path, pytest.MonkeyPatch], None], tuple[str, str]] = {
     altered: ("failed", "MD5"),
-    published: ("ok", "as published"),
+    published: ("ok", "checksums match"),
     cut_archive: ("failed", "MD5"),
     images: ("ok", "4 images"),
 }
 
 
 @pytest.mark.parametrize("make", DATA)
-def test_data_is_cifar10_or_folders_of_images_or_altered(
+def test_data_is_cifar10_folders_of_images_or_an_altered_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any
 ) -> None:
     make(tmp_path / "data", monkeypatch)
     level, found = DATA[make]
-    for given in (None, tmp_path / "data"):
-        result = doctor._data(given)
+    for folder in (None, tmp_path / "data"):
+        result = doctor._data(folder)
         assert result.level == level
         assert found in result.found
 
 
-def test_no_data_fails_only_where_a_folder_was_given(tmp_path: Path) -> None:
+def test_missing_data_fails_only_with_a_folder_on_the_command_line(tmp_path: Path) -> None:
     assert doctor._data(None).level == "warning"
     assert doctor._data(tmp_path / "nowhere").level == "failed"

@@ -1,4 +1,4 @@
-"""Configurations from elsewhere run no code, unless the user names it."""
+"""Configurations from elsewhere cannot run code that the user has not allowed."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,12 +17,12 @@ from cifar_exp.errors import UserError
 from tests.conftest import TINY, CommandLine
 
 CONF = Path(__file__).parents[2] / "conf"
-# Hydra's own list of what it refuses does not have this one.
+# A function that Hydra's list of refused names lacks.
 LOAD = "torch.optim.sgd.torch.load"
 
 
 class Stranger:
-    """Composes `experiment=theirs`, as train.py does, with a file that a test writes."""
+    """Compose `experiment=theirs` as train.py does, with a file that a test writes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,7 +47,7 @@ def logging(**content: Any) -> dict[str, Any]:
     return {"hydra": {"job_logging": {"version": 1, **content}}}
 
 
-# What is found, by the name that has to be allowed.
+# By case: the name that has to be allowed, and the content of a file.
 CODE: dict[str, tuple[str, dict[str, Any]]] = {
     "a callback": (LOAD, {"hydra": {"callbacks": {"x": {"_target_": LOAD}}}}),
     "a launcher": (LOAD, {"hydra": {"launcher": {"_target_": LOAD}}}),
@@ -55,7 +55,7 @@ CODE: dict[str, tuple[str, dict[str, Any]]] = {
     "in a list": (LOAD, {"hydra": {"callbacks": {"x": {"y": [{"z": {"_target_": LOAD}}]}}}}),
     "by reference": (
         LOAD,
-        {"name_of_it": LOAD, "hydra": {"callbacks": {"x": {"_target_": "${name_of_it}"}}}},
+        {"function": LOAD, "hydra": {"callbacks": {"x": {"_target_": "${function}"}}}},
     ),
     "a whole node by reference": (
         LOAD,
@@ -65,12 +65,12 @@ CODE: dict[str, tuple[str, dict[str, Any]]] = {
         LOAD,
         {"hydra": {"callbacks": {"x": f"${{oc.create:'_target_: {LOAD}'}}"}}},
     ),
-    "known while a run is running": (
+    "resolved during a run": (
         LOAD,
         {"hydra": {"job": {"name": LOAD}, "callbacks": {"x": {"_target_": "${hydra:job.name}"}}}},
     ),
     "in the run's own settings": (LOAD, {"model": {"_target_": LOAD}}),
-    "no name at all": ("[]", {"model": {"_target_": []}}),
+    "not a name": ("[]", {"model": {"_target_": []}}),
     "a handler's factory": (LOAD, logging(handlers={"h": {"()": LOAD}})),
     "a handler's class": (
         "logging.handlers.SocketHandler",
@@ -90,14 +90,14 @@ CODE: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("place", CODE)
+@pytest.mark.parametrize("case", CODE)
 def test_code_that_a_file_names_is_refused_unless_the_user_allows_it(
-    stranger: Stranger, place: str
+    stranger: Stranger, case: str
 ) -> None:
-    name, content = CODE[place]
+    name, content = CODE[case]
     stranger.write(content)
     with pytest.raises(UserError) as error:
-        stranger.compose("torch.load", f"{name}.x", name[:-1])  # near is not enough
+        stranger.compose("torch.load", f"{name}.x", name[:-1])  # similar names
     assert f"{name} can run any code. If you trust it, add --allow {name}" in str(error.value)
     assert len(str(error.value).splitlines()) == 1
     stranger.compose(name)
@@ -108,14 +108,14 @@ def test_code_that_a_file_names_is_refused_unless_the_user_allows_it(
     [
         {"model": f"${{oc.create:'_target_: {LOAD}'}}"},
         {"model": "${other}", "other": {"_target_": LOAD}},
-        {"model": {"_target_": "${name_of_it}"}, "name_of_it": LOAD},
+        {"model": {"_target_": "${function}"}, "function": LOAD},
         {"data": {"_target_": "${oc.select:names.${hydra:job.num}}"}, "names": [LOAD, "x.y"]},
     ],
 )
 def test_an_expression_cannot_name_the_code_of_a_network_or_of_data(
     stranger: Stranger, content: dict[str, Any]
 ) -> None:
-    # allowed, as far as could be seen when it was composed
+    # the composition is allowed, since the expression is not resolved yet
     defaults = [{f"override /{section}": None} for section in ("model", "data")]
     stranger.write({"defaults": defaults} | content)
     composed = stranger.compose(LOAD)
@@ -141,7 +141,7 @@ def test_a_package_in_the_search_path_of_a_file_is_not_imported(stranger: Strang
 
 @pytest.fixture
 def installed_plugin() -> Iterator[str]:
-    """A plugin registers its launcher with nested targets in Python, as Optuna's does."""
+    """Register a launcher with nested targets in Python, as Optuna's plugin does."""
     store = ConfigStore.instance()
     name = "hydra_plugins.mine.MyLauncher"
     store.store("mine", {"_target_": name, "inner": {"_target_": "mine.Inner"}}, "hydra/launcher")
@@ -149,7 +149,7 @@ def installed_plugin() -> Iterator[str]:
     del store.repo["hydra"]["launcher"]["mine.yaml"]
 
 
-def test_what_installed_plugins_registered_may_be_called(
+def test_code_that_installed_plugins_registered_is_allowed(
     stranger: Stranger, installed_plugin: str
 ) -> None:
     stranger.write({"seed": 1})
@@ -159,7 +159,7 @@ def test_what_installed_plugins_registered_may_be_called(
         stranger.compose(typed=["hydra/launcher=mine"])
 
 
-def test_logging_to_the_screen_and_to_files_needs_no_permission(stranger: Stranger) -> None:
+def test_logging_to_the_screen_and_to_files_is_allowed(stranger: Stranger) -> None:
     defaults = [{"override /hydra/job_logging": "default"}]
     stranger.write({"defaults": [*defaults, {"override /hydra/hydra_logging": "hydra_debug"}]})
     stranger.compose()
@@ -179,20 +179,17 @@ def test_logging_to_the_screen_and_to_files_needs_no_permission(stranger: Strang
         (["seed=1", "--config-name", "_target_"], set()),
     ],
 )
-def test_names_are_allowed_by_an_option_or_by_typing_them(
-    typed: list[str], allowed: set[str]
-) -> None:
+def test_names_are_allowed_by_an_option_or_an_override(typed: list[str], allowed: set[str]) -> None:
     others, names = split_allowed(typed)
     assert names == allowed
-    rest = [word for word in typed if "--allow" not in word and word not in allowed]
-    assert others == rest  # what is left for Hydra, in its order
+    assert others == [word for word in typed if "--allow" not in word and word not in allowed]
 
 
 @pytest.mark.parametrize("extra", ["slurm", "ray"])
-def test_a_launcher_without_its_plugin_says_what_brings_it(
+def test_the_error_for_a_launcher_without_its_plugin_contains_the_extra(
     extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(ConfigStore.instance().repo["hydra"], "launcher", {})  # nothing registered
+    monkeypatch.setitem(ConfigStore.instance().repo["hydra"], "launcher", {})  # no plugin
     with (
         initialize_config_dir(str(CONF), version_base="1.3"),
         only_allowed(()),
@@ -202,7 +199,7 @@ def test_a_launcher_without_its_plugin_says_what_brings_it(
 
 
 @pytest.mark.parametrize("mode", [(), ("-m", "seed=0,1"), ("-m", "hydra/launcher=basic")])
-def test_nothing_of_a_stranger_runs_from_the_command_line(
+def test_the_command_line_runs_no_code_from_elsewhere(
     train: CommandLine, mode: tuple[str, ...]
 ) -> None:
     ran = train.folder / "ran"
@@ -210,13 +207,13 @@ def test_nothing_of_a_stranger_runs_from_the_command_line(
     callback = {"_target_": "logging.FileHandler", "filename": str(ran)}
     stranger.write({"hydra": {"callbacks": {"x": callback}}})
     typed = ("--config-dir", str(train.folder), "experiment=theirs", *mode)
-    said = train(*typed, *TINY, status=1)
+    output = train(*typed, *TINY, status=1)
     key = "hydra.callbacks.x._target_"
     hint = "If you trust it, add --allow logging.FileHandler"
-    assert said == f"{key}: logging.FileHandler can run any code. {hint}\n"
+    assert output == f"{key}: logging.FileHandler can run any code. {hint}\n"
     assert not ran.exists()
     assert not train.runs.exists()
-    if not mode:  # so that this test can fail
+    if not mode:  # with --allow the callback runs
         train.start(
             *typed, *TINY, "training.epochs=x", "--allow", "logging.FileHandler"
         ).communicate()
@@ -228,10 +225,10 @@ def test_a_level_of_a_study_cannot_name_code(train: CommandLine) -> None:
     vary = {"+hydra.callbacks.x._target_": [LOAD]}
     study = {"name": "theirs", "title": "T", "question": "Q?", "vary": vary}
     (train.folder / "study" / "theirs.yaml").write_text(yaml.safe_dump(study))
-    said = train("--config-dir", str(train.folder), "study=theirs", *TINY, status=1)
-    assert f"{LOAD} can run any code" in said
+    output = train("--config-dir", str(train.folder), "study=theirs", *TINY, status=1)
+    assert f"{LOAD} can run any code" in output
 
 
 def test_a_pickle_is_not_loaded(train: CommandLine) -> None:
-    said = train("--experimental-rerun", "theirs.pickle", status=1)
-    assert "expected no pickle, since loading one can run any code" in said
+    output = train("--experimental-rerun", "theirs.pickle", status=1)
+    assert "expected no pickle, since loading one can run any code" in output

@@ -1,7 +1,7 @@
 """Sweeps whose runs are jobs of another launcher: the same runs, table and report.
 
-Hydra's basic launcher trains in the sweep's own process; submitit's local executor starts
-processes that share nothing with the sweep but the folder, as those of a cluster do.
+Hydra's basic launcher trains in the process of the sweep. Submitit's local executor starts
+processes that share only the folder with the sweep, like jobs of a cluster.
 """
 
 import os
@@ -24,23 +24,23 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def train(train: CommandLine) -> CommandLine:
-    # jobs are new processes, which find the package where it is installed
+    # jobs are new processes, which import the installed package
     train.environment["PYTHONPATH"] = str(ROOT)
     train._usual["PYTHONPATH"] = str(ROOT)
     return train
 
 
-def test_the_runs_are_those_of_the_usual_launcher(
+def test_the_runs_equal_those_of_the_default_launcher(
     new_folder: Callable[[str], CommandLine],
 ) -> None:
-    jobs, usual = new_folder("jobs"), new_folder("usual")
+    jobs, default = new_folder("jobs"), new_folder("default")
     jobs(*SWEEP, BASIC)
-    usual(*SWEEP, "hydra.launcher.runs_per_device=1")
-    assert_same_runs(jobs, usual)
+    default(*SWEEP, "hydra.launcher.runs_per_device=1")
+    assert_same_runs(jobs, default)
     assert "sweep of 2 runs (2 finished before)" in jobs(*SWEEP)
 
 
-def test_a_study_gives_its_report(train: CommandLine) -> None:
+def test_a_study_has_a_report(train: CommandLine) -> None:
     (train.folder / "study").mkdir()
     study = {
         "name": "mine",
@@ -51,17 +51,17 @@ def test_a_study_gives_its_report(train: CommandLine) -> None:
         "claims": [{"says": "It rises.", "metric": "final_train_loss", "expects": "rises"}],
     }
     (train.folder / "study" / "mine.yaml").write_text(yaml.safe_dump(study))
-    said = train("--config-dir", str(train.folder), "study=mine", *TINY, "epochs=1", BASIC)
-    assert "sweep of 2 runs (0 finished before)" in said
+    output = train("--config-dir", str(train.folder), "study=mine", *TINY, "epochs=1", BASIC)
+    assert "sweep of 2 runs (0 finished before)" in output
     (report,) = train.folder.glob("multirun_results/mine-*/report.md")
     assert "It rises." in report.read_text()
 
 
-def test_a_mistake_in_the_last_run_is_found_before_the_first_is_submitted(
+def test_a_mistake_in_the_last_run_is_reported_before_the_first_is_submitted(
     train: CommandLine,
 ) -> None:
-    said = train("-m", *TINY, "epochs=1,0", BASIC, status=1)
-    assert "training.epochs: expected a number greater than or equal to 1, got 0" in said
+    output = train("-m", *TINY, "epochs=1,0", BASIC, status=1)
+    assert "training.epochs: expected a number greater than or equal to 1, got 0" in output
     assert not train.runs.exists()
 
 
@@ -71,22 +71,22 @@ def test_failed_runs_are_listed_with_their_reasons(train: CommandLine) -> None:
         (images / split / "a").mkdir(parents=True)
         (images / split / "b").mkdir()
         for name in ("a/1.png", "b/1.png"):
-            (images / split / name).write_text("no image")
+            (images / split / name).write_text("not an image")
     data = ("data=image_folder", "data.root=photos", "batch_size=2", "seed=0,1", "device=cpu")
-    said = train("-m", *data, "model=vgg11", "epochs=1", BASIC, status=1)
+    output = train("-m", *data, "model=vgg11", "epochs=1", BASIC, status=1)
     for seed in (0, 1):
-        assert f"seed={seed}: failed: " in said
-    assert "2 of 2 runs failed. Run the same command again to retry them." in said
+        assert f"seed={seed}: failed: " in output
+    assert "2 of 2 runs failed. Run the same command again to retry them." in output
     for run in train.runs.iterdir():
         state = read_state(run)
         assert state["status"] == "failed"
         assert "1.png" in state["reason"]
 
 
-def test_what_is_still_queued_can_be_reported(train: CommandLine) -> None:
+def test_a_sweep_with_queued_runs_has_a_report(train: CommandLine) -> None:
     fake_slurm(train, sbatch="echo 'sbatch: error: no such partition' >&2; exit 1")
-    said = train(*SWEEP, "hydra/launcher=slurm", status=1)
-    assert "The job launcher failed: sbatch: error: no such partition" in said
+    output = train(*SWEEP, "hydra/launcher=slurm", status=1)
+    assert "the launcher of the jobs failed: sbatch: error: no such partition" in output
     (sweep,) = train.folder.glob("multirun_results/*/sweep.json")
     report = train.cifar_exp("report", str(sweep.parent.relative_to(train.folder)))
     assert "report.html" in report
@@ -102,20 +102,20 @@ def fake_slurm(train: CommandLine, sbatch: str) -> None:
     train.environment["PATH"] = f"{programs}:{os.environ['PATH']}"
 
 
-def test_slurm_is_asked_for_one_gpu_a_run_and_a_signal_before_the_end(train: CommandLine) -> None:
+def test_slurm_gives_each_run_one_gpu_and_a_signal_before_the_end(train: CommandLine) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     fake_slurm(train, sbatch=f"cp $1 {train.folder}/submitted; exit 1")
     train(*SWEEP, "hydra/launcher=slurm", "hydra.launcher.partition=gpu", status=1)
     directives = (train.folder / "submitted").read_text().splitlines()
-    for wanted in (
-        "array=0-1%2",  # a job for each run
+    for directive in (
+        "array=0-1%2",  # one job per run
         "gpus-per-node=1",
         "nodes=1",
         "ntasks-per-node=1",
         "partition=gpu",
-        "signal=USR2@120",  # what `train_job` hears
+        "signal=USR2@120",  # which `train_job` handles
     ):
-        assert f"#SBATCH --{wanted}" in directives
+        assert f"#SBATCH --{directive}" in directives
 
 
 @pytest.mark.slow
@@ -132,13 +132,13 @@ def test_sweeps_of_jobs_that_share_runs_train_each_once(train: CommandLine, laun
 
 
 def printed(train: CommandLine) -> str:
-    """What the jobs have written so far to their standard errors."""
+    """Return the standard errors of the jobs."""
     files = train.folder.glob("multirun_results/.hydra/.submitit/*/*.err")
     return "".join(file.read_text() for file in files)
 
 
 @pytest.mark.slow
-def test_a_job_that_is_preempted_is_queued_again_and_goes_on_at_that_step(
+def test_a_preempted_job_is_queued_again_and_resumes_at_that_step(
     train: CommandLine, new_folder: Callable[[str], CommandLine]
 ) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
@@ -146,7 +146,7 @@ def test_a_job_that_is_preempted_is_queued_again_and_goes_on_at_that_step(
     with held(train, "-m", *short, LOCAL, step=3) as it:
         (job,) = it.hold.held
         log = train.only_run / "train.log"
-        # Slurm sends both when it takes a machine away; submitit requeues for the second
+        # Slurm sends both before it takes a machine away; submitit requeues after the second
         os.kill(job, signal.SIGTERM)
         wait_for(lambda: "Stopping at the next step" in printed(train), it.process)
         os.kill(job, signal.SIGUSR2)

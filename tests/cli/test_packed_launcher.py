@@ -1,4 +1,4 @@
-"""The launcher in Hydra's own test suite, with tasks that are none of ours."""
+"""The launcher in Hydra's test suite, whose tasks are not training runs."""
 
 from collections.abc import Iterator
 
@@ -17,13 +17,13 @@ from packaging.version import Version
 from cifar_exp.cli.packed_launcher import PackedLauncher
 from cifar_exp.errors import UserError
 
-# Hydra's suite runs its tasks as its own older versions did
+# Hydra's suite runs its tasks as older versions of Hydra did
 pytestmark = pytest.mark.filterwarnings(r"ignore:\s*Future Hydra versions:UserWarning")
 
 
 @pytest.fixture(autouse=True)
 def version_base_of_hydras_suite() -> Iterator[None]:
-    """Hydra keeps one version base a process, and its suite expects the oldest."""
+    """Hydra has one version base per process, and its suite expects the oldest."""
     state = Singleton.get_state()
     VersionBase.instance().setbase(Version("1.1"))
     yield
@@ -36,10 +36,10 @@ def test_hydra_finds_the_launcher() -> None:
 
 
 @pytest.mark.parametrize("number", [0, "two", 1.5])
-def test_a_wrong_number_of_runs_at_once_is_refused(number: object) -> None:
+def test_an_invalid_number_of_concurrent_runs_is_refused(number: object) -> None:
     with pytest.raises(UserError) as refused:
         PackedLauncher(number).begin()
-    expected = "hydra.launcher.runs_per_device: expected auto or 1 and above"
+    expected = "hydra.launcher.runs_per_device: expected auto or an integer of at least 1"
     assert str(refused.value) == f"{expected}, got {number}"
 
 

@@ -1,4 +1,4 @@
-"""The space of a search, as it is written in YAML and on the command line."""
+"""The search space, as written in YAML and on the command line."""
 
 import pytest
 from hydra.core.config_loader import ConfigLoader
@@ -9,7 +9,7 @@ from cifar_exp.search.space import Choice, Domain, Interval
 
 
 class Options:
-    """Knows the levels of `lr`, as Hydra's loader does."""
+    """Return the levels of `lr`, as Hydra's loader does."""
 
     def get_group_options(self, group: str, results_filter: object) -> list[str]:
         return ["high", "low"]
@@ -33,25 +33,25 @@ def read(*arguments: str) -> tuple[dict[str, Domain], list[str]]:
         ("a='[1,2]','[3]'", Choice(("'[1,2]'", "'[3]'"))),
         ("a=[1,2],[3]", Choice(("[1,2]", "[3]"))),
         ("a=null,1000", Choice(("null", 1000))),
-        # as in a sweep: without its end
+        # as in a sweep: without the end
         ("a=range(1,10)", Interval(1, 9, step=1)),
         ("a=range(0,1,step=0.25)", Interval(0, 0.75, step=0.25)),
         ("lr=glob(*)", Choice(("high", "low"))),
     ],
 )
-def test_the_known_syntax_is_understood(text: str, domain: Domain) -> None:
+def test_hydras_syntax_is_parsed(text: str, domain: Domain) -> None:
     space, shared = read(text, "b=1")
     assert list(space.values()) == [domain]
     assert shared == ["b=1"]
 
 
-def test_whole_numbers_are_told_from_fractions() -> None:
+def test_integers_and_fractions_are_distinguished() -> None:
     space, _ = read("a=interval(1,10)", "b=int(interval(1,10))", "c=range(1,10)")
-    wholes = [isinstance(d, Interval) and d.is_integer for d in space.values()]
-    assert wholes == [False, True, True]
+    is_integer = [isinstance(d, Interval) and d.is_whole for d in space.values()]
+    assert is_integer == [False, True, True]
 
 
-def test_short_names_and_levels_set_the_same_and_the_later_wins() -> None:
+def test_the_last_of_a_short_name_a_level_and_a_key_is_used() -> None:
     space, shared = read("lr=interval(0.1,1)", "optimizer.lr=tag(log,interval(0.001,1))")
     assert space == {"optimizer.lr": Interval(0.001, 1.0, log=True)}
     space, shared = read("lr=interval(0.1,1)", "lr=high")
@@ -61,19 +61,19 @@ def test_short_names_and_levels_set_the_same_and_the_later_wins() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("a=interval(2,1)", "expected the lower number first"),
-        ("a=tag(log,interval(0,1))", "expected the lower number first, and numbers above 0"),
-        ("a=interval(0,inf)", "expected two numbers"),
-        ("a=tag(normal,interval(0,1))", "expected no tag but log"),
-        ("a=tag(log,choice(1,2))", "expected no tag but log, and that of an interval"),
-        ("a=range(1,10,0)", "expected a range that ascends"),
-        ("a=range(9,1)", "expected a range that ascends"),
-        ("lr=glob(none*)", "expected something to choose from"),
+        ("a=tag(log,interval(0,1))", "expected numbers above 0"),
+        ("a=interval(0,inf)", "expected two finite numbers"),
+        ("a=tag(normal,interval(0,1))", "expected no tag other than log"),
+        ("a=tag(log,choice(1,2))", "expected no tag other than log, and only on an interval"),
+        ("a=range(1,10,0)", "expected an ascending range"),
+        ("a=range(9,1)", "expected an ascending range"),
+        ("lr=glob(none*)", "expected at least one option"),
     ],
 )
-def test_what_cannot_be_searched_is_refused(text: str, told: str) -> None:
+def test_an_invalid_space_is_refused(text: str, message: str) -> None:
     with pytest.raises(UserError) as refused:
         read(text)
-    assert str(refused.value).startswith(f"{text}: {told}")
+    assert str(refused.value).startswith(f"{text}: {message}")

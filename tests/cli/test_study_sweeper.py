@@ -1,4 +1,4 @@
-"""Studies through the command line: which runs they make, and what is told about mistakes."""
+"""Studies on the command line: their runs, and the messages of mistakes."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from cifar_exp.runs.folder import RunFolder
 from tests.conftest import TINY, CommandLine
 from tests.processes import start_process
 
-# A run of a tenth of a second. The number of epochs is left to the studies.
+# A run of a tenth of a second; the studies set the number of epochs.
 TINIEST = (
     *(word for word in TINY if not word.startswith(("epochs=", "data."))),
     "data.train_size=20",
@@ -43,7 +43,7 @@ MINE = {
 
 
 def write_jobs(path: Path, typed: list[str]) -> None:
-    """Write the runs of a study as JSON; in a process of its own, since Hydra reloads plugins."""
+    """Write the runs of a study as JSON; in a new process, since Hydra reloads plugins."""
     from cifar_exp.cli.study_sweeper import StudySweeper
 
     sweeper = StudySweeper(max_batch_size=None)
@@ -66,7 +66,7 @@ def test_a_study_trains_every_level_with_every_seed(
 
 
 class Studies:
-    """`python train.py study=NAME` with study files of the test's own."""
+    """`python train.py study=NAME` with study files that a test writes."""
 
     def __init__(self, train: CommandLine) -> None:
         self._train = train
@@ -79,24 +79,24 @@ class Studies:
         options = ("--config-dir", str(self._train.folder))
         return self._train(*options, *TINIEST, *overrides, status=status)
 
-    def sweep(self, said: str) -> tuple[Path, dict[str, Any]]:
-        """The folder of the sweep that was announced, and its sweep.json."""
-        (line,) = (line for line in said.splitlines() if line.startswith("sweep of "))
+    def sweep(self, output: str) -> tuple[Path, dict[str, Any]]:
+        """Return the folder of the sweep in the output, and its sweep.json."""
+        (line,) = (line for line in output.splitlines() if line.startswith("sweep of "))
         folder = self._train.folder / line.rpartition(": ")[2]
         return folder, json.loads((folder / "sweep.json").read_text())
 
-    def configs(self, said: str) -> dict[str, RunConfig]:
-        """The settings of its runs by run id."""
-        _, listed = self.sweep(said)
+    def configs(self, output: str) -> dict[str, RunConfig]:
+        """Return the settings of the runs of a sweep by run id."""
+        _, listed = self.sweep(output)
         return {
             run["run_id"]: RunFolder(self._train.runs / run["folder"]).read_config()
             for run in listed["runs"]
         }
 
-    def points(self, said: str) -> list[tuple[float, int, int, str]]:
+    def points(self, output: str) -> list[tuple[float, int, int, str]]:
         return [
             (config.optimizer.lr, config.seed, config.training.epochs, config.data.augment)
-            for config in self.configs(said).values()
+            for config in self.configs(output).values()
         ]
 
 
@@ -107,23 +107,25 @@ def studies(train: CommandLine) -> Studies:
 
 @pytest.mark.slow
 @pytest.mark.integration
-def test_levels_and_seeds_make_the_runs_unless_others_are_typed(studies: Studies) -> None:
+def test_the_runs_have_the_levels_and_seeds_of_the_study_unless_others_are_typed(
+    studies: Studies,
+) -> None:
     studies.write("mine", MINE)
-    said = studies("study=mine")  # a study is a sweep without -m
-    assert "sweep of 4 runs (0 finished before)" in said
-    assert studies.points(said) == [
+    output = studies("study=mine")  # a study is a sweep without -m
+    assert "sweep of 4 runs (0 finished before)" in output
+    assert studies.points(output) == [
         (0.001, 3, 2, "none"),
         (0.001, 5, 2, "none"),
         (0.01, 3, 2, "none"),
         (0.01, 5, 2, "none"),
     ]
-    logs = {config.paths.logs for config in studies.configs(said).values()}
+    logs = {Path(config.paths.logs).name for config in studies.configs(output).values()}
     assert logs == {"my logs, here"}
-    folder, listed = studies.sweep(said)
+    folder, listed = studies.sweep(output)
     assert folder.name.startswith("mine-")
     assert (folder / "results.csv").exists()
     assert [run["status"] for run in listed["runs"]] == ["complete"] * 4
-    # the report is made from what sweep.json says about the study
+    # the report is made from the study in sweep.json
     (entry,) = listed["studies"]
     study = Study.model_validate_json(json.dumps(entry["study"]))
     assert study.vary == {"optimizer.lr": (0.001, 0.01)}
@@ -132,8 +134,8 @@ def test_levels_and_seeds_make_the_runs_unless_others_are_typed(studies: Studies
     assert entry["runs"] == [run["run_id"] for run in listed["runs"]]
 
     # other levels by name, another seed, and a setting by its short name
-    said = studies("-m", "study=mine", "lr=high,too_high", "seed=7", "epochs=1")
-    assert studies.points(said) == [(0.01, 7, 1, "none"), (0.1, 7, 1, "none")]
+    output = studies("-m", "study=mine", "lr=high,too_high", "seed=7", "epochs=1")
+    assert studies.points(output) == [(0.01, 7, 1, "none"), (0.1, 7, 1, "none")]
 
 
 @pytest.mark.slow
@@ -141,15 +143,15 @@ def test_levels_and_seeds_make_the_runs_unless_others_are_typed(studies: Studies
 def test_runs_that_parts_share_are_trained_once(studies: Studies) -> None:
     base = {"title": "T", "question": "Q?", "settings": {"training.epochs": 1}, "seeds": [0]}
     studies.write("rate", base | {"name": "rate", "vary": {"lr": [0.001, 0.01]}})
-    # the first level is what a run has anyway: the same as the first of the other part
+    # the first level is the default, as in the other part
     studies.write("limit", base | {"name": "limit", "vary": {"data.limit_train": [None, 10]}})
     studies.write("both", {"defaults": ["rate@parts.rate", "limit@parts.limit"]})
-    said = studies("study=both")
-    assert "sweep of 3 runs" in said
-    folder, listed = studies.sweep(said)
+    output = studies("study=both")
+    assert "sweep of 3 runs" in output
+    folder, listed = studies.sweep(output)
     assert folder.name.startswith("both-")
     assert len(list(folder.parent.glob("runs/*"))) == 3
-    configs = studies.configs(said)
+    configs = studies.configs(output)
     by_study = {
         part["study"]["name"]: [
             (configs[run].optimizer.lr, configs[run].data.limit_train) for run in part["runs"]
@@ -164,11 +166,11 @@ def test_runs_that_parts_share_are_trained_once(studies: Studies) -> None:
 
 @pytest.mark.slow
 @pytest.mark.integration
-def test_settings_of_a_study_may_have_short_names(studies: Studies) -> None:
+def test_settings_of_a_study_can_have_short_names(studies: Studies) -> None:
     settings = {"epochs": 1, "weight_decay": 0.5, "dropout": "half"}  # a number, or a level's name
     studies.write("mine", MINE | {"settings": settings, "seeds": [0]})
-    said = studies("study=mine", "lr=0.01", "weight_decay=0.25")
-    (config,) = studies.configs(said).values()
+    output = studies("study=mine", "lr=0.01", "weight_decay=0.25")
+    (config,) = studies.configs(output).values()
     assert config.training.epochs == 1
     assert config.optimizer.weight_decay == 0.25
     assert config.model.dropout == 0.5
@@ -181,16 +183,16 @@ def test_a_study_varies_lists(studies: Studies) -> None:
     levels = {"scheduler.milestones": [[1], [1, 2]]}
     claims = [claim | {"at": [1], "than": [1, 2]}]
     studies.write("mine", MINE | {"vary": levels, "claims": claims, "seeds": [0, 1]})
-    said = studies("study=mine", "epochs=1")
-    configs = studies.configs(said).values()
+    output = studies("study=mine", "epochs=1")
+    configs = studies.configs(output).values()
     assert [config.scheduler.milestones for config in configs] == 2 * [(1,)] + 2 * [(1, 2)]
-    folder, _ = studies.sweep(said)
+    folder, _ = studies.sweep(output)
     assert "nats at \\[1\\]; " in (folder / "report.md").read_text()  # the claim's level
 
 
 @pytest.mark.slow
 @pytest.mark.integration
-def test_levels_in_a_file_are_one_sweep_whatever_is_handed_over_at_once(
+def test_levels_in_a_file_are_one_sweep_for_any_batch_size(
     studies: Studies, train: CommandLine
 ) -> None:
     (train.folder / "experiment").mkdir()
@@ -198,10 +200,10 @@ def test_levels_in_a_file_are_one_sweep_whatever_is_handed_over_at_once(
     sweep = {"mode": "MULTIRUN", "sweeper": {"params": params, "max_batch_size": 2}}
     text = "# @package _global_\n" + yaml.safe_dump({"hydra": sweep})
     (train.folder / "experiment" / "mine.yaml").write_text(text)
-    # what is typed wins over the file
-    said = studies("experiment=mine", "epochs=1", "lr=0.2,0.01")
-    assert said.count("sweep of 4 runs") == said.count("results.csv") == 1
-    assert sorted(point[:2] for point in studies.points(said)) == [
+    # overrides replace the levels of the file
+    output = studies("experiment=mine", "epochs=1", "lr=0.2,0.01")
+    assert output.count("sweep of 4 runs") == output.count("results.csv") == 1
+    assert sorted(point[:2] for point in studies.points(output)) == [
         (0.01, 0),
         (0.01, 1),
         (0.2, 0),
@@ -209,8 +211,8 @@ def test_levels_in_a_file_are_one_sweep_whatever_is_handed_over_at_once(
     ]
     assert not (train.folder / "logs").exists()
     # a file that only some runs choose would set levels for all of them
-    said = studies("-m", "experiment=mine,null", "epochs=1", status=1)
-    assert said.startswith("hydra.sweeper: a file that only some runs choose sets it")
+    output = studies("-m", "experiment=mine,null", "epochs=1", status=1)
+    assert output.startswith("hydra.sweeper: expected the same for all runs")
 
 
 MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
@@ -226,7 +228,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
         (),
         "study: expected `at` and `than` among the levels: It is higher.",
     ),
-    "a key that no run has": (
+    "an unknown key to vary": (
         MINE | {"vary": {"optimizer.lrr": [0.1]}, "claims": []},
         (),
         "optimizer.lrr: unknown setting; did you mean optimizer.lr?",
@@ -236,46 +238,44 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
         (),
         "optimizer.lr: expected a number greater than 0, got -1",
     ),
-    "a name that is nearly right": (MINE, ("study=mien",), "did you mean mine?"),
+    "a misspelt name": (MINE, ("study=mien",), "did you mean mine?"),
     "several at once": (MINE, ("study=mine,lr",), "study=mine,lr: expected one study"),
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_told_in_two_lines_and_nothing_is_begun(
+def test_a_mistake_is_reported_in_two_lines_and_nothing_is_trained(
     studies: Studies, train: CommandLine, mistake: str
 ) -> None:
-    content, typed, told = MISTAKES[mistake]
+    content, typed, message = MISTAKES[mistake]
     studies.write("mine", content)
     choice = () if typed and typed[0].startswith("study=") else ("study=mine",)
-    said = studies(*choice, *typed, status=1)
-    assert told in said
-    assert len(said.strip().splitlines()) <= 2
+    output = studies(*choice, *typed, status=1)
+    assert message in output
+    assert len(output.strip().splitlines()) <= 2
     assert not train.runs.exists()
 
 
-def test_the_settings_that_are_shown_are_those_of_the_first_run(
-    studies: Studies, train: CommandLine
-) -> None:
+def test_cfg_job_shows_the_first_run_of_a_study(studies: Studies, train: CommandLine) -> None:
     studies.write("mine", MINE)
     shown = studies("study=mine", "--cfg", "job")
     assert shown.startswith("# the first of 4 runs: ")
     assert "\n# the runs differ in optimizer.lr, seed\n" in shown
     settings = yaml.safe_load(shown)
     assert (settings["optimizer"]["lr"], settings["seed"]) == (0.001, 3)
-    assert settings["training"]["epochs"] == 2  # what the study says, and not the default
+    assert settings["training"]["epochs"] == 2  # from the study
     assert "study" not in settings
     assert not train.runs.exists()
 
 
-def test_a_sweep_shows_its_settings_too(train: CommandLine) -> None:
+def test_cfg_job_shows_the_first_run_of_a_sweep(train: CommandLine) -> None:
     shown = train(*TINIEST, "-m", "lr=0.1,0.01", "--cfg=job")
     assert shown.startswith("# the first of 2 runs: ")
     assert yaml.safe_load(shown)["optimizer"]["lr"] == 0.1
     assert not train.runs.exists()
 
 
-def test_an_experiment_that_is_a_sweep_shows_its_first_run(
+def test_cfg_job_shows_the_first_run_of_an_experiment_that_is_a_sweep(
     train: CommandLine, tmp_path: Path
 ) -> None:
     file = tmp_path / "conf" / "experiment" / "mine.yaml"
@@ -289,6 +289,6 @@ def test_an_experiment_that_is_a_sweep_shows_its_first_run(
     assert not train.runs.exists()
 
 
-def test_a_search_has_no_first_run_to_show(train: CommandLine) -> None:
-    said = train("-m", "experiment=search_demo", "--cfg", "job", status=1)
-    assert said.startswith("--cfg job: expected no -m in a search")
+def test_cfg_job_is_refused_for_the_trials_of_a_search(train: CommandLine) -> None:
+    output = train("-m", "experiment=search_demo", "--cfg", "job", status=1)
+    assert output.startswith("--cfg job: expected no -m in a search")

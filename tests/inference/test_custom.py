@@ -31,7 +31,7 @@ def test_code_of_ones_own_is_called_only_when_it_is_allowed(train: CommandLine, 
         "model._target_: my_net.MyNet can run any code. If you trust it, add --allow my_net.MyNet\n"
     )
     said = train.cifar_exp("evaluate", str(run), "--allow", "my_net.MyNet")
-    assert "These are the numbers of the run's last epoch." in said
+    assert "The results equal those of the run's last epoch." in said
     said = train.cifar_exp("export", str(run), "--allow", "my_net.MyNet", "--format", "torch")
     assert "model.pt2: logits differ by at most" in said
     with pytest.raises(UserError, match="can run any code"):

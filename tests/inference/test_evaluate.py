@@ -20,7 +20,7 @@ def evaluated(run: Path, name: str = "test") -> dict:
 
 def test_the_numbers_are_those_of_the_last_epoch(trained: Trained) -> None:
     said = trained.cifar_exp("evaluate", "epochs=3")
-    assert "These are the numbers of the run's last epoch." in said
+    assert "The results equal those of the run's last epoch." in said
     last, found = read_rows(trained.run)[-1], evaluated(trained.run)
     assert found["images"] == 60
     assert found["accuracy"] == pytest.approx(last["test_accuracy"])

@@ -163,9 +163,9 @@ def test_an_unreadable_run_does_not_hide_the_others(disk: CommandLine) -> None:
     assert "\x1b" not in output
 
 
-def test_an_empty_list_is_reported(disk: CommandLine) -> None:
-    output = disk.cifar_exp("ls", "--status", "diverged")
-    assert output == "multirun_results: no runs like that\n"
+def test_nothing_to_list_is_said(disk: CommandLine) -> None:
+    said = disk.cifar_exp("ls", "--status", "diverged")
+    assert said == "multirun_results: no matching runs\n"
 
 
 def test_rows_fit_the_terminal_and_only_settings_and_names_are_cut(disk: CommandLine) -> None:

@@ -35,7 +35,7 @@ def test_without_yes_it_shows_what_it_would_remove(train: CommandLine) -> None:
     run = make_run(train, "a", "complete")
     said = train.cifar_exp("gc")
     assert f"     2.0 MB  multirun_results/runs/a-{ID}/checkpoints\n" in said
-    assert said.endswith("2.0 MB would be freed; add --yes to remove these\n")
+    assert said.endswith("2.0 MB would be freed; add --yes to delete these files\n")
     assert (run / CHECKPOINT).exists()
 
 

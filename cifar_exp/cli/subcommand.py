@@ -1,0 +1,44 @@
+"""Add subcommands to `python -m cifar_exp`."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cifar_exp.paths import RESULTS
+
+# The argument that names a run or a sweep.
+NAME_HELP = "folder, name or id, or the beginning of one"
+
+
+def add_command(
+    commands: Any, name: str, does: str, example: str, run: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    """Add a subcommand.
+
+    Args:
+        commands: the result of `add_subparsers`.
+        name: of the subcommand.
+        does: one sentence that starts with a verb.
+        example: arguments of an example.
+        run: called with the arguments; returns the exit status.
+    """
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=does[0].lower() + does[1:].rstrip("."),
+        description=f"{does}\n\n    python -m cifar_exp {name} {example}".rstrip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_results(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--results`."""
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=Path(RESULTS),
+        metavar="FOLDER",
+        help=f"folder of results, the setting paths.results (default: {RESULTS})",
+    )
