@@ -156,7 +156,7 @@ def all_processes(config: RunConfig) -> Iterator[ProcessGroup]:
         yield ProcessGroup(rank, size, store)
     except OthersEndedError as error:
         if on_gpu:  # a normal exit would wait for NCCL, which waits for the other processes
-            tell(str(error))
+            print_error(str(error))
             os._exit(1)
         raise
     finally:

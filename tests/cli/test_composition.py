@@ -70,7 +70,7 @@ def test_a_fixed_setting_is_allowed_with_swept_experiments(files: Files) -> None
 
 
 def test_a_run_that_lacks_the_setting_is_refused_with_the_name_of_its_option(files: Files) -> None:
-    message = "scheduler.gamma: scheduler=cosine does not have this setting; choose scheduler=multistep"
+    message = "scheduler=cosine does not have this setting; choose scheduler=multistep"
     shared = ["scheduler=cosine,multistep", "scheduler.gamma=0.1"]
     with pytest.raises(UserError, match=message):
         files.run_of_sweep(shared, ["scheduler=cosine", "scheduler.gamma=0.1"])

@@ -40,7 +40,7 @@ MISTAKES = {
     "scheduler.milestones=1,2": "several values need a sweep; write scheduler.milestones=[1,2], or",
     "data=image_folder data.root=2024": "expected a string, got 2024; write data.root=./2024",
     "logger.project=7": "expected a string, got 7; write 'logger.project=\"7\"'",
-    "data=synthetic data.root=x": "data=synthetic does not have this setting; choose data=cifar10 or",
+    "data=synthetic data.root=x": "data=synthetic does not have this setting; choose data=",
     # a similar name
     "training.lr=1": "training.lr: unknown setting; did you mean optimizer.lr?",
     "learning_rate=1": "learning_rate: unknown setting; did you mean lr?",
