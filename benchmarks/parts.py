@@ -57,9 +57,9 @@ def _explanation(
     rates: Rates, precision: str, article: list[float], steps: list[float], test_batch_size: int
 ) -> str:
     return (
-        f"The article's step takes {spread(article, 1000)} ms, measured in turn with ours, which is "
+        f"The article's step takes {spread(article, 1000)} ms, measured in turn with ours. Ours is "
         f"{spread(ratios(article, steps))} times as fast, n={len(steps)}. Evaluation is of "
-        f"{test_batch_size} images and no part of the step. Measured rates: "
+        f"{test_batch_size} images and is not part of the step. Measured rates: "
         f"{number(rates.flop_per_second / 1e12)} TFLOP/s in a large product in {precision}, "
         f"{number(rates.bytes_per_second / 1e9)} GB/s in a large copy, read and written.\n\n"
         f"{HOW_COUNTED}"
