@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!\w+:)([^)#\s]+)\)")
-_STACKED = ("reference/", "reliability")  # pages whose rows become blocks on narrow screens
+# Pages whose table rows become blocks on narrow screens.
+_STACKED = ("reference/", "reliability", "guide/reading-a-report")
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
