@@ -319,17 +319,17 @@ def commands_page() -> str:
 
 
 def commands() -> dict[str, tuple[str, argparse.ArgumentParser]]:
-    """Return the help and the parser of each command."""
+    """Return each command's help and parser."""
     (group,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
-    help_of = {action.dest: action.help or "" for action in group._choices_actions}
-    return {name: (help_of[name], parser) for name, parser in group.choices.items()}
+    message = {action.dest: action.help or "" for action in group._choices_actions}
+    return {name: (message[name], parser) for name, parser in group.choices.items()}
 
 
 def command_parts(name: str, command: tuple[str, argparse.ArgumentParser]) -> Iterator[str]:
-    """Yield a heading, the command's help and a table of its arguments."""
-    summary, parser = command
+    """Yield a heading, what the command does, and a table of its arguments."""
+    message, parser = command
     yield f"## {name}"
-    yield f"{summary[0].upper()}{summary[1:]}."
+    yield f"{message[0].upper()}{message[1:]}."
     rows = [
         (f"`{argument_name(action)}`", action.help or "")
         for action in parser._actions
