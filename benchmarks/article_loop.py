@@ -1,8 +1,8 @@
-"""The yardstick: VGG16 trained the article's own way, written plainly and without this project.
+"""The article's training loop for VGG16 in plain PyTorch, for comparison.
 
-Images in memory go through PIL one by one, a DataLoader without workers makes the batches, the
-network computes in fp32 in PyTorch's usual memory format, and every step waits for its loss and
-its predictions. On a GPU fp32 means fp32: PyTorch's default for convolutions there is TF32.
+PIL transforms images in memory one by one, a DataLoader without workers makes the batches, the
+network computes in fp32 in the contiguous memory format, and every step waits for its loss and
+its predictions. TF32, PyTorch's default for convolutions on GPUs, is off.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _PLAN = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 5
 
 
 class Images(TorchDataset[tuple[Tensor, int]]):
-    """Images in memory, as torchvision's CIFAR10 gives them.
+    """Images in memory, in the format of torchvision's CIFAR10.
 
     Shape:
         images `(N, 32, 32, 3)` uint8, labels `(N,)`.
@@ -40,7 +40,7 @@ class Images(TorchDataset[tuple[Tensor, int]]):
 
 
 def vgg16(width: float = 1.0, classes: int = 10) -> nn.Sequential:
-    """Return VGG16 with BatchNorm and one linear layer, its channels times `width`."""
+    """Return VGG16 with BatchNorm, one linear layer, and channels scaled by `width`."""
     layers: list[nn.Module] = []
     channels = 3
     for planned in _PLAN:
@@ -60,14 +60,14 @@ def _in_fp32() -> AbstractContextManager[None]:
 
 
 class ArticleLoop:
-    """A run of the article.
+    """Trains and tests VGG16 as the article does.
 
     Args:
         train: training images and labels.
         test: test images and labels.
-        device: where the network is.
-        batch_size: of training; testing takes the same.
-        width: factor on the channels.
+        device: device of the network.
+        batch_size: batch size of training and testing.
+        width: factor on the number of channels.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class ArticleLoop:
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.001)
 
     def train_steps(self) -> Iterator[int]:
-        """Train an epoch; yields the images of every step when it is done."""
+        """Train for an epoch, and yield the number of images after each step."""
         self.model.train()
         self.losses: list[float] = []
         correct = 0
@@ -104,7 +104,7 @@ class ArticleLoop:
             yield len(labels)
 
     def test(self) -> tuple[float, float]:
-        """Return loss and accuracy on the test images."""
+        """Return the loss and accuracy on the test images."""
         self.model.eval()
         losses, correct = [], 0
         with torch.no_grad(), _in_fp32():
@@ -117,7 +117,7 @@ class ArticleLoop:
         return sum(losses) / len(losses), correct / len(self.test_loader.dataset)  # type: ignore[arg-type]
 
     def epoch(self) -> tuple[float, float]:
-        """Train an epoch, then test."""
+        """Train for an epoch, then test."""
         for _ in self.train_steps():
             pass
         return self.test()

@@ -1,4 +1,4 @@
-"""What all sections share: the device, the images, and both loops set up alike."""
+"""Device, images and both training loops, which all sections use."""
 
 import functools
 import os
@@ -25,18 +25,18 @@ from cifar_exp.training.loop import Training
 ROOT = Path(__file__).parents[1]
 Precision = Literal["auto", "fp32", "bf16"]
 
-_NO_END = 1_000_000  # epochs; what is measured is stopped from outside
+_ENDLESS = 1_000_000  # epochs; benchmarks stop the training
 
 
 @dataclass(frozen=True)
 class Bench:
-    """One call of the benchmark.
+    """Settings of the benchmark, and both training loops.
 
     Args:
-        device: where both loops compute.
-        folder: of images; None for synthetic ones.
-        quick: measure little, only to see that all works.
-        scratch: an empty folder for whatever is written on the way.
+        device: device of both loops.
+        folder: folder of images; None for synthetic images.
+        quick: whether to measure as little as possible, to test the benchmark itself.
+        scratch: empty folder for temporary files.
     """
 
     device: torch.device
@@ -45,20 +45,20 @@ class Bench:
     scratch: Path
 
     def times(self, count: int, quick: int = 1) -> int:
-        """Return how much to measure: `count`, or `quick` when it is to be quick."""
+        """Return `count`, or `quick` in quick mode."""
         return quick if self.quick else count
 
     def width(self, width: float) -> float:
-        """Return a factor on the channels: `width`, or a small one when it is to be quick."""
+        """Return `width`, or a small one in quick mode."""
         return min(width, 1 / 16) if self.quick else width
 
     @property
     def cache(self) -> Path:
-        """Folder of the decoded images, for this call only."""
+        """Temporary folder of the decoded images."""
         return self.scratch / "cache"
 
     def data(self, train_size: int, test_size: int, batch_size: int = 64) -> Data:
-        """Return the settings of so many images, or of all where the folder has fewer."""
+        """Return data settings; a folder with fewer images is used completely."""
         if self.folder is None:
             return Synthetic(train_size=train_size, test_size=test_size, batch_size=batch_size)
         return ImageFolder(
@@ -71,11 +71,11 @@ class Bench:
     def config(
         self, data: Data, width: float = 1.0, precision: Precision = "auto", seed: int = 0
     ) -> RunConfig:
-        """Return the settings of the article's run on this data, without an end."""
+        """Return the baseline's settings for this data, with endless epochs."""
         return RunConfig(
             data=data,
             model=Model(width=width),
-            training=TrainingSettings(epochs=_NO_END),
+            training=TrainingSettings(epochs=_ENDLESS),
             device="cuda" if self.device.type == "cuda" else "cpu",
             precision=precision,
             seed=seed,
@@ -84,13 +84,13 @@ class Bench:
         )
 
     def training(self, config: RunConfig, graphs: bool = True) -> Training:
-        """Set up our loop."""
+        """Return our training loop."""
         dataset, compute = self.dataset(config.data), choose_compute(config)
         images = DeviceImages(dataset, compute.device)
         return Training(config, images, dataset.classes, compute, graphs)
 
     def article(self, config: RunConfig) -> ArticleLoop:
-        """Set up the article's loop with the same images, batch size and width."""
+        """Return the article's loop with the same images, batch size and width."""
         dataset = self.dataset(config.data)
         splits = (
             (split.images.numpy(), split.labels.tolist()) for split in (dataset.train, dataset.test)
@@ -98,11 +98,11 @@ class Bench:
         return ArticleLoop(*splits, self.device, config.data.batch_size, config.model.width)
 
     def dataset(self, data: Data) -> Dataset:
-        """Load the images, once for settings that name the same."""
+        """Load the images, once for equal settings."""
         return _load(data.model_copy(update={"batch_size": 1}), self.cache)
 
     def overrides(self, data: Data) -> list[str]:
-        """Return what names this data on the command line of train.py."""
+        """Return the overrides that select this data in train.py."""
         settings = data.model_dump(exclude={"name"}, exclude_unset=True)
         given = [f"data={data.name}", f"device={self.device.type}"]
         given += [f"data.{key}={_quoted(value)}" for key, value in settings.items()]
@@ -122,21 +122,21 @@ def _quoted(value: object) -> str:
 
 
 def in_new_process(*arguments: str, folder: Path) -> tuple[float, str]:
-    """Run a Python file with its arguments.
+    """Run a Python file in a new process.
 
     Args:
-        arguments: the file, and what it is given.
-        folder: where it runs; made when needed.
+        arguments: the file and its arguments.
+        folder: working folder; created if missing.
 
     Returns:
-        Seconds from start to end, and what it printed.
+        Seconds from start to exit, and the standard output.
 
     Raises:
-        RuntimeError: it failed.
+        RuntimeError: the process failed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     environment = {key: text for key, text in os.environ.items() if key != "HYDRA_FULL_ERROR"}
-    # found wherever the process runs, and whether the package is installed or not
+    # finds the package in any folder, also if it is not installed
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     started = time.perf_counter()
@@ -150,5 +150,5 @@ def in_new_process(*arguments: str, folder: Path) -> tuple[float, str]:
 
 
 def train_py(*arguments: str, folder: Path) -> float:
-    """Run train.py in a folder. Returns: the seconds from start to end."""
+    """Run train.py in a folder and return the seconds from start to exit."""
     return in_new_process(str(ROOT / "train.py"), *arguments, folder=folder)[0]

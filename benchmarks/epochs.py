@@ -1,4 +1,4 @@
-"""Section `epochs`: one run, ours against the article's, whole epochs with their test."""
+"""Section `epochs`: our loop against the article's, whole epochs with their test."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -21,7 +21,7 @@ _GOAL_TFLOP_PER_SECOND = 250.0
 
 
 def tables(bench: Bench) -> Iterator[Table]:
-    """Measure epochs, and on a GPU steps of one image as well."""
+    """Measure epochs, and on a GPU also steps of one image."""
     if bench.device.type == "cpu":
         yield _on_cpu(bench)
     else:
@@ -105,16 +105,16 @@ def _on_gpu(bench: Bench) -> Table:
 
 
 _EXPLANATION = (
-    "An epoch of VGG16 and the test on a fifth as many images, wall time, after a warm-up epoch "
-    "each, in turn. The article's loop computes in fp32, on a GPU without TF32; ours in bf16 where "
-    "the device is fast at it, and in fp32 elsewhere (`precision=auto`): the goal is for that."
+    "Wall time of an epoch of VGG16 and its test on a fifth as many images, measured in turn after "
+    "a warm-up epoch of each. The article's loop computes in fp32 without TF32. Ours computes in "
+    "bf16 if the device is faster in it, otherwise in fp32 (`precision=auto`, which has the goal)."
 )
 
 
 def _measure(
     bench: Bench, data: Data, width: float, precisions: list[Precision], repetitions: int
 ) -> tuple[dict[str, list[Any]], int]:
-    """Return (seconds, metrics) of every epoch by loop, and how many images it trains on."""
+    """Return (seconds, metrics) of every epoch by loop, and the number of training images."""
     article = bench.article(bench.config(data, width))
     epochs: dict[str, Callable[[], Any]] = {"article": partial(_article_epoch, bench, article)}
     for precision in precisions:

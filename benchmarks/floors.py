@@ -1,4 +1,4 @@
-"""The least that a step can cost: its arithmetic and its memory traffic, at measured rates."""
+"""Lower bounds of the time of a step, from its arithmetic and its memory traffic."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,20 +21,20 @@ _IMAGE_VALUES = 32 * 32 * 3
 _COPIED_BYTES = 256_000_000
 
 HOW_COUNTED = (
-    "Counts. Arithmetic: 2 FLOP for each multiplication of a convolution or of the linear layer; "
-    "backward takes twice forward, less the gradient of the images. Memory: 1 B read and 4 B "
-    "written for each value of an image; 6 values for each convolution output forward (written by "
+    "Counts. Arithmetic: 2 FLOP for each multiplication of a convolution or of the linear layer. "
+    "Backward counts twice as much, minus the gradient of the images. Memory: 1 B read and 4 B "
+    "written for each value of an image. Each convolution output is 6 values forward (written by "
     "the convolution, read and written by BatchNorm and by ReLU, read by the next convolution) and "
     "8 backward (BatchNorm and ReLU read an input and a gradient and write a gradient, the "
-    "convolution reads both), a value being 2 B in bf16 and 4 B in fp32; for each parameter 4 B "
-    "forward, 8 B backward, 28 B in Adam (weight, gradient and two moments read, all but the "
-    "gradient written); metrics read the logits. The floor is the larger of both times."
+    "convolution reads both), of 2 B in bf16 and 4 B in fp32. Each parameter is 4 B forward, 8 B "
+    "backward and 28 B in Adam (reads weight, gradient and two moments, writes all but the "
+    "gradient). Metrics read the logits. The floor is the larger of the two times."
 )
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What an image costs VGG16 of some width, and the size of the network."""
+    """FLOP and values per image of VGG16, and its number of parameters."""
 
     forward_flop: float
     first_layer_flop: float
@@ -43,17 +43,17 @@ class Counts:
 
     @property
     def backward_flop(self) -> float:
-        """Gradients of all weights and of all inputs but the images."""
+        """FLOP of the gradients of all weights and all inputs except the images."""
         return 2 * self.forward_flop - self.first_layer_flop
 
     @property
     def training_flop(self) -> float:
-        """Forward and backward."""
+        """FLOP of forward and backward."""
         return self.forward_flop + self.backward_flop
 
 
 def counts(width: float) -> Counts:
-    """Count VGG16 with its channels times `width`."""
+    """Count VGG16 with channels scaled by `width`."""
     flop, outputs, parameters, inputs = 0.0, 0, 0, 3
     for planned, pixels in _LAYERS:
         channels = round(planned * width)
@@ -69,26 +69,26 @@ def counts(width: float) -> Counts:
 
 @dataclass(frozen=True)
 class Rates:
-    """What the device does in a second: of a large matrix product and of a large copy."""
+    """Speed of the device in a large matrix product and a large copy."""
 
     flop_per_second: float
     bytes_per_second: float
 
     def floor_seconds(self, work: "Work") -> float:
-        """Return the time that no program can beat."""
+        """Return the lower bound of the time."""
         return max(work.flop / self.flop_per_second, work.moved_bytes / self.bytes_per_second)
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a part of a step has to do."""
+    """FLOP and memory traffic of a part of a step."""
 
     flop: float
     moved_bytes: float
 
 
 def measured_rates(bench: Bench, precision: str) -> Rates:
-    """Measure a matrix product of 4096x4096, on a CPU 2048x2048, and a copy of 256 MB."""
+    """Measure a matrix product (4096x4096, on a CPU 2048x2048) and a copy of 256 MB."""
     device, repetitions = bench.device, bench.times(9)
     side = bench.times(4096 if device.type == "cuda" else 2048, 128)
     copied_bytes = bench.times(_COPIED_BYTES, 100_000)
@@ -102,7 +102,7 @@ def measured_rates(bench: Bench, precision: str) -> Rates:
 
 
 def _median_seconds(action: Callable[[], object], device: torch.device, repetitions: int) -> float:
-    at_once = 20 if device.type == "cuda" else 1  # so that starting one is not what is timed
+    at_once = 20 if device.type == "cuda" else 1  # hides the time of launching a kernel
 
     def several() -> None:
         for _ in range(at_once):
@@ -115,7 +115,7 @@ def _median_seconds(action: Callable[[], object], device: torch.device, repetiti
 def work_of_parts(
     width: float, batch_size: int, test_batch_size: int, bf16: bool
 ) -> dict[str, Work]:
-    """Return what each part of a step has to do, by its name; see HOW_COUNTED."""
+    """Return the work of each part of a step by its name; see HOW_COUNTED."""
     network, value_bytes = counts(width), 2 if bf16 else 4
     outputs = network.convolution_outputs * value_bytes
     image_bytes = 5 * _IMAGE_VALUES

@@ -1,9 +1,9 @@
-"""Do several runs train faster as one fused network? Steps of K runs of VGG, measured in turn.
+"""Compare K runs of VGG as separate networks and as one fused network.
 
-separate: a step of each run after the other; alone: one run without the others; grouped: one
-network with grouped convolutions, a group for each run; vmap: `torch.func.vmap` over stacked
-weights. All are first checked to compute the same losses. On the CPU there is one thread, as in
-each worker of a sweep; on a GPU steps are also replayed as CUDA graphs, each on its own stream.
+separate: one step of each run after the other. alone: a single run. grouped: one network with
+grouped convolutions, one group for each run. vmap: `torch.func.vmap` over stacked weights. All are
+first checked to compute the same losses. A CPU uses one thread, as each worker of a sweep does. On
+a GPU, steps are also replayed as CUDA graphs, each on a separate stream.
 
 Source: Wang et al., "Horizontally Fused Training Array", MLSys 2021; PyTorch's "Model ensembling".
 """
@@ -27,14 +27,14 @@ from cifar_exp.optimizers import Adam
 from cifar_exp.training.device import Compute
 from cifar_exp.training.optimizers import ParamOptimizer
 
-# By how much the loss may differ before the first step and after it, which amplifies rounding.
+# Largest differences of the loss before and after the first step, which amplifies rounding.
 ROUNDING = {"fp32": (1e-4, 2e-2), "bf16": (2e-2, 2e-1)}
-SPREAD = "{1:.2f} ({0:.2f} to {2:.2f})"  # of quartiles
-Step = Callable[[], Tensor]  # trains, and returns the loss that each of its runs had before
+SPREAD = "{1:.2f} ({0:.2f} to {2:.2f})"  # median and quartiles
+Step = Callable[[], Tensor]  # trains, and returns the loss of each run before the step
 
 
 class Grouped(nn.Module):
-    """Networks without dropout as one; a single one is then the same in PyTorch's own layers."""
+    """Several networks without dropout, fused into one with grouped convolutions."""
 
     def __init__(self, *models: Vgg) -> None:
         super().__init__()
@@ -59,13 +59,13 @@ class Grouped(nn.Module):
         return fused
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits. Shape: images `(N, K * 3, 32, 32)`, result `(K, N, classes)`."""
+        """Return the logits. Shape: `(N, K * 3, 32, 32)` to `(K, N, classes)`."""
         features = self.features(images).view(len(images), self._runs, -1)
         return torch.baddbmm(self.bias, features.transpose(0, 1), self.weight)
 
 
 def network_step(model: nn.Module, images: Tensor, labels: Tensor, compute: Compute) -> Step:
-    """Return the step of a network. Shape: labels `(N,)` of one run or `(K, N)` of K in it."""
+    """Return the step of a network. Shape: labels `(N,)` of one run or `(K, N)` of K runs."""
     update = ParamOptimizer(Adam(), model.parameters())
 
     def step() -> Tensor:
@@ -103,11 +103,11 @@ def vmap_step(models: list[Grouped], images: Tensor, labels: Tensor) -> Step:
 
 
 def captured(step: Step) -> Step:
-    """Return the step as a CUDA graph with a stream and memory of its own, after some steps."""
+    """Return the step as a CUDA graph with a separate stream and memory pool."""
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     torch.cuda.synchronize()  # weights and images were made on another stream
     with torch.cuda.stream(stream):
-        for _ in range(3):  # moments are made, and kernels chosen
+        for _ in range(3):  # warm-up: creates moments, chooses kernels
             step()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=stream):
@@ -121,15 +121,15 @@ def captured(step: Step) -> Step:
     return replay
 
 
-def ways(options: argparse.Namespace, compute: Compute) -> dict[str, list[Step]]:
-    """Return the steps of each way; the first is what others are compared with."""
+def implementations(options: argparse.Namespace, compute: Compute) -> dict[str, list[Step]]:
+    """Return the steps of each implementation; the first is the reference."""
     images = torch.rand(options.runs, options.batch, 3, 32, 32, device=compute.device)
     labels = torch.randint(10, images.shape[:2], device=compute.device)
     config = Model(name=options.model, width=options.width)
     models = [build_model(config, 10, seed) for seed in range(options.runs)]
     plain, grouped = [Grouped(model) for model in models], Grouped(*models)
-    wide = images.transpose(0, 1).flatten(1, 2)
-    last, usual = torch.channels_last, torch.contiguous_format
+    channels = images.transpose(0, 1).flatten(1, 2)
+    last, contiguous = torch.channels_last, torch.contiguous_format
 
     def step(layout: torch.memory_format, model: nn.Module, images: Tensor, labels: Tensor) -> Step:
         model = deepcopy(model).to(compute.device, memory_format=layout)  # type: ignore[call-overload]
@@ -138,9 +138,9 @@ def ways(options: argparse.Namespace, compute: Compute) -> dict[str, list[Step]]
     found = {
         "separate, channels-last": [*map(partial(step, last), models, images, labels)],
         "alone, channels-last": [step(last, models[0], images[0], labels[0])],
-        "grouped, channels-last": [step(last, grouped, wide, labels)],
-        "separate, usual layout": [*map(partial(step, usual), plain, images, labels[:, None])],
-        "grouped, usual layout": [step(usual, grouped, wide, labels)],
+        "grouped, channels-last": [step(last, grouped, channels, labels)],
+        "separate, contiguous": [*map(partial(step, contiguous), plain, images, labels[:, None])],
+        "grouped, contiguous": [step(contiguous, grouped, channels, labels)],
     }
     if compute.precision == "fp32":  # in autocast vmap's BatchNorm fails (PyTorch 2.15)
         found["vmap"] = [vmap_step([model.to(compute.device) for model in plain], images, labels)]
@@ -148,8 +148,8 @@ def ways(options: argparse.Namespace, compute: Compute) -> dict[str, list[Step]]
 
 
 def milliseconds(steps: list[Step], rounds: int, device: torch.device) -> float:
-    """Return the time that a step of one run takes, over some rounds of steps."""
-    wait = torch.get_device_module(device).synchronize  # nothing to wait for on the CPU
+    """Return the milliseconds per step and run, over `rounds` rounds of steps."""
+    wait = torch.get_device_module(device).synchronize  # does nothing on a CPU
     runs = sum(step().numel() for step in steps)
     wait()
     start = time.perf_counter()
@@ -161,13 +161,13 @@ def milliseconds(steps: list[Step], rounds: int, device: torch.device) -> float:
 
 
 def compare(options: argparse.Namespace, compute: Compute) -> None:
-    """Check and measure all ways in one precision, and print a table."""
-    found = ways(options, compute)
+    """Check and measure all implementations in one precision, and print a table."""
+    found = implementations(options, compute)
     for rounding in ROUNDING[compute.precision]:
         losses = [torch.hstack([step() for step in steps]) for steps in found.values()]
-        for name, own in zip(found, losses, strict=True):
-            assert ((own - losses[0][: len(own)]).abs() < rounding).all(), (name, own, losses[0])
-    graphs = ways(options, compute) if compute.on_gpu else {}
+        for name, loss in zip(found, losses, strict=True):
+            assert ((loss - losses[0][: len(loss)]).abs() < rounding).all(), (name, loss, losses[0])
+    graphs = implementations(options, compute) if compute.on_gpu else {}
     graphs.pop("vmap", None)
     found |= {f"{name}, graphs": [*map(captured, steps)] for name, steps in graphs.items()}
     times: dict[str, list[float]] = {name: [] for name in found}
@@ -180,11 +180,13 @@ def compare(options: argparse.Namespace, compute: Compute) -> None:
         spreads = (SPREAD.format(*quantiles(values, n=4)) for values in (taken, ratios))
         rows.append((name, f"{1000 * options.batch / median(taken):.0f}", *spreads))
     print(f"\n{compute}; " + ", ".join(f"{key} {value}" for key, value in vars(options).items()))
-    print(tabulate(rows, ("way", "images/s", "ms a run-step (quartiles)", "ratio")))
+    print(
+        tabulate(rows, ("implementation", "images/s", "ms per step and run (quartiles)", "speed"))
+    )
 
 
 def main() -> None:
-    """Compare in both precisions."""
+    """Compare all implementations in both precisions."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--model", choices=("vgg11", "vgg16"), default="vgg16")

@@ -1,4 +1,4 @@
-"""A part of section `packed`, on a GPU: several runs on one device, against one."""
+"""Section `packed` on a GPU: several runs on one device against one run."""
 
 import json
 import re
@@ -15,26 +15,26 @@ import torch
 from bench import Bench, train_py
 from measure import Table, at_least, number, ratios, spread
 
-# Width, batch size, epochs and goal. Runs last longer than it takes to start eight of them.
+# Width, batch size, epochs and goal. Runs must take longer than starting eight of them.
 _SETTINGS = ((1.0, 64, 6, 1.4), (1.0, 16, 4, 1.6), (0.125, 64, 60, 4.0))
 _RUNS_AT_ONCE = (1, 2, 4, 8)
-_WINDOWS = 5  # of the time in which all runs train; each gives a speed
+_WINDOWS = 5  # equal parts of the time in which all runs train
 _POLL_SECONDS = 0.05
 _EPOCH_LINE = re.compile(r"^(\S+ \S+) INFO epoch \d+: ", re.MULTILINE)
 
 Span = tuple[float, float]  # seconds of the wall clock
 
 _EXPLANATION = (
-    "As many seeds of VGG16 as are to be at once, by `hydra.launcher.runs_per_device`. The speed "
-    "is counted while all of them train, from their epochs and the tests after these, in "
-    f"{_WINDOWS} equal windows of that time: long runs spend nearly all of theirs like this. Start "
-    "and pictures are left out. Memory is that of the whole GPU, less what was taken before. The "
-    "goal is for the best number of runs at once."
+    "One seed of VGG16 for each run, with `hydra.launcher.runs_per_device`. The speed is that of "
+    "epochs and their tests while all runs train, in "
+    f"{_WINDOWS} equal windows of that time. Long runs spend nearly all their time like this. "
+    "Start and figures are excluded. Memory is that of the whole GPU, minus what was in use "
+    "before. The goal is for the best number of runs at once."
 )
 
 
 def packed_on_gpu(bench: Bench) -> Table:
-    """Measure runs an hour for each number of runs at once."""
+    """Measure the runs per hour for each number of runs at once."""
     rows, raw = [], []
     settings = _SETTINGS[: bench.times(3)]
     counts = _RUNS_AT_ONCE[: bench.times(4, 2)]
@@ -55,7 +55,7 @@ def packed_on_gpu(bench: Bench) -> Table:
                 "width": f"{width:g}",
                 "batch": str(batch_size),
                 "runs at once": str(count),
-                "runs of 100 epochs an hour": spread(speeds[count], 3600 / 100),
+                "runs of 100 epochs per hour": spread(speeds[count], 3600 / 100),
                 "times one run": spread(gains[count]),
                 "n": str(len(gains[count])),
                 "peak memory, GB": number(peaks[count] / 1e9),
@@ -86,14 +86,14 @@ def _train_at_once(
 
 
 def _epochs_per_second(folder: Path) -> list[float]:
-    """Return how many epochs all runs together did in a second, while all of them trained."""
+    """Return the epochs per second of all runs together, in each window."""
     runs = [_epochs(path) for path in folder.glob("*/runs/*")]
-    # what the first epoch shares with the start of other runs is left out
+    # excludes the first epochs, during which other runs start
     start = max(epochs[0][1] for epochs in runs)
     end = min(epochs[-1][1] for epochs in runs)
     if end <= start:
         raise RuntimeError(
-            f"a run of {len(runs)} ended before all had begun: give them more epochs"
+            f"one of {len(runs)} runs ended before all had started; train more epochs"
         )
     edges = [start + i * (end - start) / _WINDOWS for i in range(_WINDOWS + 1)]
     every = [epoch for epochs in runs for epoch in epochs]
@@ -101,9 +101,9 @@ def _epochs_per_second(folder: Path) -> list[float]:
 
 
 def _epochs(run: Path) -> list[Span]:
-    """Return when each epoch of a run began and ended: its log has the end, its metrics how long.
+    """Return the start and end of each epoch, from the log and the metrics of a run.
 
-    Local times of a log: the clocks must not be changed in between.
+    The log has local times, so the clock must not change during the run.
     """
     ended = [
         datetime.strptime(time, "%Y-%m-%d %H:%M:%S,%f").timestamp()
@@ -115,7 +115,7 @@ def _epochs(run: Path) -> list[Span]:
 
 
 def _epochs_within(window: Span, epochs: list[Span]) -> float:
-    """Count epochs, those that reach over the window's edges by their share within."""
+    """Count epochs; partial ones count by their share within the window."""
     total = 0.0
     for start, end in epochs:
         overlap = min(end, window[1]) - max(start, window[0])
@@ -125,7 +125,7 @@ def _epochs_within(window: Span, epochs: list[Span]) -> float:
 
 @contextmanager
 def _peak_memory(device: torch.device) -> Iterator[list[int]]:
-    """Watch the whole GPU while the block runs, and yield a list of what was taken in bytes."""
+    """Measure the peak memory of the GPU in bytes while the block runs, as a list of one."""
     before, over = torch.cuda.mem_get_info(device)[0], threading.Event()
     taken: list[int] = [0]
 

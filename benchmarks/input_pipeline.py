@@ -1,4 +1,4 @@
-"""Section `input`: the input pipeline alone, ours against a DataLoader without workers."""
+"""Section `input`: our input pipeline against a DataLoader without workers."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,18 +15,17 @@ _GOAL = 50.0
 
 
 def tables(bench: Bench) -> Iterator[Table]:
-    """Measure images a second of both."""
+    """Measure the images per second of both."""
     size = bench.times(12_800 if bench.device.type == "cpu" else 50_000, 1280)
     config = bench.config(bench.data(size, 10))
     dataset = bench.dataset(config.data)
     batches = Batches(DeviceImages(dataset, bench.device), config.data)
     loader = bench.article(config).train_loader
     pipelines: dict[str, Callable[[], object]] = {
-        "article": partial(_theirs, loader, bench.device),
-        "ours": partial(_ours, batches),
+        "article": partial(_load_article, loader, bench.device),
+        "ours": partial(_load_ours, batches),
     }
     images = len(dataset.train)
-    # named in a default, as each function keeps its own
     actions = {
         name: partial(_images_per_second, pipeline, images, bench.device)
         for name, pipeline in pipelines.items()
@@ -42,8 +41,8 @@ def tables(bench: Bench) -> Iterator[Table]:
         **at_least(_GOAL, gains),
     }
     explanation = (
-        "All batches of 64 of an epoch, without training on them: shuffled, flipped and made "
-        "float32 in [0, 1] on the device. Both include what they draw at random."
+        "All batches of 64 of an epoch, without training: shuffled, flipped and converted to "
+        "float32 in [0, 1] on the device. Both include drawing random numbers."
     )
     yield Table("Input pipeline", explanation, [row], [{**row, "images_per_second": measured}])
 
@@ -52,13 +51,13 @@ def _images_per_second(pipeline: Callable[[], object], images: int, device: torc
     return images / seconds_of(pipeline, device)
 
 
-def _theirs(loader: Iterator[tuple[Tensor, Tensor]], device: torch.device) -> None:
+def _load_article(loader: Iterator[tuple[Tensor, Tensor]], device: torch.device) -> None:
     for images, labels in loader:
         images.to(device), labels.to(device)
 
 
-def _ours(batches: Batches) -> None:
+def _load_ours(batches: Batches) -> None:
     batches.begin_epoch(generator(0, "order", 1), generator(0, "augmentation", 1))
     for start in range(0, batches.train_size, batches.batch_size):
-        # a slice that reaches over the end takes what there is
+        # the last slice may exceed the end
         batches.train_batch(slice(start, start + batches.batch_size))

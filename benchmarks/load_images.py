@@ -1,6 +1,6 @@
-"""Imports PyTorch and loads a run's images: the least that must be done before a first step.
+"""Import PyTorch and load a run's images: the minimum before a first step.
 
-The images are named by a run's settings, as JSON; it prints the seconds of loading and the time.
+The argument is a run's settings as JSON. Prints the seconds of loading and the current time.
 """
 
 import json
@@ -17,7 +17,7 @@ from cifar_exp.data.sources import load
 if __name__ == "__main__":
     config = RunConfig.model_validate_json(sys.argv[1])
     if isinstance(config.data, ImageFolder):
-        from cifar_exp.data import image_folder  # noqa: F401  # else imported while timed
+        from cifar_exp.data import image_folder  # noqa: F401  # keeps the import out of the time
     started = time.perf_counter()
     dataset = load(config.data, Path(config.paths.cache))
     seconds = time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""How things are measured: in turn, several times, told as a median with its spread."""
+"""Repeated measurements in turn, reported as a median with its range."""
 
 import platform
 import re
@@ -19,13 +19,13 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True)
 class Table:
-    """What a section tells.
+    """Results of a section.
 
     Args:
-        title: of the table.
-        explanation: sentences on what was measured, and how.
-        rows: a column name and a text each, in the order they are shown.
-        raw: every single number that was measured, as JSON values.
+        title: heading of the table.
+        explanation: sentences that describe the measurement.
+        rows: texts by column name, in the order of the columns.
+        raw: all measured numbers, as JSON values.
     """
 
     title: str
@@ -35,7 +35,6 @@ class Table:
 
     def as_markdown(self) -> str:
         """Return the table with its title and explanation."""
-        # the texts are formatted already
         table = tabulate(self.rows, headers="keys", tablefmt="github", disable_numparse=True)
         return f"## {self.title}\n\n{self.explanation}\n\n{table}\n"
 
@@ -43,14 +42,14 @@ class Table:
 def in_turn(
     actions: Mapping[str, Callable[[], _Value]], repetitions: int
 ) -> dict[str, list[_Value]]:
-    """Do all actions once to warm up, and then in turn: A B A B ...
+    """Call all actions once to warm up, and then in turn: A B A B ...
 
     Args:
-        actions: each returns what it measured.
-        repetitions: how often each is measured; 1 only shows that it works, without a warm-up.
+        actions: functions that return a measurement, by name.
+        repetitions: number of measurements of each action; 1 skips the warm-up.
 
     Returns:
-        What each action measured, in order.
+        The measurements of each action, in order.
     """
     if repetitions > 1:
         for action in actions.values():
@@ -63,13 +62,13 @@ def in_turn(
 
 
 def wait(device: torch.device) -> None:
-    """Wait until the device has done what was asked of it."""
+    """Wait until the device has finished all submitted work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def seconds_of(action: Callable[[], object], device: torch.device) -> float:
-    """Return the wall time of an action and of what it asked of the device."""
+    """Return the wall time of an action, including the work that it submits to the device."""
     wait(device)
     started = time.perf_counter()
     action()
@@ -78,17 +77,17 @@ def seconds_of(action: Callable[[], object], device: torch.device) -> float:
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
-    """Return the ratio of each pair that was measured one after the other."""
+    """Return the ratio of each pair of measurements."""
     return [first / second for first, second in zip(above, below, strict=True)]
 
 
 def number(value: float) -> str:
-    """Return three digits or all before the point: 0.0123, 1.23, 12,300."""
+    """Format with three significant digits, or as an integer from 100: 0.0123, 1.23, 12,300."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def spread(values: Sequence[float], factor: float = 1.0) -> str:
-    """Return "median (lowest to highest)". Args: factor: on all of them, such as 1000 for ms."""
+    """Format as "median (lowest to highest)", with all values multiplied by `factor`."""
     low, middle, high = (number(factor * f(values)) for f in (min, median, max))
     return f"{middle} ({low} to {high})"
 
@@ -108,14 +107,14 @@ def _yes(met: bool) -> str:
 
 
 def facts(device: torch.device) -> dict[str, str]:
-    """Return on what was measured: hardware, versions, commit and date."""
+    """Return hardware, versions, commit and date."""
     known = provenance()
     hardware, versions = known["hardware"], known["versions"]
     found = {
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
         "commit": str(known["commit"]),
         "processor": str(hardware["cpu"]),
-        "cores": f"{hardware['cores']}, PyTorch takes {torch.get_num_threads()} threads",
+        "cores": f"{hardware['cores']}, PyTorch uses {torch.get_num_threads()} threads",
         "system": platform.platform(),
         "python": str(known["python"]),
         "torch": str(versions["torch"]),
@@ -128,6 +127,6 @@ def facts(device: torch.device) -> dict[str, str]:
 
 
 def slug(known: Mapping[str, str]) -> str:
-    """Return the name of what was measured as a part of a file's name: "amd-epyc"."""
+    """Return the name of the GPU or processor for a file name: "amd-epyc"."""
     name = known.get("gpu", known["processor"])
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

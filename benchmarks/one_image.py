@@ -1,4 +1,4 @@
-"""A part of section `epochs`, on a GPU: steps of one image, where starting kernels costs most."""
+"""Section `epochs` on a GPU: steps of one image, where launching kernels costs most."""
 
 from collections.abc import Callable, Iterator
 
@@ -9,12 +9,12 @@ from cifar_exp.training.loop import Training
 from cifar_exp.training.progress import EpochMetrics
 
 _GOAL_REPLAYED = 5.0
-_STEPS_A_TURN = 400  # five turns are 2,000 steps
+_STEPS_PER_TURN = 400
 
 
 def steps_of_one_image(bench: Bench) -> Table:
-    """Measure steps of both loops, ours replayed as a CUDA graph and not."""
-    steps, turns = bench.times(_STEPS_A_TURN, 20), bench.times(5)
+    """Measure steps of both loops, ours with and without CUDA graphs."""
+    steps, turns = bench.times(_STEPS_PER_TURN, 20), bench.times(5)
     data = bench.data(2 * steps * (turns + 1), bench.times(100, 10), batch_size=1)
     config = bench.config(data, bench.width(1.0))
     article = bench.article(config)
@@ -46,15 +46,15 @@ def steps_of_one_image(bench: Bench) -> Table:
         )
     return Table(
         "One run: steps of one image",
-        f"VGG16 at width 1, batch 1; {turns} turns of {steps} steps each, after one to warm up. "
-        "Eager: the same kernels started one by one; replayed: as one CUDA graph.",
+        f"VGG16 at width 1, batch 1; {turns} turns of {steps} steps each, after a warm-up turn. "
+        "Eager: kernels are launched one by one. Replayed: as one CUDA graph.",
         rows,
-        [{"step": name, "seconds_a_step": seconds} for name, seconds in measured.items()],
+        [{"step": name, "seconds_per_step": seconds} for name, seconds in measured.items()],
     )
 
 
 def _steps(training: Training) -> Iterator[int]:
-    """Yield how many steps were taken since the last time, while the first epoch lasts."""
+    """Yield the number of steps since the previous event, during the first epoch."""
     before = 0
     for event in training.run():
         if isinstance(event, EpochMetrics):
@@ -64,17 +64,17 @@ def _steps(training: Training) -> Iterator[int]:
 
 
 def _step_seconds(bench: Bench, steps: Iterator[int], count: int) -> Callable[[], float]:
-    """Return an action that takes steps, at least `count`, and returns the seconds of one."""
+    """Return an action that takes at least `count` steps and returns the seconds per step."""
 
     def action() -> float:
         done = 0
 
-        def go() -> None:
+        def take_steps() -> None:
             nonlocal done
             while done < count:
                 done += next(steps)
 
-        seconds = seconds_of(go, bench.device)
+        seconds = seconds_of(take_steps, bench.device)
         return seconds / done
 
     return action

@@ -1,4 +1,4 @@
-"""Section `packed`: many runs at once, through the front door."""
+"""Section `packed`: a sweep of several runs at once, through train.py."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _WIDTH = 0.125
 
 
 def tables(bench: Bench) -> Iterator[Table]:
-    """Measure a sweep of eight seeds; on a GPU also how many runs at once pay."""
+    """Measure a sweep of eight seeds, on a GPU with several numbers of runs at once."""
     yield packed_on_gpu(bench) if bench.device.type == "cuda" else _on_cpu(bench)
 
 
@@ -59,19 +59,18 @@ def _on_cpu(bench: Bench) -> Table:
         raw.append({**rows[-1], "article": before_and_after, "ours": speeds})
     return Table(
         "Many runs at once",
-        f"Training images a second of `python train.py -m ... seed=range({runs})`, VGG16 at width "
-        f"{_WIDTH:g}, {epochs} epochs of {len(bench.dataset(data).train)} images, against the "
-        "training epochs of the article's loop, measured before and after each sweep, since there "
-        "one run comes after another. The whole command: its wall time, with start, tests, "
-        "pictures and tables. While training: the seconds of the training epochs of all runs, "
-        "shared by the worker processes. The goal is 3, the aim 4.",
+        f"Training images per second of `python train.py -m ... seed=range({runs})`, VGG16 at "
+        f"width {_WIDTH:g}, {epochs} epochs of {len(bench.dataset(data).train)} images. They are "
+        "compared with training epochs of the article's loop, measured before and after each "
+        "sweep. Whole command: wall time with start, tests, figures and tables. While training: "
+        "seconds of the training epochs of all runs, divided by the number of worker processes.",
         rows,
         raw,
     )
 
 
 def _article_speed(bench: Bench, loop: ArticleLoop) -> float:
-    """Train an epoch. Returns: images a second."""
+    """Train for an epoch and return the images per second."""
     images = 0
 
     def epoch() -> None:
@@ -83,7 +82,7 @@ def _article_speed(bench: Bench, loop: ArticleLoop) -> float:
 
 
 def _training_seconds(folder: Path) -> float:
-    """Return the seconds of all training epochs of all runs."""
+    """Return the total seconds of the training epochs of all runs."""
     files = folder.glob("*/runs/*/metrics.jsonl")
     lines = [line for file in files for line in file.read_text().splitlines()]
     return sum(json.loads(line)["train_seconds"] for line in lines)

@@ -1,4 +1,4 @@
-"""Section `parts`: where the time of a step goes, and the least that each part could take."""
+"""Section `parts`: time of each part of a step, and its lower bound."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,14 +17,14 @@ from cifar_exp.training.metrics import StepResult
 from cifar_exp.training.randomness import generator
 
 _OF_A_STEP = ("input", "forward", "backward", "optimizer", "metrics")
-_SMALLEST_FLOOR_SECONDS = 1e-6  # what need not take longer is not compared
-# A GPU sleeps for so many cycles, some 50 ms, while the parts are handed over to it. Then they run
-# without a gap, as in a replayed step, and the events between them tell the GPU's own time.
+_SMALLEST_FLOOR_SECONDS = 1e-6  # parts with smaller floors are not compared
+# About 50 ms. The GPU sleeps while the parts are submitted. Then they run without gaps, as in a
+# replayed step, and the events between them measure the time on the GPU.
 _SLEEP_CYCLES = 100_000_000
 
 
 def tables(bench: Bench) -> Iterator[Table]:
-    """Measure the parts of a step at batch 64, for two widths."""
+    """Measure the parts of a step at batch size 64, for two widths."""
     for width in (1.0, 0.125):
         yield _table(bench, bench.width(width))
 
@@ -57,9 +57,9 @@ def _explanation(
     rates: Rates, precision: str, article: list[float], steps: list[float], test_batch_size: int
 ) -> str:
     return (
-        f"The article's step, measured in turn with ours: {spread(article, 1000)} ms; ours is "
+        f"The article's step takes {spread(article, 1000)} ms, measured in turn with ours. Ours is "
         f"{spread(ratios(article, steps))} times as fast, n={len(steps)}. Evaluation is of "
-        f"{test_batch_size} images and no part of the step. StepResult rates: "
+        f"{test_batch_size} images and is not part of the step. Measured rates: "
         f"{number(rates.flop_per_second / 1e12)} TFLOP/s in a large product in {precision}, "
         f"{number(rates.bytes_per_second / 1e9)} GB/s in a large copy, read and written.\n\n"
         f"{HOW_COUNTED}"
@@ -100,7 +100,7 @@ def _article_step_seconds(bench: Bench, steps: Iterator[int]) -> float:
 
 
 def _parts_seconds(training: Training, stream: torch.cuda.Stream | None) -> dict[str, float]:
-    """Take one step as `Step.train` does, with a mark after each part, and test one batch."""
+    """Take one step as `Step.train` does, with a timestamp after each part, and test a batch."""
     device, step = training.compute.device, training.step
     clock = Clock(device)
     wait(device)

@@ -1,9 +1,9 @@
-"""Measure this project against the article's plain training loop, and write the results down.
+"""Measure this project against the article's training loop.
 
-    python benchmarks/run.py                     the CPU, synthetic images, some five minutes
+    python benchmarks/run.py                     the CPU, synthetic images, about six minutes
     python benchmarks/run.py --device cuda --data FOLDER --only epochs parts
 
-The results go to benchmarks/results/, as Markdown and, with every number, as JSON.
+Results are written to benchmarks/results/: tables as Markdown, and all numbers as JSON.
 """
 
 import argparse
@@ -31,18 +31,18 @@ _SECTIONS = {
     "packed": packed.tables,
 }
 _HOW_TO_READ = (
-    "A value is a median, with the lowest and the highest of n in brackets. Ratios are formed of "
-    "measurements that were made one right after the other."
+    "Each value is a median, with the lowest and the highest of n measurements in parentheses. "
+    "Ratios are of consecutive measurements."
 )
-_QUICK = "**Measured with --quick, to see that all works: the numbers mean nothing.**"
+_QUICK = "**Measured with --quick, a test of the benchmark: the numbers are meaningless.**"
 
 
 def main() -> None:
-    """Measure the sections that are asked for."""
+    """Measure the selected sections."""
     arguments = _parser().parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        sys.exit("--device cuda: PyTorch finds no CUDA device here")
-    # a whole device, with its number, as the runs take it
+        sys.exit("--device cuda: PyTorch finds no CUDA device")
+    # with an index, as in the settings of a run
     device = torch.device("cuda", 0) if arguments.device == "cuda" else torch.device("cpu")
     chosen = [name for name in _SECTIONS if name in (arguments.only or _SECTIONS)]
     known = facts(device) | {"images": "synthetic" if arguments.data is None else "image folder"}
@@ -69,12 +69,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data", type=Path, metavar="FOLDER", help="image folder (default: synthetic images)"
     )
-    parser.add_argument("--quick", action="store_true", help="only see that all works")
+    parser.add_argument(
+        "--quick", action="store_true", help="measure little, to test the benchmark"
+    )
     parser.add_argument(
         "--only", nargs="+", choices=_SECTIONS, metavar="NAME", help=", ".join(_SECTIONS)
     )
     parser.add_argument(
-        "--results", type=Path, default=_RESULTS, metavar="FOLDER", help="where results go"
+        "--results", type=Path, default=_RESULTS, metavar="FOLDER", help="folder for the results"
     )
     return parser
 
@@ -86,7 +88,7 @@ def _head(known: dict[str, str], quick: bool) -> str:
 
 
 def _write(path: Path, known: dict[str, str], tables: list[Table], quick: bool) -> None:
-    """Write both files; names may hold dots, so endings are added and not replaced."""
+    """Write the Markdown and the JSON file. Names may contain dots, so suffixes are appended."""
     path.parent.mkdir(parents=True, exist_ok=True)
     markdown = "\n".join([_head(known, quick), *(table.as_markdown() for table in tables)])
     Path(f"{path}.md").write_text(markdown, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Section `start`: how long one waits for the first step, and what each run of a sweep adds."""
+"""Section `start`: time to the first step, and the time that each run adds to a sweep."""
 
 import json
 import time
@@ -25,10 +25,10 @@ def tables(bench: Bench) -> Iterator[Table]:
     """Measure new processes of train.py."""
     rows = [*_commands(bench), *_first_steps(bench), *_cached_images(bench), _trivial_runs(bench)]
     explanation = (
-        "New processes, in turn, after one each to warm up. The first step is that of a small run, "
-        "against a process that imports PyTorch and loads the same images. Cached images are timed "
-        "without imports. A run of a sweep: the wall time of the whole command, less the seconds "
-        "of training and testing shared by its worker processes, divided by the runs."
+        "New processes in turn, after a warm-up of each. The first step of a small run is compared "
+        "with a process that imports PyTorch and loads the same images. Cached images are timed "
+        "without imports. A run of a sweep: the wall time of the whole command, minus the seconds "
+        "of training and testing per worker process, divided by the number of runs."
     )
     raw = [{**row, "values": values} for row, values in rows]
     yield Table("Start", explanation, [row for row, _ in rows], raw)
@@ -62,7 +62,7 @@ def _commands(bench: Bench) -> list[Row]:
 
 
 def _first_steps(bench: Bench) -> list[Row]:
-    """Synthetic images, and those of the folder where there is one."""
+    """Measure with synthetic images, and with those of the folder if there is one."""
     kinds: dict[str, Data] = {"synthetic": Synthetic(train_size=500, test_size=100, batch_size=64)}
     if bench.folder is not None:
         kinds["the folder's cached"] = ImageFolder(root=str(bench.folder), batch_size=64)
@@ -85,8 +85,8 @@ def _first_steps(bench: Bench) -> list[Row]:
 
 def _seconds_to_first_step(arguments: list[str], folder: Path) -> float:
     started = time.time()
-    _, told = in_new_process(str(_HERE / "first_step.py"), *arguments, folder=folder)
-    return float(told.rpartition("first step: ")[2]) - started
+    _, output = in_new_process(str(_HERE / "first_step.py"), *arguments, folder=folder)
+    return float(output.rpartition("first step: ")[2]) - started
 
 
 def _seconds_to_images(bench: Bench, data: Data, folder: Path) -> float:
@@ -96,8 +96,8 @@ def _seconds_to_images(bench: Bench, data: Data, folder: Path) -> float:
 
 def _load(bench: Bench, data: Data, folder: Path) -> dict[str, float]:
     config = bench.config(data).model_dump_json()
-    _, told = in_new_process(str(_HERE / "load_images.py"), config, folder=folder)
-    loaded: dict[str, float] = json.loads(told.splitlines()[-1])
+    _, output = in_new_process(str(_HERE / "load_images.py"), config, folder=folder)
+    loaded: dict[str, float] = json.loads(output.splitlines()[-1])
     return loaded
 
 
@@ -105,7 +105,7 @@ def _cached_images(bench: Bench) -> list[Row]:
     if bench.folder is None:
         return []
     data, folder = ImageFolder(root=str(bench.folder), batch_size=64), bench.scratch / "first"
-    bench.dataset(data)  # decodes them if nobody has
+    bench.dataset(data)  # decodes them if necessary
     loaded = [_load(bench, data, folder) for _ in range(bench.times(5))]
     seconds = [once["seconds"] for once in loaded]
     return [_row(f"{loaded[0]['images']:,} cached images", seconds, "s", _GOAL_CACHE_SECONDS)]
@@ -117,7 +117,7 @@ def _trivial_runs(bench: Bench) -> Row:
     on_gpu = bench.device.type == "cuda"
     wall_seconds = train_py(
         "-m",
-        # side by side on a GPU their seconds would overlap
+        # on a GPU the seconds of runs at once would overlap
         *["hydra.launcher.runs_per_device=1"] * on_gpu,
         *bench.overrides(data),
         "model=vgg11",

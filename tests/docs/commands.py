@@ -1,8 +1,8 @@
-"""The commands of README.md and docs/, and what the tests run instead of those that take too much.
+"""The commands of README.md and docs/, and the replacements that tests run for expensive ones.
 
-Commands are the lines of ```bash blocks, and code within the text that begins with `python`, unless
-it shows a form: `python train.py study=NAME`, `HYDRA_FULL_ERROR=1 python train.py ...`. A block of
-YAML, TOML or Python is a file that the reader writes: the one that the paragraph above it names.
+Commands are the lines of ```bash blocks, and inline code that begins with `python`, except
+patterns: `python train.py study=NAME`, `HYDRA_FULL_ERROR=1 python train.py ...`. A block of YAML,
+TOML or Python is a file that the reader writes. The paragraph above the block names it.
 """
 
 import re
@@ -15,56 +15,56 @@ from tests.conftest import ROOT
 
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
-# Their commands are run; together they use every part of the program. The slow tests run them all.
+# The integration tests run the commands of these pages, and the slow tests those of all pages.
 PAGES_RUN = [README, ROOT / "docs" / "tutorial.md"]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What is done instead of the commands that match `pattern` anywhere."""
+    """Replacement for commands that match `pattern` anywhere."""
 
     pattern: str
-    instead: str | None  # put in the place of what matches; None: not run
+    replacement: str | None  # replaces the match; None: the command is not run
     reason: str
 
 
 RULES = [
-    Rule(r"^git clone ", None, "would fetch what is there"),
-    Rule(r"python3 -m venv|pip install|activate$", None, "takes minutes; .ci/run does it"),
-    Rule(r"python -m pytest|bash \.ci/run", None, "is what runs this test"),
+    Rule(r"^git clone ", None, "needs a network"),
+    Rule(r"python3 -m venv|pip install|activate$", None, "takes minutes; .ci/run installs"),
+    Rule(r"python -m pytest|bash \.ci/run", None, "runs this test"),
     Rule(r"benchmarks/\w+\.py", None, "takes minutes; test_benchmarks.py runs it small"),
-    Rule(r"^tensorboard ", "tensorboard --inspect ", "would serve until it is stopped"),
+    Rule(r"^tensorboard ", "tensorboard --inspect ", "runs until it is stopped"),
     Rule(
         r"multirun_results/(lr|width)-[0-9a-f]{10}",
         r"$(ls -td multirun_results/\1-* | head -1)",
-        "has another id when made small",
+        "has another id at the small size",
     ),
-    Rule(r"n_trials=20", "n_trials=4", "goes on with the three trials of the command before"),
+    Rule(r"n_trials=20", "n_trials=4", "continues the three trials of the previous command"),
     Rule(
         r"(table|report) 38afae4dc0",
         r"\1 $(ls -td multirun_results/lr-* | head -1)",
-        "has another id when made small",
+        "has another id at the small size",
     ),
     Rule(
         r"compare d0f285f6f0 d48f18",
         "compare $(ls multirun_results/runs | grep synthetic | head -2)",
-        "have other names when made small",
+        "have other names at the small size",
     ),
     Rule(
         r"(evaluate|predict|export) (epochs=5,model|8f6c2f)",
         r"\1 $(ls -td multirun_results/runs/* | head -1)",
-        "has another name when made small",
+        "has another name at the small size",
     ),
     Rule(r"python -m cifar_exp$", None, "names the program"),
-    Rule(r"python -m docs", None, "writes the pages, which a test compares"),
-    Rule(r"device[ =]cuda", None, "there is no GPU here"),
-    Rule(r"seed=0,1,2\S*", "seed=0,1", "two seeds give an interval as well"),
-    Rule(r"(study=lr)(?=\s)(?!.* lr=)", r"\1 lr=0.001,0.1", "two levels give a verdict as well"),
+    Rule(r"python -m docs", None, "writes the pages; another test compares them"),
+    Rule(r"device[ =]cuda", None, "needs a GPU"),
+    Rule(r"seed=0,1,2\S*", "seed=0,1", "two seeds give an interval"),
+    Rule(r"(study=lr)(?=\s)(?!.* lr=)", r"\1 lr=0.001,0.1", "two levels give a verdict"),
 ]
 
 
 class Slow(NamedTuple):
-    """Commands that are run in the slow tests only."""
+    """Commands that only the slow tests run."""
 
     pattern: str
     reason: str
@@ -73,18 +73,18 @@ class Slow(NamedTuple):
 SLOW = [
     Slow(r"study=article", "is 34 runs"),
     Slow(r"seed=0,1,2,3,4", "two seeds are enough elsewhere"),
-    Slow(r"-m hydra/sweeper=optuna|experiment=search_demo", "test_search.py does it"),
-    Slow(r"optimizer=adam,sgd seed=0,1,2", "is four runs like the others"),
+    Slow(r"-m hydra/sweeper=optuna|experiment=search_demo", "test_search.py tests it"),
+    Slow(r"optimizer=adam,sgd seed=0,1,2", "is four more runs"),
     Slow(r"-m optimizer\.lr=0\.1,0\.01,0\.001", "is the demo's sweep on CIFAR-10"),
-    Slow(r"study=lr +#", "is that of experiment=demo when made small"),
-    Slow(r"seed=[34] logger=", "a sweep before tells the same tracker"),
+    Slow(r"study=lr +#", "equals experiment=demo at the small size"),
+    Slow(r"seed=[34] logger=", "an earlier sweep uses the same logger"),
     Slow(r"lr=glob\(\*\)", "is four runs"),
     Slow(r"experiment=best", "is a large network"),
 ]
 
 
 class Size(NamedTuple):
-    """What makes a training small, and which commands do without it."""
+    """Override that makes a training small, unless the command matches a pattern."""
 
     override: str
     unless: str
@@ -97,13 +97,13 @@ SIZES = [
     Size("data.train_size=1024", rf"^(?!.*study=article)|{NOT_SYNTHETIC}", "its largest batch"),
     Size("data.train_size=256", rf"study=article|{NOT_SYNTHETIC}", "a second instead of minutes"),
     Size("data.test_size=200", NOT_SYNTHETIC, "a second instead of minutes"),
-    Size("data.limit_train=null", r"^(?!.*experiment=small)", "there are no 5,000 images"),
-    Size("data.limit_test=null", r"^(?!.*experiment=small)", "there are no 2,000 images"),
+    Size("data.limit_train=null", r"^(?!.*experiment=small)", "fewer than 5,000 images"),
+    Size("data.limit_test=null", r"^(?!.*experiment=small)", "fewer than 2,000 images"),
     Size("model.width=0.0625", r"study=width|~model\.width|model\._target_|=my_net", "small"),
     Size("epochs=1", r"epochs=[1-5]\b", "a second instead of minutes"),
     Size("hydra.sweeper.n_trials=3", r"^(?!.*search_demo)|n_trials", "three trials have a best"),
-    Size("hydra.sweeper.confirm=2", r"^(?!.*search_demo)", "two seeds give an interval as well"),
-    Size("seed=0,1", r"seed=|^(?!.*study=)", "two seeds give an interval as well"),
+    Size("hydra.sweeper.confirm=2", r"^(?!.*search_demo)", "two seeds give an interval"),
+    Size("seed=0,1", r"seed=|^(?!.*study=)", "two seeds give an interval"),
 ]
 TRAINS = r"python train\.py(?!.*(--cfg|--help|--hydra-help|--info))"
 
@@ -119,11 +119,12 @@ class Command:
 
     @property
     def run_as(self) -> str | None:
-        """What is run; None for nothing."""
+        """The command that tests run; None if it is not run."""
         text: str | None = self.text
         for rule in RULES:
             if text is not None and re.search(rule.pattern, text):
-                text = None if rule.instead is None else re.sub(rule.pattern, rule.instead, text)
+                new = rule.replacement
+                text = None if new is None else re.sub(rule.pattern, new, text)
         if text is None or not re.search(TRAINS, text):
             return text
         small = [size.override for size in SIZES if not re.search(size.unless, text)]
@@ -139,9 +140,9 @@ class File(NamedTuple):
 
 
 def steps(page: Path) -> Iterator[Command | File]:
-    """What a reader of the page does, in order."""
+    """Yield the commands and files of a page in order."""
     name = str(page.relative_to(ROOT))
-    # what has a title is a change of the project, which tests/test_extending.py makes
+    # blocks with a title are changes of the project; tests/test_extending.py applies them
     text = re.sub(r"(?ms)^```\w+ title=.*?^```$", "", page.read_text())
     blocks = re.split(r"(?ms)^```(\w+)[^\n]*\n(.*?)^```$", text)
     for text, kind, block in zip(
@@ -171,7 +172,7 @@ ALL = [command for page in PAGES for command in commands(page)]
 
 
 def _composed() -> dict[Path, list[str]]:
-    """The commands of each page whose settings are checked, without those of pages before it."""
+    """Return the commands of each page that are composed, without those of earlier pages."""
     seen: set[str] = set()
     composed: dict[Path, list[str]] = {}
     for page in PAGES:

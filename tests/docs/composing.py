@@ -1,4 +1,4 @@
-"""Compose and check the settings of documented commands, in one process and without training."""
+"""Compose and check the settings of documented commands in one process, without training."""
 
 import contextlib
 import io
@@ -14,12 +14,12 @@ from typing import Any
 
 
 def compose(texts: Sequence[str], folder: Path, problems: Path) -> None:
-    """Do everything that commands do before training; for a process of its own.
+    """Run commands up to their training, in a separate process.
 
     Args:
-        texts: the commands as a shell takes them.
-        folder: a checkout.
-        problems: file that is written: each command that fails, and what it printed.
+        texts: commands in shell syntax.
+        folder: checkout to run them in.
+        problems: output file for the failed commands and their output.
     """
     os.chdir(folder)
     sys.path.insert(0, str(folder))
@@ -36,7 +36,7 @@ def compose(texts: Sequence[str], folder: Path, problems: Path) -> None:
 
 
 def _words(text: str) -> list[str]:
-    """Split a command into words; what the shell would run or redirect is left out."""
+    """Split a command into words, without shell substitutions, pipes and redirections."""
     plain = re.sub(r"\$\([^)]*\)", "NAME", text)
     words = shlex.split(re.split(r" [|>&]|;", plain)[0], comments=True)
     return words[1:] if words[1] == "train.py" else words[2:]
@@ -59,7 +59,7 @@ def _status(program: str, words: Sequence[str]) -> object:
 def _do_not_train() -> None:
     from hydra.core.plugins import Plugins
 
-    Plugins.instance()  # loads each plugin's module again, so what is changed is imported below
+    Plugins.instance()  # reloads the plugins' modules, so patch them afterwards
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     import cifar_exp.runs.train_one
@@ -71,12 +71,12 @@ def _do_not_train() -> None:
         return [None for _ in runs]
 
     def split(*arguments: Any, **named: Any) -> list[Any]:
-        """The first and the last run of a sweep stand for the others."""
+        """Keep only the first and the last run of a sweep."""
         return [[*batch[:1], *batch[1:][-1:]] for batch in split_all(*arguments, **named)]
 
     split_all = BasicSweeper.split_arguments
     BasicSweeper.split_arguments = staticmethod(split)  # type: ignore[method-assign]
-    # the launcher composes the same runs
+    # the launcher validates the same runs
     BasicSweeper.validate_batch_is_legal = lambda *_: None  # type: ignore[method-assign]
     cifar_exp.runs.train_one.train_one = train  # type: ignore[assignment]
     cifar_exp.sweeps.sweep.run_sweep = train

@@ -1,7 +1,7 @@
-"""Every command of README.md and docs/ is composed and checked, and those of some pages run.
+"""Every command of README.md and docs/ composes, and those of README and tutorial run.
 
-Each page has one fresh folder that looks like a checkout. What is made small or left out, and the
-reason, is in `commands.py`. The slow tests run every command of every page.
+Each page has a new folder that looks like a checkout. `commands.py` lists the commands that are
+made small or skipped, with reasons. The slow tests run the commands of all pages.
 """
 
 import os
@@ -35,13 +35,13 @@ from tests.docs.composing import compose
 from tests.processes import run_command, start_process
 from tests.reliability.hold import LONGEST_WAIT_SECONDS
 
-# Pages whose commands need plugins of Hydra, which the extra test-all brings.
+# Pages whose commands need Hydra plug-ins from the extra test-all.
 NEED_PLUGINS = ("ray", "slurm")
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A folder with what version control has, and the reader's images."""
+    """A folder with the project's files and a folder of images."""
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     for name in ("train.py", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, tmp_path)
@@ -58,7 +58,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def run(text: str, folder: Path) -> tuple[int | None, str]:
-    """Run a command as a shell would, or in a started Python where it is a plain one."""
+    """Run a command in a shell, or a plain one in a forked Python process."""
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     plain = re.fullmatch(r"python (train\.py|-m cifar_exp)((?: (?:\$\(.*?\)|[^&|;<>`])*)?)", text)
     if plain is None:
@@ -92,8 +92,8 @@ def run_page(page: Path, folder: Path, slow: bool) -> None:
         if isinstance(step, File):
             write(step, folder)
         elif step.run_as is not None and step.slow <= slow:
-            status, said = run(step.run_as, folder)
-            assert status == 0, f"{step.text}\nrun as: {step.run_as}\n{said}"
+            status, output = run(step.run_as, folder)
+            assert status == 0, f"{step.text}\nrun as: {step.run_as}\n{output}"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def run_page(page: Path, folder: Path, slow: bool) -> None:
     ],
     ids=lambda page: page.stem,
 )
-def test_the_settings_of_every_command_are_right(page: Path, checkout: Path) -> None:
+def test_the_settings_of_every_command_are_valid(page: Path, checkout: Path) -> None:
     for step in steps(page):
         if isinstance(step, File):
             write(step, checkout)
@@ -116,7 +116,7 @@ def test_the_settings_of_every_command_are_right(page: Path, checkout: Path) -> 
 
 @pytest.mark.integration
 def test_the_commands_of_readme_and_tutorial_run(checkout: Path) -> None:
-    for page in PAGES_RUN:  # one after the other, as a reader does, who trains no run twice
+    for page in PAGES_RUN:  # in one folder, so that shared runs are trained once
         run_page(page, checkout, slow=False)
 
 
@@ -128,7 +128,7 @@ def test_all_commands_of_a_page_run(page: Path, checkout: Path) -> None:
     run_page(page, checkout, slow=True)
 
 
-def test_every_rule_is_for_some_command() -> None:
+def test_every_rule_matches_a_command() -> None:
     for rule in (*RULES, *SLOW):
         assert any(re.search(rule.pattern, command.text) for command in ALL), rule
     trained = [c.text for c in ALL if re.search(TRAINS, c.text)]
@@ -158,13 +158,13 @@ def test_the_first_two_commands_set_up_and_run() -> None:
 
 @pytest.mark.slow
 def test_the_demo_shows_that_a_tenth_is_too_high(train: CommandLine) -> None:
-    said = train("-m", "experiment=demo", "lr=0.1,0.01,0.001", "data.train_size=2000")
-    table = said[said.rindex("95 % interval") :].splitlines()[2:5]
+    output = train("-m", "experiment=demo", "lr=0.1,0.01,0.001", "data.train_size=2000")
+    table = output[output.rindex("95 % interval") :].splitlines()[2:5]
     assert [line.split()[1] for line in table][2] == "0.1"
     assert float(table[2].split()[2]) < 0.3 < float(table[0].split()[2])
 
 
-def test_files_of_the_pages_can_be_read() -> None:
+def test_yaml_files_in_the_pages_are_valid() -> None:
     for page in PAGES:
         for step in steps(page):
             if isinstance(step, File) and step.path.endswith(".yaml"):

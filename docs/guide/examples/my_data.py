@@ -1,4 +1,4 @@
-"""Images of one's own: `python train.py data._target_=my_data.patterns`."""
+"""Custom images: `python train.py data._target_=my_data.patterns`."""
 
 import numpy as np
 
@@ -6,21 +6,21 @@ CLASSES = ["horizontal", "vertical", "checks", "rings"]
 
 
 def patterns(train_size=2000, test_size=500, size=32, noise=60):
-    """Make noisy images of four patterns, each still itself in a mirror.
+    """Generate noisy images of four patterns that keep their class when flipped.
 
-    A function that reads files looks the same: what counts is what it returns.
+    A function that reads files returns the same types.
 
     Args:
         train_size: number of training images: `data.train_size=4000`.
         test_size: number of test images.
-        size: pixels a side.
-        noise: standard deviation of the noise, of 255.
+        size: height and width in pixels.
+        noise: standard deviation of the noise, in pixel values of 0 to 255.
 
     Returns:
         Training images with labels, test images with labels, and the names of the classes.
-        Images are uint8 of shape (N, size, size, 3); labels are positions in the names.
+        Images are uint8 of shape (N, size, size, 3); labels are indices of the names.
     """
-    rng = np.random.default_rng(0)  # the same images every time
+    rng = np.random.default_rng(0)  # the same images in every call
     train = _draw(train_size, size, noise, rng)
     test = _draw(test_size, size, noise, rng)
     return train, test, CLASSES

@@ -1,13 +1,13 @@
-"""A small network of one's own: `python train.py model._target_=my_net.MyNet`."""
+"""A small custom network: `python train.py model._target_=my_net.MyNet`."""
 
 from torch import Tensor, nn
 
 
 class MyNet(nn.Module):
-    """Convolutions with BatchNorm, each followed by a pooling, then dropout and a linear layer.
+    """Convolutions with BatchNorm and max pooling, then dropout and a linear layer.
 
     Args:
-        num_classes: how many classes the data has; always given.
+        num_classes: number of classes of the data; always passed.
         depth: number of convolutions: `model.depth=3`.
         width: factor on the channels: `model.width=0.5`.
         dropout: probability before the linear layer: `model.dropout=0.2`.
@@ -29,6 +29,6 @@ class MyNet(nn.Module):
         self.classifier = nn.Linear(channels, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return a logit a class. Shape: `(N, 3, H, W)` to `(N, num_classes)`."""
+        """Return the logits. Shape: `(N, 3, H, W)` to `(N, num_classes)`."""
         features = self.features(images)
         return self.classifier(self.dropout(features.flatten(1)))
