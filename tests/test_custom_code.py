@@ -192,4 +192,4 @@ def test_a_run_that_goes_on_with_other_code_says_so(
     told: list[str] = []
     show_warnings(told.append)
     list(Runner().run(config))
-    assert told == ["warning: the code of my_changing_net.MyNet has changed since the run began"]
+    assert told == ["warning: the code of my_changing_net.MyNet has changed since the run started"]

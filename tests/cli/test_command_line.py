@@ -95,7 +95,7 @@ def test_a_data_folder_that_is_not_there_is_refused(train) -> None:
 def test_a_folder_that_cannot_be_written_is_refused(train) -> None:
     (train.folder / "file").write_text("no folder")
     said = train("data=synthetic", "paths.results=file", status=1)
-    assert "expected a folder that can be written" in said
+    assert "expected a writable folder" in said
     assert len(said.strip().splitlines()) <= 2
 
 

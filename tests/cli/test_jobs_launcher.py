@@ -154,7 +154,7 @@ def test_a_job_that_is_preempted_is_queued_again_and_goes_on_at_that_step(
     assert it.process.returncode == 0, out + err
     assert "interrupted by SIGTERM" in log.read_text()
     assert begun_anew(train.only_run) == 1
-    assert "goes on after epoch 0, step " in log.read_text()
+    assert "resumed after epoch 0, step " in log.read_text()
     (output,) = train.folder.glob("multirun_results/.hydra/.submitit/*/*.out")
     assert "Requeued job" in output.read_text()
     alone = new_folder("alone")

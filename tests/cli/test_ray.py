@@ -33,7 +33,7 @@ def test_runs_are_those_of_the_usual_launcher_though_a_process_is_killed(
     assert out.count("complete: ") == 2
     assert [begun_anew(run) for run in ray.runs.iterdir()] == [1, 1]
     logs = [(run / "train.log").read_text() for run in ray.runs.iterdir()]
-    assert sum("goes on after epoch 1" in log for log in logs) == 1
+    assert sum("resumed after epoch 1" in log for log in logs) == 1
     usual(*SWEEP, "hydra.launcher.runs_per_device=1")
     assert_same_runs(ray, usual)
     assert "sweep of 2 runs (2 finished before)" in ray(*SWEEP, *CLUSTER)

@@ -167,7 +167,7 @@ def test_one_that_is_not_installed_is_told_before_anything_is_begun(
     monkeypatch.setattr(preflight, "find_spec", lambda _: None)
     with pytest.raises(UserError) as error:
         preflight.preflight([RunConfig(logger=Logger(**{name: True}))])
-    assert str(error.value) == f"logger={name}: it is not installed; pip install -e '.[{name}]'"
+    assert str(error.value) == f"logger={name}: not installed. Run pip install -e '.[{name}]'."
 
 
 def test_a_misspelt_tracker_is_told_with_those_there_are(train: CommandLine) -> None:

@@ -57,7 +57,7 @@ def begun_anew(run: Path) -> int:
     log = run / "train.log"
     text = log.read_text("utf-8") if log.exists() else ""
     # one that goes on says so just before, perhaps at this moment
-    begun = re.findall(r"(?s)goes on after.*? on synthetic: | on synthetic: ", text)
+    begun = re.findall(r"(?s)resumed after.*? on synthetic: | on synthetic: ", text)
     return begun.count(" on synthetic: ")
 
 

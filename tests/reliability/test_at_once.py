@@ -47,7 +47,7 @@ def test_of_two_processes_with_the_same_run_one_trains_and_the_other_is_told(
 def test_a_process_that_comes_while_the_run_trains_is_told_to_wait(train: CommandLine) -> None:
     with held(train, *SHORT, step=3) as it:
         said = train(*SHORT, status=1)
-        assert "another process is training this run; wait for it, or stop it" in said
+        assert "another process is training this run. Wait for it, or stop it." in said
     it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert it.process.returncode == 0
 

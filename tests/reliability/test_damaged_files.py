@@ -54,7 +54,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     before, newest = checkpoints(train.only_run)
     flip_a_bit(newest)
     said = train(*SHORT)
-    told = f"{newest.name} is passed over: its content does not match its sha256"
+    told = f"{newest.name} is skipped: its content does not match its sha256"
     assert told in said
     log = (train.only_run / "train.log").read_text()
     assert told in log
@@ -70,8 +70,8 @@ def test_with_no_checkpoint_left_it_starts_again_only_when_asked_to(
         flip_a_bit(path)
     before = read_rows(train.only_run)
     said = train(*SHORT, status=1)
-    assert "none of its 2 checkpoints can be used, so it cannot go on" in said
-    assert "resume=fresh sets aside what there is and starts again" in said
+    assert "none of the 2 checkpoints can be loaded, so the run cannot be resumed" in said
+    assert "Use resume=fresh to move its files to .replaced and start again." in said
     assert read_rows(train.only_run) == before
     assert begun_anew(train.only_run) == 1
 
@@ -85,7 +85,7 @@ def test_a_run_whose_checkpoints_are_gone_is_not_started_again_by_itself(
 ) -> None:
     shutil.rmtree(train.only_run / "checkpoints")
     before = read_rows(train.only_run)
-    assert "its checkpoints are gone, so it cannot go on" in train(*SHORT, status=1)
+    assert "the checkpoints are missing, so the run cannot be resumed" in train(*SHORT, status=1)
     assert read_rows(train.only_run) == before
     train(*SHORT, "resume=fresh")
     assert_same_run(train.only_run, whole.only_run)
@@ -126,7 +126,7 @@ def test_a_complete_run_gets_its_run_json_back(complete: CommandLine, content: s
     file = run / "run.json"
     file.unlink() if content is None else file.write_text(content)
     said = complete(*SHORT)
-    assert "run.json could not be read, and was made anew" in said
+    assert "run.json could not be read and was rebuilt" in said
     assert "finished before, not repeated" in said
     after = read_state(run)
     for key in ("status", "run_id", "sha256"):
@@ -153,10 +153,10 @@ def test_a_folder_whose_config_disagrees_is_refused_with_the_difference(
     config.write_text(config.read_text().replace("lr: 0.001", "lr: 0.002"))
     for arguments in (SHORT, (*SHORT, "rerun=true"), (*SHORT, "resume=fresh")):
         said = complete(*arguments, status=1)
-        assert "holds other settings than this run's" in said
+        assert "has other settings than this run" in said
         assert '-"lr": 0.002' in said
         assert '+"lr": 0.001' in said
-        assert "move the folder away" in said
+        assert "Move the folder away" in said
         assert len(said.strip().splitlines()) <= 4
     assert "lr: 0.002" in config.read_text()
 
@@ -166,6 +166,6 @@ def test_a_config_that_cannot_be_read_is_refused(complete: CommandLine, content:
     config = complete.only_run / "config.yaml"
     config.write_text(content)
     said = complete(*SHORT, status=1)
-    assert "expected the settings of a run, but they cannot be read" in said
+    assert "expected the settings of a run, but the file cannot be read" in said
     assert "Traceback" not in said
     assert config.read_text() == content

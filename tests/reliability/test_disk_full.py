@@ -55,7 +55,7 @@ def assert_goes_on(train: CommandLine, whole: CommandLine, name: str) -> None:
 
 def assert_told(said: str) -> None:
     assert "disk full" in said
-    assert "make room, and the same command goes on" in said
+    assert "Free some space and run the same command again to resume" in said
     assert "Traceback" not in said
     assert len(said.strip().splitlines()) <= 4
 

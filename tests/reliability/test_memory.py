@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits address 
 ROOM_BYTES = 850_000_000
 STEPS = 20
 BIG = (*TINY, "data.train_size=6000", "epochs=1", "model.width=0.125", "optimizer=sgd")
-REASON = "out of memory with data.batch_size=6000 and vgg11 of width 0.125; choose a smaller"
+REASON = "out of memory with data.batch_size=6000 and vgg11 of width 0.125. Choose a smaller"
 
 
 AFTER_IMPORTS = "import cifar_exp.runs.train_one; print(open('/proc/self/status').read())"

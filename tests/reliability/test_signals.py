@@ -57,7 +57,7 @@ def test_a_run_stops_within_an_epoch_and_resumes_at_that_step(
     assert read_state(train.only_run)["status"] == "running"  # until somebody looks: interrupted
 
     train(*SHORT)
-    assert f"goes on after epoch 0, step {steps}" in (train.only_run / "train.log").read_text()
+    assert f"resumed after epoch 0, step {steps}" in (train.only_run / "train.log").read_text()
     assert_same_run(train.only_run, uninterrupted.only_run)
 
 

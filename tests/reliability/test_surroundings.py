@@ -112,7 +112,7 @@ def test_results_that_are_read_only_are_refused_in_a_line(train: CommandLine) ->
     train(*TINY)
     with read_only(train.folder / "multirun_results"):
         said = train(*TINY, "seed=1", status=1)
-    assert "expected a folder that can be written (Read-only file system)" in said
+    assert "expected a writable folder (Read-only file system)" in said
     assert len(said.strip().splitlines()) <= 2
 
 

@@ -13,7 +13,7 @@ from cifar_exp.config.schema import RunConfig, Training
 from cifar_exp.optimizers import Adam, Sgd
 from cifar_exp.reports.list_runs import as_text, list_runs, list_sweeps
 from cifar_exp.reports.records import sweep_id
-from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.trust import file_sums
 from tests.conftest import CommandLine
 
 NOW = datetime.now(UTC)
@@ -33,7 +33,7 @@ def make_run(
     rows = [row(epoch, accuracy) for epoch, accuracy in enumerate(accuracies, 1)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in rows))
     state = {"status": status, "started": (NOW - age).isoformat()}
-    state["sha256"] = RunFolder(folder).sums()
+    state["sha256"] = file_sums(folder)
     (folder / "run.json").write_text(json.dumps(state))
     return folder.name
 
@@ -135,7 +135,7 @@ def test_runs_are_chosen_and_sorted(
         (["--where", "lr"], "--where lr: expected KEY=VALUE, such as lr=0.1"),
         (["--sort", "nonsense"], "nonsense: none of the runs has such a setting"),
         (["--status", "done"], "--status done: expected one of pending, running, interrupted,"),
-        (["--results", "nowhere"], "nowhere: there is no such folder"),
+        (["--results", "nowhere"], "nowhere: folder not found"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

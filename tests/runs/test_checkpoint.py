@@ -98,10 +98,10 @@ DAMAGES: dict[Callable[[Path], None], str] = {
     empty: "its content does not match its sha256",
     lose_its_manifest: "it has no manifest, so it may be incomplete",
     tear_its_manifest: "its manifest cannot be read",
-    make_it_another_runs: "it belongs to run 0123456789",
+    make_it_another_runs: "it belongs to another run, 0123456789",
     let_it_run_code: "it cannot be read (UnpicklingError)",
     let_its_pickle_run_code: "it cannot be read (",
-    let_it_hold_something_else: "it holds no checkpoint",
+    let_it_hold_something_else: "it is not a checkpoint",
 }
 
 
@@ -122,14 +122,14 @@ def test_a_damaged_one_is_passed_over_for_the_one_before(
     with caplog.at_level(logging.WARNING, LOG.name):
         assert steps_of(checkpoints.load_latest()) == 10
     (told,) = caplog.messages
-    assert told.startswith(f"step-000000000020.pt is passed over: {DAMAGES[damage]}")
+    assert told.startswith(f"step-000000000020.pt is skipped: {DAMAGES[damage]}")
     assert not (tmp_path / "it-ran").exists()
 
 
 def test_with_none_left_that_is_whole_it_says_so(checkpoints: Checkpoints) -> None:
     for path in checkpoints.folder.glob("*.pt"):
         flip_a_bit(path)
-    with pytest.raises(DamagedError, match="none of its 2 checkpoints can be used"):
+    with pytest.raises(DamagedError, match="none of the 2 checkpoints can be loaded"):
         checkpoints.load_latest()
 
 

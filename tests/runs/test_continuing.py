@@ -64,7 +64,7 @@ def test_where_the_rates_depend_on_the_epochs_it_says_so(tmp_path: Path, schedul
     short = finish(of_epochs(tmp_path, 1, scheduler=scheduler))
     assert not (short / "checkpoints").exists()  # nothing could use it
     longer = of_epochs(tmp_path, 2, scheduler=scheduler)
-    told = f"begins at epoch 1: with scheduler={scheduler.name} the learning rates depend on"
+    told = f"starts from epoch 1: with scheduler={scheduler.name} the learning rates depend on"
     assert str(shorter_run(longer)).startswith(told)
     assert continuing_lines([longer], [])[0].startswith(f"1 of the new runs {told[:6].rstrip('s')}")
     assert not continues(finish(longer), short)
@@ -75,7 +75,7 @@ def test_within_a_sweep_it_is_said_as_well(tmp_path: Path) -> None:
 
     runs = [of_epochs(tmp_path, epochs, scheduler=Cosine()) for epochs in (1, 2)]
     (line,) = continuing_lines(runs, [run_id(run) for run in runs])
-    assert line.startswith("1 of the new runs begin at epoch 1: with scheduler=cosine")
+    assert line.startswith("1 of the new runs start from epoch 1: with scheduler=cosine")
     constant = [of_epochs(tmp_path, epochs, scheduler=Constant()) for epochs in (1, 2)]
     assert continuing_lines(constant, [run_id(run) for run in constant]) == []
 
@@ -84,7 +84,7 @@ def test_without_its_checkpoint_a_run_cannot_be_continued(tmp_path: Path) -> Non
     short = finish(of_epochs(tmp_path, 1, keep_checkpoint=False))
     assert not (short / "checkpoints").exists()
     longer = of_epochs(tmp_path, 2)
-    assert str(shorter_run(longer)) == f"begins at epoch 1: {short.name} has no checkpoint left"
+    assert str(shorter_run(longer)) == f"starts from epoch 1: {short.name} has no checkpoint"
     assert not continues(finish(longer), short)
 
 
@@ -96,7 +96,7 @@ def test_other_images_are_not_trained_on_half_way(
     monkeypatch.setattr(Dataset, "digest", lambda self: "0" * 64)
     longer = finish(of_epochs(tmp_path, 2))
     assert not continues(longer, short)
-    assert f"does not continue {short.name}: the images have changed since" in caplog.text
+    assert f"does not continue {short.name}: the images have changed" in caplog.text
 
 
 def test_a_rerun_trains_all_its_epochs(tmp_path: Path) -> None:
@@ -134,4 +134,4 @@ def test_a_sweep_continues_the_runs_of_another(train: CommandLine) -> None:
     assert "continues after epoch 2 of " in said
     freed = train.cifar_exp("gc", "--yes")
     assert freed.count("checkpoints") == 6
-    assert "has no checkpoint left" in train(*tiny, "epochs=4")
+    assert "has no checkpoint" in train(*tiny, "epochs=4")

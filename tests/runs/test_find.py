@@ -49,12 +49,12 @@ def test_a_folder_is_itself_wherever_it_lies(results: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ("lr=0.", "lr=0.: expected one run, there are 3: lr=0.01-77deadbeef, lr=0.1,seed=1-"),
-        ("lr=0.02", "lr=0.02: there is no such run in .*; near: lr=0.01-77deadbeef"),
+        ("lr=0.", "lr=0.: expected one run, found 3: lr=0.01-77deadbeef, lr=0.1,seed=1-"),
+        ("lr=0.02", "lr=0.02: run not found in .*Did you mean lr=0.01-77deadbeef"),
         ("", "expected the folder of a run"),
         (".", "expected the folder of a run"),
-        ("a\0b", "there is no such run"),
-        ("x" * 200, "there is no such run"),
+        ("a\0b", "run not found"),
+        ("x" * 200, "run not found"),
     ],
 )
 def test_what_is_no_run_is_told(results: Path, given: str, told: str) -> None:
@@ -63,7 +63,7 @@ def test_what_is_no_run_is_told(results: Path, given: str, told: str) -> None:
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nowhere: there is no such folder"):
+    with pytest.raises(UserError, match="nowhere: folder not found"):
         find_run("lr=0.1", tmp_path / "nowhere")
 
 
@@ -118,7 +118,7 @@ def test_a_sweep_and_a_search_are_found_as_runs_are(results: Path, given: str, f
 
 
 def test_a_run_is_no_sweep(results: Path) -> None:
-    with pytest.raises(UserError, match=r"59868be4de: there is no such folder, and .* no sweeps"):
+    with pytest.raises(UserError, match=r"59868be4de: folder not found, and .* no sweeps"):
         find_sweep("59868be4de", results)
     with pytest.raises(UserError, match="expected the folder of a sweep"):
         find_sweep(str(results / "runs" / NAMES[0]), results)

@@ -55,7 +55,7 @@ def test_settings_that_are_not_the_runs_are_not_shown(
     folder = make_run(tmp_path)
     folder.write_state(folder.read_state() | {"status": status})
     damage(folder, kind)
-    with pytest.raises(UserError, match=r"config\.yaml .*so its settings are not known"):
+    with pytest.raises(UserError, match=r"config\.yaml .*so its settings are unknown"):
         read_record(folder)
 
 
@@ -120,7 +120,7 @@ def test_a_lock_is_of_the_folder_that_is_there(tmp_path: Path, replaced: bool) -
             make_run(tmp_path)
             with folder.lock() as other:  # another process
                 other()
-        with pytest.raises(GoneError, match="was deleted or replaced while it was trained"):
+        with pytest.raises(GoneError, match="was deleted or replaced during training"):
             check()
 
 

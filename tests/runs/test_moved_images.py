@@ -81,7 +81,7 @@ def test_a_moved_project_has_finished_its_runs(
     shutil.copytree(original.folder, tmp_path / "moved")
     moved = command_line(tmp_path / "moved")
     said = moved("-m", *FOLDER, "seed=0,1")
-    assert f"the images are those of {original.folder / 'photos'}" in said
+    assert f"same images as {original.folder / 'photos'}" in said
     assert "sweep of 2 runs (2 finished before)" in said
     assert "finished before, not repeated" in moved(*FOLDER)
     assert len(list(moved.runs.iterdir())) == 2

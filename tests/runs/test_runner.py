@@ -103,7 +103,7 @@ def test_a_run_whose_folder_is_deleted_stops_and_says_why(tmp_path: Path, then: 
     other = Runner(threads=1).run(quick(tmp_path))
     if then == "another process":
         next(other)
-    with pytest.raises(UserError, match="was deleted or replaced while it was trained"):
+    with pytest.raises(UserError, match="was deleted or replaced during training"):
         for _ in run:
             pass
     if then == "nothing":

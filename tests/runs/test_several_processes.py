@@ -124,9 +124,9 @@ def test_one_is_asked_and_all_stop_at_a_step_where_another_number_goes_on(
     assert "interrupted: the same command goes on" in said[0][1]
     assert said[1] == ("", "")
     said_alone = train(*LONG)
-    assert "began with 2 processes, goes on with 1" in said_alone
+    assert "started with 2 processes, resuming with 1" in said_alone
     log = (train.only_run / "train.log").read_text()
-    assert "goes on after epoch 0, step " in log
+    assert "resumed after epoch 0, step " in log
     assert begun_anew(train.only_run) == 1
     assert [row["epoch"] for row in computed(train.only_run)] == [1, 2]
 
