@@ -219,7 +219,7 @@ def test_a_run_alone_shows_the_five_settings_of_the_article(logs: Path) -> None:
     }
 
 
-def test_levels_that_were_damaged_are_begun_anew(logs: Path) -> None:
+def test_levels_that_were_damaged_are_times_started(logs: Path) -> None:
     declare(with_lr(logs, 0.1))
     for content in ("", "[]", '{"optimizer.lr": 3}'):
         (logs / ".hparams.json").write_text(content)

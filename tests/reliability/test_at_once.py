@@ -10,12 +10,12 @@ from tests.conftest import CommandLine, computed, read_state
 from tests.reliability.faults import (
     SHORT,
     STEPS_PER_EPOCH,
-    assert_nothing_is_left_over,
     assert_same_run,
-    begun_anew,
+    assert_tidy,
     checkpoints,
     held,
     kill_at,
+    times_started,
 )
 from tests.reliability.hold import LONGEST_WAIT_SECONDS
 
@@ -40,7 +40,7 @@ def test_of_two_processes_with_the_same_run_one_trains_and_the_other_is_told(
         if said not in trained:  # it came too early, or too late
             assert "another process is training this run" in said or status == 0
             assert "Traceback" not in said
-    assert begun_anew(train.only_run) == 1
+    assert times_started(train.only_run) == 1
     assert_same_run(train.only_run, alone.only_run)
 
 
@@ -57,7 +57,7 @@ def test_the_lock_of_a_dead_process_does_not_block(train: CommandLine) -> None:
     assert (train.only_run / ".lock").exists()
     train(*SHORT)
     assert read_state(train.only_run)["status"] == "complete"
-    assert begun_anew(train.only_run) == 1
+    assert times_started(train.only_run) == 1
 
 
 @pytest.mark.slow
@@ -68,9 +68,9 @@ def test_two_equal_sweeps_at_once_train_every_run_once(train: CommandLine) -> No
         assert "report.html" in said
     assert len(list(train.runs.iterdir())) == 3
     for run in train.runs.iterdir():
-        assert begun_anew(run) == 1
+        assert times_started(run) == 1
         assert [row["epoch"] for row in computed(run)] == [1, 2, 3, 4]
-    assert_nothing_is_left_over(train)
+    assert_tidy(train)
 
 
 def test_two_sweeps_that_share_runs_train_each_once(train: CommandLine) -> None:
@@ -78,7 +78,7 @@ def test_two_sweeps_that_share_runs_train_each_once(train: CommandLine) -> None:
     for status, said in finish([train.start(*sweep) for sweep in sweeps]):
         assert status == 0, said
     assert len(list(train.runs.iterdir())) == 3
-    assert all(begun_anew(run) == 1 for run in train.runs.iterdir())
+    assert all(times_started(run) == 1 for run in train.runs.iterdir())
 
 
 @pytest.mark.slow

@@ -9,10 +9,10 @@ from tests.conftest import CommandLine, computed, read_rows, read_state
 from tests.reliability.faults import (
     SHORT,
     assert_same_run,
-    begun_anew,
     checkpoints,
     flip_a_bit,
     kill_with_two_checkpoints,
+    times_started,
 )
 
 pytestmark = pytest.mark.integration
@@ -73,7 +73,7 @@ def test_with_no_checkpoint_left_it_starts_again_only_when_asked_to(
     assert "none of the 2 checkpoints can be loaded, so the run cannot be resumed" in said
     assert "Use resume=fresh to move its files to .replaced and start again." in said
     assert read_rows(train.only_run) == before
-    assert begun_anew(train.only_run) == 1
+    assert times_started(train.only_run) == 1
 
     train(*SHORT, "resume=fresh")
     assert_same_run(train.only_run, whole.only_run)
@@ -93,7 +93,7 @@ def test_a_run_whose_checkpoints_are_gone_is_not_started_again_by_itself(
 
 def test_fresh_lets_a_run_go_on_that_can(train: CommandLine, whole: CommandLine) -> None:
     train(*SHORT, "resume=fresh")
-    assert begun_anew(train.only_run) == 1
+    assert times_started(train.only_run) == 1
     assert_same_run(train.only_run, whole.only_run)
 
 
@@ -114,7 +114,7 @@ def test_a_half_done_run_does_without_its_run_json(
     file = train.only_run / "run.json"
     file.unlink() if content is None else file.write_text(content)
     train(*SHORT)
-    assert begun_anew(train.only_run) == 1
+    assert times_started(train.only_run) == 1
     assert_same_run(train.only_run, whole.only_run)
     assert read_state(train.only_run)["status"] == "complete"
 

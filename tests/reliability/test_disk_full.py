@@ -12,7 +12,6 @@ from tests.reliability.faults import (
     TWO_AT_ONCE,
     assert_same_run,
     assert_same_runs,
-    begun_anew,
     checkpoints,
     enlarge,
     epochs_done,
@@ -20,6 +19,7 @@ from tests.reliability.faults import (
     held,
     in_place_of,
     small_disk,
+    times_started,
 )
 from tests.reliability.hold import LONGEST_WAIT_SECONDS
 
@@ -50,7 +50,7 @@ def assert_goes_on(train: CommandLine, whole: CommandLine, name: str) -> None:
     """With room again, the same command ends with the same bits, and not from the start."""
     train(*RUN)
     assert_same_run(train.runs / name, whole.runs / name)
-    assert begun_anew(train.runs / name) == 1
+    assert times_started(train.runs / name) == 1
 
 
 def assert_told(said: str) -> None:
@@ -118,12 +118,12 @@ def test_while_anything_of_a_sweep_is_written(train: CommandLine, whole: Command
         assert "disk full" in err
         assert "the other runs have stopped as well" in err or "the runs are kept" in err
         assert "Traceback" not in out + err
-        begun = {run: begun_anew(run) for run in train.runs.iterdir() if checkpoints(run)}
+        begun = {run: times_started(run) for run in train.runs.iterdir() if checkpoints(run)}
         assert begun
         ballast.unlink()
         train(*SWEEP)
         assert_same_runs(train, whole)
-        assert all(begun_anew(run) == times for run, times in begun.items())
+        assert all(times_started(run) == times for run, times in begun.items())
 
 
 @pytest.mark.slow

@@ -12,13 +12,13 @@ from tests.conftest import CommandLine, read_state
 from tests.reliability.faults import (
     STEPS_PER_EPOCH,
     SWEEP,
-    assert_nothing_is_left_over,
     assert_same_runs,
-    begun_anew,
+    assert_tidy,
     checkpoints,
     end,
     held,
     killed_in,
+    times_started,
 )
 
 pytestmark = pytest.mark.integration
@@ -59,12 +59,12 @@ def survive(
             break
         kills += 1
         for run, times in begun.items():
-            assert begun_anew(run) == times, f"{run} was trained from the start again"
-        begun = {run: begun_anew(run) for run in train.runs.glob("*") if checkpoints(run)}
+            assert times_started(run) == times, f"{run} was trained from the start again"
+        begun = {run: times_started(run) for run in train.runs.glob("*") if checkpoints(run)}
     train(*SWEEP)
     assert_same_runs(train, whole_sweep)
     assert {read_state(run)["status"] for run in train.runs.iterdir()} == {"complete"}
-    assert_nothing_is_left_over(train)
+    assert_tidy(train)
     return kills
 
 
@@ -95,8 +95,8 @@ def test_a_sweep_killed_while_it_trains_saves_and_reports_ends_with_the_same_bit
 
     def note_what_has_begun() -> None:
         for run, times in begun.items():
-            assert begun_anew(run) == times, f"{run} was trained from the start again"
-        begun.update({run: begun_anew(run) for run in train.runs.glob("*") if checkpoints(run)})
+            assert times_started(run) == times, f"{run} was trained from the start again"
+        begun.update({run: times_started(run) for run in train.runs.glob("*") if checkpoints(run)})
 
     # both runs in their second epoch
     with held(train, *SWEEP, step=STEPS_PER_EPOCH + 3, processes=2) as it:
@@ -114,7 +114,7 @@ def test_a_sweep_killed_while_it_trains_saves_and_reports_ends_with_the_same_bit
     assert "sweep of 3 runs" in train(*SWEEP)
     assert {read_state(run)["status"] for run in train.runs.iterdir()} == {"complete"}
     assert_same_runs(train, whole_sweep)
-    assert_nothing_is_left_over(train)
+    assert_tidy(train)
 
 
 @pytest.mark.slow

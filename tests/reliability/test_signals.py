@@ -15,10 +15,10 @@ from tests.reliability.faults import (
     TWO_AT_ONCE,
     assert_same_run,
     assert_same_runs,
-    begun_anew,
     checkpoints,
     epochs_done,
     held,
+    times_started,
 )
 from tests.reliability.hold import LONGEST_WAIT_SECONDS, wait_for
 
@@ -71,11 +71,11 @@ def test_ctrl_c_reaches_sweep_and_workers_and_all_runs_are_saved(
     assert TOLD in err
     assert "Traceback" not in out + err
     assert "pending" in out  # the table shows what is left
-    begun = {run: begun_anew(run) for run in train.runs.iterdir() if checkpoints(run)}
+    begun = {run: times_started(run) for run in train.runs.iterdir() if checkpoints(run)}
     assert len(begun) == 2
     train(*SWEEP)
     assert_same_runs(train, whole_sweep)
-    assert all(begun_anew(run) == times for run, times in begun.items())
+    assert all(times_started(run) == times for run, times in begun.items())
 
 
 @pytest.mark.parametrize(

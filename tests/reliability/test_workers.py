@@ -18,10 +18,10 @@ from tests.reliability.faults import (
     SWEEP,
     Held,
     assert_same_run,
-    begun_anew,
     end,
     held,
     killed_in,
+    times_started,
     workers_of,
 )
 from tests.reliability.hold import LONGEST_WAIT_SECONDS, wait_for
@@ -94,7 +94,7 @@ def test_a_run_whose_worker_is_killed_goes_on_alone_and_ends_with_the_same_bits(
     assert it.process.returncode == 0, out + err
     assert "seed=0: its process was killed by SIGKILL" in out
     assert "repeated alone after the others" in out
-    assert begun_anew(of_seed_0(train)) == 1
+    assert times_started(of_seed_0(train)) == 1
     for run in whole_sweep.runs.iterdir():
         assert_same_run(train.runs / run.name, run)
 
