@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, TINY, CommandLine, computed, read_state
-from tests.reliability.faults import SHORT, assert_same_run, assert_same_runs, times_started, held
+from tests.reliability.faults import SHORT, assert_same_run, assert_same_runs, held, times_started
 from tests.reliability.hold import LONGEST_WAIT_SECONDS, wait_for
 
 BASIC = "hydra/launcher=basic"

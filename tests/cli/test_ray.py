@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.conftest import ROOT, CommandLine
-from tests.reliability.faults import SHORT, STEPS_PER_EPOCH, assert_same_runs, times_started, held
+from tests.reliability.faults import SHORT, STEPS_PER_EPOCH, assert_same_runs, held, times_started
 from tests.reliability.hold import LONGEST_WAIT_SECONDS
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
