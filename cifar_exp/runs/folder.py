@@ -242,7 +242,7 @@ class RunFolder:
             )
 
     def read_config(self) -> RunConfig:
-        """Return the settings of the run, with paths updated by `found_again`.
+        """Return the settings of the run, with its paths as they are now; see `found_again`.
 
         Raises:
             UserError: config.yaml is missing or cannot be read.

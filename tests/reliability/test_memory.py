@@ -1,4 +1,4 @@
-"""Out of memory: the error is reported, the run is repeated alone, and its memory is freed."""
+"""Out of memory: the error is reported, the run is retried alone, and its memory is freed."""
 
 import resource
 import subprocess
@@ -71,7 +71,7 @@ def test_a_run_that_does_not_fit_reports_its_batch_size(train: CommandLine, limi
 
 @pytest.mark.slow
 @pytest.mark.integration
-def test_a_run_that_does_not_fit_is_repeated_alone_and_then_fails(
+def test_a_run_that_does_not_fit_is_retried_alone_and_then_fails(
     train: CommandLine, limit: int
 ) -> None:
     sweep = ("-m", *BIG, "data.batch_size=64,6000", TWO_AT_ONCE)

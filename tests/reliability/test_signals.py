@@ -23,7 +23,7 @@ from tests.reliability.faults import (
 from tests.reliability.hold import LONGEST_WAIT_SECONDS, wait_for
 
 pytestmark = pytest.mark.integration
-MESSAGE = "interrupted: the same command goes on where this one stopped"
+INTERRUPTED = "interrupted: the same command goes on where this one stopped"
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_a_run_stops_within_an_epoch_and_resumes_at_that_step(
         it.process.send_signal(number)
     _, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert it.process.returncode == status
-    assert MESSAGE in err
+    assert INTERRUPTED in err
     assert "Traceback" not in err
     assert epochs_done(train.only_run) == 0
     (checkpoint,) = checkpoints(train.only_run)
@@ -68,7 +68,7 @@ def test_all_runs_of_a_sweep_are_saved_on_ctrl_c(
         os.killpg(it.process.pid, signal.SIGINT)  # to all processes, as a terminal does
     out, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert it.process.returncode == 130, out + err
-    assert MESSAGE in err
+    assert INTERRUPTED in err
     assert "Traceback" not in out + err
     assert "pending" in out  # the table lists the remaining run
     starts = {run: times_started(run) for run in train.runs.iterdir() if checkpoints(run)}
@@ -98,7 +98,7 @@ def test_a_second_signal_stops_it_immediately(
         out, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert it.process.returncode == 143, out + err
     assert "stopping immediately" in err
-    assert MESSAGE in err
+    assert INTERRUPTED in err
     assert "Traceback" not in out + err
 
 
@@ -122,7 +122,7 @@ def test_a_signal_during_the_imports_ends_the_command_with_one_line(train: Comma
     process = train.start(*SHORT, stdin=subprocess.DEVNULL)  # a new process, not a fork
     out, err = process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert process.returncode == 143
-    assert err.strip() == MESSAGE
+    assert err.strip() == INTERRUPTED
     assert out == ""
     assert not train.runs.exists()
 

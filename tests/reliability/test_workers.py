@@ -1,4 +1,4 @@
-"""A worker process dies: its run is repeated alone, then fails, and the others continue."""
+"""A worker process dies: its run is retried alone, then fails, and the others continue."""
 
 import json
 import os
@@ -120,7 +120,7 @@ def test_a_run_whose_worker_is_killed_twice_fails_and_the_others_complete(
 
 
 @pytest.mark.slow
-def test_the_exit_status_of_a_worker_is_reported(train: CommandLine) -> None:
+def test_a_worker_that_ends_itself_is_reported_with_its_exit_status(train: CommandLine) -> None:
     # a thread in the worker calls os._exit
     (train.folder / "sitecustomize.py").write_text(ENDS_ITSELF)
     train.environment["PYTHONPATH"] = str(train.folder)
