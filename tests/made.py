@@ -10,6 +10,7 @@ from cifar_exp.config.load import to_yaml
 from cifar_exp.config.schema import Paths, RunConfig, Training
 from cifar_exp.reports.records import sweep_id
 from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.trust import file_sums
 from cifar_exp.training.progress import EpochMetrics
 
 
@@ -26,7 +27,7 @@ def make_run(results: Path, sums: bool = True, **settings: Any) -> RunFolder:
     (folder.path / "model.json").write_text("{}")
     (folder.path / "model.safetensors").write_bytes(b"weights")
     state = {"status": "complete", "run_id": run_id(config)}
-    folder.write_state(state | ({"sha256": folder.sums()} if sums else {}))
+    folder.write_state(state | ({"sha256": file_sums(folder.path)} if sums else {}))
     return folder
 
 

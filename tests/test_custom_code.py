@@ -196,5 +196,5 @@ def test_resuming_with_changed_code_gives_a_warning(
     show_warnings(warnings.append)
     list(Runner().run(config))
     assert warnings == [
-        "warning: the code of my_changing_net.MyNet has changed since the run began"
+        "warning: the code of my_changing_net.MyNet has changed since the run started"
     ]

@@ -26,6 +26,7 @@ from cifar_exp.paths import MODEL_FILE, WEIGHTS_FILE
 from cifar_exp.runs.find import RESULTS, find_run
 from cifar_exp.runs.record import Record, read_record, remarks
 from cifar_exp.runs.stored import StoredModel, check
+from cifar_exp.runs.trust import sum_problem
 from cifar_exp.training.device import Compute, choose_compute, on_stream
 from cifar_exp.training.step import predict_logits
 
@@ -170,7 +171,7 @@ def _check_sum(record: Record, name: str) -> None:
     path = record.folder.path
     if not (path / name).is_file():
         raise _missing(path / name)
-    if problem := record.folder.sum_problem(name, record.state):
+    if problem := sum_problem(path, name, record.state):
         raise UserError(
             f"{path}: {problem}, so the network cannot be trusted; copy the file here again, or "
             "train the run again with rerun=true"

@@ -1,1 +1,1 @@
-"""A run on disk: its folder, status, checkpoints and mirrors, and the runner that resumes."""
+"""Runs: their folders, checkpoints and status, and the code that trains and resumes them."""

@@ -1,4 +1,4 @@
-"""What a finished run leaves behind: the model and the pictures."""
+"""Writes the model and the figures of a finished run."""
 
 import warnings
 from pathlib import Path
@@ -15,21 +15,21 @@ from cifar_exp.paths import CONFUSION_FILE, CURVES_FILE, MODEL_FILE, PREDICTIONS
 from cifar_exp.training.loop import Training
 from cifar_exp.training.metrics import class_balance
 
-_PICTURED_IMAGES = 40
+_SHOWN_IMAGES = 40
 
 
 def write_outputs(folder: Path, training: Training, dataset: Dataset) -> dict[str, float]:
-    """Write curves.png and, unless the run diverged, the model and what it makes of test images.
+    """Write curves.png and, unless the run diverged, the model and figures of its predictions.
 
     Args:
-        folder: of the run.
-        training: the run, all its epochs done.
-        dataset: what it was trained on.
+        folder: folder of the run.
+        training: the finished training loop.
+        dataset: images that it was trained and tested on.
 
     Returns:
-        For run.json, how unequal the classes are; see `class_balance`.
+        Values for run.json from `class_balance`; empty if the run diverged.
     """
-    # matplotlib takes a second to import, which a run need not wait for before it trains
+    # imported late: matplotlib takes a second
     from cifar_exp.figures.curves import draw_curves
 
     rows = [metrics.as_json() for metrics in training.history]
@@ -42,16 +42,16 @@ def write_outputs(folder: Path, training: Training, dataset: Dataset) -> dict[st
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Save a figure as PNG, whatever the ending of the path."""
+    """Save a matplotlib figure as PNG; the path may have any suffix."""
     with warnings.catch_warnings():
-        # a class name in a script that the font lacks shows as boxes; that is all
+        # the font may lack the script of a class name, which is then shown as boxes
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(path, format="png", dpi=120)
 
 
 def _write_model(folder: Path, training: Training, dataset: Dataset) -> None:
     weights = {
-        # a copy each: the format has no tensors that share their memory
+        # copied, because safetensors does not support tensors that share memory
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in training.model.state_dict().items()
     }
@@ -66,7 +66,7 @@ def _write_model(folder: Path, training: Training, dataset: Dataset) -> None:
             "parameters": sum(p.numel() for p in training.model.parameters()),
             "classes": list(dataset.classes),
             "image_size": dataset.train.images.shape[1],
-            # of RGB values divided by 255
+            # for RGB values in [0, 1]
             "normalization": {"mean": mean, "std": std},
         },
     )
@@ -76,30 +76,31 @@ def _write_predictions(folder: Path, training: Training, dataset: Dataset) -> di
     from cifar_exp.figures.confusion import draw_confusion
     from cifar_exp.figures.images import draw_predictions
 
-    predicted = _predicted(training)
+    predictions = _predicted(training)
     labels = dataset.test.labels
-    # from the whole test set, which may be sorted by class
+    # spread over the test images, which may be sorted by class
     size = len(dataset.test)
-    shown = min(size, _PICTURED_IMAGES)
-    rows = [i * size // shown for i in range(shown)]
+    shown = min(size, _SHOWN_IMAGES)
+    indices = [i * size // shown for i in range(shown)]
     sheet = draw_predictions(
-        dataset.test.images[rows].numpy(),
-        labels[rows].tolist(),
-        predicted[rows].tolist(),
+        dataset.test.images[indices].numpy(),
+        labels[indices].tolist(),
+        predictions[indices].tolist(),
         dataset.classes,
     )
     classes = len(dataset.classes)
-    pairs = torch.bincount(labels.long() * classes + predicted, minlength=classes * classes)
+    pairs = torch.bincount(labels.long() * classes + predictions, minlength=classes * classes)
     confusion = pairs.reshape(classes, classes)
     matrix = draw_confusion(confusion.numpy(), dataset.classes)
     write_atomically(folder / CONFUSION_FILE, lambda file: save_figure(matrix, file))
-    # last: where this picture is, all is
+    # written last: `rebuild_state` takes this file as the sign of a complete run
     write_atomically(folder / PREDICTIONS_FILE, lambda file: save_figure(sheet, file))
     return class_balance(confusion)
 
 
 def _predicted(training: Training) -> torch.Tensor:
-    """Return the class that each test image is taken for."""
+    """Return the predicted class of each test image. Shape: `(N,)`."""
     batches, size = training.batches, training.batches.test_batch_size
-    parts = [slice(start, start + size) for start in range(0, batches.test_size, size)]
-    return torch.cat([training.logits(batches.test_images(part)).argmax(1).cpu() for part in parts])
+    slices = [slice(start, start + size) for start in range(0, batches.test_size, size)]
+    logits = (training.logits(batches.test_images(indices)) for indices in slices)
+    return torch.cat([batch.argmax(1).cpu() for batch in logits])

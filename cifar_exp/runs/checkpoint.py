@@ -1,7 +1,7 @@
-"""Checkpoints that survive a kill, and are not trusted without their sum.
+"""Checkpoints that survive a kill and are loaded only if their checksum matches.
 
-`torch.load` takes a file with a flipped bit without a word, so each checkpoint has a manifest,
-written after it, with its sha256. A checkpoint without a matching manifest does not exist.
+`torch.load` does not notice a flipped bit. Each checkpoint therefore has a manifest with its
+SHA-256 sum, which is written after it. A checkpoint without a matching manifest is skipped.
 """
 
 import json
@@ -23,13 +23,13 @@ from cifar_exp.files import (
 )
 from cifar_exp.out_of_memory import is_out_of_memory
 
-KEPT = 2  # of a run at a time
-# At most about a twentieth of a run's time goes into checkpoints.
+KEPT = 2  # newest checkpoints of a run
+# Saving takes at most about 1/20 of the time.
 _TRAINING_PER_SAVING = 20
-# Within an epoch they are for long epochs only.
+# Minimum time between checkpoints within an epoch.
 _SECONDS_WITHIN_AN_EPOCH = 60
 
-# Of a training loop, and under "run" what run.json says of the run.
+# `Training.state_dict()`, and the content of run.json under the key "run".
 State = dict[str, Any]
 
 
@@ -37,12 +37,12 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        folder: where they are; made when the first is saved.
-        run_id: of the run; a checkpoint of another run is not taken.
-        log: of the run.
+        folder: folder of the checkpoints; created when the first is saved.
+        run_id: id of the run; checkpoints of other runs are not loaded.
+        log: logger of the run.
 
     Attributes:
-        saved_steps: of the last one that was saved or loaded; 0 before that.
+        saved_steps: training steps of the checkpoint that was saved or loaded last; 0 before.
     """
 
     def __init__(self, folder: Path, run_id: str, log: logging.Logger) -> None:
@@ -52,33 +52,43 @@ class Checkpoints:
         self.saved_steps = 0
         self._saved_at = 0.0
         self._save_seconds = 0.0
-        self._since = time.monotonic()  # this process began, or saved
+        self._since = time.monotonic()  # start of this process, or last save
 
     def save_if_due(self, steps: int, state: Callable[[], State], within_epoch: bool) -> None:
-        """Save, unless that has just been done and takes long compared with training.
+        """Save a checkpoint, unless the last one is too recent for the time that saving takes.
 
         Args:
-            steps: that the run has done.
-            state: returns tensors and plain values.
-            within_epoch: whether the epoch goes on; then a minute must have passed as well.
+            steps: training steps of the run so far.
+            state: returns the state to save.
+            within_epoch: whether the epoch has not ended; the last save or the start of the
+                process must then be at least a minute ago.
         """
         since = self._since if within_epoch else self._saved_at
-        least = _SECONDS_WITHIN_AN_EPOCH if within_epoch else 0
-        wanted = max(least, _TRAINING_PER_SAVING * self._save_seconds)
-        if time.monotonic() - since >= wanted:
+        minimum = _SECONDS_WITHIN_AN_EPOCH if within_epoch else 0
+        interval = max(minimum, _TRAINING_PER_SAVING * self._save_seconds)
+        if time.monotonic() - since >= interval:
             self.save(steps, state())
 
     def save_if_new(self, steps: int, state: Callable[[], State]) -> None:
-        """Save what has been trained since the last time, if anything. Args: see `save_if_due`."""
+        """Save a checkpoint if there were training steps after the last one.
+
+        Args:
+            steps: training steps of the run so far.
+            state: returns the state to save.
+        """
         if steps > self.saved_steps:
             self.save(steps, state())
 
     def save(self, steps: int, state: State) -> None:
-        """Save in any case. Args: as of `save_if_due`, the state itself.
+        """Save a checkpoint, and delete all but the newest `KEPT`.
+
+        Args:
+            steps: training steps of the run so far.
+            state: tensors and plain values.
 
         Raises:
-            OSError: it cannot be written; those before are as they were.
-            UserError: the folder is a link.
+            OSError: it cannot be written; earlier checkpoints are kept.
+            UserError: the folder is a symbolic link.
         """
         started = time.monotonic()
         refuse_links(self.folder, self.folder.parent)
@@ -93,13 +103,13 @@ class Checkpoints:
         self._save_seconds = self._saved_at - started
 
     def load_latest(self) -> State | None:
-        """Return the newest state that is whole; says which ones it passes over.
+        """Load the newest undamaged checkpoint, and warn about each damaged one.
 
         Returns:
-            None if there are none; a first one that a kill has cut off counts as none.
+            Its state; None without checkpoints, or if the first one is incomplete.
 
         Raises:
-            DamagedError: there are some, and none is whole.
+            DamagedError: all checkpoints are damaged.
         """
         files = self._files()
         for path in reversed(files):
@@ -107,16 +117,16 @@ class Checkpoints:
             if isinstance(state, dict):
                 self.saved_steps = int(path.stem.rpartition("-")[2])
                 return state
-            self._log.warning("%s is passed over: %s", path.name, state)
+            self._log.warning("%s is skipped: %s", path.name, state)
         if len(files) > 1 or any(_manifest(path).exists() for path in files):
-            raise DamagedError(f"none of its {len(files)} checkpoints can be used")
+            raise DamagedError(f"none of the {len(files)} checkpoints can be loaded")
         return None
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("step-*.pt"))
 
     def _read(self, path: Path) -> State | str:
-        """Return the content, or what is wrong with it."""
+        """Return the state in a file, or what is wrong with the file."""
         if not _manifest(path).exists():
             return "it has no manifest, so it may be incomplete"
         try:
@@ -125,20 +135,20 @@ class Checkpoints:
         except (OSError, ValueError, TypeError, KeyError):
             return "its manifest cannot be read"
         if run_id != self.run_id:
-            return f"it belongs to run {run_id}"
+            return f"it belongs to another run, {run_id}"
         try:
             if expected != sha256(path):
                 return "its content does not match its sha256"
-            # weights_only: a file from elsewhere must not be able to run code
+            # weights_only: the file must not run code
             state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever a stranger's file makes of PyTorch
+        except Exception as error:  # a hostile file can raise anything
             if is_out_of_memory(error):
                 raise
             return f"it cannot be read ({type(error).__name__})"
-        return state if isinstance(state, dict) and "run" in state else "it holds no checkpoint"
+        return state if isinstance(state, dict) and "run" in state else "it is not a checkpoint"
 
     def keep_last(self) -> None:
-        """Delete all but the last, once the run is complete and its model saved."""
+        """Delete all checkpoints but the newest."""
         self._remove(self._files()[:-1])
 
     def _remove(self, files: list[Path]) -> None:
@@ -146,11 +156,11 @@ class Checkpoints:
 
 
 class DamagedError(Exception):
-    """There are checkpoints, and none can be used."""
+    """A run has checkpoints, and none can be loaded."""
 
 
 def _write(path: Path, state: State) -> None:
-    # through a file of Python's: PyTorch's own does not say that a disk is full
+    # with a Python file: PyTorch's own file does not report a full disk
     with path.open("wb") as file:
         torch.save(state, file)
 

@@ -1,4 +1,4 @@
-"""What finished runs left on the disk and nobody needs any more."""
+"""Finds and deletes files of finished runs that are no longer needed."""
 
 import shutil
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ from cifar_exp.runs.folder import ENDED, RunFolder
 
 @dataclass(frozen=True)
 class Leftover:
-    """A folder that can be removed.
+    """A folder that can be deleted.
 
     Attributes:
-        run: that it belongs to.
-        path: of the folder.
-        size_bytes: of all files in it.
+        run: the run that it belongs to.
+        path: path of the folder.
+        size_bytes: size of all files in it.
     """
 
     run: RunFolder
@@ -27,19 +27,19 @@ class Leftover:
     size_bytes: int
 
     def remove(self) -> str:
-        """Remove it, unless another process has begun to train the run again.
+        """Delete the folder, unless another process trains the run.
 
         Returns:
-            Why it was kept; "" if it was removed.
+            Why it was kept; "" if it was deleted.
         """
         try:
             with self.run.lock():
-                # with the lock held here, nobody else is running it
+                # this process holds the lock, so that "running" means interrupted
                 if self.run.status not in (*ENDED, "interrupted", "running"):
                     return "the run is being trained"
                 if self.path.name == CHECKPOINTS:
                     self.run.remove_checkpoints()
-                else:  # what `set_aside` has moved into it
+                else:  # .replaced
                     shutil.rmtree(self.path)
         except UserError:
             return "the run is being trained"
@@ -51,30 +51,30 @@ class Leftover:
 def leftovers(
     results: Path, replaced: bool = False, interrupted: bool = False
 ) -> Iterator[Leftover]:
-    """Find checkpoints of runs that have ended; those of others are what they go on from.
+    """Find the checkpoints of finished runs.
 
     Args:
-        results: as `paths.results`.
-        replaced: whether to find `.replaced` as well, the files from before a run was trained anew.
-        interrupted: whether to find checkpoints of interrupted runs as well, which cannot go on
-            without: trials that a search gave up, for instance.
+        results: folder of all results, `paths.results`.
+        replaced: also find `.replaced`, the files of runs that were trained again.
+        interrupted: also find the checkpoints of interrupted runs, such as pruned trials. These
+            runs cannot be resumed without them.
     """
     statuses = [*ENDED, "interrupted"] if interrupted else ENDED
     for run in run_folders(results):
         names = [CHECKPOINTS, ".replaced"] if replaced else [CHECKPOINTS]
-        found = [run.path / name for name in names if _is_own(run.path / name)]
+        found = [run.path / name for name in names if _is_folder(run.path / name)]
         if found and run.status in statuses:
             yield from (Leftover(run, path, size_bytes(path)) for path in found)
 
 
-def _is_own(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()  # a link leads to what is elsewhere
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def size_bytes(folder: Path) -> int:
-    """Return the size of all files in a folder; what vanishes meanwhile does not count."""
+    """Return the total size of all files in a folder."""
     total = 0
     for path in folder.rglob("*"):
-        with suppress(OSError):
+        with suppress(OSError):  # deleted since it was listed
             total += path.lstat().st_size
     return total

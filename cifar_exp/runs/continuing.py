@@ -11,17 +11,17 @@ from cifar_exp.files import in_bytes
 from cifar_exp.paths import CHECKPOINTS, RUNS
 from cifar_exp.runs.folder import RunFolder
 
-_REMARKABLE_BYTES = 100_000_000  # of last checkpoints
+_REPORTED_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
 class Shorter:
-    """A complete run whose settings are those of a longer one, but for the number of epochs.
+    """A complete run that has the settings of a longer run except for the number of epochs.
 
     Attributes:
-        folder: of the shorter run.
-        epochs: that it has trained.
-        problem: why the longer one has to begin at epoch 1 all the same; "" if it can continue.
+        folder: folder of the shorter run.
+        epochs: number of epochs of the shorter run.
+        problem: why the longer run cannot continue it; "" if it can.
     """
 
     folder: RunFolder
@@ -30,20 +30,20 @@ class Shorter:
 
     def __str__(self) -> str:
         if self.problem:
-            return f"begins at epoch 1: {self.problem}"
+            return f"starts from epoch 1: {self.problem}"
         return f"continues after epoch {self.epochs} of {self.folder.path.name}"
 
 
 def shorter_run(config: RunConfig, stored: Mapping[str, RunFolder] | None = None) -> Shorter | None:
-    """Return the longest complete run on disk that a new run can continue.
+    """Find the longest complete run that a new run can continue.
 
     Args:
-        config: of the new run.
-        stored: the folders of all runs by id, where the caller has them.
+        config: settings of the new run.
+        stored: folders of all runs by id; None lists them.
 
     Returns:
-        If it can continue none, one that has trained the same epochs, with the reason; None if
-        there is none.
+        The shorter run, with a `problem` if the new run can continue none; None if there is no
+        shorter run.
     """
     if stored is None:
         stored = RunFolder.by_id(as_path(config.paths.results) / RUNS)
@@ -56,16 +56,19 @@ def shorter_run(config: RunConfig, stored: Mapping[str, RunFolder] | None = None
             return Shorter(folder, epochs, _of_schedule(config))
         if any((folder.path / CHECKPOINTS).glob("step-*.pt")):
             return Shorter(folder, epochs, "")
-        found = found or Shorter(folder, epochs, f"{folder.path.name} has no checkpoint left")
+        found = found or Shorter(folder, epochs, f"{folder.path.name} has no checkpoint")
     return found
 
 
 def continuing_lines(pending: Sequence[RunConfig], all_ids: Sequence[str]) -> list[str]:
-    """Say which runs of a sweep continue shorter ones, and why others do not. Returns: lines.
+    """Count the runs of a sweep that continue shorter runs, and those that cannot.
 
     Args:
-        pending: its runs that have not begun.
-        all_ids: of all its runs.
+        pending: settings of its runs that have not started.
+        all_ids: ids of all its runs.
+
+    Returns:
+        Lines to print.
     """
     counts: Counter[str] = Counter()
     stored = RunFolder.by_id(as_path(pending[0].paths.results) / RUNS) if pending else {}
@@ -74,19 +77,19 @@ def continuing_lines(pending: Sequence[RunConfig], all_ids: Sequence[str]) -> li
         if shorter and not shorter.problem:
             counts["continue shorter runs"] += 1
         elif shorter:
-            counts[f"begin at epoch 1: {shorter.problem}"] += 1
+            counts[f"start from epoch 1: {shorter.problem}"] += 1
         elif not can_be_continued(config) and any(run in all_ids for _, run in shorter_ids(config)):
-            counts[f"begin at epoch 1: {_of_schedule(config)}"] += 1
+            counts[f"start from epoch 1: {_of_schedule(config)}"] += 1
     return [f"{count} of the new runs {what}" for what, count in counts.items()]
 
 
 def checkpoint_room(kept_bytes: int) -> str | None:
-    """Say how much room last checkpoints take; None where it is little.
+    """Return a line about the size of the last checkpoints; None if they are small.
 
     Args:
-        kept_bytes: see `preflight`.
+        kept_bytes: their size, the result of `preflight`.
     """
-    if kept_bytes < _REMARKABLE_BYTES:
+    if kept_bytes < _REPORTED_BYTES:
         return None
     return (
         f"The last checkpoints of these runs will take {in_bytes(kept_bytes)}; "
@@ -97,5 +100,5 @@ def checkpoint_room(kept_bytes: int) -> str | None:
 def _of_schedule(config: RunConfig) -> str:
     return (
         f"with scheduler={config.scheduler.name} the learning rates depend on the number of "
-        "epochs, so a longer run does not begin as a shorter one"
+        "epochs, so a longer run cannot continue a shorter one"
     )

@@ -1,4 +1,4 @@
-"""Why a run failed, in words one can act on."""
+"""Errors of runs, and messages that say how to fix them."""
 
 import errno
 
@@ -11,11 +11,11 @@ from cifar_exp.runs.folder import RunFolder
 
 
 class RunError(UserError):
-    """A run ended with an error; its folder has the reason and the traceback.
+    """A run failed. Its run.json has the reason, its train.log the traceback.
 
     Attributes:
-        disk_full: whether a disk was full, so that other runs would end likewise.
-        out_of_memory: whether memory was used up; the run may fit when no other is there.
+        disk_full: whether a disk was full, so that other runs would fail as well.
+        out_of_memory: whether memory ran out; the run may fit when it trains alone.
     """
 
     def __init__(self, reason: str, disk_full: bool = False, out_of_memory: bool = False) -> None:
@@ -25,22 +25,22 @@ class RunError(UserError):
 
 
 class CannotResumeError(RunError):
-    """A run was begun, and what it has left does not allow to go on."""
+    """An interrupted run cannot be resumed from its files."""
 
     def __init__(self, folder: RunFolder, problem: str) -> None:
         super().__init__(
-            f"{folder.path}: {problem}, so it cannot go on; "
-            "resume=fresh sets aside what there is and starts again"
+            f"{folder.path}: {problem}, so the run cannot be resumed. "
+            "Use resume=fresh to move its files to .replaced and start again."
         )
 
 
 def run_error(error: Exception, config: RunConfig, folder: RunFolder) -> RunError:
-    """Say what went wrong with a run.
+    """Convert an error of a run to a RunError with a message for the user.
 
     Args:
-        error: that ended it.
-        config: of the run.
-        folder: of the run; its log holds the traceback.
+        error: error that ended the run.
+        config: settings of the run.
+        folder: folder of the run.
     """
     if isinstance(error, RunError):
         return error
@@ -59,8 +59,8 @@ def run_error(error: Exception, config: RunConfig, folder: RunFolder) -> RunErro
 def _disk_full(error: OSError, folder: RunFolder) -> RunError:
     limit = " (a limit on the size of files)" * (error.errno == errno.EFBIG)
     reason = (
-        f"disk full{limit}: cannot write {error.filename or folder.path}; "
-        "make room, and the same command goes on after the last checkpoint"
+        f"disk full{limit}: cannot write {error.filename or folder.path}. "
+        "Free some space and run the same command again to resume from the last checkpoint."
     )
     return RunError(reason, disk_full=True)
 
@@ -69,5 +69,5 @@ def _out_of_memory(config: RunConfig) -> str:
     text = f"out of memory with data.batch_size={config.data.batch_size}"
     if isinstance(config.model, NetworkSection):
         text += f" and {config.model.name} of width {config.model.width:g}"
-        return f"{text}; choose a smaller data.batch_size or model.width"
-    return f"{text} and {config.model.target}; choose a smaller data.batch_size or network"
+        return f"{text}. Choose a smaller data.batch_size or model.width."
+    return f"{text} and {config.model.target}. Choose a smaller data.batch_size or network."

@@ -1,4 +1,4 @@
-"""Which run or sweep is meant: by its folder, its id, or how its name begins."""
+"""Finds runs and sweeps by folder, name or id, or by the start of a name or id."""
 
 import difflib
 import os
@@ -13,22 +13,21 @@ from cifar_exp.runs.folder import RunFolder, original
 RESULTS = Path(Paths().results)
 _SHOWN = 3
 _LISTS = (SWEEP_FILE, SEARCH_FILE)
-# What is looked for, and what its folder holds.
+# A noun, and the files in its folder.
 _RUN = ("run", "a config.yaml")
 _SWEEP = ("sweep", "a sweep.json that can be read, or a search.json")
 
 
 def run_folders(results: Path) -> list[RunFolder]:
-    """Return the folders of all runs, sorted by name; copies of a folder are left out.
+    """Return the folders of all runs, sorted by name, without copies of the same run.
 
     Args:
-        results: as `paths.results`.
+        results: folder of all results, `paths.results`.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: the folder does not exist.
     """
-    if not results.is_dir():
-        raise UserError(f"{results}: there is no such folder; expected that of paths.results")
+    _check_is_folder(results)
     by_id: dict[str, list[RunFolder]] = {}
     for path in sorted((results / RUNS).glob("*")):
         if not any(os.path.lexists(path / name) for name in (CONFIG_FILE, STATE_FILE)):
@@ -39,14 +38,14 @@ def run_folders(results: Path) -> list[RunFolder]:
 
 
 def find_run(given: str, results: Path = RESULTS) -> RunFolder:
-    """Find a run on the disk.
+    """Find the folder of a run.
 
     Args:
-        given: its folder, its name with or without the id, its id, or how one of these begins.
-        results: where runs are looked for, as `paths.results`.
+        given: its folder, its name with or without the id, its id, or the start of one of these.
+        results: folder of all results, `paths.results`.
 
     Raises:
-        UserError: there is no such run, or there are several.
+        UserError: no run or several runs match.
     """
     if RunFolder(Path(given)).config_file.is_file():
         return RunFolder(Path(given))
@@ -55,57 +54,61 @@ def find_run(given: str, results: Path = RESULTS) -> RunFolder:
 
 
 def find_sweep(given: str, results: Path = RESULTS) -> Path:
-    """Find the folder of a sweep, a study or a search on the disk.
+    """Find the folder of a sweep, study or search.
 
     Args:
-        given: as in `find_run`.
-        results: where sweeps are looked for, as `paths.results`.
+        given: same as for `find_run`.
+        results: folder of all results, `paths.results`.
 
     Raises:
-        UserError: there is no such sweep, or there are several.
+        UserError: no sweep or several sweeps match.
     """
     if any((Path(given) / name).is_file() for name in _LISTS):
         return Path(given)
-    if not results.is_dir():
-        raise UserError(f"{results}: there is no such folder; expected that of paths.results")
+    _check_is_folder(results)
     listed = sorted({file.parent for name in _LISTS for file in results.glob(f"*/{name}")})
     ids = {folder: folder.name.rpartition("-")[2] for folder in listed}
     return _find(given, ids, _SWEEP, results)
 
 
-def _find(given: str, ids: Mapping[Path, str], kind: tuple[str, str], place: Path) -> Path:
+def _check_is_folder(results: Path) -> None:
+    if not results.is_dir():
+        raise UserError(f"{results}: folder not found. Expected the folder of paths.results.")
+
+
+def _find(given: str, ids: Mapping[Path, str], kind: tuple[str, str], parent: Path) -> Path:
     noun, _ = kind
     for matches in (_by_name, _begins):
-        found = [folder for folder, own in ids.items() if given and matches(folder, own, given)]
+        found = [folder for folder, id in ids.items() if given and matches(folder, id, given)]
         if len(found) == 1:
             return found[0]
         if found:
             names = [folder.name for folder in found]
-            raise UserError(f"{given}: expected one {noun}, there are {len(found)}: {some(names)}")
-    raise UserError(_not_found(given, list(ids), kind, place))
+            raise UserError(f"{given}: expected one {noun}, found {len(found)}: {some(names)}")
+    raise UserError(_not_found(given, list(ids), kind, parent))
 
 
-def _by_name(folder: Path, own_id: str, given: str) -> bool:
-    return given in (folder.name, folder.name.rpartition("-")[0], own_id)
+def _by_name(folder: Path, id: str, given: str) -> bool:
+    return given in (folder.name, folder.name.rpartition("-")[0], id)
 
 
-def _begins(folder: Path, own_id: str, given: str) -> bool:
-    return folder.name.startswith(given) or own_id.startswith(given)
+def _begins(folder: Path, id: str, given: str) -> bool:
+    return folder.name.startswith(given) or id.startswith(given)
 
 
-def _not_found(given: str, folders: Sequence[Path], kind: tuple[str, str], place: Path) -> str:
-    noun, holds = kind
+def _not_found(given: str, folders: Sequence[Path], kind: tuple[str, str], parent: Path) -> str:
+    noun, files = kind
     if Path(given).is_dir():
-        return f"{given}: expected the folder of a {noun}, with {holds}, as those in {place}"
+        return f"{given}: expected the folder of a {noun}, with {files}, such as those in {parent}"
     if not folders:
-        return f"{given}: there is no such folder, and {place} holds no {noun}s"
-    # with and without their ids, which hide how near a short name is
+        return f"{given}: folder not found, and {parent} has no {noun}s"
+    # without ids, which would hide the similarity of short names
     names = {folder.name.rpartition("-")[0]: folder.name for folder in folders}
     near = difflib.get_close_matches(given[:255], names, n=_SHOWN, cutoff=0.5)
-    hint = f"; near: {some([names[name] for name in near])}" if near else ""
-    return f"{given}: there is no such {noun} in {place}{hint}; `python -m cifar_exp ls` lists them"
+    hint = f" Did you mean {some([names[name] for name in near])}?" if near else ""
+    return f"{given}: {noun} not found in {parent}.{hint} `python -m cifar_exp ls` lists all."
 
 
 def some(names: Sequence[str]) -> str:
-    """Return the first names: "a, b, c, ..."."""
+    """Return the first names, for example "a, b, c, ..."."""
     return ", ".join(names[:_SHOWN]) + ", ..." * (len(names) > _SHOWN)

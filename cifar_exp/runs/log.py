@@ -1,4 +1,4 @@
-"""What happens is logged: to a run's train.log, and warnings to the person as well."""
+"""Logging: of a run to its train.log, and of warnings to the terminal."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -15,10 +15,10 @@ _package = logging.getLogger("cifar_exp")
 
 
 def show_warnings(write: Callable[[str], None]) -> None:
-    """Show warnings of this package; errors have lines of their own.
+    """Show the warnings of this package. Errors are not shown, since they are raised as well.
 
     Args:
-        write: is given one line each time.
+        write: called with one line for each warning.
     """
 
     class Handler(logging.Handler):
@@ -33,12 +33,15 @@ def show_warnings(write: Callable[[str], None]) -> None:
 
 @contextmanager
 def log_to(path: Path, config: RunConfig) -> Iterator[logging.Logger]:
-    """Give a run a logger of its own, which writes to a file while the block runs.
+    """Log to a file while the block runs.
 
     Args:
-        path: of the file; lines are added at its end.
-        config: of the run. Its id names the logger, so that runs that take turns keep their lines
-            apart; values of environment variables that it names are not written.
+        path: path of the file, to which lines are appended.
+        config: settings of the run. Each run has its own logger, since a process can train several
+            in turn. Values of environment variables in the settings are not written.
+
+    Yields:
+        The logger of the run.
 
     Raises:
         OSError: the file cannot be opened.
@@ -60,15 +63,15 @@ def log_to(path: Path, config: RunConfig) -> Iterator[logging.Logger]:
 
 
 class _File(logging.FileHandler):
-    """Leaves it to the run's other files to tell that a disk is full."""
+    """Ignores a full disk, which the other files of the run report."""
 
     def _open(self) -> Any:
         return open_to_append(Path(self.baseFilename))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Drop the line."""
+        """Ignore the error."""
 
     def close(self) -> None:
-        """Close the file, if what is left can be written or not."""
+        """Close the file, also if the last lines cannot be written."""
         with suppress(OSError):
             super().close()

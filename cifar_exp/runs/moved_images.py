@@ -1,4 +1,4 @@
-"""Images that have been moved or copied: what they hold says which runs have seen them."""
+"""Recognises moved or copied image folders by their content."""
 
 import os
 from collections.abc import Sequence
@@ -17,80 +17,77 @@ from cifar_exp.runs.folder import RunFolder
 def recognised(
     configs: Sequence[RunConfig], known: dict[str, str | None] | None = None
 ) -> list[RunConfig]:
-    """Let runs on images that were moved be those that were trained before they were moved.
+    """Set `data.same_as` for image folders that were moved, so that run ids do not change.
 
-    The id of a run holds the place of its images. Where runs are stored on other places, and none
-    on this one, the digests of the images decide whether they are the same ones; then
-    `data.same_as` names the place that the ids count.
+    The id of a run contains the path of its images. If no stored run has this path, the images
+    are compared by digest with those of stored runs. If they are equal, `data.same_as` is set to
+    the path that the stored runs have.
 
     Args:
-        configs: checked settings, in any number.
-        known: what was found out before, by place; pass the same for several calls.
+        configs: checked settings.
+        known: cache of the results by path; pass the same dictionary to several calls.
 
     Returns:
-        The settings, in the same order.
+        The settings in the same order.
     """
-    found = {} if known is None else known
-    return [_recognised(config, found) for config in configs]
+    cache = {} if known is None else known
+    return [_recognised(config, cache) for config in configs]
 
 
 def _recognised(config: RunConfig, known: dict[str, str | None]) -> RunConfig:
     data = config.data
     if not isinstance(data, ImageFolder) or data.same_as or "${" in data.root:
         return config
-    place = os.path.realpath(as_path(data.root))
-    if place not in known:
-        known[place] = _first_place(config, place)
-        if known[place]:
+    root = os.path.realpath(as_path(data.root))
+    if root not in known:
+        known[root] = _earlier_root(config, root)
+        if known[root]:
             print(
-                f"data.root={data.root}: the images are those of {known[place]}, so the runs on "
-                "them count as runs on these",
+                f"data.root={data.root}: same images as {known[root]}, so runs on {known[root]} "
+                "are found again",
                 flush=True,
             )
-    if known[place] is None:
+    if known[root] is None:
         return config
-    return config.model_copy(update={"data": data.model_copy(update={"same_as": known[place]})})
+    return config.model_copy(update={"data": data.model_copy(update={"same_as": known[root]})})
 
 
-def _first_place(config: RunConfig, place: str) -> str | None:
-    """Return the place under which stored runs know the images of this one, if it is another."""
+def _earlier_root(config: RunConfig, root: str) -> str | None:
+    """Return the path that stored runs have for the same images; None if it is `root` or none."""
     candidates: dict[str, tuple[ImageFolder, str]] = {}
     for file in sorted((as_path(config.paths.results) / RUNS).glob(f"*/{CONFIG_FILE}")):
         stored = _image_folder(file)
         if stored is None:
             continue
-        first = stored.same_as or stored.root
-        if first == place:
-            return None  # runs have been trained on it
-        if stored.root == place:
-            return first  # has been recognised before
+        earlier = stored.same_as or stored.root
+        if earlier == root:
+            return None
+        if stored.root == root:
+            return earlier  # a run on `root` was recognised before
         digest = RunFolder(file.parent).read_state().get("data_sha256")
         if isinstance(digest, str):
-            candidates.setdefault(first, (stored, digest))
-    return next(
-        (
-            first
-            for first, (stored, digest) in candidates.items()
-            if _digest(stored, place, as_path(config.paths.cache)) == digest
-        ),
-        None,
-    )
+            candidates.setdefault(earlier, (stored, digest))
+    for earlier, (stored, digest) in candidates.items():
+        if _digest(stored, root, as_path(config.paths.cache)) == digest:
+            return earlier
+    return None
 
 
 def _image_folder(file: Path) -> ImageFolder | None:
+    """Return the data settings in a config.yaml if they are an image folder."""
     try:
         text = read_text(file)
-        # most runs are on other data, and to check all their settings takes longer
+        # most runs have other data, and parsing is slow
         data = from_yaml(text).data if "name: image_folder" in text else None
     except (OSError, ValueError):
         return None
     return data if isinstance(data, ImageFolder) and os.path.isabs(data.root) else None
 
 
-def _digest(stored: ImageFolder, place: str, cache: Path) -> str | None:
-    from cifar_exp.data.sources import load  # PyTorch takes 2 s
+def _digest(stored: ImageFolder, root: str, cache: Path) -> str | None:
+    from cifar_exp.data.sources import load  # importing PyTorch takes 2 s
 
     try:
-        return load(stored.model_copy(update={"root": place}), cache).digest()
+        return load(stored.model_copy(update={"root": root}), cache).digest()
     except UserError:
-        return None  # the images cannot be read, which is told where they are trained on
+        return None  # training on these images reports the error

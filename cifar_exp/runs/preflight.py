@@ -1,4 +1,4 @@
-"""What would stop a run or a sweep, found before anything is trained."""
+"""Checks before training: loggers, devices, data, networks, folders and disk space."""
 
 import os
 import shutil
@@ -23,51 +23,51 @@ from cifar_exp.runs.checkpoint import KEPT
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.training.device import uses_gpu
 
-# Measured, rounded up: the pictures and the log; an epoch in metrics, log and event file.
-_RUN_BYTES = 500_000
-_EPOCH_BYTES = 2_000
-_EVENTS_BYTES = 500  # of an epoch, in the event file, which has two of the pictures as well
-_PICTURES_BYTES = 300_000
-_BYTES_PER_NUMBER = 4
+# Measured sizes, rounded up.
+_RUN_BYTES = 500_000  # figures and log
+_EPOCH_BYTES = 2_000  # metrics and log
+_EVENTS_EPOCH_BYTES = 500  # event file
+_EVENTS_FIGURES_BYTES = 300_000  # event file
+_BYTES_PER_VALUE = 4
 
 
 def preflight(configs: Sequence[RunConfig], at_once: int = 1, trains_here: bool = True) -> int:
-    """Find what would stop one of the runs, and declare their levels to TensorBoard.
+    """Check that runs can be trained, and write their hyperparameters for TensorBoard.
 
     Args:
-        configs: of the runs that are to be trained.
-        at_once: how many of them train at the same time.
-        trains_here: whether on this machine; else its devices do not matter.
+        configs: settings of the runs.
+        at_once: number of runs that train at the same time.
+        trains_here: whether they train on this machine; if not, devices are not checked.
 
     Returns:
-        How many bytes their last checkpoints will take, which stay on disk.
+        Size in bytes of the last checkpoints, which stay on disk.
 
     Raises:
-        UserError: there is no such tracker, device or data, a network cannot be used, a folder
-            cannot be written, or a disk has not the space that all of them will need.
-        OSError: the levels cannot be written; `filename` is given.
+        UserError: a logger, device or data set is missing, a network cannot be built, a folder
+            is not writable, or the disk has too little space for all runs.
+        OSError: the hyperparameters cannot be written; `filename` is set.
     """
-    numbers = []
+    sizes = []
     for config in configs:
-        _check_trackers(config.logger)
+        _check_loggers(config.logger)
         if trains_here:
             uses_gpu(config)
         classes, image_size, last_batch = check(config.data, config.custom_code)
-        is_single = last_batch == 1  # the only size that a network may refuse
-        numbers.append(_numbers(config.model, classes, image_size, config.custom_code, is_single))
+        is_single = last_batch == 1  # networks may reject a batch of one image
+        sizes.append(_state_size(config.model, classes, image_size, config.custom_code, is_single))
         _check_writable(as_path(config.paths.results))
         if config.logger.tensorboard:
             _check_writable(as_path(config.paths.logs))
     if configs:
-        _check_space(configs, numbers, at_once)
+        _check_space(configs, sizes, at_once)
     declare(configs)
-    return _kept_bytes(configs, numbers)
+    return _kept_bytes(configs, sizes)
 
 
-def _check_trackers(logger: Logger) -> None:
+def _check_loggers(logger: Logger) -> None:
     for name in (kind.package for kind in kinds(logger)):
         if find_spec(name) is None:
-            raise UserError(f"logger={name}: it is not installed; pip install -e '.[{name}]'")
+            raise UserError(f"logger={name}: not installed. Run pip install -e '.[{name}]'.")
 
 
 def _check_writable(folder: Path) -> None:
@@ -77,70 +77,70 @@ def _check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise UserError(
-            f"{folder}: expected a folder that can be written ({error.strerror}); "
-            "choose others with paths.results=FOLDER and paths.logs=FOLDER"
+            f"{folder}: expected a writable folder ({error.strerror}). "
+            "Choose others with paths.results=FOLDER and paths.logs=FOLDER."
         ) from error
 
 
-def _check_space(configs: Sequence[RunConfig], numbers: Sequence[int], at_once: int) -> None:
+def _check_space(configs: Sequence[RunConfig], sizes: Sequence[int], at_once: int) -> None:
     results, logs = as_path(configs[0].paths.results), as_path(configs[0].paths.logs)
-    kept = _kept_bytes(configs, numbers)
-    needed = {results: _needed_bytes(configs, numbers, at_once) + kept}
+    kept = _kept_bytes(configs, sizes)
+    needed = {results: _needed_bytes(configs, sizes, at_once) + kept}
     if any(config.logger.tensorboard for config in configs):
         epochs = sum(config.training.epochs for config in configs)
-        events = epochs * _EVENTS_BYTES + len(configs) * _PICTURES_BYTES
+        events = epochs * _EVENTS_EPOCH_BYTES + len(configs) * _EVENTS_FIGURES_BYTES
         disk = results if os.stat(results).st_dev == os.stat(logs).st_dev else logs
         needed[disk] = needed.get(disk, 0) + events
-    for folder, wanted in needed.items():
+    for folder, required in needed.items():
         total, _, free = shutil.disk_usage(folder)
-        if total and wanted > free:  # some file systems report no size at all
-            without = ", or keep no checkpoints with keep_checkpoint=false" * (folder == results)
+        if total and required > free:  # some file systems report a size of 0
+            without = ", or set keep_checkpoint=false" * (folder == results)
             raise UserError(
-                f"{folder}: {len(configs)} runs need about {in_bytes(wanted)} there, and "
-                f"{in_bytes(free)} are free; make room, or choose another disk with "
-                f"paths.results=FOLDER and paths.logs=FOLDER{without if kept else ''}"
+                f"{folder}: {len(configs)} runs need about {in_bytes(required)}, and "
+                f"{in_bytes(free)} are free. Free some space, choose another disk with "
+                f"paths.results=FOLDER and paths.logs=FOLDER{without if kept else ''}."
             )
 
 
-def _needed_bytes(configs: Sequence[RunConfig], numbers: Sequence[int], at_once: int) -> int:
-    """Return how much runs will write into their folders, beyond what is there already.
+def _needed_bytes(configs: Sequence[RunConfig], sizes: Sequence[int], at_once: int) -> int:
+    """Return how many more bytes runs will write into their folders.
 
     Args:
-        configs: of the runs.
-        numbers: that the network of each holds.
-        at_once: how many keep checkpoints at the same time.
+        configs: settings of the runs.
+        sizes: number of values in the state of each network.
+        at_once: number of runs that train at the same time.
     """
     epochs = sum(config.training.epochs for config in configs)
-    after = sum(numbers) * _BYTES_PER_NUMBER + len(configs) * _RUN_BYTES + epochs * _EPOCH_BYTES
-    # those that are kept, and one that is being written
+    after = sum(sizes) * _BYTES_PER_VALUE + len(configs) * _RUN_BYTES + epochs * _EPOCH_BYTES
+    # the kept checkpoints, and one that is being written
     during = [
-        _checkpoint_bytes(config, count) * (KEPT + 1)
-        for config, count in zip(configs, numbers, strict=True)
+        _checkpoint_bytes(config, size) * (KEPT + 1)
+        for config, size in zip(configs, sizes, strict=True)
     ]
-    there = sum(map(_checkpoints_there, RunFolder.of_all(configs)))
-    return max(0, after + sum(sorted(during, reverse=True)[:at_once]) - there)
+    existing = sum(map(_existing_checkpoint_bytes, RunFolder.of_all(configs)))
+    return max(0, after + sum(sorted(during, reverse=True)[:at_once]) - existing)
 
 
-def _kept_bytes(configs: Sequence[RunConfig], numbers: Sequence[int]) -> int:
-    """Return how much the last checkpoints of complete runs take, as far as they are kept."""
+def _kept_bytes(configs: Sequence[RunConfig], sizes: Sequence[int]) -> int:
+    """Return the size of the last checkpoints that complete runs keep."""
     return sum(
-        _checkpoint_bytes(config, count)
-        for config, count in zip(configs, numbers, strict=True)
+        _checkpoint_bytes(config, size)
+        for config, size in zip(configs, sizes, strict=True)
         if config.keep_checkpoint and can_be_continued(config)
     )
 
 
-def _checkpoint_bytes(config: RunConfig, numbers: int) -> int:
-    return numbers * (1 + config.optimizer.moments) * _BYTES_PER_NUMBER
+def _checkpoint_bytes(config: RunConfig, size: int) -> int:
+    return size * (1 + config.optimizer.moments) * _BYTES_PER_VALUE
 
 
 @cache  # the runs of a sweep share networks
-def _numbers(
+def _state_size(
     model: Network, classes: int, image_size: int, trusted: frozenset[str], single: bool
 ) -> int:
     return check_model(model, classes, image_size, trusted, single)
 
 
-def _checkpoints_there(folder: RunFolder) -> int:
+def _existing_checkpoint_bytes(folder: RunFolder) -> int:
     files = (folder.path / CHECKPOINTS).glob("*.pt")
     return sum(path.stat().st_size for path in files)

@@ -1,4 +1,4 @@
-"""The progress bar of a run, and what it shares with that of a sweep."""
+"""Progress bars of runs, and functions that the progress display of a sweep uses as well."""
 
 import time
 from collections.abc import Sequence
@@ -17,18 +17,18 @@ else:
 
 _SHORTEST_BAR = 10  # characters
 _USUAL_COLUMNS = 80
-# Before that an estimate of the time left is off by a factor: first steps are slow ones.
+# No time left is shown before this, since the first steps are slow.
 _SECONDS_BEFORE_ESTIMATE = 3.0
 _SHARE_BEFORE_ESTIMATE = 0.05
 
 
 def time_left(seconds: float, done: float, left: float) -> str:
-    """Return for example "about 01:20 left"; "" as long as the estimate would mean nothing.
+    """Return the estimated time left, for example "about 01:20 left"; "" if it is too early.
 
     Args:
-        seconds: that `done` took.
-        done: work that was done in this time, in any unit.
-        left: work that is left, in the same unit.
+        seconds: elapsed time.
+        done: work done in this time, in any unit.
+        left: remaining work, in the same unit.
     """
     if seconds < _SECONDS_BEFORE_ESTIMATE or done < _SHARE_BEFORE_ESTIMATE * (done + left):
         return ""
@@ -36,20 +36,20 @@ def time_left(seconds: float, done: float, left: float) -> str:
 
 
 class Bar(_Tqdm):
-    """A line of label, bar and text that fits the terminal; the last parts of the text go first.
+    """A progress bar with a label and text, cut to the width of the terminal.
 
-    Quiet where standard error is not a terminal.
+    It is hidden if standard error is not a terminal.
 
     Args:
-        label: at the beginning of the line.
-        total: what the bar counts to.
+        label: text at the start of the line.
+        total: number of steps of the whole bar.
         position: line of the bar, from 0.
     """
 
     def __init__(self, label: str, total: int, position: int = 0) -> None:
-        self.others: Sequence[str] = ()  # labels of bars that are shown at the same time
+        self.others: Sequence[str] = ()  # labels of the other bars on the screen
         self.label = label
-        self.parts: list[str] = []  # shown after the elapsed time, the most important first
+        self.parts: list[str] = []  # text after the elapsed time, the most important first
         super().__init__(
             total=total,
             position=position,
@@ -61,9 +61,9 @@ class Bar(_Tqdm):
 
     @property
     def format_dict(self) -> Any:
-        """The values that tqdm formats, with a format that leaves the bar enough columns."""
+        """The values that tqdm formats, and the format of the line."""
         values = super().format_dict
-        # a line to the end would make the terminal write `^C` on two lines, and tear what follows
+        # room for the `^C` that the terminal writes, which would otherwise wrap the line
         columns = (values["ncols"] or _USUAL_COLUMNS) - len("^C")
         elapsed = tqdm.format_interval(values["elapsed"])
         label, *_ = cut_labels([self.label, *self.others], columns // 4)
@@ -71,7 +71,7 @@ class Bar(_Tqdm):
         return {**values, "ncols": columns, "bar_format": line}
 
     def close(self) -> None:
-        """Take the bar from the screen, and a `^C` behind it."""
+        """Remove the bar and a `^C` after it from the screen."""
         first = not self.disable and self.pos == 0
         super().close()
         if first:
@@ -80,13 +80,13 @@ class Bar(_Tqdm):
 
 
 def line_of(label: str, share: float, parts: list[str], columns: int) -> str:
-    """Return the format of a line for tqdm, in which `{bar}` takes the room that is left.
+    """Return the tqdm format of a line, in which `{bar}` fills the remaining columns.
 
     Args:
-        label: at the beginning.
-        share: that is done, in [0, 1].
-        parts: of the text behind the bar; as many as leave the bar ten columns.
-        columns: of the terminal.
+        label: text at the start.
+        share: fraction done, in [0, 1].
+        parts: texts after the bar; the last ones are left out if the bar would be too short.
+        columns: width of the line.
     """
     head = f"{label}: {share:4.0%}|"
     room = columns - len(head) - _SHORTEST_BAR - len("| ")
@@ -100,15 +100,15 @@ def line_of(label: str, share: float, parts: list[str], columns: int) -> str:
 
 
 def cut_labels(labels: Sequence[str], longest: int) -> list[str]:
-    """Return labels that fit, no two of them the same unless they were.
+    """Shorten labels so that different labels stay different.
 
     Args:
-        labels: words separated by spaces, such as "lr=0.1 seed=2".
-        longest: characters.
+        labels: words separated by spaces, for example "lr=0.1 seed=2".
+        longest: maximum length in characters.
     """
     words = [label.split() for label in labels]
     shared = set(words[0]).intersection(*words[1:])
-    differing = [" ".join(word for word in of_one if word not in shared) for of_one in words]
+    differing = [" ".join(word for word in label if word not in shared) for label in words]
     numbered = [f"{number} {label}" for number, label in enumerate(labels, 1)]
     for candidates in (labels, differing):
         shown = [_without_middle(label, longest) for label in candidates]
@@ -118,7 +118,7 @@ def cut_labels(labels: Sequence[str], longest: int) -> list[str]:
 
 
 def _without_middle(label: str, longest: int) -> str:
-    """Cut what is neither the trial number, which comes first, nor the seed, which comes last."""
+    """Cut the middle of a label; it starts with the trial number and ends with the seed."""
     if len(label) <= longest:
         return label
     last = longest // 2
@@ -130,12 +130,12 @@ def _literal(text: str) -> str:
 
 
 class RunBar:
-    """Shows the steps of one run, the rest of its time, and the last epoch's metrics.
+    """Progress bar of one run, with the time left and the metrics of the last epoch.
 
     Args:
-        label: a word or two that tells the run from others.
+        label: short name of the run.
         position: line of the bar, from 0.
-        evaluated_on: "test" or "validation" images.
+        evaluated_on: the evaluated split, "test" or "validation".
     """
 
     def __init__(self, label: str, position: int, evaluated_on: str) -> None:
@@ -143,20 +143,20 @@ class RunBar:
         self._accuracy = evaluated("accuracy", evaluated_on)
         self._begun: tuple[float, int] | None = None  # seconds, steps
         self._metrics: list[str] = []
-        # settings may hold anything; the first event tells the steps
+        # the first event has the real total
         self._bar = Bar(printable(label), total=1, position=position)
 
     @property
     def label(self) -> str:
-        """The whole label."""
+        """The label before it is shortened."""
         return self._bar.label
 
     def differ_from(self, others: Sequence[str]) -> None:
-        """Keep in the label what distinguishes it. Args: others: labels of the other bars."""
+        """Set the labels of the other bars, from which the shortened label must differ."""
         self._bar.others = others
 
     def show(self, event: Progress | EpochMetrics) -> None:
-        """Move the bar, or show the metrics of an epoch."""
+        """Update the position of the bar, or the metrics of the last epoch."""
         if isinstance(event, EpochMetrics):
             self._metrics = [
                 f"epoch {event.epoch}",
@@ -165,7 +165,7 @@ class RunBar:
             ]
             return
         now = time.monotonic()
-        if self._begun is None:  # a resumed run has steps behind it that took no time now
+        if self._begun is None:  # a resumed run does not start at step 0
             self._begun = now, event.steps
             self._bar.total = event.total_steps
         began, first = self._begun
@@ -174,5 +174,5 @@ class RunBar:
         self._bar.update(event.steps - self._bar.n)
 
     def close(self) -> None:
-        """Take the bar from the screen."""
+        """Remove the bar from the screen."""
         self._bar.close()

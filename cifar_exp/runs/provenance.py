@@ -1,4 +1,4 @@
-"""Where a run's numbers come from: command, commit, versions and hardware."""
+"""Provenance of a run: command, commit, package versions and hardware."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ _PACKAGES = ("cifar-exp", "torch", "torchvision", "hydra-core", "numpy")
 
 
 def provenance() -> dict[str, Any]:
-    """Return what one needs to know to judge or repeat a run, as JSON values."""
+    """Return the command, commit, versions and hardware of this process as JSON values."""
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": _commit(),
@@ -33,7 +33,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """Return the commit of the source, with -dirty if tracked files differ from it."""
+    """Return the commit of the source code, with `-dirty` if tracked files were changed."""
     root = Path(__file__).parents[2]
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:

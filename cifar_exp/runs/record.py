@@ -1,4 +1,4 @@
-"""A run as its folder tells it."""
+"""Records: the checked content of a run's files."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -8,24 +8,25 @@ from typing import Any
 from cifar_exp.config.metrics import evaluated, with_defaults
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
-from cifar_exp.paths import STATE_FILE
+from cifar_exp.paths import CONFIG_FILE, STATE_FILE
 from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.runs.results import Results
 from cifar_exp.runs.stored import StoredRun, check, check_rows
+from cifar_exp.runs.trust import config_problem, has_sums, sum_problem
 
 
 @dataclass(frozen=True)
 class Record:
-    """A run as its folder tells it.
+    """The checked content of a run's files.
 
     Attributes:
-        config: its settings.
-        folder: where it is.
-        status: as `RunFolder.status`.
-        state: run.json.
-        rows: the lines of metrics.jsonl under the names of today, None for values that they lack;
-            none if the run is damaged.
-        problem: why it is damaged, if it is.
+        config: settings of the run.
+        folder: folder of the run.
+        status: same as `RunFolder.status`.
+        state: content of run.json.
+        rows: lines of metrics.jsonl with the current column names, None for missing values;
+            empty if the run is damaged.
+        problem: why the run is damaged; "" if it is not.
     """
 
     config: RunConfig
@@ -37,25 +38,25 @@ class Record:
 
     @property
     def evaluated_on(self) -> str:
-        """The images that it is evaluated on after each epoch, "test" or "validation"."""
+        """The split that is evaluated after each epoch, "test" or "validation"."""
         return self.config.data.evaluated_on
 
     @property
     def results(self) -> Results:
-        """What its rows come to."""
+        """The results computed from `rows`."""
         return Results(self.rows, self.evaluated_on)
 
     def evaluated(self, name: str) -> str:
-        """Return the column of a metric on the evaluated images. Args: name: of the metric."""
+        """Return the column of a metric of the evaluated split, for example "test_accuracy"."""
         return evaluated(name, self.evaluated_on)
 
 
 def tested_images(record: Record) -> int | None:
-    """Return how many images the accuracies of a run are shares of; None if that is not known."""
+    """Return the number of images in the evaluated split; None if it is unknown."""
     data, stored = record.config.data, record.state.get("evaluated_images")
     if isinstance(stored, int):
         return stored
-    if data.sizes is None:  # a run from before the number was kept, on custom images
+    if data.sizes is None:  # custom data of an early version, which did not store the number
         return data.limit_test if data.evaluated_on == "test" else None
     train, test = data.sizes
     if data.evaluated_on == "validation":
@@ -64,41 +65,42 @@ def tested_images(record: Record) -> int | None:
 
 
 def fewest(counts: Iterable[int | None]) -> int | None:
-    """Return the smallest of the numbers that are known."""
+    """Return the smallest of the known numbers; None if none is known."""
     return min((count for count in counts if count), default=None)
 
 
 def read_record(folder: RunFolder) -> Record:
-    """Read a run's folder.
+    """Read and check the files of a run.
 
     Raises:
-        UserError: its files cannot be read, or hold something else.
+        UserError: a file cannot be read, has invalid values or belongs to another run.
     """
     config, state, rows = folder.read_config(), folder.read_state(), folder.read_metrics()
     file = folder.path / STATE_FILE
-    if not folder.has_state and (os.path.lexists(file) or rows):  # it comes before the first epoch
+    if not folder.has_state and (os.path.lexists(file) or rows):
         raise UserError(
-            f"{file}: expected readable JSON; run the command that trained the run again, "
-            "which restores the file"
+            f"{file}: expected readable JSON. "
+            "Run the command that trained the run again to rebuild the file."
         )
     check(StoredRun, state, file)
     check_rows(rows, folder.metrics_file)
-    folder.check_config(config, state)
-    status, problem = folder.judged(state, rows)
-    # what cannot be trusted is in no number and no curve
+    changed = sum_problem(folder.path, CONFIG_FILE, state) if state["status"] in ENDED else ""
+    if changed := changed or config_problem(folder.path, config, state):
+        raise UserError(f"{folder.path}: {changed}, so its settings are unknown")
+    status, problem = folder.status_and_problem(state, rows)
     rows = [] if problem else [with_defaults(row, config.data.evaluated_on) for row in rows]
     return Record(config, folder, status, state, rows, problem)
 
 
 def remarks(records: Sequence[Record]) -> list[str]:
-    """Return a line about each run that cannot be trusted, and about those that have no sums."""
+    """Return a line for each damaged run, and one for all runs whose files cannot be checked."""
     lines = [
         f"{record.folder.path}: {record.problem}; its results are not used"
         for record in records
         if record.problem
     ]
-    before = sum(r.status in ENDED and not r.folder.has_sums(r.state) for r in records)
-    if before:
-        count = f"{before} runs were" if before > 1 else "1 run was"
-        lines.append(f"{count} trained before sha256 sums were kept, so the files are not checked")
+    unchecked = sum(r.status in ENDED and not has_sums(r.state) for r in records)
+    if unchecked:
+        count = f"{unchecked} runs have" if unchecked > 1 else "1 run has"
+        lines.append(f"{count} no sha256 sums in run.json, so the files are not checked")
     return lines

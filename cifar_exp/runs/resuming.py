@@ -1,4 +1,4 @@
-"""How a run goes on: from which checkpoint, on what, and when it cannot."""
+"""Resumes runs: chooses the checkpoint and the hardware settings, and restores the training."""
 
 import logging
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from cifar_exp.runs.checkpoint import Checkpoints, DamagedError, State
 from cifar_exp.runs.continuing import shorter_run
 from cifar_exp.runs.failures import CannotResumeError
 from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.trust import file_sums
 from cifar_exp.training.device import Compute
 from cifar_exp.training.loop import Training
 
@@ -19,22 +20,22 @@ _log = logging.getLogger("cifar_exp")
 
 
 def last_state(folder: RunFolder, checkpoints: Checkpoints) -> State | None:
-    """Return what a run can go on from; None for one that has hardly begun.
+    """Return the newest checkpoint of a run; None if it has trained less than two epochs.
 
     Args:
-        folder: of the run.
-        checkpoints: of the run.
+        folder: folder of the run.
+        checkpoints: checkpoints of the run.
 
     Raises:
-        CannotResumeError: there was more, and it is lost.
+        CannotResumeError: the checkpoints are missing or damaged.
     """
     try:
         saved = checkpoints.load_latest()
     except DamagedError as error:
         raise CannotResumeError(folder, str(error)) from error
-    # a kill can come between an epoch's metrics and its checkpoint, but not twice
+    # one epoch without a checkpoint is possible: metrics are written first
     if saved is None and len(folder.read_metrics()) > 1:
-        raise CannotResumeError(folder, "its checkpoints are gone")
+        raise CannotResumeError(folder, "the checkpoints are missing")
     return saved
 
 
@@ -45,17 +46,17 @@ def continued(
     custom_code: Mapping[str, str | None],
     log: logging.Logger,
 ) -> State | None:
-    """Make the last state of a shorter run the first checkpoint of one that continues it.
+    """Copy the last checkpoint of a shorter run to a new run that continues it.
 
     Args:
-        config: of the longer run, which has not begun.
-        checkpoints: of the longer run.
-        data_sha256: of the images as they are now.
-        custom_code: the digest of each file with custom code, as they are now.
-        log: of the longer run.
+        config: settings of the new run.
+        checkpoints: checkpoints of the new run.
+        data_sha256: digest of the current images.
+        custom_code: digest of each file with custom code, by class.
+        log: logger of the new run.
 
     Returns:
-        The state; None if there is no shorter run, or none that it can continue.
+        The checkpoint; None if the new run starts from epoch 1.
     """
     shorter = shorter_run(config)
     if shorter is None:
@@ -67,16 +68,16 @@ def continued(
     source = Checkpoints(folder.path / CHECKPOINTS, folder.run_id, log)
     try:
         saved = source.load_latest()
-        problem = "" if saved else "it has no checkpoint left"
+        problem = "" if saved else "it has no checkpoint"
     except DamagedError as error:
         saved, problem = None, str(error)
     if saved and saved["run"].get("data_sha256") != data_sha256:
-        problem = "the images have changed since"
+        problem = "the images have changed"
     if saved and saved["run"].get("own_code_sha256", {}) != custom_code:
-        problem = "the custom code has changed since"
+        problem = "the custom code has changed"
     if saved is None or problem:
         name = folder.path.name
-        log.warning("it begins at epoch 1 and does not continue %s: %s", name, problem)
+        log.warning("starts from epoch 1, does not continue %s: %s", name, problem)
         return None
     began = {"status": "pending", "began_as": folder.run_id}
     saved["run"] = saved["run"] | ids(config) | began
@@ -91,66 +92,88 @@ def restore(
     data_sha256: str,
     log: logging.Logger,
 ) -> None:
-    """Go back to the last checkpoint, and let the metrics end where it does.
+    """Load a checkpoint, and cut metrics.jsonl to the epochs that it contains.
 
     Args:
-        training: new.
-        saved: what `last_state` returned.
-        folder: of the run.
-        data_sha256: of the images as they are now.
-        log: of the run.
+        training: a new training loop.
+        saved: the checkpoint; None starts from the first step.
+        folder: folder of the run.
+        data_sha256: digest of the current images.
+        log: logger of the run.
 
     Raises:
-        CannotResumeError: the data or the network is another one.
+        CannotResumeError: the images have changed, or the checkpoint has another network.
     """
     if saved is not None:
         if saved["run"]["data_sha256"] != data_sha256:
-            raise CannotResumeError(folder, "the data has changed since it began")
+            raise CannotResumeError(folder, "the images have changed since the run started")
         try:
             training.load_state_dict(saved)
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise CannotResumeError(folder, "its checkpoint does not fit it") from error
-        log.info("goes on after epoch %d, step %d", len(training.history), training.steps)
+            raise CannotResumeError(folder, "the checkpoint does not match the network") from error
+        log.info("resumed after epoch %d, step %d", len(training.history), training.steps)
     folder.write_metrics([metrics.as_json() for metrics in training.history])
 
 
 def compute_as_before(chosen: Compute, before: dict[str, Any], log: logging.Logger) -> Compute:
-    """Keep the precision and threads a resumed run began with: the bits depend on them.
+    """Keep the precision and threads with which a run started; results depend on them bit by bit.
 
     Args:
-        chosen: what a new run would take.
-        before: what run.json said of the run, `{}` if it is new.
-        log: of the run.
+        chosen: what a new run would use.
+        before: content of run.json; `{}` for a new run.
+        log: logger of the run.
     """
     recorded = before.get("compute")
     if recorded is None or recorded["device"] != chosen.device.type:
         if recorded is not None:
-            log.warning("began on %s, goes on on %s", recorded["device"], chosen.device.type)
+            log.warning("started on %s, resuming on %s", recorded["device"], chosen.device.type)
         return chosen
     processes = recorded.get("processes", 1)
     if processes != chosen.processes:
-        log.warning("began with %d processes, goes on with %d", processes, chosen.processes)
+        log.warning("started with %d processes, resuming with %d", processes, chosen.processes)
         return replace(chosen, precision=recorded["precision"])
     return Compute(chosen.device, recorded["precision"], recorded["threads"], processes)
 
 
 def rebuild_state(config: RunConfig, folder: RunFolder) -> None:
-    """Make run.json anew where it was lost after all of the run had been written.
+    """Rebuild run.json of a complete run if it is missing or damaged.
 
     Args:
-        config: of the run.
-        folder: of the run.
+        config: settings of the run.
+        folder: folder of the run.
     """
     rows = folder.read_metrics()
-    written = len(rows) == config.training.epochs and (folder.path / PREDICTIONS_FILE).exists()
-    if folder.has_state or not written:
+    complete = len(rows) == config.training.epochs and (folder.path / PREDICTIONS_FILE).exists()
+    if folder.has_state or not complete:
         return
-    folder.write_state(ids(config) | {"status": "complete", "sha256": folder.sums()})
-    _log.warning("%s: run.json could not be read, and was made anew", folder.path)
+    folder.write_state(ids(config) | {"status": "complete", "sha256": file_sums(folder.path)})
+    _log.warning("%s: run.json could not be read and was rebuilt", folder.path)
+
+
+def custom_code_digests(
+    config: RunConfig, saved: State | None, log: logging.Logger
+) -> dict[str, str | None]:
+    """Return the digest of each file with custom code, and warn if a file has changed.
+
+    Args:
+        config: settings of the run.
+        saved: checkpoint from which the run resumes.
+        log: logger of the run.
+    """
+    if not config.custom_code:
+        return {}
+    from cifar_exp.custom_code import digest
+
+    digests = {target: digest(target) for target in sorted(config.custom_code)}
+    before = saved["run"] if saved else {}
+    for target, old in before.get("own_code_sha256", {}).items():
+        if digests.get(target) != old:
+            log.warning("the code of %s has changed since the run started", target)
+    return digests
 
 
 def ids(config: RunConfig) -> dict[str, Any]:
-    """Return what run.json calls a run by, and on which images it is evaluated."""
+    """Return the part of run.json that identifies a run."""
     return {
         "run_id": run_id(config),
         "config_id": config_id(config),

@@ -1,4 +1,4 @@
-"""What the files of runs hold, with types and ranges: they may come from elsewhere."""
+"""Types and ranges of the values in the files of runs, which may come from other people."""
 
 import json
 from functools import cache
@@ -20,12 +20,12 @@ from cifar_exp.config.metrics import COLUMNS
 from cifar_exp.errors import UserError
 
 _LARGEST_FLOAT32 = 3.5e38
-_adapter = cache(TypeAdapter)  # to make one takes longer than to use it
+_adapter = cache(TypeAdapter)  # slow to create
 
 
 def _is_a_name(text: str) -> str:
     if text in ("", "..") or Path(text).name != text or "\0" in text:
-        raise ValueError("expected the name of a folder in `runs`, without a path")
+        raise ValueError("expected the name of a folder in `runs`, not a path")
     return text
 
 
@@ -38,7 +38,7 @@ Count = Annotated[int, Field(ge=0, le=10**15)]
 
 
 class Stored(BaseModel):
-    """Values as they stand in a file, which may have more of them than are named here."""
+    """Base class for the content of a file; values that have no field are allowed."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
@@ -63,7 +63,7 @@ class _Compute(Stored):
 
 
 class StoredRun(Stored):
-    """A run's run.json. What is not known yet is not there."""
+    """The content of run.json, in which values that are not known yet are missing."""
 
     status: Literal["pending", "running", "complete", "diverged", "failed"]
     reason: Text = ""
@@ -88,12 +88,12 @@ class _Epoch(Stored):
     epoch: int = Field(ge=1, le=1_000_000)
 
 
-# What a column may hold, by its unit; a value that is missing or was not finite is None.
+# Range of a column by its unit. Missing and non-finite values are None.
 _RANGES: dict[str, Any] = {"%": Accuracy, "s": Amount, "images/s": Amount, "bytes": Count}
 _columns: dict[str, Any] = {
     key: (_RANGES.get(column.metric.unit, Loss) | None, None) for key, column in COLUMNS.items()
 }
-# A line of a run's metrics.jsonl.
+# A line of metrics.jsonl.
 StoredEpoch = create_model("StoredEpoch", __base__=_Epoch, **_columns)
 
 
@@ -106,7 +106,7 @@ class _Normalization(Stored):
 
 
 class StoredModel(Stored):
-    """A run's model.json: what its weights are to be fed with, and what they answer."""
+    """The content of model.json: the input and output of a trained network."""
 
     classes: list[Annotated[str, Field(max_length=255)]] = Field(min_length=2, max_length=100_000)
     image_size: int = Field(ge=1, le=512)
@@ -114,25 +114,33 @@ class StoredModel(Stored):
 
 
 def check_rows(rows: Any, file: Path) -> None:
-    """Check the lines of a metrics.jsonl. Raises: UserError: they are not those of a run."""
+    """Check the lines of a metrics.jsonl.
+
+    Args:
+        rows: the lines, read as JSON.
+        file: path of the file, for the message.
+
+    Raises:
+        UserError: a line has invalid values, or the epochs are not consecutive.
+    """
     check(list[StoredEpoch], rows, file)
     if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)):
-        raise UserError(f"{file}: expected the epochs 1, 2, 3 and so on, a line each")
+        raise UserError(f"{file}: expected one line for each of the epochs 1, 2, 3, ...")
 
 
 def check(kind: Any, content: Any, file: Path) -> None:
-    """Check what a file holds.
+    """Check the content of a file.
 
     Args:
-        kind: a subclass of Stored, or a list of one.
-        content: what was read as JSON.
-        file: for the message.
+        kind: a subclass of Stored, or `list` of one.
+        content: the content, read as JSON.
+        file: path of the file, for the message.
 
     Raises:
-        UserError: it is something else.
+        UserError: a value has the wrong type or is out of range.
     """
     try:
-        # JSON mode refuses lone surrogates, which cannot be written again
+        # JSON mode rejects lone surrogates, which cannot be encoded as UTF-8
         _adapter(kind).validate_json(json.dumps(content))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
@@ -140,6 +148,6 @@ def check(kind: Any, content: Any, file: Path) -> None:
         message = problem["msg"].removeprefix("Value error, ")
         place = f"{file}: {key}" if key else str(file)
         raise UserError(
-            f"{place}: {message[0].lower()}{message[1:]}; "
-            "the file is damaged, or another program wrote it"
+            f"{place}: {message[0].lower()}{message[1:]}. "
+            "The file is damaged, or another program wrote it."
         ) from error

@@ -1,4 +1,4 @@
-"""`python train.py`: one run, told to the person who started it."""
+"""Trains one run for `python train.py`, and prints its progress and outcome."""
 
 import sys
 from collections.abc import Callable, Generator
@@ -33,23 +33,23 @@ Run = Generator[Event, None, bool]
 
 
 def train_one(config: RunConfig, in_job: bool = False) -> None:
-    """Train one run, and say what it takes, how it ended and where everything is.
+    """Train one run, and print its hardware, outcome and files.
 
     Args:
         config: checked settings.
-        in_job: whether a scheduler's process does it; see `stop_request`.
+        in_job: whether this is a job of a scheduler; see `stop_request`.
 
     Raises:
-        UserError: it failed, or another process trains it.
-        Interrupted: a signal asked to stop, and what was trained is saved.
+        UserError: the run failed, or another process trains it.
+        Interrupted: a signal stopped the run after a checkpoint was saved.
     """
     show_warnings(tqdm.write if is_first() else lambda _: None)
     with all_processes(config) as processes:
         try:
             if processes.rank == 0:
-                _train_and_tell(config, processes, in_job)
+                _train_and_print(config, processes, in_job)
             else:
-                _compute_beside_first(config, processes)
+                _train_silently(config, processes)
         except (Interrupted, OthersEndedError):
             raise
         except Exception as error:
@@ -57,16 +57,16 @@ def train_one(config: RunConfig, in_job: bool = False) -> None:
             raise
 
 
-def _train_and_tell(config: RunConfig, processes: ProcessGroup, in_job: bool) -> None:
+def _train_and_print(config: RunConfig, processes: ProcessGroup, in_job: bool) -> None:
     runner = Runner(processes=processes)
-    # a job was checked before, and keeps in its folder what fails
+    # jobs are checked before they are submitted
     if not in_job and not Runner.finished(config, RunFolder.of(config)):
         (config,) = recognised([config])
         preflight([config])
     print(f"run {run_name(config)} ({run_id(config)})", flush=True)
     if not in_job:
-        what = f"{model_and_data(config)}, {in_epochs(config.training.epochs)}"
-        print(f"{what}, {runner.compute(config)}", flush=True)
+        training = f"{model_and_data(config)}, {in_epochs(config.training.epochs)}"
+        print(f"{training}, {runner.compute(config)}", flush=True)
     folder = RunFolder.of(config)
     is_new = folder.status == "pending" and not config.rerun
     if is_new and (shorter := shorter_run(config)):
@@ -78,19 +78,17 @@ def _train_and_tell(config: RunConfig, processes: ProcessGroup, in_job: bool) ->
     finally:
         bar.close()
         runner.close()
-    print(
-        folder.outcome() + " (finished before, not repeated; rerun=true repeats it)" * (not trained)
-    )
-    names = (CURVES_FILE, PREDICTIONS_FILE, CONFUSION_FILE, WEIGHTS_FILE, METRICS_FILE)
-    written = [name for name in names if (folder.path / name).exists()]
+    hint = "" if trained else " (finished before, not repeated; rerun=true repeats it)"
+    print(folder.outcome() + hint)
     print(folder.path)
-    print(", ".join(written))
+    names = (CURVES_FILE, PREDICTIONS_FILE, CONFUSION_FILE, WEIGHTS_FILE, METRICS_FILE)
+    print(", ".join(name for name in names if (folder.path / name).exists()))
     if config.logger.tensorboard:
         print(f"TensorBoard: tensorboard --logdir={as_path(config.paths.logs)}")
 
 
-def _compute_beside_first(config: RunConfig, processes: ProcessGroup) -> None:
-    """Take part in a run without a word: the first process tells and keeps everything."""
+def _train_silently(config: RunConfig, processes: ProcessGroup) -> None:
+    """Train together with rank 0, which prints and writes everything."""
     try:
         with stop_request(patient=True) as stop:
             _drive(Runner(processes=processes).take_part(config), stop, processes, lambda _: None)
@@ -101,12 +99,12 @@ def _compute_beside_first(config: RunConfig, processes: ProcessGroup) -> None:
 def _drive(
     run: Run, stop: StopRequest, processes: ProcessGroup, show: Callable[[Event], None]
 ) -> bool:
-    """Run to the end, or to the next step once asked to stop. Returns: whether it was trained."""
+    """Train to the end or until a signal. Returns whether the run was trained."""
     try:
         while True:
             show(next(run))
-            # one is asked, and all stop at the same step
-            if asked := processes.all_reduce_max(stop.signal_number):
-                run.throw(Interrupted(asked))
+            # a signal to one process stops all of them at the same step
+            if number := processes.all_reduce_max(stop.signal_number):
+                run.throw(Interrupted(number))
     except StopIteration as end:
         return bool(end.value)

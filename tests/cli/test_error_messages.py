@@ -90,7 +90,7 @@ def test_a_missing_data_folder_is_refused(train) -> None:
 def test_a_folder_without_write_permission_is_refused(train) -> None:
     (train.folder / "file").write_text("not a folder")
     output = train("data=synthetic", "paths.results=file", status=1)
-    assert "expected a folder that can be written" in output
+    assert "expected a writable folder" in output
     assert len(output.strip().splitlines()) <= 2
 
 

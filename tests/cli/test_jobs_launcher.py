@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, TINY, CommandLine, computed, read_state
-from tests.reliability.faults import SHORT, assert_same_run, assert_same_runs, begun_anew, held
+from tests.reliability.faults import SHORT, assert_same_run, assert_same_runs, held, times_started
 from tests.reliability.hold import LONGEST_WAIT_SECONDS, wait_for
 
 BASIC = "hydra/launcher=basic"
@@ -128,7 +128,7 @@ def test_sweeps_of_jobs_that_share_runs_train_each_once(train: CommandLine, laun
         out, err = process.communicate(timeout=LONGEST_WAIT_SECONDS)
         assert process.returncode == 0, out + err
     assert len(list(train.runs.iterdir())) == 3
-    assert [begun_anew(run) for run in train.runs.iterdir()] == [1, 1, 1]
+    assert [times_started(run) for run in train.runs.iterdir()] == [1, 1, 1]
 
 
 def printed(train: CommandLine) -> str:
@@ -153,8 +153,8 @@ def test_a_preempted_job_is_queued_again_and_resumes_at_that_step(
     out, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert it.process.returncode == 0, out + err
     assert "interrupted by SIGTERM" in log.read_text()
-    assert begun_anew(train.only_run) == 1
-    assert "goes on after epoch 0, step " in log.read_text()
+    assert times_started(train.only_run) == 1
+    assert "resumed after epoch 0, step " in log.read_text()
     (output,) = train.folder.glob("multirun_results/.hydra/.submitit/*/*.out")
     assert "Requeued job" in output.read_text()
     alone = new_folder("alone")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.conftest import ROOT, CommandLine
-from tests.reliability.faults import SHORT, STEPS_PER_EPOCH, assert_same_runs, begun_anew, held
+from tests.reliability.faults import SHORT, STEPS_PER_EPOCH, assert_same_runs, held, times_started
 from tests.reliability.hold import LONGEST_WAIT_SECONDS
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -31,9 +31,9 @@ def test_runs_equal_those_of_the_default_launcher_although_a_process_is_killed(
     out, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert it.process.returncode == 0, out + err
     assert out.count("complete: ") == 2
-    assert [begun_anew(run) for run in ray.runs.iterdir()] == [1, 1]
+    assert [times_started(run) for run in ray.runs.iterdir()] == [1, 1]
     logs = [(run / "train.log").read_text() for run in ray.runs.iterdir()]
-    assert sum("goes on after epoch 1" in log for log in logs) == 1
+    assert sum("resumed after epoch 1" in log for log in logs) == 1
     default(*SWEEP, "hydra.launcher.runs_per_device=1")
     assert_same_runs(ray, default)
     assert "sweep of 2 runs (2 finished before)" in ray(*SWEEP, *CLUSTER)

@@ -211,4 +211,4 @@ def test_a_run_from_before_there_were_sums_is_loaded_with_a_remark(
     trained.forget_sums()
     with caplog.at_level("WARNING"):
         load_run(trained.run)
-    assert "trained before sha256 sums were kept" in caplog.text
+    assert "no sha256 sums in run.json" in caplog.text

@@ -167,7 +167,7 @@ def test_a_missing_package_is_reported_before_any_run_starts(
     monkeypatch.setattr(preflight, "find_spec", lambda _: None)
     with pytest.raises(UserError) as error:
         preflight.preflight([RunConfig(logger=Logger(**{name: True}))])
-    assert str(error.value) == f"logger={name}: it is not installed; pip install -e '.[{name}]'"
+    assert str(error.value) == f"logger={name}: not installed. Run pip install -e '.[{name}]'."
 
 
 def test_an_unknown_logger_is_reported_with_the_known_ones(train: CommandLine) -> None:

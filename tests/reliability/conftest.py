@@ -1,4 +1,4 @@
-"""What several files of tests compare with."""
+"""Fixtures that several files share."""
 
 import os
 import time
@@ -13,7 +13,7 @@ from tests.reliability.faults import SWEEP
 
 @pytest.fixture(scope="session")
 def whole_sweep(tmp_path_factory, command_line) -> CommandLine:
-    """A sweep that nothing has happened to, and how long it took; all processes share one."""
+    """An undisturbed sweep and its duration, shared by all test processes."""
     folder: Path = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent

@@ -1,4 +1,4 @@
-"""What the tests of faults share: processes to end, disks to fill, runs to compare."""
+"""Shared by the fault tests: kill processes, fill disks, compare runs."""
 
 import os
 import re
@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from tests.conftest import TINY, CommandLine, computed
 from tests.reliability.hold import LONGEST_WAIT_SECONDS, Hold
 
-# A run of a second or two; dropout and crops so that every random stream takes part. Its network
-# waits where `Hold` says, so that a fault comes at that step on any machine.
+# A run of a second or two, with dropout and crops so that every random stream is used. Its network
+# waits at the step given by `Hold`, so that a fault happens at the same step on any machine.
 SHORT = (
     *(word for word in TINY if not word.startswith("model")),
     "model._target_=tests.reliability.holding.Holding",
@@ -28,15 +28,15 @@ SHORT = (
     "dropout=0.5",
     "data.augment=crop_flip",
 )
-STEPS_PER_EPOCH = 20  # 320 images, 16 a batch
-# The loop lets a signal stop it after so many steps at the latest.
+STEPS_PER_EPOCH = 20  # 320 images / batches of 16
+# Maximum number of steps until the training loop handles a signal.
 STEPS_BETWEEN_PAUSES = 10
 TWO_AT_ONCE = "hydra.launcher.runs_per_device=2"
 SWEEP = ("-m", *SHORT, "seed=0,1,2", TWO_AT_ONCE)
 
 
 class Held(NamedTuple):
-    """A command whose runs wait at a step."""
+    """A command whose runs wait at a training step."""
 
     process: Any  # a `subprocess.Popen` or a fork
     hold: Hold
@@ -48,28 +48,28 @@ def epochs_done(run: Path) -> int:
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """Return the checkpoints that have their manifest, oldest first."""
+    """Return the checkpoints that have a manifest, oldest first."""
     return sorted(p for p in run.glob("checkpoints/*.pt") if p.with_suffix(".json").exists())
 
 
-def begun_anew(run: Path) -> int:
-    """Return how often a run was trained from its first step on."""
+def times_started(run: Path) -> int:
+    """Return how often a run was started from its first step."""
     log = run / "train.log"
     text = log.read_text("utf-8") if log.exists() else ""
-    # one that goes on says so just before, perhaps at this moment
-    begun = re.findall(r"(?s)goes on after.*? on synthetic: | on synthetic: ", text)
-    return begun.count(" on synthetic: ")
+    # a resumed run logs "resumed after" before this line
+    starts = re.findall(r"(?s)resumed after.*? on synthetic: | on synthetic: ", text)
+    return starts.count(" on synthetic: ")
 
 
 def flip_a_bit(path: Path) -> None:
-    """Change one bit in the middle of a file, which PyTorch loads without a word."""
+    """Flip one bit in the middle of a file; PyTorch loads it without an error."""
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
 
 
 def workers_of(process: "subprocess.Popen[str]") -> list[int]:
-    """Return the processes that train for a sweep: children of its fork server. Linux only."""
+    """Return the worker processes of a sweep, children of its fork server. Linux only."""
     return [worker for child in _children(process.pid) for worker in _children(child)]
 
 
@@ -84,14 +84,15 @@ def _children(pid: int) -> list[int]:
 def held(
     train: CommandLine, *command: str, step: int, processes: int = 1, **how: Any
 ) -> Iterator[Held]:
-    """Start a command, and hold it at a training step of its runs while the block runs.
+    """Start a command, and let its runs wait at a training step while the block runs.
 
     Args:
-        train: the folder.
-        command: with the settings of `SHORT`.
-        step: from 2 on; the first of an epoch comes after the checkpoint of the one before.
-        processes: how many must have come to the step before the block begins.
-        how: for `subprocess.Popen`.
+        train: folder of the command.
+        command: command line with the settings of `SHORT`.
+        step: training step, at least 2. Before the first step of an epoch, the checkpoint of the
+            epoch before is saved.
+        processes: number of processes that must wait before the block starts.
+        how: arguments of `subprocess.Popen`.
     """
     with Hold(train.folder, step) as hold:
         process = train.start(*command, **how)
@@ -100,12 +101,12 @@ def held(
 
 
 def kill_at(train: CommandLine, *command: str, step: int) -> None:
-    """Start a command, and kill it when its run has come to a step. Args: as of `held`."""
+    """Start a command, and kill it at a training step of its run. Args: see `held`."""
     with held(train, *command, step=step) as it:
         end(it.process)
 
 
-# Imported by Python before anything else in a process that is started.
+# A sitecustomize.py, which Python imports first in a new process.
 REPLACED = """
 import importlib.util, os, signal, sys
 
@@ -130,23 +131,23 @@ class Finder:
 sys.meta_path.insert(0, Finder())
 """
 KILLS_ITSELF = "os.kill(os.getpid(), signal.SIGKILL)"
-KILLS_ALL = "os.killpg(os.getpgid(0), signal.SIGKILL)"  # the command and all that it has started
+KILLS_ALL = "os.killpg(os.getpgid(0), signal.SIGKILL)"  # the command and its child processes
 
 
 def killed_in(
     train: CommandLine, module: str, function: str, *command: str, kills: str = KILLS_ALL
 ) -> tuple[int, str, str]:
-    """Run a command in which a process is killed where it first calls a function.
+    """Run a command, and kill a process when it first calls a function.
 
     Args:
-        train: the folder.
-        module: of the function.
-        function: its name, `Class.method` for a method.
-        command: as users type it.
-        kills: which processes.
+        train: folder of the command.
+        module: module of the function.
+        function: name of the function, `Class.method` for a method.
+        command: command line.
+        kills: expression that kills the processes.
 
     Returns:
-        The exit status, and what was printed.
+        Exit status, standard output, standard error.
     """
     with replaced_in(train, module, function, kills):
         process = train.start(*command, start_new_session=True)
@@ -158,36 +159,36 @@ def killed_in(
 def replaced_in(
     train: CommandLine, module: str, function: str, instead: str, code: str = ""
 ) -> Iterator[None]:
-    """Let the commands that are started in the block call something else than a function.
+    """Replace a function in the commands that are started in the block.
 
     Args:
-        train: the folder.
-        module: of the function.
-        function: its name, `Class.method` for a method.
+        train: folder of the commands.
+        module: module of the function.
+        function: name of the function, `Class.method` for a method.
         instead: an expression, in which `replaced` is the function and `given` its arguments.
-        code: that is run before, such as functions for `instead`.
+        code: code that runs before, for example functions for `instead`.
     """
-    first = train.folder / "sitecustomize.py"
-    first.write_text(code + REPLACED.format(module=module, function=function, instead=instead))
-    usual = dict(train.environment)
+    file = train.folder / "sitecustomize.py"
+    file.write_text(code + REPLACED.format(module=module, function=function, instead=instead))
+    environment = dict(train.environment)
     train.environment["PYTHONPATH"] = str(train.folder)
     try:
         yield
     finally:
-        first.unlink()
+        file.unlink()
         train.environment.clear()
-        train.environment |= usual
+        train.environment |= environment
 
 
 def kill_with_two_checkpoints(train: CommandLine, *command: str) -> None:
-    """Kill a run in its second epoch, and once more in its third."""
-    # a process saves after its first epoch, however fast it trains; after others it may not
+    """Kill a run in its second epoch, and again in its third."""
+    # a process always saves after its first epoch, but not always after later epochs
     for epochs in (1, 2):
         kill_at(train, *command, step=epochs * STEPS_PER_EPOCH + 1)
 
 
 def end(process: subprocess.Popen[str], *, group: bool = False) -> None:
-    """Kill a process, or with it all that it has started, if it has a group of its own."""
+    """Kill a process. Args: group: kill its process group."""
     if group:
         os.killpg(process.pid, signal.SIGKILL)
     else:
@@ -196,7 +197,7 @@ def end(process: subprocess.Popen[str], *, group: bool = False) -> None:
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """Compare metrics and weights bit for bit."""
+    """Check that metrics and weights are equal bit for bit."""
     assert computed(one) == computed(other)
     first, second = (load_file(run / "model.safetensors") for run in (one, other))
     assert first.keys() == second.keys()
@@ -210,8 +211,8 @@ def assert_same_runs(one: CommandLine, other: CommandLine) -> None:
         assert_same_run(one.runs / name, other.runs / name)
 
 
-def assert_nothing_is_left_over(train: CommandLine) -> None:
-    """No temporary files, and of complete runs the last checkpoint alone."""
+def assert_tidy(train: CommandLine) -> None:
+    """Check that no temporary files exist, and at most one checkpoint per run."""
     names = [str(path) for path in train.folder.rglob("*")]
     assert not [name for name in names if re.search(r"\.tmp$|/tmp[^/]*$", name)]
     for folder in train.folder.rglob("checkpoints"):
@@ -220,7 +221,7 @@ def assert_nothing_is_left_over(train: CommandLine) -> None:
 
 @contextmanager
 def small_disk(folder: Path, size_bytes: int) -> Iterator[None]:
-    """Make a folder a disk of its own, with little room: a real file system in memory."""
+    """Mount a small file system in memory at a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     _mount("-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(folder))
     try:
@@ -245,7 +246,7 @@ def read_only(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def in_place_of(device: str, file: Path) -> Iterator[None]:
-    """Put a device such as /dev/full where a file was."""
+    """Replace a file by a device such as /dev/full."""
     _mount("--bind", device, str(file))
     try:
         yield
@@ -257,13 +258,13 @@ def _mount(*arguments: str) -> None:
     try:
         done = subprocess.run(["mount", *arguments], capture_output=True, text=True)
     except FileNotFoundError:
-        pytest.skip("there is no mount command")
+        pytest.skip("mount not found")
     if done.returncode:
         pytest.skip(f"cannot mount a file system here: {done.stderr.strip()}")
 
 
 def fill(folder: Path) -> Path:
-    """Take all the room that a disk has left; returns the file that takes it."""
+    """Fill a disk with a file, and return the file."""
     ballast = folder / "ballast"
     with ballast.open("wb", buffering=0) as file:
         for size in (65536, 1):

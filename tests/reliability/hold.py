@@ -1,4 +1,4 @@
-"""Lets runs wait at a training step; also imported by the runs, so it needs no test library."""
+"""Lets runs wait at a training step. Runs import it as well, so it needs no test library."""
 
 import subprocess
 import time
@@ -8,19 +8,20 @@ from typing import Any, Self
 
 from cifar_exp.files import write_atomically
 
-# Ends what would never end. Where other programs take all cores, importing PyTorch takes minutes.
+# Long, because importing PyTorch takes minutes on a busy machine.
 LONGEST_WAIT_SECONDS = 1800
-# In the folder of a command: the step to wait at, and a file for each process that waits there.
+# In the folder of a command: a file with the step to wait at, and a folder with a file for each
+# process that waits.
 HOLD_AT = Path("hold-at")
 HELD = Path("held")
 
 
 class Hold:
-    """Lets runs with `Holding` wait at a training step while the block runs; the end releases them.
+    """Lets runs with the network `Holding` wait at a training step while the block runs.
 
     Args:
-        folder: where the command is started.
-        step: of the run, from 2 on.
+        folder: folder in which the command is started.
+        step: training step, at least 2.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -40,16 +41,16 @@ class Hold:
 
     @property
     def held(self) -> set[int]:
-        """The processes that wait."""
+        """Ids of the processes that wait."""
         return {int(file.name) for file in (self._folder / HELD).iterdir()}
 
     def wait(self, process: Any, processes: int = 1) -> set[int]:
-        """Wait until several processes of a command wait at the step, and return them."""
+        """Wait until this number of processes wait at the step, and return their ids."""
         wait_for(lambda: len(self.held) >= processes, process)
         return self.held
 
     def release(self, *processes: int) -> None:
-        """Release processes, or forget those that were killed; none for all that wait."""
+        """Let processes continue, or forget killed ones. Args: processes: ids, by default all."""
         for process in processes or self.held:
             (self._folder / HELD / str(process)).unlink(missing_ok=True)
 
@@ -57,21 +58,21 @@ class Hold:
 def wait_for(
     condition: Callable[[], object], process: "subprocess.Popen[str] | None" = None
 ) -> None:
-    """Wait for what must happen soon; the deadline is for a test that would never end.
+    """Wait until a condition is true.
 
     Args:
-        condition: of what must happen.
-        process: that makes it happen, so that nothing is waited for once it has ended.
+        condition: function that returns a true value once the condition holds.
+        process: process that makes it true; if it ends before, an AssertionError is raised.
     """
     deadline = time.monotonic() + LONGEST_WAIT_SECONDS
     while not condition():
         ended = process is not None and process.poll() is not None
         if (ended and not condition()) or time.monotonic() > deadline:
-            printed = _ended(process) if process is not None else ""
-            raise AssertionError(f"what was waited for never came: {printed[-500:]}")
+            printed = _kill(process) if process is not None else ""
+            raise AssertionError(f"the condition never became true: {printed[-500:]}")
         time.sleep(0.005)
 
 
-def _ended(process: "subprocess.Popen[str]") -> str:
+def _kill(process: "subprocess.Popen[str]") -> str:
     process.kill()
     return "".join(filter(None, process.communicate()))

@@ -1,4 +1,4 @@
-"""A network that waits at a training step, so that a fault comes at exactly that step."""
+"""A network that waits at a training step, so that a fault happens at exactly that step."""
 
 import os
 
@@ -10,20 +10,20 @@ from tests.reliability.hold import HELD, HOLD_AT, wait_for
 
 
 class Holding(Vgg):
-    """VGG11 that waits at the training step that the file `hold-at` in the current folder names.
+    """VGG11 that waits at the training step in the file `hold-at` of the current folder.
 
-    While it waits there is a file in `held`, named by its process; it continues once that or
-    `hold-at` is deleted. Without `hold-at` it never waits, and the run has the same id and bits.
+    While it waits, the folder `held` has a file named after its process id. It continues once
+    that file or `hold-at` is deleted. Waiting changes neither the id nor the results of a run.
 
     Args:
-        num_classes: at least 2.
-        width: factor on all channels, in (0, 8].
+        num_classes: number of classes, at least 2.
+        width: factor on the number of channels, in (0, 8].
         dropout: probability before the linear layer, in [0, 1).
     """
 
     def __init__(self, num_classes: int, width: float = 1 / 16, dropout: float = 0.0) -> None:
         super().__init__(PLANS["vgg11"], num_classes, width, dropout)
-        # a buffer, so that a resumed run counts from its checkpoint
+        # a buffer is saved in checkpoints
         self.steps: Tensor
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
@@ -35,7 +35,7 @@ class Holding(Vgg):
 
     def _wait(self) -> None:
         step = int(self.steps)
-        # the check before a run trains one step, which is not held
+        # preflight trains one step, which does not wait
         if step < 2 or _hold_at() != step:
             return
         held = HELD / str(os.getpid())

@@ -1,7 +1,7 @@
-"""What people and programs may type after `train.py`: right, wrong and absurd.
+"""Command lines for `train.py`, valid, wrong and absurd, as Hypothesis strategies.
 
-Commands that are right and would take long are left out by the values that the sizes of a run get
-here, and so are paths that lead out of the folder in which a command is called.
+Sizes have small values, so that no valid command takes long. No path leads out of the folder in
+which a command is called.
 """
 
 from hypothesis import strategies as st
@@ -20,7 +20,7 @@ BASE = (
     "device=cpu",
     "logger=none",
 )
-# How long a run takes hangs on these: large values that are allowed are never typed here.
+# The time of a run depends on these, so no large valid values are used.
 SIZES = {
     "data.batch_size",
     "data.image_size",
@@ -42,8 +42,8 @@ GROUPS = {
     "weight_decay": ["none", "light", "medium", "strong", "too_strong"],
     "epochs": ["short"],
 }
-# Values of other keys that are right, or nearly; by the last part of the key.
-RIGHT = {
+# Valid and almost valid values of other keys, by the last part of the key.
+VALID = {
     "augment": ["none", "flip", "crop", "crop_flip", "croop"],
     "betas": ["[0.9,0.99]", "[0,0]", "[1,1]", "[0.9]"],
     "cutout": ["0", "8", "32", "512", "513"],
@@ -141,7 +141,7 @@ NUMBERS = [
 ]
 HUGE = ["nan", "inf", "-inf", "1e400", "-1e400", "1e-400", "9" * 30, "-" + "9" * 30, "9" * 5000]
 HUGE += ["1e308", "9223372036854775807", "9223372036854775808", "1e18"]
-NOT_THERE = ["", "null", "None", "~", "???", "true", "false", "True", "on", "no"]
+EMPTY = ["", "null", "None", "~", "???", "true", "false", "True", "on", "no"]
 WORDS = [
     "word",
     "two words",
@@ -223,7 +223,7 @@ SWEEPS += [
 ]
 LONG = ["x" * 5000, "x" * 200_000, "${" * 300 + "seed" + "}" * 300, "a." * 500, "," * 1000]
 
-_KINDS = [NUMBERS, HUGE, NOT_THERE, WORDS, CONTAINERS, REFERENCES, SWEEPS, LONG]
+_KINDS = [NUMBERS, HUGE, EMPTY, WORDS, CONTAINERS, REFERENCES, SWEEPS, LONG]
 _SMALL = [
     "1",
     "2",
@@ -239,38 +239,36 @@ _SMALL = [
     "513",
     "word",
 ]
-# Values that are no number, or none that is allowed for a size.
-_NO_SIZES = [text for kind in (HUGE, NOT_THERE, WORDS, CONTAINERS, SWEEPS, LONG) for text in kind]
+# Values that are invalid for a size.
+_INVALID_SIZES = [text for kind in (HUGE, EMPTY, WORDS, CONTAINERS, SWEEPS, LONG) for text in kind]
 
 
 def values(key: str) -> st.SearchStrategy[str]:
-    """Values for a key, of which no right one makes a run long or writes elsewhere."""
+    """Any values for a key, except valid ones that take long or write elsewhere."""
     if key in SIZES or key in ("batch_size", "epochs"):
-        no_sizes = [text for text in _NO_SIZES if text not in ("1e18", "true")]
-        return st.one_of(
-            st.sampled_from([*_SMALL, *GROUPS.get(key, [])]), st.sampled_from(no_sizes)
-        )
+        invalid = [text for text in _INVALID_SIZES if text not in ("1e18", "true")]
+        return st.one_of(st.sampled_from([*_SMALL, *GROUPS.get(key, [])]), st.sampled_from(invalid))
     letters = st.characters(exclude_categories=["Cs"], exclude_characters="\0/~")
-    return st.one_of(*map(st.sampled_from, _KINDS), st.text(letters, max_size=9), nearly_right(key))
+    return st.one_of(*map(st.sampled_from, _KINDS), st.text(letters, max_size=9), almost_valid(key))
 
 
-def nearly_right(key: str) -> st.SearchStrategy[str]:
-    """Values that are mostly right for a key."""
+def almost_valid(key: str) -> st.SearchStrategy[str]:
+    """Mostly valid values for a key."""
     if key in SIZES or key in ("batch_size", "epochs"):
         return st.sampled_from([*_SMALL, *GROUPS.get(key, [])])
-    of_key = GROUPS.get(key) or RIGHT.get(key)
-    return st.sampled_from(of_key or RIGHT.get(key.rpartition(".")[2], ["0", "1", "0.5"]))
+    known = GROUPS.get(key) or VALID.get(key)
+    return st.sampled_from(known or VALID.get(key.rpartition(".")[2], ["0", "1", "0.5"]))
 
 
 @st.composite
 def misspelt(draw: st.DrawFn, key: str) -> str:
-    place = draw(st.integers(0, len(key) - 1))
+    index = draw(st.integers(0, len(key) - 1))
     return draw(
         st.sampled_from(
             [
-                key[:place] + key[place + 1 :],
-                key[:place] + key[place] + key[place:],
-                key[:place] + "x" + key[place + 1 :],
+                key[:index] + key[index + 1 :],
+                key[:index] + key[index] + key[index:],
+                key[:index] + "x" + key[index + 1 :],
                 key.upper(),
                 key + ".x",
                 key + ".",
@@ -306,10 +304,10 @@ _ODD_KEYS = [
 
 @st.composite
 def overrides(draw: st.DrawFn) -> str:
-    """One thing that is typed, more often right than wrong."""
+    """One override, more often valid than not."""
     if draw(st.integers(0, 2)):
         key = draw(st.sampled_from([*_KEYS, *_KEYS, *HYDRA_KEYS]))
-        return f"{key}={draw(nearly_right(key))}"
+        return f"{key}={draw(almost_valid(key))}"
     kind = draw(st.integers(0, 19))
     if kind < 11:
         key = draw(st.sampled_from(_KEYS))
@@ -330,11 +328,11 @@ def overrides(draw: st.DrawFn) -> str:
 
 
 def _is_argument(text: str) -> bool:
-    """Tell whether a program can be given it."""
+    """Return whether a program can have this argument."""
     return "\0" not in text and not any(0xD800 <= ord(letter) < 0xE000 for letter in text)
 
 
-# Hydra's own launcher trains in the same process, which takes a fifth of the time.
+# Hydra's basic launcher trains in the same process, which is five times as fast.
 BASIC = ["-m", "hydra/launcher=basic"]
 _INFORMS = [
     ["--cfg", "job"],
@@ -394,9 +392,9 @@ _OTHERS = [
 
 @st.composite
 def commands(draw: st.DrawFn, sweeps: list[list[str]]) -> list[str]:
-    """A whole command line. Args: sweeps: ways to ask for one."""
+    """A whole command line. Args: sweeps: options that start a sweep."""
     count = draw(st.sampled_from([0, 1, 1, 1, 1, 2, 2, 3, 4]))
-    typed = [draw(overrides()) for _ in range(count)]
+    words = [draw(overrides()) for _ in range(count)]
     options = draw(
         st.one_of(
             st.just([]),
@@ -407,4 +405,4 @@ def commands(draw: st.DrawFn, sweeps: list[list[str]]) -> list[str]:
             st.sampled_from([[*BASIC, *others] for others in _OTHERS]),
         )
     )
-    return [*BASE, *options, *typed] if draw(st.booleans()) else [*options, *BASE, *typed]
+    return [*BASE, *options, *words] if draw(st.booleans()) else [*options, *BASE, *words]

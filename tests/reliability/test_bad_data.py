@@ -1,4 +1,4 @@
-"""Bad data, as a user meets it: real files with the real fault, and the two commands."""
+"""Bad image files and folders: `check-data` and training report them."""
 
 import os
 import pickle
@@ -16,7 +16,7 @@ from PIL import Image
 from tests.conftest import CommandLine
 from tests.reliability.hold import LONGEST_WAIT_SECONDS
 
-# A training of less than a second, if the data were good.
+# Trains for less than a second if the data is valid.
 SMALL = ("model=vgg11", "model.width=0.0625", "epochs=1", "batch_size=2", "logger=none")
 BATCHES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]
 
@@ -28,7 +28,7 @@ def noise(seed: int, size: int = 32) -> Image.Image:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Three classes, each with two training images and one test image, none twice."""
+    """An image folder with three classes, each with two training images and one test image."""
     folder = tmp_path / "pets"
     for i, name in enumerate(("cat", "dog", "horse")):
         for j, file in enumerate(("train/{}/a.png", "train/{}/b.png", "test/{}/a.png")):
@@ -39,8 +39,8 @@ def root(tmp_path: Path) -> Path:
 
 
 def check_data(*arguments: str | Path, status: int) -> str:
-    """`python -m cifar_exp check-data`; it warns of nothing and shows no traceback."""
-    # a worldwide locale: what a file name holds must not stop it
+    """Run `python -m cifar_exp check-data`, which must not print Python warnings or a traceback."""
+    # strict, so that printing an invalid file name would fail
     environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
     command = [sys.executable, "-W", "error", "-m", "cifar_exp", "check-data", *arguments]
     done = subprocess.run(
@@ -52,22 +52,22 @@ def check_data(*arguments: str | Path, status: int) -> str:
     return done.stdout + done.stderr
 
 
-def findings(said: str, kind: str) -> list[str]:
-    """The lines under a heading that begins so."""
-    (block,) = (block for block in said.split("\n\n") if block.startswith(kind))
+def findings(output: str, kind: str) -> list[str]:
+    """Return the lines under the heading that starts with `kind`."""
+    (block,) = (block for block in output.split("\n\n") if block.startswith(kind))
     return [line.strip() for line in block.splitlines()[1:]]
 
 
 def refused(train: CommandLine, *overrides: str) -> list[str]:
-    """Train, expect that it is refused in words, and return their lines."""
-    said = train(*overrides, *SMALL, status=1)
-    assert "Traceback" not in said
-    assert "Warning" not in said
-    return said.splitlines()
+    """Train, check that it fails without a traceback, and return the output lines."""
+    output = train(*overrides, *SMALL, status=1)
+    assert "Traceback" not in output
+    assert "Warning" not in output
+    return output.splitlines()
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    """A PNG whose header says that it has so many pixels, with a good checksum."""
+    """Return a small PNG whose header has this size, with a valid checksum."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     data = b"IDAT" + zlib.compress(b"\0" * 1000)
     chunks = [
@@ -77,7 +77,7 @@ def png_claiming(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def test_missing_extra_misspelt_hidden_and_empty_classes_are_named_at_once(
+def test_missing_extra_misspelt_hidden_and_empty_classes_are_listed_together(
     root: Path, train: CommandLine
 ) -> None:
     (root / "test" / "horse").rename(root / "test" / "hrose")
@@ -87,9 +87,9 @@ def test_missing_extra_misspelt_hidden_and_empty_classes_are_named_at_once(
     (root / "train" / "cow").mkdir()
     (root / "test" / "cow").mkdir()
     noise(21).save(root / "test" / "cow" / "a.png")
-    said = check_data(root, status=1)
+    output = check_data(root, status=1)
     assert [
-        line.partition(". Expected")[0] for line in findings(said, "problem: class folders")
+        line.partition(". Expected")[0] for line in findings(output, "problem: class folders")
     ] == [
         f"{root}/train/cow holds no images: add some, or remove this class from both splits.",
         f"{root}/test lacks the class 'horse' (there is 'hrose': did you mean that?)",
@@ -97,8 +97,8 @@ def test_missing_extra_misspelt_hidden_and_empty_classes_are_named_at_once(
         f"{root}/train lacks the class 'hrose' (there is 'horse': did you mean that?)",
         f"{root}/train lacks the class 'zebra'",
     ]
-    assert "train/.dog" in findings(said, "remark: ignored")
-    table = {line.split()[0]: line.split()[1:] for line in said.splitlines() if "  " in line[:12]}
+    assert "train/.dog" in findings(output, "remark: ignored")
+    table = {line.split()[0]: line.split()[1:] for line in output.splitlines() if "  " in line[:12]}
     assert table["cow"] == ["0", "1"]
     assert table["horse"] == ["2"]
     last = refused(train, "data=image_folder", f"data.root={root}")[-1]
@@ -106,7 +106,7 @@ def test_missing_extra_misspelt_hidden_and_empty_classes_are_named_at_once(
 
 
 def damage(folder: Path) -> dict[str, str]:
-    """Put files with every fault into a folder; what must be said of each of them."""
+    """Write files with all faults into a folder. Returns the expected problem of each."""
     noise(30).save(folder / "half.jpg")
     (folder / "half.jpg").write_bytes((folder / "half.jpg").read_bytes()[:900])
     noise(31).save(folder / "half.png")
@@ -135,17 +135,17 @@ def damage(folder: Path) -> dict[str, str]:
     }
 
 
-def test_every_file_that_cannot_be_read_is_named_with_its_fault(root: Path) -> None:
+def test_every_unreadable_file_is_listed_with_the_reason(root: Path) -> None:
     faults = damage(root / "train" / "cat")
-    said = check_data(root, status=1)
-    lines = dict(line.split(": ", 1) for line in findings(said, "problem: images that cannot"))
+    output = check_data(root, status=1)
+    lines = dict(line.split(": ", 1) for line in findings(output, "problem: images that cannot"))
     assert set(lines) == {f"train/cat/{name}" for name in faults}
     for name, fault in faults.items():
         assert lines[f"train/cat/{name}"].startswith(fault)
-    assert said.endswith("problems: 10\n")
+    assert output.endswith("problems: 10\n")
 
 
-def test_long_lists_are_cut(root: Path) -> None:
+def test_long_lists_are_shortened(root: Path) -> None:
     for i in range(15):
         (root / "test" / "dog" / f"{i:02}.png").write_bytes(b"")
     lines = findings(check_data(root, status=1), "problem: images that cannot be read (15)")
@@ -154,7 +154,7 @@ def test_long_lists_are_cut(root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["large.png", "\udcff.png", "half.jpg"])
-def test_training_refuses_a_bad_file_in_words(root: Path, train: CommandLine, name: str) -> None:
+def test_training_reports_an_unreadable_image(root: Path, train: CommandLine, name: str) -> None:
     faults = damage(root.parent)
     os.rename(root.parent / name, root / "train" / "cat" / name)
     shown = name.encode(errors="backslashreplace").decode()
@@ -162,7 +162,7 @@ def test_training_refuses_a_bad_file_in_words(root: Path, train: CommandLine, na
     assert last.startswith(f"cannot read the image {root}/train/cat/{shown}: {faults[shown]}")
 
 
-def test_what_is_odd_and_no_problem_is_told_and_trained(root: Path, train: CommandLine) -> None:
+def test_unusual_images_are_reported_and_trained_on(root: Path, train: CommandLine) -> None:
     cat, dog = root / "train" / "cat", root / "train" / "dog"
     noise(40).save(cat / "waving.gif", save_all=True, append_images=[noise(41)])
     noise(42).save(cat / "waving.png", save_all=True, append_images=[noise(43)])
@@ -177,10 +177,10 @@ def test_what_is_odd_and_no_problem_is_told_and_trained(root: Path, train: Comma
     (cat / ".DS_Store").write_bytes(b"")
     (root / "train" / "notes.txt").write_text("")
     (root / "train" / ".cache").mkdir()
-    said = check_data(root, status=0)
-    assert "problems: 0" in said
+    output = check_data(root, status=0)
+    assert "problems: 0" in output
     assert {
-        heading: findings(said, f"remark: {heading}")
+        heading: findings(output, f"remark: {heading}")
         for heading in ("several", "16 bits", "CMYK", "smaller", "one side", "the same", "classes")
     } == {
         "several": [f"train/cat/waving.{kind}" for kind in ("gif", "png", "webp")],
@@ -192,8 +192,8 @@ def test_what_is_odd_and_no_problem_is_told_and_trained(root: Path, train: Comma
         "classes": ["train: 'cat' has 10 images, 'horse' has 2"],
     }
     ignored = ["train/.cache", "train/cat/.DS_Store", "train/notes.txt"]
-    assert findings(said, "remark: ignored") == ignored
-    assert "width 16 to 8000, height 16 to 8000 pixels" in said
+    assert findings(output, "remark: ignored") == ignored
+    assert "width 16 to 8000, height 16 to 8000 pixels" in output
     trained = train("data=image_folder", f"data.root={root}", *SMALL)
     warnings = [line for line in trained.splitlines() if line.startswith("warning: ")]
     assert warnings == [
@@ -202,30 +202,30 @@ def test_what_is_odd_and_no_problem_is_told_and_trained(root: Path, train: Comma
     ]
 
 
-def test_test_images_in_train_are_a_problem_and_training_warns_of_them(
+def test_test_images_among_training_images_are_a_problem_and_cause_a_warning(
     root: Path, train: CommandLine
 ) -> None:
     noise(0).save(root / "test" / "cat" / "b.bmp")  # train/cat/a.png
-    noise(1).save(root / "test" / "dog" / "b.png")  # train/cat/b.png, called a dog
-    said = check_data(root, status=1)
-    wrong = "train/cat/b.png, test/dog/b.png"
-    both = findings(said, "problem: the same image in train and test")
-    assert both == ["train/cat/a.png, test/cat/b.bmp", wrong]
-    assert findings(said, "problem: the same image in several classes") == [wrong]
+    noise(1).save(root / "test" / "dog" / "b.png")  # train/cat/b.png, labelled dog
+    output = check_data(root, status=1)
+    mislabelled = "train/cat/b.png, test/dog/b.png"
+    both = findings(output, "problem: the same image in train and test")
+    assert both == ["train/cat/a.png, test/cat/b.bmp", mislabelled]
+    assert findings(output, "problem: the same image in several classes") == [mislabelled]
     trained = train("data=image_folder", f"data.root={root}", *SMALL)
     (warning,) = (line for line in trained.splitlines() if line.startswith("warning: "))
     assert "2 of 5 test images are among the training images too" in warning
     assert f"python -m cifar_exp check-data {root}" in warning
 
 
-def test_a_folder_of_something_else_is_one_message(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_reported_in_one_line(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
         (line,) = check_data(folder, status=1).splitlines()
         assert line.startswith(f"{folder}: expected a folder with train/ and test/")
 
 
 class Payload:
-    """Unpickling it writes a file."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -234,7 +234,7 @@ class Payload:
         return os.mkdir, (str(self.target),)
 
 
-def test_altered_batches_of_cifar10_are_named_and_never_unpickled(
+def test_altered_batches_of_cifar10_are_listed_and_never_unpickled(
     tmp_path: Path, train: CommandLine
 ) -> None:
     root, ran = tmp_path / "data", tmp_path / "ran"
@@ -244,15 +244,15 @@ def test_altered_batches_of_cifar10_are_named_and_never_unpickled(
         (folder / name).write_bytes(pickle.dumps(Payload(ran)))
     (folder / "data_batch_3").unlink()
     (root / "cifar-10-python.tar.gz").write_bytes(b"no archive")
-    said = check_data(root, status=1)
-    lines = findings(said, "problem: files")
+    output = check_data(root, status=1)
+    lines = findings(output, "problem: files")
     assert [line.split()[0] for line in lines] == [str(folder / name) for name in BATCHES]
     assert "expected MD5 c99cafc152244af753f735de768cd75f, found " in lines[0]  # as published
     assert "no such file" in lines[2]
-    (archive,) = findings(said, "problem: archive")
+    (archive,) = findings(output, "problem: archive")
     assert archive.startswith(f"{root / 'cifar-10-python.tar.gz'} is altered or cut off")
     refusal = refused(train, "data=cifar10", f"data.root={root}")
     assert any(f"{folder / 'data_batch_1'} is altered" in line for line in refusal)
     assert not ran.exists()
     pickle.loads((folder / "data_batch_1").read_bytes())
-    assert ran.exists()  # it would have
+    assert ran.exists()  # unpickling does run it

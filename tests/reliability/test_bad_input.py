@@ -1,4 +1,4 @@
-"""Whatever is typed ends in a run, or in a few lines that say what is wrong: no traceback."""
+"""Any command line trains a run or prints a few lines that say what is wrong."""
 
 import io
 import json
@@ -29,45 +29,45 @@ INFORMS = {
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where commands are called, in a folder in which nothing else may appear."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which commands are called. Its parent must stay empty otherwise."""
     return tmp_path_factory.mktemp("outside") / "inside"
 
 
-def make(place: Path) -> None:
-    """Make a folder with little in it."""
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
-    (place / "file").write_text("no folder")
-    (place / "empty").mkdir()
-    (place / "closed").mkdir(mode=0)  # to all but the administrator
+def make(folder: Path) -> None:
+    """Create the folder with a file, an empty folder and an unreadable one."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    (folder / "file").write_text("text")
+    (folder / "empty").mkdir()
+    (folder / "closed").mkdir(mode=0)  # root can read it
 
 
-def call(place: Path, arguments: list[str]) -> Finished:
-    """Run train.py in such a folder; what must hold for every command is checked."""
-    make(place)
-    done = run_command(*arguments, cwd=place)
-    said = done.out + done.err
+def call(folder: Path, arguments: list[str]) -> Finished:
+    """Run train.py in the folder, and check what holds for every command."""
+    make(folder)
+    done = run_command(*arguments, cwd=folder)
+    output = done.out + done.err
     assert done.status is not None, "still running"
-    assert "Traceback" not in said, said[-3000:]
-    assert list(place.parent.iterdir()) == [place]
+    assert "Traceback" not in output, output[-3000:]
+    assert list(folder.parent.iterdir()) == [folder]
     if done.status:
-        # what --info has shown before it failed is no message, nor is the table of a sweep
-        shown = "--info" in arguments or done.out.startswith("sweep of ")
-        told = (done.err if shown else said).strip().splitlines()
+        # the output of --info and the table of a sweep do not count as messages
+        has_output = "--info" in arguments or done.out.startswith("sweep of ")
+        messages = (done.err if has_output else output).strip().splitlines()
         assert done.status in (1, 2)
-        assert 1 <= len(told) <= 5, said[-3000:]
+        assert 1 <= len(messages) <= 5, output[-3000:]
     return done
 
 
-def check(place: Path, arguments: list[str]) -> None:
-    done = call(place, arguments)
+def check(folder: Path, arguments: list[str]) -> None:
+    done = call(folder, arguments)
     if done.status:
         return
     if INFORMS & set(arguments):
         assert done.out.strip()
         return
-    states = [json.loads(file.read_text())["status"] for file in place.rglob("run.json")]
+    states = [json.loads(file.read_text())["status"] for file in folder.rglob("run.json")]
     assert states
     assert set(states) <= {"complete", "diverged"}
 
@@ -75,17 +75,17 @@ def check(place: Path, arguments: list[str]) -> None:
 @pytest.mark.integration
 @options(max_examples=8, derandomize=True, deadline=None, database=None)
 @given(commands([BASIC]))
-def test_any_command_runs_or_tells_what_is_wrong(place: Path, arguments: list[str]) -> None:
-    check(place, arguments)
+def test_any_command_runs_or_reports_what_is_wrong(folder: Path, arguments: list[str]) -> None:
+    check(folder, arguments)
 
 
 @pytest.mark.slow
 @options(max_examples=2000, deadline=None, database=None)
 @given(commands([BASIC, BASIC, ["-m"], ["--multirun"]]))
-def test_any_command_runs_or_tells_what_is_wrong_at_length(
-    place: Path, arguments: list[str]
+def test_any_of_2000_commands_runs_or_reports_what_is_wrong(
+    folder: Path, arguments: list[str]
 ) -> None:
-    check(place, arguments)
+    check(folder, arguments)
 
 
 MISTAKES = {
@@ -96,7 +96,7 @@ MISTAKES = {
     "data.limit_train=0": "data.limit_train: expected a number greater than or equal to 1, got 0",
     "data.limit_test=9": "data.limit_test=9 is lower than the 10 classes",
     "data.cutout=513": "data.cutout: expected a number less than or equal to 512, got 513",
-    # nothing
+    # empty values
     "lr=": "lr=: expected a number or one of article, high, low, too_high",
     "-m lr=": "lr=: expected a number or one of article, high, low, too_high",
     "seed=[]": "seed: expected an integer, got []",
@@ -113,7 +113,7 @@ MISTAKES = {
     "-m seed=range(0,1,0)": "the sweep has infinitely many runs: expected at most 10,000",
     "-m lr=interval(0,1)": "an interval needs a search, hydra/sweeper=optuna",
     "-m hydra.sweeper.max_batch_size=0 seed=0,1": "expected null or a number above 0, got 0",
-    # Hydra's own
+    # options of Hydra
     "hydra/launcher=nope": "hydra/launcher=nope: expected one of basic, packed, ray",
     "hydra.launcher.foo=1": "hydra.launcher.foo: unknown setting",
     "-m hydra.launcher.runs_per_device=0": "expected auto or an integer of at least 1, got 0",
@@ -125,7 +125,7 @@ MISTAKES = {
     "--resolve": "can only be used in conjunction with --cfg",
     "-sc query=bash": "COMP_LINE",
     "--allow": "--allow: expected one argument",
-    # text that is none
+    # too long or invalid text
     f"seed={'9' * 5000}": "Exceeds the limit (4300 digits) for integer string conversion",
     f"{'x' * 100_000}=1": "File name too long",
     f"paths.logs={'x' * 300}": "File name too long",
@@ -134,16 +134,16 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake[:40])
-def test_a_mistake_is_told(place: Path, mistake: str) -> None:
-    done = call(place, [*BASE, *mistake.split(" ")])
+def test_a_common_mistake_is_reported(folder: Path, mistake: str) -> None:
+    done = call(folder, [*BASE, *mistake.split(" ")])
     assert done.status
     assert MISTAKES[mistake] in done.out + done.err
-    assert not list(place.rglob("run.json"))
+    assert not list(folder.rglob("run.json"))
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize(
-    "right",
+    "valid",
     [
         "~data.test_flip",
         "scheduler.milestones=[]",
@@ -155,10 +155,10 @@ def test_a_mistake_is_told(place: Path, mistake: str) -> None:
         "seed=9223372036854775807",
     ],
 )
-def test_what_is_odd_and_right_runs(place: Path, right: str) -> None:
-    arguments = [*BASE, *right.split(" ")]
-    check(place, arguments)
-    assert list(place.rglob("run.json")) or "--info" in arguments
+def test_unusual_but_valid_settings_are_trained(folder: Path, valid: str) -> None:
+    arguments = [*BASE, *valid.split(" ")]
+    check(folder, arguments)
+    assert list(folder.rglob("run.json")) or "--info" in arguments
 
 
 COMMANDS = (
@@ -192,57 +192,57 @@ WRONG_OPTIONS = (
 )
 ARGUMENTS = {
     "none": [],
-    "nothing there": ["nowhere"],
+    "a missing folder": ["nowhere"],
     "a file": ["file"],
     "an empty folder": ["empty"],
-    "a folder that cannot be read": ["closed"],
+    "an unreadable folder": ["closed"],
     "an empty word": [""],
-    "here": ["."],
+    "current folder": ["."],
     "a long word": ["x" * 5000],
-    "two that are not there": ["nowhere", "elsewhere"],
-    "an option that is not there": ["--nonsense", "nowhere"],
+    "two missing folders": ["nowhere", "elsewhere"],
+    "an unknown option": ["--nonsense", "nowhere"],
     "control characters": ["\x1b[2J\x01"],
-    "no text": ["\udcff"],
+    "invalid UTF-8": ["\udcff"],
 }
 
 
-def command_status(place: Path, arguments: list[str]) -> int:
-    """Call `python -m cifar_exp` in this process, which fails with a few lines at most.
-
-    Returns:
-        The exit status.
-    """
-    make(place)
+def command_status(folder: Path, arguments: list[str]) -> int:
+    """Call `python -m cifar_exp` in this process, check its output, and return its status."""
+    make(folder)
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(printed):
-        patch.chdir(place)
+        patch.chdir(folder)
         patch.setattr(sys, "argv", ["cifar_exp", *arguments])
-        patch.setattr(sys, "stdout", printed)  # the command replaces both
+        patch.setattr(sys, "stdout", printed)  # main() replaces both
         patch.setattr(sys, "stderr", printed)
         try:
             status = main()
         except SystemExit as end:  # of argparse
             status = int(end.code or 0)
     text = printed.getvalue()
-    assert list(place.parent.iterdir()) == [place]
+    assert list(folder.parent.iterdir()) == [folder]
     assert "Traceback" not in text
     assert "\x1b" not in text
-    lists_problems = "\nproblems: " in text  # of a folder that holds folders, as classes
+    lists_problems = "\nproblems: " in text  # check-data of a folder with class folders
     assert status == 0 or lists_problems or 1 <= len(text.strip().splitlines()) <= 5, text[-3000:]
     return status
 
 
 @pytest.mark.parametrize("given", ARGUMENTS)
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_a_command_reports_what_is_wrong_with_its_arguments(
-    place: Path, command: list[str], given: str
-) -> None:
-    works = ("none", "here", "an empty word", "an empty folder", "a folder that cannot be read")
-    if command[0] in ("ls", "gc") and given in works:
-        pytest.skip("is right, and has tests of its own")
-    assert command_status(place, [*command, *ARGUMENTS[given]]) in (1, 2)
+def test_a_command_reports_wrong_arguments(folder: Path, command: list[str], given: str) -> None:
+    valid = (
+        "none",
+        "the current folder",
+        "an empty word",
+        "an empty folder",
+        "an unreadable folder",
+    )
+    if command[0] in ("ls", "gc") and given in valid:
+        pytest.skip("valid")
+    assert command_status(folder, [*command, *ARGUMENTS[given]]) in (1, 2)
 
 
 @pytest.mark.parametrize("wrong", WRONG_OPTIONS, ids=lambda wrong: " ".join(wrong)[:40])
-def test_an_unknown_command_or_a_wrong_option_is_refused(place: Path, wrong: list[str]) -> None:
-    assert command_status(place, wrong) in (1, 2)
+def test_an_unknown_command_or_a_wrong_option_is_refused(folder: Path, wrong: list[str]) -> None:
+    assert command_status(folder, wrong) in (1, 2)

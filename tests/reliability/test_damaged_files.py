@@ -1,4 +1,4 @@
-"""Damaged, torn, missing and foreign files of a run: repaired or refused, never overwritten."""
+"""Damaged and missing files of a run are repaired or refused, and never overwritten."""
 
 import shutil
 from pathlib import Path
@@ -9,10 +9,10 @@ from tests.conftest import CommandLine, computed, read_rows, read_state
 from tests.reliability.faults import (
     SHORT,
     assert_same_run,
-    begun_anew,
     checkpoints,
     flip_a_bit,
     kill_with_two_checkpoints,
+    times_started,
 )
 
 pytestmark = pytest.mark.integration
@@ -27,7 +27,7 @@ def whole(tmp_path_factory, command_line) -> CommandLine:
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory, command_line) -> CommandLine:
-    """A run that was killed when it had two checkpoints."""
+    """A killed run with two checkpoints."""
     train = command_line(tmp_path_factory.mktemp("killed"))
     kill_with_two_checkpoints(train, *SHORT)
     assert read_state(train.only_run)["status"] == "running"
@@ -48,56 +48,57 @@ def complete(tmp_path: Path, whole: CommandLine, command_line) -> CommandLine:
     return command_line(tmp_path / "complete")
 
 
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
+def test_a_damaged_checkpoint_is_skipped_for_the_one_before(
     train: CommandLine, whole: CommandLine
 ) -> None:
     before, newest = checkpoints(train.only_run)
     flip_a_bit(newest)
-    said = train(*SHORT)
-    told = f"{newest.name} is passed over: its content does not match its sha256"
-    assert told in said
+    message = f"{newest.name} is skipped: its content does not match its sha256"
+    assert message in train(*SHORT)
     log = (train.only_run / "train.log").read_text()
-    assert told in log
+    assert message in log
     steps = int(before.stem.removeprefix("step-"))
     assert f"step {steps}\n" in log
     assert_same_run(train.only_run, whole.only_run)
 
 
-def test_with_no_checkpoint_left_it_starts_again_only_when_asked_to(
+def test_a_run_with_damaged_checkpoints_restarts_only_with_resume_fresh(
     train: CommandLine, whole: CommandLine
 ) -> None:
     for path in checkpoints(train.only_run):
         flip_a_bit(path)
     before = read_rows(train.only_run)
-    said = train(*SHORT, status=1)
-    assert "none of its 2 checkpoints can be used, so it cannot go on" in said
-    assert "resume=fresh sets aside what there is and starts again" in said
+    output = train(*SHORT, status=1)
+    assert "none of the 2 checkpoints can be loaded, so the run cannot be resumed" in output
+    assert "Use resume=fresh to move its files to .replaced and start again." in output
     assert read_rows(train.only_run) == before
-    assert begun_anew(train.only_run) == 1
+    assert times_started(train.only_run) == 1
 
     train(*SHORT, "resume=fresh")
     assert_same_run(train.only_run, whole.only_run)
     assert read_rows(train.only_run / ".replaced") == before
 
 
-def test_a_run_whose_checkpoints_are_gone_is_not_started_again_by_itself(
+def test_a_run_with_missing_checkpoints_restarts_only_with_resume_fresh(
     train: CommandLine, whole: CommandLine
 ) -> None:
     shutil.rmtree(train.only_run / "checkpoints")
     before = read_rows(train.only_run)
-    assert "its checkpoints are gone, so it cannot go on" in train(*SHORT, status=1)
+    assert "the checkpoints are missing, so the run cannot be resumed" in train(*SHORT, status=1)
     assert read_rows(train.only_run) == before
     train(*SHORT, "resume=fresh")
     assert_same_run(train.only_run, whole.only_run)
 
 
-def test_fresh_lets_a_run_go_on_that_can(train: CommandLine, whole: CommandLine) -> None:
+def test_resume_fresh_resumes_a_run_with_a_checkpoint(
+    train: CommandLine, whole: CommandLine
+) -> None:
     train(*SHORT, "resume=fresh")
-    assert begun_anew(train.only_run) == 1
+    assert times_started(train.only_run) == 1
     assert_same_run(train.only_run, whole.only_run)
 
 
-def test_a_torn_line_of_metrics_is_written_again(train: CommandLine, whole: CommandLine) -> None:
+def test_an_incomplete_line_of_metrics_is_rewritten(train: CommandLine, whole: CommandLine) -> None:
     metrics = train.only_run / "metrics.jsonl"
     text = metrics.read_text()
     metrics.write_text(text[: len(text) - 30])
@@ -108,64 +109,64 @@ def test_a_torn_line_of_metrics_is_written_again(train: CommandLine, whole: Comm
 @pytest.mark.parametrize(
     "content", [None, '{"status": "runn', pytest.param("null", marks=pytest.mark.slow)]
 )
-def test_a_half_done_run_does_without_its_run_json(
+def test_an_interrupted_run_resumes_without_its_run_json(
     train: CommandLine, whole: CommandLine, content: str | None
 ) -> None:
     file = train.only_run / "run.json"
     file.unlink() if content is None else file.write_text(content)
     train(*SHORT)
-    assert begun_anew(train.only_run) == 1
+    assert times_started(train.only_run) == 1
     assert_same_run(train.only_run, whole.only_run)
     assert read_state(train.only_run)["status"] == "complete"
 
 
 @pytest.mark.parametrize("content", [None, '{"status": "compl'])
-def test_a_complete_run_gets_its_run_json_back(complete: CommandLine, content: str | None) -> None:
+def test_run_json_of_a_complete_run_is_rebuilt(complete: CommandLine, content: str | None) -> None:
     run = complete.only_run
     before = read_state(run)
     file = run / "run.json"
     file.unlink() if content is None else file.write_text(content)
-    said = complete(*SHORT)
-    assert "run.json could not be read, and was made anew" in said
-    assert "finished before, not repeated" in said
+    output = complete(*SHORT)
+    assert "run.json could not be read and was rebuilt" in output
+    assert "finished before, not repeated" in output
     after = read_state(run)
     for key in ("status", "run_id", "sha256"):
         assert after[key] == before[key]
 
 
-def test_a_complete_run_that_has_lost_metrics_is_refused(
+def test_a_complete_run_with_missing_metrics_is_refused(
     complete: CommandLine, whole: CommandLine
 ) -> None:
     metrics = complete.only_run / "metrics.jsonl"
     text = metrics.read_text()
     metrics.write_text(text[: len(text) - 30])
-    said = complete(*SHORT, status=1)
-    assert "metrics.jsonl does not match its sha256 in run.json" in said
+    output = complete(*SHORT, status=1)
+    assert "metrics.jsonl does not match its sha256 in run.json" in output
     assert metrics.read_text() == text[: len(text) - 30]
     complete(*SHORT, "resume=fresh")
     assert computed(complete.only_run) == computed(whole.only_run)
 
 
-def test_a_folder_whose_config_disagrees_is_refused_with_the_difference(
+def test_a_folder_with_other_settings_is_refused_with_the_difference(
     complete: CommandLine,
 ) -> None:
     config = complete.only_run / "config.yaml"
     config.write_text(config.read_text().replace("lr: 0.001", "lr: 0.002"))
     for arguments in (SHORT, (*SHORT, "rerun=true"), (*SHORT, "resume=fresh")):
-        said = complete(*arguments, status=1)
-        assert "holds other settings than this run's" in said
-        assert '-"lr": 0.002' in said
-        assert '+"lr": 0.001' in said
-        assert "move the folder away" in said
-        assert len(said.strip().splitlines()) <= 4
+        output = complete(*arguments, status=1)
+        assert "has other settings than this run" in output
+        assert '-"lr": 0.002' in output
+        assert '+"lr": 0.001' in output
+        assert "Move the folder away" in output
+        assert len(output.strip().splitlines()) <= 4
     assert "lr: 0.002" in config.read_text()
 
 
 @pytest.mark.parametrize("content", ["", "][", "a: b", "\0\0\0\0"])
-def test_a_config_that_cannot_be_read_is_refused(complete: CommandLine, content: str) -> None:
+def test_an_unreadable_config_is_refused(complete: CommandLine, content: str) -> None:
     config = complete.only_run / "config.yaml"
     config.write_text(content)
-    said = complete(*SHORT, status=1)
-    assert "expected the settings of a run, but they cannot be read" in said
-    assert "Traceback" not in said
+    output = complete(*SHORT, status=1)
+    assert "expected the settings of a run, but the file cannot be read" in output
+    assert "Traceback" not in output
     assert config.read_text() == content

@@ -1,4 +1,4 @@
-"""A disk is full: the last good checkpoint survives, and the run goes on once there is room."""
+"""A full disk: earlier checkpoints are kept, and the run resumes once there is space."""
 
 import shutil
 import sys
@@ -12,7 +12,6 @@ from tests.reliability.faults import (
     TWO_AT_ONCE,
     assert_same_run,
     assert_same_runs,
-    begun_anew,
     checkpoints,
     enlarge,
     epochs_done,
@@ -20,6 +19,7 @@ from tests.reliability.faults import (
     held,
     in_place_of,
     small_disk,
+    times_started,
 )
 from tests.reliability.hold import LONGEST_WAIT_SECONDS
 
@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(sys.platform != "linux", reason="mounts file systems"),
 ]
-# A checkpoint of this run is 480 kB.
+# A checkpoint of this run has 480 kB.
 RUN = (*SHORT, "epochs=12")
 SWEEP = ("-m", *RUN, "seed=0,1", TWO_AT_ONCE)
 
@@ -41,42 +41,42 @@ def whole(tmp_path_factory, command_line) -> CommandLine:
 
 @pytest.fixture
 def run_name(whole: CommandLine) -> str:
-    """The folder of the run with seed 0."""
+    """Name of the folder of the run with seed 0."""
     (name,) = (run.name for run in whole.runs.iterdir() if "seed=" not in run.name)
     return name
 
 
-def assert_goes_on(train: CommandLine, whole: CommandLine, name: str) -> None:
-    """With room again, the same command ends with the same bits, and not from the start."""
+def assert_resumes(train: CommandLine, whole: CommandLine, name: str) -> None:
+    """Check that the same command resumes the run, with the same results bit for bit."""
     train(*RUN)
     assert_same_run(train.runs / name, whole.runs / name)
-    assert begun_anew(train.runs / name) == 1
+    assert times_started(train.runs / name) == 1
 
 
-def assert_told(said: str) -> None:
-    assert "disk full" in said
-    assert "make room, and the same command goes on" in said
-    assert "Traceback" not in said
-    assert len(said.strip().splitlines()) <= 4
+def assert_reported(output: str) -> None:
+    assert "disk full" in output
+    assert "Free some space and run the same command again to resume" in output
+    assert "Traceback" not in output
+    assert len(output.strip().splitlines()) <= 4
 
 
-def test_while_a_checkpoint_is_written(
+def test_a_run_resumes_after_the_disk_was_full_for_a_checkpoint(
     train: CommandLine, whole: CommandLine, run_name: str
 ) -> None:
     folder = train.runs / run_name / "checkpoints"
     with small_disk(folder, 1_200_000):  # two fit
-        assert_told(train(*RUN, status=1))
+        assert_reported(train(*RUN, status=1))
         state = read_state(train.only_run)
         assert state["status"] == "failed"
         assert state["reason"].startswith("disk full")
         assert len(checkpoints(train.only_run)) == 2
         assert not list(folder.glob(".*.tmp"))  # the third one
         enlarge(folder, 10_000_000)
-        assert_goes_on(train, whole, run_name)
+        assert_resumes(train, whole, run_name)
 
 
 @pytest.mark.slow
-def test_while_a_line_of_metrics_is_written(
+def test_a_run_resumes_after_the_disk_was_full_for_metrics(
     train: CommandLine, whole: CommandLine, run_name: str
 ) -> None:
     run = train.runs / run_name
@@ -87,28 +87,28 @@ def test_while_a_line_of_metrics_is_written(
         it.hold.release()
         _, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert it.process.returncode == 1
-    assert_told(err)
+    assert_reported(err)
     assert read_state(run)["reason"].startswith("disk full")
-    assert_goes_on(train, whole, run_name)
+    assert_resumes(train, whole, run_name)
 
 
 @pytest.mark.slow
-def test_while_an_event_file_is_written(
+def test_a_run_resumes_after_the_disk_was_full_for_an_event_file(
     train: CommandLine, whole: CommandLine, run_name: str
 ) -> None:
     with small_disk(train.folder / "logs", 500_000):
-        with held(train, *RUN, step=3) as it:  # before its first epoch has ended
+        with held(train, *RUN, step=3) as it:  # in its first epoch
             fill(train.folder / "logs")
         _, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
         assert it.process.returncode == 1
-        assert_told(err)
+        assert_reported(err)
         assert read_state(train.only_run)["reason"].startswith("disk full: cannot write logs/")
     train(*RUN)
     assert_same_run(train.runs / run_name, whole.runs / run_name)
 
 
 @pytest.mark.slow
-def test_while_anything_of_a_sweep_is_written(train: CommandLine, whole: CommandLine) -> None:
+def test_a_sweep_resumes_after_the_disk_was_full(train: CommandLine, whole: CommandLine) -> None:
     results = train.folder / "multirun_results"
     with small_disk(results, 20_000_000):
         with held(train, *SWEEP, step=STEPS_PER_EPOCH + 1, processes=2) as it:
@@ -118,24 +118,24 @@ def test_while_anything_of_a_sweep_is_written(train: CommandLine, whole: Command
         assert "disk full" in err
         assert "the other runs were stopped as well" in err or "The runs are kept" in err
         assert "Traceback" not in out + err
-        begun = {run: begun_anew(run) for run in train.runs.iterdir() if checkpoints(run)}
-        assert begun
+        starts = {run: times_started(run) for run in train.runs.iterdir() if checkpoints(run)}
+        assert starts
         ballast.unlink()
         train(*SWEEP)
         assert_same_runs(train, whole)
-        assert all(begun_anew(run) == times for run, times in begun.items())
+        assert all(times_started(run) == times for run, times in starts.items())
 
 
 @pytest.mark.slow
-def test_while_the_report_is_written(train: CommandLine) -> None:
+def test_a_report_is_written_after_the_disk_was_full(train: CommandLine) -> None:
     sweep = ("-m", *TINY, "seed=0,1")
     train(*sweep)
     (folder,) = (path.parent for path in train.folder.glob("multirun_results/*/sweep.json"))
     shutil.rmtree(folder)
     with small_disk(folder, 16_000):  # sweep.json and results.csv fit, figures do not
-        said = train(*sweep, status=1)
-        assert f"multirun_results/{folder.name}: cannot write into the folder (disk full)" in said
-        assert "Traceback" not in said
+        output = train(*sweep, status=1)
+        assert f"multirun_results/{folder.name}: cannot write into the folder (disk full)" in output
+        assert "Traceback" not in output
         assert not list(folder.rglob(".*.tmp"))
         assert {read_state(run)["status"] for run in train.runs.iterdir()} == {"complete"}
         enlarge(folder, 10_000_000)
@@ -143,18 +143,20 @@ def test_while_the_report_is_written(train: CommandLine) -> None:
         assert (folder / "report.html").exists()
 
 
-def test_a_sweep_that_will_not_fit_is_refused_before_anything_is_begun(train: CommandLine) -> None:
+def test_a_sweep_that_does_not_fit_on_the_disk_is_refused(
+    train: CommandLine,
+) -> None:
     with small_disk(train.folder / "multirun_results", 3_000_000):
-        said = train(*SWEEP, status=1)
-        assert "2 runs need about" in said
-        assert "3 MB are free" in said
-        assert "paths.results=FOLDER" in said
-        assert len(said.strip().splitlines()) <= 2
+        output = train(*SWEEP, status=1)
+        assert "2 runs need about" in output
+        assert "3 MB are free" in output
+        assert "paths.results=FOLDER" in output
+        assert len(output.strip().splitlines()) <= 2
         assert not train.runs.exists()
 
 
 @pytest.mark.slow
-def test_a_limit_on_the_size_of_files_is_told_as_well(train: CommandLine, run_name: str) -> None:
+def test_a_file_size_limit_is_reported_as_a_full_disk(train: CommandLine, run_name: str) -> None:
     import resource
 
     def limit() -> None:
@@ -164,6 +166,6 @@ def test_a_limit_on_the_size_of_files_is_told_as_well(train: CommandLine, run_na
     _, err = process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert process.returncode == 1
     assert "disk full (a limit on the size of files)" in err
-    assert_told(err)
+    assert_reported(err)
     assert epochs_done(train.only_run) == 1
     train(*RUN)

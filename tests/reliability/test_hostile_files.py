@@ -1,4 +1,4 @@
-"""Results from elsewhere: whatever their files hold, a command tells it or shows it as text."""
+"""Results with hostile files: commands report an error or show the content as text."""
 
 import io
 import json
@@ -37,14 +37,14 @@ STUDY = {
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, command_line) -> Path:
-    """The results of a study, as train.py has written them."""
+    """The results of a study, written by train.py."""
     folder = tmp_path_factory.mktemp("made")
     (folder / "study").mkdir()
     (folder / "study" / "mine.yaml").write_text(yaml.safe_dump(STUDY))
     tiny = [word for word in TINY if not word.startswith("epochs")]
     train = command_line(folder)
     train("--config-dir", str(folder), "study=mine", *tiny, "epochs=2")
-    for file in train.runs.glob("*/run.json"):  # else only the sums would be looked at
+    for file in train.runs.glob("*/run.json"):  # with sums, only the sums would be checked
         state = json.loads(file.read_text())
         del state["sha256"]
         file.write_text(json.dumps(state))
@@ -52,7 +52,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, command_line) -> Path:
 
 
 class Results:
-    """A copy of these results, whose files a test changes."""
+    """A copy of the results, whose files a test changes."""
 
     def __init__(self, made: Path, folder: Path) -> None:
         shutil.copytree(made, folder)
@@ -94,7 +94,7 @@ def results(made: Path, tmp_path: Path) -> Results:
 
 
 def called(arguments: list[str]) -> tuple[int, str]:
-    """Call `python -m cifar_exp` in this process. Returns: exit status and what was told."""
+    """Call `python -m cifar_exp` in this process. Returns the exit status and the output."""
     output = io.StringIO()
     before = sys.argv, sys.stdout, sys.stderr
     sys.argv = ["cifar_exp", *arguments]
@@ -106,26 +106,26 @@ def called(arguments: list[str]) -> tuple[int, str]:
     return status, output.getvalue()
 
 
-def places(content: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield every container in it with every key that it has."""
+def keys_in(content: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield every container in a JSON value with each of its keys or indices."""
     pairs = content.items() if isinstance(content, dict) else enumerate(content)
     for key, value in list(pairs):
         yield content, key
         if isinstance(value, dict | list):
-            yield from places(value)
+            yield from keys_in(value)
 
 
-def refused_or_done(
+def check_commands(
     results: Results,
     kinds: tuple[str, ...] = ("table", "report", "compare", "ls", "gc", "evaluate"),
 ) -> None:
-    """Call all commands; each tells a mistake in two lines, or works."""
+    """Check that each command succeeds or reports an error in at most two lines."""
     for arguments in results.commands():
         if arguments[0] in kinds:
-            status, told = called(arguments)
+            status, printed = called(arguments)
             assert status in (0, 1)
-            assert "\x1b" not in told  # commands a terminal
-            assert status == 0 or 1 <= len(told.splitlines()) <= 2, told
+            assert "\x1b" not in printed  # starts a terminal command
+            assert status == 0 or 1 <= len(printed.splitlines()) <= 2, printed
 
 
 def test_the_report_shows_hostile_names_as_text(results: Results) -> None:
@@ -148,7 +148,7 @@ def test_the_report_shows_hostile_names_as_text(results: Results) -> None:
     assert "script" not in tags.names
     assert not [name for name in tags.attributes if name.startswith("on")]
     assert not [value for value in tags.attributes.values() if "javascript:" in value[:11]]
-    assert "default-src 'none'" in page  # the browser runs nothing either
+    assert "default-src 'none'" in page  # the browser runs no script
     markdown = (results.sweep / "report.md").read_text()
     shown = "\n".join(line for line in markdown.splitlines() if not line.startswith("    "))
     assert "<script" not in shown
@@ -181,9 +181,9 @@ def test_runs_outside_the_results_are_not_read(results: Results, folder: Any) ->
     sweep["runs"][1]["folder"] = folder
     results.write("sweep.json", sweep)
     for command in ("table", "report"):
-        status, told = called([command, str(results.sweep)])
+        status, printed = called([command, str(results.sweep)])
         assert status == 1
-        assert "runs.1.folder: " in told
+        assert "runs.1.folder: " in printed
 
 
 DEEP: Any = json.loads("[" * 500 + "]" * 500)
@@ -200,32 +200,32 @@ CONTENTS = {
     "null": b"null",
     "a number": b"1",
     "a word": b"word",
-    "an unending number": b"9" * 5_000,
+    "a number of 5,000 digits": b"9" * 5_000,
     "billion laughs": LAUGHS.encode(),
     "an object of Python": b"!!python/object/apply:os.system ['touch ran']",
     "a date": b"seed: 2026-01-01",
-    "keys that are no text": b"{[a]: 1, 2: 3, null: 4}",
+    "keys that are not text": b"{[a]: 1, 2: 3, null: 4}",
 }
 
 
 @pytest.mark.parametrize("content", CONTENTS)
 @pytest.mark.parametrize("name", ["sweep.json", "run.json", "config.yaml", "metrics.jsonl"])
-def test_a_file_of_anything_is_told(results: Results, name: str, content: str) -> None:
+def test_a_file_with_any_content_is_reported(results: Results, name: str, content: str) -> None:
     results.files[name].write_bytes(CONTENTS[content])
-    refused_or_done(results, ("table", "compare"))
-    status, told = called(["table", str(results.sweep)])
+    check_commands(results, ("table", "compare"))
+    status, printed = called(["table", str(results.sweep)])
     if name == "sweep.json":
         assert status == 1
     if name == "config.yaml":  # the other run is shown
         assert status == 0
-        assert f"{results.files[name]}: expected the settings of a run" in told
+        assert f"{results.files[name]}: expected the settings of a run" in printed
 
 
-def test_files_that_are_folders_or_cannot_be_read_are_told(results: Results) -> None:
+def test_folders_in_place_of_files_are_reported(results: Results) -> None:
     for name in results.files:
         results.files[name].unlink()
         results.files[name].mkdir()
-        refused_or_done(results)
+        check_commands(results)
 
 
 VALUES = st.sampled_from(
@@ -236,11 +236,18 @@ VALUES = st.sampled_from(
 )  # fmt: skip
 
 
-def changed(content: Any, place: int, kind: str, value: Any) -> Any:
-    """Return it with another value at one of its places."""
+def changed(content: Any, seed: int, kind: str, value: Any) -> Any:
+    """Return the content after one change.
+
+    Args:
+        content: a JSON value.
+        seed: chooses the key that is changed.
+        kind: whole, delete, add or replace.
+        value: the new value.
+    """
     if kind == "whole":
         return value
-    container, key = random.Random(place).choice(list(places(content)))
+    container, key = random.Random(seed).choice(list(keys_in(content)))
     if kind == "delete":
         del container[key]
     elif kind == "add" and isinstance(container, dict):
@@ -258,18 +265,18 @@ def changes(draw: st.DrawFn) -> tuple[str, int, str, Any]:
 
 
 def check_change(made: Path, change: tuple[str, int, str, Any]) -> None:
-    name, *what = change
+    name, *how = change
     with tempfile.TemporaryDirectory() as folder:
         results = Results(made, Path(folder) / "results")
-        results.write(name, changed(results.read(name), *what))
-        refused_or_done(results)
+        results.write(name, changed(results.read(name), *how))
+        check_commands(results)
 
 
 @pytest.mark.slow
 @pytest.mark.integration
 @options(max_examples=5, derandomize=True, deadline=None, database=None)
 @given(changes())
-def test_any_value_at_any_place_is_told_or_shown(
+def test_any_changed_value_is_reported_or_shown(
     made: Path, change: tuple[str, int, str, Any]
 ) -> None:
     check_change(made, change)
@@ -278,7 +285,7 @@ def test_any_value_at_any_place_is_told_or_shown(
 @pytest.mark.slow
 @options(max_examples=1000, deadline=None, database=None)
 @given(changes())
-def test_any_value_at_any_place_is_told_or_shown_at_length(
+def test_any_of_1000_changed_values_is_reported_or_shown(
     made: Path, change: tuple[str, int, str, Any]
 ) -> None:
     check_change(made, change)

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment: the same command resumes, and ends with the same bits."""
+"""SIGKILL at any moment: the same command resumes, with the same results bit for bit."""
 
 import random
 import signal
@@ -12,13 +12,13 @@ from tests.conftest import CommandLine, read_state
 from tests.reliability.faults import (
     STEPS_PER_EPOCH,
     SWEEP,
-    assert_nothing_is_left_over,
     assert_same_runs,
-    begun_anew,
+    assert_tidy,
     checkpoints,
     end,
     held,
     killed_in,
+    times_started,
 )
 
 pytestmark = pytest.mark.integration
@@ -33,7 +33,7 @@ def is_reporting(folder: Path) -> bool:
 
 
 def kill_at(process: subprocess.Popen, moment, seconds: float, rng: random.Random) -> bool:
-    """Wait for a moment, or so long, and kill; False if the sweep ended before."""
+    """Kill a sweep at a moment or after a random time. Returns False if it ended before."""
     until = time.monotonic() + rng.uniform(0, seconds)
     while time.monotonic() < until and process.poll() is None and not (moment and moment()):
         time.sleep(0.0005)
@@ -47,24 +47,24 @@ def kill_at(process: subprocess.Popen, moment, seconds: float, rng: random.Rando
 
 
 def survive(
-    train: CommandLine, whole_sweep: CommandLine, most_kills: int, rng: random.Random
+    train: CommandLine, whole_sweep: CommandLine, max_kills: int, rng: random.Random
 ) -> int:
-    """Kill a sweep and its successors until one ends; return how many kills there were."""
+    """Repeat a sweep and kill it until it ends. Returns the number of kills."""
     kills = 0
-    begun: dict[Path, int] = {}
-    while kills < most_kills:
+    starts: dict[Path, int] = {}
+    while kills < max_kills:
         process = train.start(*SWEEP)
         moments = [None, lambda: is_saving(train.folder), lambda: is_reporting(train.folder)]
         if not kill_at(process, rng.choice(moments), whole_sweep.seconds, rng):
             break
         kills += 1
-        for run, times in begun.items():
-            assert begun_anew(run) == times, f"{run} was trained from the start again"
-        begun = {run: begun_anew(run) for run in train.runs.glob("*") if checkpoints(run)}
+        for run, times in starts.items():
+            assert times_started(run) == times, f"{run} was started again"
+        starts = {run: times_started(run) for run in train.runs.glob("*") if checkpoints(run)}
     train(*SWEEP)
     assert_same_runs(train, whole_sweep)
     assert {read_state(run)["status"] for run in train.runs.iterdir()} == {"complete"}
-    assert_nothing_is_left_over(train)
+    assert_tidy(train)
     return kills
 
 
@@ -80,7 +80,7 @@ def survive_many(new_folder, whole_sweep: CommandLine, kills: int) -> None:
 @pytest.mark.parametrize(
     "functions",
     [
-        ["runs.checkpoint.write_json"],  # a checkpoint without its manifest
+        ["runs.checkpoint.write_json"],  # a checkpoint without a manifest
         pytest.param(
             ["sweeps.dispatcher.Dispatcher._end", "reports.render.write_report"],
             marks=pytest.mark.slow,
@@ -88,21 +88,21 @@ def survive_many(new_folder, whole_sweep: CommandLine, kills: int) -> None:
     ],
     ids=", ".join,
 )
-def test_a_sweep_killed_while_it_trains_saves_and_reports_ends_with_the_same_bits(
+def test_a_sweep_that_is_killed_while_it_trains_saves_or_reports_ends_with_the_same_bits(
     train: CommandLine, whole_sweep: CommandLine, functions: list[str]
 ) -> None:
-    begun: dict[Path, int] = {}
+    starts: dict[Path, int] = {}
 
-    def note_what_has_begun() -> None:
-        for run, times in begun.items():
-            assert begun_anew(run) == times, f"{run} was trained from the start again"
-        begun.update({run: begun_anew(run) for run in train.runs.glob("*") if checkpoints(run)})
+    def check_starts() -> None:
+        for run, times in starts.items():
+            assert times_started(run) == times, f"{run} was started again"
+        starts.update({run: times_started(run) for run in train.runs.glob("*") if checkpoints(run)})
 
-    # both runs in their second epoch
+    # two runs in their second epoch
     with held(train, *SWEEP, step=STEPS_PER_EPOCH + 3, processes=2) as it:
         end(it.process, group=True)
-    note_what_has_begun()
-    assert len(begun) == 2
+    check_starts()
+    assert len(starts) == 2
     for name in functions:
         package, module, function = name.split(".", 2)
         status, out, err = killed_in(train, f"cifar_exp.{package}.{module}", function, *SWEEP)
@@ -110,13 +110,13 @@ def test_a_sweep_killed_while_it_trains_saves_and_reports_ends_with_the_same_bit
         if function == "write_json":
             files = list(train.runs.glob("*/checkpoints/*.pt"))
             assert any(not file.with_suffix(".json").exists() for file in files)
-        note_what_has_begun()
+        check_starts()
     assert "sweep of 3 runs" in train(*SWEEP)
     assert {read_state(run)["status"] for run in train.runs.iterdir()} == {"complete"}
     assert_same_runs(train, whole_sweep)
-    assert_nothing_is_left_over(train)
+    assert_tidy(train)
 
 
 @pytest.mark.slow
-def test_fifty_kills_at_random_moments_are_survived(new_folder, whole_sweep: CommandLine) -> None:
+def test_a_sweep_survives_fifty_random_kills(new_folder, whole_sweep: CommandLine) -> None:
     survive_many(new_folder, whole_sweep, kills=50)

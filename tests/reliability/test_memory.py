@@ -1,4 +1,4 @@
-"""Out of memory: reported with what to do, repeated alone, and freed before the next run."""
+"""Out of memory: the error is reported, the run is retried alone, and its memory is freed."""
 
 import resource
 import subprocess
@@ -12,11 +12,11 @@ from tests.reliability.faults import TWO_AT_ONCE, workers_of
 from tests.reliability.hold import LONGEST_WAIT_SECONDS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits address space")
-# Above what the imports take; a step of 6000 images of this network takes 1.4 GB.
+# Added to the memory of the imports; a step with 6000 images uses 1.4 GB.
 ROOM_BYTES = 850_000_000
 STEPS = 20
 BIG = (*TINY, "data.train_size=6000", "epochs=1", "model.width=0.125", "optimizer=sgd")
-REASON = "out of memory with data.batch_size=6000 and vgg11 of width 0.125; choose a smaller"
+REASON = "out of memory with data.batch_size=6000 and vgg11 of width 0.125. Choose a smaller"
 
 
 AFTER_IMPORTS = "import cifar_exp.runs.train_one; print(open('/proc/self/status').read())"
@@ -34,7 +34,7 @@ def limited(number: int) -> Callable[[], None]:
 
 
 def measured(train: CommandLine, code: str, field: str, *words: str) -> int:
-    """Run code and return a field of its /proc/self/status, in bytes."""
+    """Run code that prints /proc/self/status. Returns a field of it in bytes."""
     code = code.replace("sys.argv[0]", repr(str(ROOT / "train.py")))
     environment = train.environment | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
@@ -51,14 +51,12 @@ def measured(train: CommandLine, code: str, field: str, *words: str) -> int:
 
 @pytest.fixture
 def limit(train: CommandLine) -> int:
-    """A limit on addresses, in bytes, in which 64 images fit and 6000 do not."""
+    """An address space limit in bytes; batches of 64 images fit, batches of 6000 do not."""
     return measured(train, AFTER_IMPORTS, "VmSize") + ROOM_BYTES
 
 
 @pytest.mark.slow
-def test_a_run_that_does_not_fit_says_so_with_its_batch_size(
-    train: CommandLine, limit: int
-) -> None:
+def test_a_run_that_does_not_fit_reports_its_batch_size(train: CommandLine, limit: int) -> None:
     process = train.start(*BIG, "batch_size=6000", preexec_fn=limited(limit))
     out, err = process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert process.returncode == 1
@@ -73,7 +71,7 @@ def test_a_run_that_does_not_fit_says_so_with_its_batch_size(
 
 @pytest.mark.slow
 @pytest.mark.integration
-def test_a_run_that_did_not_fit_beside_others_is_repeated_alone_and_then_has_failed(
+def test_a_run_that_does_not_fit_is_retried_alone_and_then_fails(
     train: CommandLine, limit: int
 ) -> None:
     sweep = ("-m", *BIG, "data.batch_size=64,6000", TWO_AT_ONCE)
@@ -89,19 +87,19 @@ def test_a_run_that_did_not_fit_beside_others_is_repeated_alone_and_then_has_fai
 
 
 @pytest.mark.slow
-def test_a_run_that_fits_when_it_is_alone_is_complete(train: CommandLine, limit: int) -> None:
+def test_a_run_that_fits_alone_completes(train: CommandLine, limit: int) -> None:
     sweep = ("-m", *BIG, "data.batch_size=64,6000", TWO_AT_ONCE)
-    said = []
+    lines = []
     with train.start(*sweep, stderr=subprocess.STDOUT, preexec_fn=limited(limit)) as process:
         assert process.stdout
         for line in process.stdout:
-            said.append(line)
-            if "retried alone" in line:  # there is more memory now
+            lines.append(line)
+            if "retried alone" in line:  # remove the limit
                 for worker in workers_of(process):
                     free = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
                     resource.prlimit(worker, resource.RLIMIT_AS, free)
-    assert process.returncode == 0, said
-    assert any("It is retried alone after the other runs." in line for line in said)
+    assert process.returncode == 0, lines
+    assert any("It is retried alone after the other runs." in line for line in lines)
     assert {read_state(run)["status"] for run in train.runs.iterdir()} == {"complete"}
 
 
@@ -115,7 +113,7 @@ from cifar_exp.optimizers import Sgd
 from cifar_exp.runs.runner import Runner
 from cifar_exp.errors import UserError
 
-gc.disable()  # so that nothing is freed by chance
+gc.disable()  # so that the collector frees nothing
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]), resource.RLIM_INFINITY))
 runner = Runner(threads=1)
 config = RunConfig(
@@ -135,7 +133,7 @@ print("parameters left:", len(parameters))
 """
 
 
-def test_the_tensors_of_a_run_that_failed_are_freed_at_once(train: CommandLine, limit: int) -> None:
+def test_the_tensors_of_a_failed_run_are_freed_immediately(train: CommandLine, limit: int) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FAIL_AND_COUNT, str(limit)],
         cwd=train.folder,
@@ -148,7 +146,7 @@ def test_the_tensors_of_a_run_that_failed_are_freed_at_once(train: CommandLine, 
 
 
 @pytest.mark.slow
-def test_at_every_limit_a_run_is_complete_or_has_failed_in_two_lines(
+def test_at_every_memory_limit_a_run_completes_or_fails_with_two_lines(
     train: CommandLine, new_folder: Callable[[str], CommandLine]
 ) -> None:
     words = (*BIG, "data.train_size=2000", "batch_size=2000")
@@ -160,17 +158,17 @@ def test_at_every_limit_a_run_is_complete_or_has_failed_in_two_lines(
         number = lowest + (highest - lowest) * step // STEPS
         process = limited_run.start(*words, preexec_fn=limited(number))
         out, err = process.communicate(timeout=LONGEST_WAIT_SECONDS)
-        seen = f"{number - lowest} bytes above the imports: {process.returncode}\n{out}{err}"
-        assert "Traceback" not in out + err, seen
+        details = f"{number - lowest} bytes above the imports: {process.returncode}\n{out}{err}"
+        assert "Traceback" not in out + err, details
         runs = list(limited_run.runs.glob("*/run.json"))
         if process.returncode == 0:
-            assert read_state(runs[0].parent)["status"] == "complete", seen
+            assert read_state(runs[0].parent)["status"] == "complete", details
         else:
-            assert process.returncode == 1, seen
-            # OpenBLAS ends the process itself where it finds no memory for its buffers
-            assert "out of memory" in err or "OpenBLAS" in err, seen
+            assert process.returncode == 1, details
+            # OpenBLAS ends the process if it cannot allocate its buffers
+            assert "out of memory" in err or "OpenBLAS" in err, details
             if "OpenBLAS" not in err:
-                assert len(err.strip().splitlines()) <= 2, seen
-                assert {read_state(run.parent)["status"] for run in runs} <= {"failed"}, seen
+                assert len(err.strip().splitlines()) <= 2, details
+                assert {read_state(run.parent)["status"] for run in runs} <= {"failed"}, details
         statuses.append(process.returncode)
     assert set(statuses) == {0, 1}

@@ -1,4 +1,4 @@
-"""Nothing that a sweep starts listens on the network."""
+"""No process of a run or a sweep listens on the network."""
 
 import os
 import socket
@@ -16,12 +16,12 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc"),
 ]
-# Of the lines of these tables; a bound UDP socket is in state 7.
+# The state of listening sockets in each table of /proc/net; 07 is a bound UDP socket.
 LISTENING = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}
 
 
 def family(pid: int) -> Iterator[int]:
-    """A process and all that it has started."""
+    """Yield a process and its descendants."""
     yield pid
     try:
         threads = list(Path(f"/proc/{pid}/task").iterdir())
@@ -35,7 +35,7 @@ def family(pid: int) -> Iterator[int]:
 
 
 def sockets_of(pid: int) -> set[str]:
-    """The inodes of its sockets."""
+    """Return the inodes of the sockets of a process."""
     inodes = set()
     try:
         for file in Path(f"/proc/{pid}/fd").iterdir():
@@ -48,18 +48,18 @@ def sockets_of(pid: int) -> set[str]:
 
 
 def listening(pids: set[int]) -> set[str]:
-    """Addresses on which these processes listen, or receive."""
-    own = {inode for pid in pids for inode in sockets_of(pid)}
+    """Return the addresses on which processes listen."""
+    inodes = {inode for pid in pids for inode in sockets_of(pid)}
     found = set()
     for table, state in LISTENING.items():
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             words = line.split()
-            if words[3] == state and words[9] in own:
+            if words[3] == state and words[9] in inodes:
                 found.add(f"{table} {words[1]}")
     return found
 
 
-def test_listening_sockets_are_seen() -> None:
+def test_listening_sockets_are_found() -> None:
     assert not listening({os.getpid()})
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
         with socket.socket(socket.AF_INET, kind) as one:
@@ -70,28 +70,28 @@ def test_listening_sockets_are_seen() -> None:
 
 
 def watch(process: subprocess.Popen[str]) -> tuple[set[str], int]:
-    """Look until it ends. Returns: what listened, and the most processes at a time."""
-    found, most = set(), 0
+    """Watch a process until it ends. Returns all addresses, and the maximum number of processes."""
+    found, max_processes = set(), 0
     while process.poll() is None:
         pids = set(family(process.pid))
-        most = max(most, len(pids))
+        max_processes = max(max_processes, len(pids))
         found |= listening(pids)
         time.sleep(0.05)
     out, err = process.communicate()
     assert process.returncode == 0, out + err
-    return found, most
+    return found, max_processes
 
 
 @pytest.mark.slow
-def test_a_sweep_with_two_workers_listens_nowhere(train: CommandLine) -> None:
+def test_a_sweep_with_two_workers_opens_no_port(train: CommandLine) -> None:
     process = train.start("-m", *TINY, "seed=0,1", "hydra.launcher.runs_per_device=2")
     found, processes = watch(process)
     assert not found
-    assert processes >= 4  # the sweep, the server of workers and two of these
+    assert processes >= 4  # the sweep, the fork server and two workers
 
 
 @pytest.mark.slow
-def test_a_single_run_listens_nowhere(train: CommandLine) -> None:
+def test_a_single_run_opens_no_port(train: CommandLine) -> None:
     process = train.start(*TINY)
     found, _ = watch(process)
     assert not found

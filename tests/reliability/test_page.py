@@ -1,4 +1,4 @@
-"""The page of faults names the tests that there are."""
+"""docs/reliability.md lists all fault tests."""
 
 import ast
 import re
@@ -11,7 +11,7 @@ TESTS = ROOT / "tests" / "reliability"
 
 
 def named() -> set[tuple[str, str]]:
-    """File and test of each line of the page."""
+    """Return the file and the test in each line of the page."""
     found = set()
     for place, name in re.findall(r"\| ([\w/]+): `(\w+)` \|", PAGE):
         room, _, file = place.rpartition("/")
@@ -28,20 +28,20 @@ def functions_in(file: Path) -> set[str]:
     }
 
 
-def test_every_line_names_a_test_that_is_there() -> None:
+def test_every_line_names_an_existing_test() -> None:
     assert len(named()) > 60
     for file, name in named():
         assert name in functions_in(Path(file)), (file, name)
 
 
-def test_every_test_of_a_fault_is_in_a_line() -> None:
-    seen_by_itself = {"test_listening_sockets_are_seen"}
+def test_every_fault_test_is_listed() -> None:
+    not_faults = {"test_listening_sockets_are_found"}
     for file in TESTS.glob("test_*.py"):
         if file != Path(__file__):
-            for name in functions_in(file) - seen_by_itself:
+            for name in functions_in(file) - not_faults:
                 assert (str(file), name) in named(), name
 
 
-def test_the_page_counts_its_faults() -> None:
+def test_the_page_states_the_number_of_faults() -> None:
     lines = re.findall(r"\| [\w/]+: `\w+` \|", PAGE)
     assert f"| faults in the list, each with its test | {len(lines)} |" in PAGE

@@ -1,4 +1,4 @@
-"""Values of environment variables reach no file that a run or a sweep writes."""
+"""Values of environment variables are not written to the files of runs and sweeps."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from cifar_exp.config.schema import RunConfig
 from tests.conftest import CommandLine, read_state
 
 pytestmark = pytest.mark.integration
-TOKEN = "s3cr3t-place"
+TOKEN = "s3cr3t-folder"
 SETTINGS = (
     "data=image_folder",
     "data.root=${oc.env:PLACE}/photos",
@@ -34,18 +34,18 @@ STUDY = {
 
 
 @pytest.fixture
-def place(train: CommandLine) -> Path:
-    """A folder of images in a place whose name is a secret."""
-    place = train.folder / TOKEN
-    train.environment["PLACE"] = str(place)
+def secret_folder(train: CommandLine) -> Path:
+    """A folder with a secret name that contains an image folder."""
+    secret_folder = train.folder / TOKEN
+    train.environment["PLACE"] = str(secret_folder)
     colors = np.random.default_rng(0)
     for name in ("train/a", "train/b", "test/a", "test/b"):
-        folder = place / "photos" / name
+        folder = secret_folder / "photos" / name
         folder.mkdir(parents=True)
         for number in range(4):
             pixels = colors.integers(0, 255, (32, 32, 3), np.uint8)
             Image.fromarray(pixels).save(folder / f"{number}.png")
-    return place
+    return secret_folder
 
 
 def files_with_the_secret(folder: Path) -> list[Path]:
@@ -54,36 +54,35 @@ def files_with_the_secret(folder: Path) -> list[Path]:
     return [path for path in files if TOKEN.encode() in path.read_bytes()]
 
 
-def test_a_failed_run_writes_no_secret(train: CommandLine, place: Path) -> None:
-    (place / "photos" / "train" / "a" / "bad.png").write_bytes(b"no image")
-    said = train(*SETTINGS, status=1)
-    assert "bad.png" in said
-    (run,) = (place / "results" / "runs").iterdir()
+def test_a_failed_run_writes_no_secret(train: CommandLine, secret_folder: Path) -> None:
+    (secret_folder / "photos" / "train" / "a" / "bad.png").write_bytes(b"no image")
+    assert "bad.png" in train(*SETTINGS, status=1)
+    (run,) = (secret_folder / "results" / "runs").iterdir()
     assert "${oc.env:PLACE}/photos/train/a/bad.png" in read_state(run)["reason"]
     assert "Traceback" in (run / "train.log").read_text()
     assert files_with_the_secret(train.folder) == []
 
 
 @pytest.mark.parametrize("launcher", ["packed", "basic"])
-def test_a_sweep_writes_no_secret(train: CommandLine, place: Path, launcher: str) -> None:
+def test_a_sweep_writes_no_secret(train: CommandLine, secret_folder: Path, launcher: str) -> None:
     train("-m", *SETTINGS, "seed=0,1", f"hydra/launcher={launcher}")
-    runs = list((place / "results" / "runs").iterdir())
+    runs = list((secret_folder / "results" / "runs").iterdir())
     assert [read_state(run)["status"] for run in runs] == ["complete"] * 2
     for run in runs:
         config = RunConfig.model_validate(
             yaml.safe_load((run / "config.yaml").read_text()), strict=False
         )
         assert config.data.root == "${oc.env:PLACE}/photos"
-    assert (place / "results" / ".hydra" / "multirun.yaml").exists()
-    assert list((place / "logs").rglob("events*"))
+    assert (secret_folder / "results" / ".hydra" / "multirun.yaml").exists()
+    assert list((secret_folder / "logs").rglob("events*"))
     assert files_with_the_secret(train.folder) == []
 
 
 @pytest.mark.slow
-def test_a_study_writes_no_secret(train: CommandLine, place: Path) -> None:
+def test_a_study_writes_no_secret(train: CommandLine, secret_folder: Path) -> None:
     (train.folder / "study").mkdir()
     (train.folder / "study" / "mine.yaml").write_text(yaml.safe_dump(STUDY))
     train("--config-dir", str(train.folder), "study=mine", *SETTINGS)
-    (report,) = (place / "results").glob("mine-*/report.html")
+    (report,) = (secret_folder / "results").glob("mine-*/report.html")
     assert "Is it ${oc.env:PLACE}?" in report.read_text()
     assert files_with_the_secret(train.folder) == []

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, a closed terminal: stop at the next step, save, resume with the same command."""
+"""Signals stop a run at the next step with a checkpoint; the same command resumes it."""
 
 import os
 import signal
@@ -15,10 +15,10 @@ from tests.reliability.faults import (
     TWO_AT_ONCE,
     assert_same_run,
     assert_same_runs,
-    begun_anew,
     checkpoints,
     epochs_done,
     held,
+    times_started,
 )
 from tests.reliability.hold import LONGEST_WAIT_SECONDS, wait_for
 
@@ -54,28 +54,28 @@ def test_a_run_stops_within_an_epoch_and_resumes_at_that_step(
     (checkpoint,) = checkpoints(train.only_run)
     steps = int(checkpoint.stem.removeprefix("step-"))
     assert 3 <= steps <= 3 + STEPS_BETWEEN_PAUSES
-    assert read_state(train.only_run)["status"] == "running"  # until somebody looks: interrupted
+    assert read_state(train.only_run)["status"] == "running"  # shown as interrupted
 
     train(*SHORT)
-    assert f"goes on after epoch 0, step {steps}" in (train.only_run / "train.log").read_text()
+    assert f"resumed after epoch 0, step {steps}" in (train.only_run / "train.log").read_text()
     assert_same_run(train.only_run, uninterrupted.only_run)
 
 
-def test_ctrl_c_reaches_sweep_and_workers_and_all_runs_are_saved(
+def test_all_runs_of_a_sweep_are_saved_on_ctrl_c(
     train: CommandLine, whole_sweep: CommandLine
 ) -> None:
     with held(train, *SWEEP, step=STEPS_PER_EPOCH + 3, processes=2) as it:
-        os.killpg(it.process.pid, signal.SIGINT)  # as a terminal does: to all processes
+        os.killpg(it.process.pid, signal.SIGINT)  # to all processes, as a terminal does
     out, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert it.process.returncode == 130, out + err
     assert INTERRUPTED in err
     assert "Traceback" not in out + err
-    assert "pending" in out  # the table shows what is left
-    begun = {run: begun_anew(run) for run in train.runs.iterdir() if checkpoints(run)}
-    assert len(begun) == 2
+    assert "pending" in out  # the table lists the remaining run
+    starts = {run: times_started(run) for run in train.runs.iterdir() if checkpoints(run)}
+    assert len(starts) == 2
     train(*SWEEP)
     assert_same_runs(train, whole_sweep)
-    assert all(begun_anew(run) == times for run, times in begun.items())
+    assert all(times_started(run) == times for run, times in starts.items())
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_ctrl_c_reaches_sweep_and_workers_and_all_runs_are_saved(
     ],
     ids=["run", "sweep"],
 )
-def test_asked_twice_it_stops_at_once(
+def test_a_second_signal_stops_it_immediately(
     train: CommandLine, sweep: tuple[str, ...], processes: int
 ) -> None:
     with held(train, *SHORT, *sweep, step=3, processes=processes) as it:
@@ -94,7 +94,7 @@ def test_asked_twice_it_stops_at_once(
         # of signals that come together Python handles either first
         wait_for(lambda: "Interrupt again to stop now." in it.process.printed()[1], it.process)
         it.process.send_signal(signal.SIGTERM)
-        # it ends although no run has come to its next step
+        # it ends before any run reaches its next step
         out, err = it.process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert it.process.returncode == 143, out + err
     assert "Stopping immediately." in err
@@ -102,7 +102,7 @@ def test_asked_twice_it_stops_at_once(
     assert "Traceback" not in out + err
 
 
-# Imported by Python before anything else: sends the signal while PyTorch is being imported.
+# A sitecustomize.py, which Python imports first: sends a signal while PyTorch is imported.
 SIGNAL_IN_IMPORT = """
 import os, signal, sys
 
@@ -116,10 +116,10 @@ sys.meta_path.insert(0, Finder())
 """
 
 
-def test_before_anything_has_begun_a_signal_ends_it_in_a_line(train: CommandLine) -> None:
+def test_a_signal_during_the_imports_ends_the_command_with_one_line(train: CommandLine) -> None:
     (train.folder / "sitecustomize.py").write_text(SIGNAL_IN_IMPORT)
     train.environment["PYTHONPATH"] = str(train.folder)
-    process = train.start(*SHORT, stdin=subprocess.DEVNULL)  # no fork
+    process = train.start(*SHORT, stdin=subprocess.DEVNULL)  # a new process, not a fork
     out, err = process.communicate(timeout=LONGEST_WAIT_SECONDS)
     assert process.returncode == 143
     assert err.strip() == INTERRUPTED
@@ -128,7 +128,7 @@ def test_before_anything_has_begun_a_signal_ends_it_in_a_line(train: CommandLine
 
 
 @pytest.mark.slow
-def test_what_nohup_ignores_stays_ignored(train: CommandLine) -> None:
+def test_a_signal_that_nohup_ignores_is_ignored(train: CommandLine) -> None:
     def ignore() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 

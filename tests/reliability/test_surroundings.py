@@ -1,4 +1,4 @@
-"""Clocks, names, disks, homes, closed output and narrow terminals."""
+"""Clocks, names, disks, home folders, closed output and narrow terminals."""
 
 import fcntl
 import os
@@ -28,18 +28,18 @@ from tests.reliability.faults import (
 )
 
 pytestmark = pytest.mark.integration
-# A calendar clock that is set back by an hour at every hundredth look, and from the start by more.
+# A wall clock that is HOURS late, and goes back another hour at every 100th call.
 CLOCK = """
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <time.h>
-static long looks;
+static long calls;
 int clock_gettime(clockid_t clock, struct timespec *now) {
     static int (*real)(clockid_t, struct timespec *);
     if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
     int status = real(clock, now);
-    if (clock == CLOCK_REALTIME) now->tv_sec -= 3600 * (atoi(getenv("HOURS")) + ++looks / 100);
+    if (clock == CLOCK_REALTIME) now->tv_sec -= 3600 * (atoi(getenv("HOURS")) + ++calls / 100);
     return status;
 }
 """
@@ -55,25 +55,25 @@ def test_a_clock_that_jumps_backwards_changes_nothing(train: CommandLine, new_fo
     train.environment |= {"LD_PRELOAD": str(library), "HOURS": "0"}
     kill_at(train, *SHORT, step=STEPS_PER_EPOCH + 1)
     train.environment["HOURS"] = "48"
-    said = train(*SHORT)
-    assert "Traceback" not in said
+    output = train(*SHORT)
+    assert "Traceback" not in output
 
     plain = new_folder("plain")
     plain(*SHORT)
     assert_same_run(train.only_run, plain.only_run)
     times = re.findall(r"(?m)^(\S+ \S+) INFO", (train.only_run / "train.log").read_text())
-    assert times != sorted(times)  # it did jump
+    assert times != sorted(times)  # the clock jumped
     assert "ended" in read_state(train.only_run)
     events = EventAccumulator(str(event_folder(train.folder / "logs", train.only_run)))
     events.Reload()
     assert [scalar.step for scalar in events.Scalars("loss/test")] == [1, 2, 3, 4]
 
 
-def test_folders_may_have_any_name_and_sweeps_a_long_one(tmp_path: Path, command_line) -> None:
+def test_folders_may_have_any_name_and_sweeps_a_long_name(tmp_path: Path, command_line) -> None:
     folder = tmp_path / 'Студия 研究 🎓 it\'s "here" $HOME & <b>'
     folder.mkdir()
     train = command_line(folder)
-    name = ("a-study-with-a-very-long-name-" * 3)[:80]  # the longest there may be
+    name = ("a-study-with-a-very-long-name-" * 3)[:80]  # the maximum length
     (folder / "conf" / "study").mkdir(parents=True)
     study = {"name": name, "title": "t", "question": "q", "vary": {"lr": [0.01]}, "seeds": [0]}
     (folder / "conf" / "study" / f"{name}.yaml").write_text(yaml.safe_dump(study))
@@ -82,11 +82,11 @@ def test_folders_may_have_any_name_and_sweeps_a_long_one(tmp_path: Path, command
     assert len(report.parent.name.encode()) <= 91
 
 
-def test_a_long_name_in_any_script_is_cut_by_its_bytes(train: CommandLine) -> None:
-    root = train.folder / ("研" * 80)  # 240 bytes; a name on disk may have 255
-    for place in ("train/a", "train/b", "test/a", "test/b"):
-        (root / place).mkdir(parents=True)
-        Image.new("RGB", (32, 32)).save(root / place / "1.png")
+def test_a_long_name_is_shortened_to_a_number_of_bytes(train: CommandLine) -> None:
+    root = train.folder / ("研" * 80)  # 240 bytes; file names have at most 255
+    for path in ("train/a", "train/b", "test/a", "test/b"):
+        (root / path).mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(root / path / "1.png")
     settings = ("model=vgg11", "model.width=0.0625", "epochs=1", "batch_size=2")
     train("data=image_folder", f'data.root="{root.name}"', *settings)
     assert len(train.only_run.name.encode()) <= 91
@@ -95,31 +95,31 @@ def test_a_long_name_in_any_script_is_cut_by_its_bytes(train: CommandLine) -> No
 
 def test_data_may_be_read_only_and_results_and_logs_on_other_disks(train: CommandLine) -> None:
     images = train.folder / "images"
-    for number, place in enumerate(("train/a", "train/b", "test/a", "test/b")):
-        (images / place).mkdir(parents=True)
-        Image.new("RGB", (32, 32), (number, 0, 0)).save(images / place / "1.png")
+    for number, path in enumerate(("train/a", "train/b", "test/a", "test/b")):
+        (images / path).mkdir(parents=True)
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(images / path / "1.png")
     settings = ("model=vgg11", "model.width=0.0625", "epochs=1", "batch_size=2")
     elsewhere = (f"paths.logs={train.folder}/disk/logs", "paths.cache=images/cache")
     with small_disk(train.folder / "disk", 20_000_000), read_only(images):
-        said = train("data=image_folder", "data.root=images", *settings, *elsewhere)
-        assert "no cache of the decoded images" in said  # a warning, in a line
-        assert "Traceback" not in said
+        output = train("data=image_folder", "data.root=images", *settings, *elsewhere)
+        assert "no cache of the decoded images" in output  # a warning
+        assert "Traceback" not in output
         assert list(train.folder.glob("disk/logs/*/events.out.tfevents.*"))
     assert read_state(train.only_run)["status"] == "complete"
 
 
-def test_results_that_are_read_only_are_refused_in_a_line(train: CommandLine) -> None:
+def test_read_only_results_are_refused_with_one_line(train: CommandLine) -> None:
     train(*TINY)
     with read_only(train.folder / "multirun_results"):
-        said = train(*TINY, "seed=1", status=1)
-    assert "expected a folder that can be written (Read-only file system)" in said
-    assert len(said.strip().splitlines()) <= 2
+        output = train(*TINY, "seed=1", status=1)
+    assert "expected a writable folder (Read-only file system)" in output
+    assert len(output.strip().splitlines()) <= 2
 
 
-def test_results_that_are_read_only_can_be_looked_at(train: CommandLine) -> None:
+def test_read_only_results_can_be_read(train: CommandLine) -> None:
     results = train.folder / "multirun_results"
     runs = [make_run(results, seed=seed) for seed in (0, 1, 2)]
-    runs[2].write_state(runs[2].read_state() | {"status": "running"})  # by a process that is gone
+    runs[2].write_state(runs[2].read_state() | {"status": "running"})  # without a process
     sweep = str(make_sweep(results, runs))
     train.cifar_exp("report", sweep)
     with read_only(results):
@@ -135,18 +135,18 @@ def test_results_that_are_read_only_can_be_looked_at(train: CommandLine) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("home", [None, pytest.param("/nonexistent", marks=pytest.mark.slow)])
-def test_no_home_is_needed(train: CommandLine, home: str | None) -> None:
+def test_no_home_folder_is_needed(train: CommandLine, home: str | None) -> None:
     del train.environment["HOME"]
     train.environment.pop("XDG_CACHE_HOME", None)
     if home:
         train.environment["HOME"] = home
-    said = train(*TINY)
-    assert "complete: test accuracy" in said
-    assert "Traceback" not in said
+    output = train(*TINY)
+    assert "complete: test accuracy" in output
+    assert "Traceback" not in output
 
 
 def shell(train: CommandLine, text: str) -> subprocess.CompletedProcess[str]:
-    """Run a line of shell; $TRAIN and $EXP are the two commands."""
+    """Run a line of bash; $TRAIN is train.py, and $EXP is `python -m cifar_exp`."""
     environment = train.environment | {
         "PYTHONPATH": str(ROOT),
         "TRAIN": f"{sys.executable} {ROOT / 'train.py'}",
@@ -158,7 +158,7 @@ def shell(train: CommandLine, text: str) -> subprocess.CompletedProcess[str]:
 
 
 SWEEP = " ".join(("-m", *TINY, "seed=0,1"))
-LIKEWISE = (
+CLOSED_OUTPUTS = (
     f"set -o pipefail; $TRAIN {SWEEP} 2>&1 | true",
     f"$TRAIN {SWEEP} >&-",
     f"$TRAIN {SWEEP} > /dev/full 2> /dev/full",
@@ -170,10 +170,10 @@ LIKEWISE = (
     "line",
     [
         f"set -o pipefail; $TRAIN {SWEEP} | head -1",
-        *(pytest.param(line, marks=pytest.mark.slow) for line in LIKEWISE),
+        *(pytest.param(line, marks=pytest.mark.slow) for line in CLOSED_OUTPUTS),
     ],
 )
-def test_a_sweep_goes_on_when_nobody_reads_what_it_says(train: CommandLine, line: str) -> None:
+def test_a_sweep_completes_when_its_output_is_closed(train: CommandLine, line: str) -> None:
     done = shell(train, line)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stdout + done.stderr
@@ -200,7 +200,7 @@ def test_a_sweep_goes_on_when_nobody_reads_what_it_says(train: CommandLine, line
     ],
     ids=", ".join,
 )
-def test_a_closed_pipe_ends_no_command_in_a_traceback(train: CommandLine, lines: list[str]) -> None:
+def test_a_closed_pipe_causes_no_traceback(train: CommandLine, lines: list[str]) -> None:
     train("-m", *TINY, "epochs=1", "seed=0,1")
     sweep = next(train.folder.glob("multirun_results/sweep-*"))
     for line in lines:
@@ -211,7 +211,7 @@ def test_a_closed_pipe_ends_no_command_in_a_traceback(train: CommandLine, lines:
 
 
 def in_terminal(train: CommandLine, columns: int, *arguments: str) -> str:
-    """Run the command in a terminal so wide; returns all that it wrote there."""
+    """Run train.py in a terminal with this width, and return its output."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {k: v for k, v in train.environment.items() if k != "COLUMNS"}
@@ -224,28 +224,28 @@ def in_terminal(train: CommandLine, columns: int, *arguments: str) -> str:
         stderr=slave,
     )
     os.close(slave)
-    said = b""
+    output = b""
     try:
         while chunk := os.read(master, 65536):
-            said += chunk
-    except OSError:  # the other end was closed
+            output += chunk
+    except OSError:  # the process has ended
         pass
     os.close(master)
-    assert process.wait() == 0, said.decode()
-    return said.decode()
+    assert process.wait() == 0, output.decode()
+    return output.decode()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("columns", [40, 80])
-def test_bars_keep_to_the_width_of_the_terminal(train: CommandLine, columns: int) -> None:
-    said = in_terminal(train, columns, "-m", *TINY, "seed=0,1")
-    frames = re.split(r"[\r\n]", re.sub(r"\x1b\[[A-Z]", "\n", said))
+def test_progress_bars_fit_the_terminal(train: CommandLine, columns: int) -> None:
+    output = in_terminal(train, columns, "-m", *TINY, "seed=0,1")
+    frames = re.split(r"[\r\n]", re.sub(r"\x1b\[[A-Z]", "\n", output))
     bars = [frame for frame in frames if "%|" in frame]
     assert bars
     assert max(map(len, bars)) <= columns
-    assert "[2/2]" in said
-    assert "Traceback" not in said
+    assert "[2/2]" in output
+    assert "Traceback" not in output
 
 
-def test_without_a_terminal_there_are_no_bars(train: CommandLine) -> None:
+def test_no_progress_bars_are_shown_without_a_terminal(train: CommandLine) -> None:
     assert "%|" not in train(*TINY)

@@ -1,4 +1,4 @@
-"""A worker process dies: the others continue, its run is retried alone, then it has failed."""
+"""A worker process dies: its run is retried alone, then fails, and the others continue."""
 
 import json
 import os
@@ -18,10 +18,10 @@ from tests.reliability.faults import (
     SWEEP,
     Held,
     assert_same_run,
-    begun_anew,
     end,
     held,
     killed_in,
+    times_started,
     workers_of,
 )
 from tests.reliability.hold import LONGEST_WAIT_SECONDS, wait_for
@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc"),
 ]
-# Every forked process watches which log it has open, and ends itself once seed 0 has an epoch.
+# Each forked process exits once it has the log of seed 0 open and that run has an epoch.
 ENDS_ITSELF = """
 import os, threading, time
 
@@ -55,7 +55,7 @@ os.register_at_fork(after_in_child=start)
 """
 
 
-def of_seed_0(train: CommandLine) -> Path:
+def run_of_seed_0(train: CommandLine) -> Path:
     (run,) = (run for run in train.runs.iterdir() if "seed=" not in run.name)
     return run
 
@@ -68,24 +68,24 @@ def has_log_open(worker: int, run: Path) -> bool:
 
 
 def kill_worker_of_seed_0(train: CommandLine, it: Held) -> None:
-    """Wait until the run of seed 0 is held, the only one of the sweep that stays so, and kill."""
+    """Release the other runs, wait until the run of seed 0 waits, and kill its worker."""
 
-    def is_held() -> int | None:
+    def waiting_worker() -> int | None:
         for worker in it.hold.held:
-            if has_log_open(worker, of_seed_0(train)):
+            if has_log_open(worker, run_of_seed_0(train)):
                 return worker
             it.hold.release(worker)
         return None
 
-    wait_for(is_held, it.process)
-    worker = is_held()
+    wait_for(waiting_worker, it.process)
+    worker = waiting_worker()
     assert worker is not None
     os.kill(worker, signal.SIGKILL)
     it.hold.release(worker)
     wait_for(lambda: worker not in workers_of(it.process), it.process)
 
 
-def test_a_run_whose_worker_is_killed_goes_on_alone_and_ends_with_the_same_bits(
+def test_a_run_whose_worker_is_killed_resumes_alone_and_ends_with_the_same_bits(
     train: CommandLine, whole_sweep: CommandLine
 ) -> None:
     with held(train, *SWEEP, step=2 * STEPS_PER_EPOCH + 3) as it:
@@ -94,13 +94,13 @@ def test_a_run_whose_worker_is_killed_goes_on_alone_and_ends_with_the_same_bits(
     assert it.process.returncode == 0, out + err
     assert "seed=0: its process was killed by SIGKILL" in out
     assert "It is retried alone after the other runs." in out
-    assert begun_anew(of_seed_0(train)) == 1
+    assert times_started(run_of_seed_0(train)) == 1
     for run in whole_sweep.runs.iterdir():
         assert_same_run(train.runs / run.name, run)
 
 
 @pytest.mark.slow
-def test_a_run_whose_worker_is_killed_twice_has_failed_and_the_others_are_complete(
+def test_a_run_whose_worker_is_killed_twice_fails_and_the_others_complete(
     train: CommandLine, whole_sweep: CommandLine
 ) -> None:
     with held(train, *SWEEP, step=STEPS_PER_EPOCH + 3) as it:
@@ -110,42 +110,41 @@ def test_a_run_whose_worker_is_killed_twice_has_failed_and_the_others_are_comple
     assert it.process.returncode == 1, out + err
     assert "[3/3] seed=0: failed: its process was killed by SIGKILL" in out
     assert "1 of 3 runs failed. Run the same command again to retry them." in err
-    state = read_state(of_seed_0(train))
+    state = read_state(run_of_seed_0(train))
     assert state["status"] == "failed"
     assert "SIGKILL" in state["reason"]
     statuses = sorted(read_state(run)["status"] for run in train.runs.iterdir())
     assert statuses == ["complete", "complete", "failed"]
     assert "sweep of 3 runs (2 finished before)" in train(*SWEEP)
-    assert_same_run(of_seed_0(train), of_seed_0(whole_sweep))
+    assert_same_run(run_of_seed_0(train), run_of_seed_0(whole_sweep))
 
 
 @pytest.mark.slow
 def test_a_worker_that_ends_itself_is_reported_with_its_exit_status(train: CommandLine) -> None:
-    # a real os._exit in the worker, from a thread that every Python process here starts
+    # a thread in the worker calls os._exit
     (train.folder / "sitecustomize.py").write_text(ENDS_ITSELF)
     train.environment["PYTHONPATH"] = str(train.folder)
-    said = train(*SWEEP, status=1)
-    assert "failed: its process ended with exit status 3 (twice)" in said
-    assert read_state(of_seed_0(train))["reason"] == "its process ended with exit status 3"
+    assert "failed: its process ended with exit status 3 (twice)" in train(*SWEEP, status=1)
+    assert read_state(run_of_seed_0(train))["reason"] == "its process ended with exit status 3"
     statuses = sorted(read_state(run)["status"] for run in train.runs.iterdir())
     assert statuses == ["complete", "complete", "failed"]
 
 
 @pytest.mark.parametrize(
-    ("function", "told"),
+    ("function", "message"),
     [
         ("_checked", "A worker process ended during startup"),
         pytest.param("_Worker._ask", "ended before they trained", marks=pytest.mark.slow),
     ],
 )
-def test_workers_that_end_before_they_train_end_the_sweep_in_a_line(
-    train: CommandLine, function: str, told: str
+def test_workers_that_end_before_they_train_end_the_sweep_with_one_line(
+    train: CommandLine, function: str, message: str
 ) -> None:
     status, out, err = killed_in(
         train, "cifar_exp.sweeps.worker", function, *SWEEP, kills=KILLS_ITSELF
     )
     assert status == 1
-    assert told in err
+    assert message in err
     assert "killed by SIGKILL" in err
     assert len(err.strip().splitlines()) == 1, err
     assert "Traceback" not in out
@@ -155,7 +154,7 @@ def test_workers_do_not_outlive_a_sweep_that_is_killed(train: CommandLine) -> No
     with held(train, *SWEEP, step=STEPS_PER_EPOCH + 3, processes=2) as it:
         workers = it.hold.held
         end(it.process)
-    # released, they find at their next pause that the sweep is gone, long before their last step
+    # once released, they notice at their next check that the sweep has ended
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
     states = [json.loads(path.read_text()) for path in train.runs.glob("*/run.json")]
     assert {state["status"] for state in states} == {"running"}
@@ -166,7 +165,7 @@ CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 @pytest.fixture
 def memory_limit():
-    """A control group whose processes the kernel kills when they take too much."""
+    """A control group with a memory limit, in which the kernel kills processes."""
     root, limit = CONTROL_GROUPS, "memory.max"
     if (root / "memory").exists():  # version 1
         root, limit = root / "memory", "memory.limit_in_bytes"
@@ -189,7 +188,7 @@ def memory_limit():
 
 
 @pytest.mark.slow
-def test_a_run_that_the_kernel_kills_for_memory_fails_and_the_others_are_complete(
+def test_a_run_that_the_kernel_kills_for_memory_fails_and_the_others_complete(
     train: CommandLine, memory_limit
 ) -> None:
     group, set_bytes = memory_limit
@@ -198,7 +197,7 @@ def test_a_run_that_the_kernel_kills_for_memory_fails_and_the_others_are_complet
     def join() -> None:
         (group / "cgroup.procs").write_text(str(os.getpid()))
 
-    # 6000 images at once at full width are 1.6 GB after the first layer
+    # with a batch of 6000 images, the first layer alone returns 1.6 GB at full width
     big = ("data.train_size=6000", "epochs=1", "data.batch_size=64,6000", "model.width=0.25")
     process = train.start("-m", *SHORT, *big, "optimizer=sgd", preexec_fn=join)
     out, err = process.communicate(timeout=LONGEST_WAIT_SECONDS)

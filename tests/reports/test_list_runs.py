@@ -15,6 +15,7 @@ from cifar_exp.reports.list_runs import list_runs, list_sweeps
 from cifar_exp.reports.records import sweep_id
 from cifar_exp.reports.run_tables import as_text
 from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.trust import file_sums
 from tests.conftest import CommandLine
 
 NOW = datetime.now(UTC)
@@ -34,7 +35,7 @@ def make_run(
     rows = [row(epoch, accuracy) for epoch, accuracy in enumerate(accuracies, 1)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in rows))
     state = {"status": status, "started": (NOW - age).isoformat()}
-    state["sha256"] = RunFolder(folder).sums()
+    state["sha256"] = file_sums(folder)
     (folder / "run.json").write_text(json.dumps(state))
     return folder.name
 
@@ -136,7 +137,7 @@ def test_runs_are_filtered_and_sorted(
         (["--where", "lr"], "--where lr: expected KEY=VALUE, such as lr=0.1"),
         (["--sort", "nonsense"], "nonsense: none of the runs has this setting"),
         (["--status", "done"], "--status done: expected one of pending, running, interrupted,"),
-        (["--results", "nowhere"], "nowhere: there is no such folder"),
+        (["--results", "nowhere"], "nowhere: folder not found"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -122,7 +122,7 @@ def test_runs_without_sha256_sums_are_reported_in_one_line(tmp_path: Path) -> No
     runs = [make_run(tmp_path, sums=False, seed=seed) for seed in (0, 1)]
     records = list(read_sweep(make_sweep(tmp_path, runs))[0].values())
     assert remarks(records) == [
-        "2 runs were trained before sha256 sums were kept, so the files are not checked"
+        "2 runs have no sha256 sums in run.json, so the files are not checked"
     ]
     assert [record.status for record in records] == ["complete", "complete"]
 

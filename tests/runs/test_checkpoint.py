@@ -1,4 +1,4 @@
-"""Checkpoints: which of them is taken, and what is passed over and why."""
+"""Checkpoints: which one is loaded, and which are skipped and why."""
 
 import hashlib
 import json
@@ -18,13 +18,13 @@ LOG = logging.getLogger("cifar_exp.tests.checkpoint")
 
 
 def state(steps: int) -> dict[str, object]:
-    # larger than the pages that the damages touch
+    # larger than the part that `zero_a_page` overwrites
     return {"model": {"weight": torch.full((8000,), float(steps))}, "run": {"steps": steps}}
 
 
 @pytest.fixture
 def checkpoints(tmp_path: Path) -> Checkpoints:
-    """Those of a run after 20 steps: the ones of steps 10 and 20."""
+    """The checkpoints of a run after 10 and 20 steps."""
     saved = Checkpoints(tmp_path / "checkpoints", "0000000000", LOG)
     for steps in (10, 20):
         saved.save(steps, state(steps))
@@ -42,7 +42,7 @@ def zero_a_page(path: Path) -> None:
         file.write(b"\0" * 4096)
 
 
-def cut_off(path: Path) -> None:
+def truncate(path: Path) -> None:
     os.truncate(path, path.stat().st_size - 100)
 
 
@@ -50,16 +50,16 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
-def lose_its_manifest(path: Path) -> None:
+def delete_its_manifest(path: Path) -> None:
     path.with_suffix(".json").unlink()
 
 
-def tear_its_manifest(path: Path) -> None:
+def truncate_its_manifest(path: Path) -> None:
     manifest = path.with_suffix(".json")
     manifest.write_text(manifest.read_text()[:20])
 
 
-def make_it_another_runs(path: Path) -> None:
+def change_its_run_id(path: Path) -> None:
     manifest = json.loads(path.with_suffix(".json").read_text())
     path.with_suffix(".json").write_text(json.dumps(manifest | {"run_id": "0123456789"}))
 
@@ -70,23 +70,23 @@ class RunsCode:
 
 
 def write_manifest(path: Path) -> None:
-    """As somebody would who wants the file to be believed."""
+    """Update the sum of a changed checkpoint, as an attacker would."""
     manifest = json.loads(path.with_suffix(".json").read_text())
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     path.with_suffix(".json").write_text(json.dumps(manifest | {"sha256": sha256}))
 
 
-def let_it_run_code(path: Path) -> None:
+def store_code(path: Path) -> None:
     torch.save({"model": RunsCode(), "run": {}}, path)
     write_manifest(path)
 
 
-def let_its_pickle_run_code(path: Path) -> None:
+def store_a_pickle_with_code(path: Path) -> None:
     path.write_bytes(pickle.dumps(RunsCode()))
     write_manifest(path)
 
 
-def let_it_hold_something_else(path: Path) -> None:
+def store_a_list(path: Path) -> None:
     torch.save([1, 2, 3], path)
     write_manifest(path)
 
@@ -94,23 +94,23 @@ def let_it_hold_something_else(path: Path) -> None:
 DAMAGES: dict[Callable[[Path], None], str] = {
     flip_a_bit: "its content does not match its sha256",
     zero_a_page: "its content does not match its sha256",
-    cut_off: "its content does not match its sha256",
+    truncate: "its content does not match its sha256",
     empty: "its content does not match its sha256",
-    lose_its_manifest: "it has no manifest, so it may be incomplete",
-    tear_its_manifest: "its manifest cannot be read",
-    make_it_another_runs: "it belongs to run 0123456789",
-    let_it_run_code: "it cannot be read (UnpicklingError)",
-    let_its_pickle_run_code: "it cannot be read (",
-    let_it_hold_something_else: "it holds no checkpoint",
+    delete_its_manifest: "it has no manifest, so it may be incomplete",
+    truncate_its_manifest: "its manifest cannot be read",
+    change_its_run_id: "it belongs to another run, 0123456789",
+    store_code: "it cannot be read (UnpicklingError)",
+    store_a_pickle_with_code: "it cannot be read (",
+    store_a_list: "it is not a checkpoint",
 }
 
 
-def test_the_newest_is_taken(checkpoints: Checkpoints) -> None:
+def test_the_newest_checkpoint_is_loaded(checkpoints: Checkpoints) -> None:
     assert steps_of(checkpoints.load_latest()) == 20
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_a_damaged_one_is_passed_over_for_the_one_before(
+def test_a_damaged_checkpoint_is_skipped_for_the_one_before(
     checkpoints: Checkpoints,
     damage: Callable[[Path], None],
     caplog: pytest.LogCaptureFixture,
@@ -121,19 +121,19 @@ def test_a_damaged_one_is_passed_over_for_the_one_before(
     damage(checkpoints.folder / "step-000000000020.pt")
     with caplog.at_level(logging.WARNING, LOG.name):
         assert steps_of(checkpoints.load_latest()) == 10
-    (told,) = caplog.messages
-    assert told.startswith(f"step-000000000020.pt is passed over: {DAMAGES[damage]}")
+    (message,) = caplog.messages
+    assert message.startswith(f"step-000000000020.pt is skipped: {DAMAGES[damage]}")
     assert not (tmp_path / "it-ran").exists()
 
 
-def test_with_none_left_that_is_whole_it_says_so(checkpoints: Checkpoints) -> None:
+def test_an_error_is_raised_if_all_checkpoints_are_damaged(checkpoints: Checkpoints) -> None:
     for path in checkpoints.folder.glob("*.pt"):
         flip_a_bit(path)
-    with pytest.raises(DamagedError, match="none of its 2 checkpoints can be used"):
+    with pytest.raises(DamagedError, match="none of the 2 checkpoints can be loaded"):
         checkpoints.load_latest()
 
 
-def test_two_are_kept(checkpoints: Checkpoints) -> None:
+def test_the_newest_two_are_kept(checkpoints: Checkpoints) -> None:
     checkpoints.save(30, state(30))
     assert sorted(path.name for path in checkpoints.folder.iterdir()) == [
         f"step-{steps:012d}.{ending}" for steps in (20, 30) for ending in ("json", "pt")

@@ -1,4 +1,4 @@
-"""gc removes what nobody needs, and nothing else."""
+"""`gc` deletes the checkpoints of finished runs, and nothing else."""
 
 import errno
 import json
@@ -19,7 +19,7 @@ ROW = {"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.5, "test_loss": 1.0, "
 
 
 def make_run(train: CommandLine, name: str, status: str, seed: int = 0) -> Path:
-    """A run with checkpoints of 2 MB and a replaced run of 1 MB."""
+    """Write a run with 2 MB of checkpoints and 1 MB of replaced files."""
     config = RunConfig(seed=seed, training=Training(epochs=1))
     run = train.runs / f"{name}-{run_id(config)}"
     for file, size in ((CHECKPOINT, 2_000_000), (".replaced/train.log", 1_000_000)):
@@ -31,15 +31,15 @@ def make_run(train: CommandLine, name: str, status: str, seed: int = 0) -> Path:
     return run
 
 
-def test_without_yes_it_shows_what_it_would_remove(train: CommandLine) -> None:
+def test_without_yes_gc_lists_the_folders_only(train: CommandLine) -> None:
     run = make_run(train, "a", "complete")
-    said = train.cifar_exp("gc")
-    assert f"     2.0 MB  multirun_results/runs/a-{ID}/checkpoints\n" in said
-    assert said.endswith("2.0 MB would be freed; add --yes to delete these files\n")
+    output = train.cifar_exp("gc")
+    assert f"     2.0 MB  multirun_results/runs/a-{ID}/checkpoints\n" in output
+    assert output.endswith("2.0 MB would be freed; add --yes to delete these files\n")
     assert (run / CHECKPOINT).exists()
 
 
-def test_checkpoints_of_runs_that_have_ended_are_removed(train: CommandLine) -> None:
+def test_checkpoints_of_finished_runs_are_deleted(train: CommandLine) -> None:
     runs = [make_run(train, "a", "complete"), make_run(train, "b", "diverged", seed=1)]
     assert train.cifar_exp("gc", "--yes").endswith("4.0 MB freed\n")
     for run in runs:
@@ -50,14 +50,16 @@ def test_checkpoints_of_runs_that_have_ended_are_removed(train: CommandLine) -> 
 
 
 @pytest.mark.parametrize("status", ["running", "failed", "pending"])
-def test_checkpoints_that_a_run_goes_on_from_stay(train: CommandLine, status: str) -> None:
+def test_checkpoints_of_unfinished_runs_are_kept(train: CommandLine, status: str) -> None:
     run = make_run(train, "a", status)  # running without a process is interrupted
     assert train.cifar_exp("gc", "--yes", "--replaced") == "0.0 MB freed\n"
     assert (run / CHECKPOINT).exists()
     assert (run / ".replaced/train.log").exists()
 
 
-def test_interrupted_runs_lose_their_checkpoints_only_when_asked_to(train: CommandLine) -> None:
+def test_checkpoints_of_interrupted_runs_are_deleted_with_interrupted_only(
+    train: CommandLine,
+) -> None:
     run, failed = make_run(train, "a", "running"), make_run(train, "b", "failed", seed=1)
     assert train.cifar_exp("gc", "--interrupted", "--yes").endswith("2.0 MB freed\n")
     assert not (run / "checkpoints").exists()
@@ -65,25 +67,25 @@ def test_interrupted_runs_lose_their_checkpoints_only_when_asked_to(train: Comma
     assert (failed / CHECKPOINT).exists()
 
 
-def test_a_run_that_lost_metrics_keeps_its_checkpoints(train: CommandLine) -> None:
+def test_a_run_without_metrics_keeps_its_checkpoints(train: CommandLine) -> None:
     run = make_run(train, "a", "complete")
     (run / "metrics.jsonl").unlink()
     train.cifar_exp("gc", "--yes")
     assert (run / CHECKPOINT).exists()
 
 
-def test_what_was_replaced_is_removed_when_asked_to(train: CommandLine) -> None:
+def test_replaced_files_are_deleted_with_replaced_only(train: CommandLine) -> None:
     run = make_run(train, "a", "complete")
     assert train.cifar_exp("gc", "--yes", "--replaced").endswith("3.0 MB freed\n")
     assert not (run / ".replaced").exists()
 
 
-def test_a_run_that_another_process_holds_is_left_alone(train: CommandLine) -> None:
+def test_a_locked_run_is_kept(train: CommandLine) -> None:
     run = make_run(train, "a", "complete")
     with RunFolder(run).lock():
-        said = train.cifar_exp("gc", "--yes")
-    assert "(kept: the run is being trained)" in said
-    assert said.endswith("0.0 MB freed\n")
+        output = train.cifar_exp("gc", "--yes")
+    assert "(kept: the run is being trained)" in output
+    assert output.endswith("0.0 MB freed\n")
     assert (run / CHECKPOINT).exists()
 
 
@@ -95,14 +97,14 @@ def test_links_are_not_followed(train: CommandLine) -> None:
     assert (train.folder / "mine" / Path(CHECKPOINT).name).exists()
 
 
-def test_what_others_have_put_beside_checkpoints_stays(train: CommandLine) -> None:
+def test_user_files_among_checkpoints_are_kept(train: CommandLine) -> None:
     run = make_run(train, "a", "complete")
     (run / "checkpoints" / "notes.txt").write_text("mine")
     train.cifar_exp("gc", "--yes")
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["notes.txt"]
 
 
-def test_on_a_disk_that_cannot_be_written_everything_is_kept(
+def test_everything_is_kept_on_a_read_only_disk(
     train: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(train, "a", "complete")

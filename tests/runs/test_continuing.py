@@ -1,4 +1,4 @@
-"""More epochs: a longer run continues a shorter one, or says why it does not."""
+"""A longer run continues a shorter one, or reports why it cannot."""
 
 import logging
 from pathlib import Path
@@ -31,14 +31,14 @@ def assert_equal(one: Path, other: Path) -> None:
 
 
 def continues(longer: Path, short: Path) -> bool:
-    """Whether the epochs of the short run are the same, with the seconds that they took."""
+    """Return whether the longer run has the rows of the short run, including their times."""
     rows = read_rows(short)
     return read_rows(longer)[: len(rows)] == rows
 
 
 def test_a_longer_run_continues_a_shorter_one_with_the_same_bits(tmp_path: Path) -> None:
     short = finish(of_epochs(tmp_path, 1))
-    (checkpoint,) = (short / "checkpoints").glob("*.pt")  # the last one alone
+    (checkpoint,) = (short / "checkpoints").glob("*.pt")
     before = computed(short)
     longer = finish(of_epochs(tmp_path, 3))
     assert continues(longer, short)
@@ -48,34 +48,35 @@ def test_a_longer_run_continues_a_shorter_one_with_the_same_bits(tmp_path: Path)
     assert checkpoint.exists()
 
 
-def test_the_longest_run_is_continued_and_all_its_epochs_are_told(tmp_path: Path) -> None:
+def test_the_longest_run_is_continued_and_all_its_epochs_are_yielded(tmp_path: Path) -> None:
     from cifar_exp.runs.runner import Runner
 
     finish(of_epochs(tmp_path, 1, scheduler=Constant()))
     short = finish(of_epochs(tmp_path, 2, scheduler=Constant()))
     longest = of_epochs(tmp_path, 3, scheduler=Constant())
-    told = [event for event in Runner(threads=1).run(longest) if isinstance(event, EpochMetrics)]
-    assert [event.epoch for event in told] == [1, 2, 3]  # as a search's pruner needs them
+    events = Runner(threads=1).run(longest)
+    epochs = [event.epoch for event in events if isinstance(event, EpochMetrics)]
+    assert epochs == [1, 2, 3]  # the pruner of a search needs all of them
     assert continues(RunFolder.of(longest).path, short)
 
 
 @pytest.mark.parametrize("scheduler", [Cosine(), OneCycle()])
-def test_where_the_rates_depend_on_the_epochs_it_says_so(tmp_path: Path, scheduler) -> None:
+def test_a_schedule_that_depends_on_the_epochs_is_reported(tmp_path: Path, scheduler) -> None:
     short = finish(of_epochs(tmp_path, 1, scheduler=scheduler))
-    assert not (short / "checkpoints").exists()  # nothing could use it
+    assert not (short / "checkpoints").exists()  # no run could continue from it
     longer = of_epochs(tmp_path, 2, scheduler=scheduler)
-    told = f"begins at epoch 1: with scheduler={scheduler.name} the learning rates depend on"
-    assert str(shorter_run(longer)).startswith(told)
-    assert continuing_lines([longer], [])[0].startswith(f"1 of the new runs {told[:6].rstrip('s')}")
+    reason = f"from epoch 1: with scheduler={scheduler.name} the learning rates depend on"
+    assert str(shorter_run(longer)).startswith(f"starts {reason}")
+    assert continuing_lines([longer], [])[0].startswith(f"1 of the new runs start {reason}")
     assert not continues(finish(longer), short)
 
 
-def test_within_a_sweep_it_is_said_as_well(tmp_path: Path) -> None:
+def test_a_sweep_reports_such_a_schedule_as_well(tmp_path: Path) -> None:
     from cifar_exp.config.identity import run_id
 
     runs = [of_epochs(tmp_path, epochs, scheduler=Cosine()) for epochs in (1, 2)]
     (line,) = continuing_lines(runs, [run_id(run) for run in runs])
-    assert line.startswith("1 of the new runs begin at epoch 1: with scheduler=cosine")
+    assert line.startswith("1 of the new runs start from epoch 1: with scheduler=cosine")
     constant = [of_epochs(tmp_path, epochs, scheduler=Constant()) for epochs in (1, 2)]
     assert continuing_lines(constant, [run_id(run) for run in constant]) == []
 
@@ -84,11 +85,11 @@ def test_without_its_checkpoint_a_run_cannot_be_continued(tmp_path: Path) -> Non
     short = finish(of_epochs(tmp_path, 1, keep_checkpoint=False))
     assert not (short / "checkpoints").exists()
     longer = of_epochs(tmp_path, 2)
-    assert str(shorter_run(longer)) == f"begins at epoch 1: {short.name} has no checkpoint left"
+    assert str(shorter_run(longer)) == f"starts from epoch 1: {short.name} has no checkpoint"
     assert not continues(finish(longer), short)
 
 
-def test_other_images_are_not_trained_on_half_way(
+def test_a_run_on_other_images_is_not_continued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(logging.getLogger(LOG), "propagate", True)
@@ -96,7 +97,7 @@ def test_other_images_are_not_trained_on_half_way(
     monkeypatch.setattr(Dataset, "digest", lambda self: "0" * 64)
     longer = finish(of_epochs(tmp_path, 2))
     assert not continues(longer, short)
-    assert f"does not continue {short.name}: the images have changed since" in caplog.text
+    assert f"does not continue {short.name}: the images have changed" in caplog.text
 
 
 def test_a_rerun_trains_all_its_epochs(tmp_path: Path) -> None:
@@ -105,7 +106,7 @@ def test_a_rerun_trains_all_its_epochs(tmp_path: Path) -> None:
     assert not continues(finish(of_epochs(tmp_path, 2, rerun=True)), short)
 
 
-def test_the_room_that_last_checkpoints_take_is_known_before(tmp_path: Path) -> None:
+def test_preflight_returns_the_size_of_the_last_checkpoints(tmp_path: Path) -> None:
     run = of_epochs(tmp_path, 1)
     expected = preflight([run])
     checkpoint = next((finish(run) / "checkpoints").glob("*.pt"))
@@ -114,7 +115,7 @@ def test_the_room_that_last_checkpoints_take_is_known_before(tmp_path: Path) -> 
     assert preflight([of_epochs(tmp_path, 1, scheduler=Cosine())]) == 0
 
 
-def test_only_room_that_is_remarkable_is_announced() -> None:
+def test_only_large_checkpoints_are_reported() -> None:
     assert checkpoint_room(5_000_000) is None
     assert checkpoint_room(1_200_000_000) == (
         "The last checkpoints of these runs will take 1.2 GB; "
@@ -124,14 +125,14 @@ def test_only_room_that_is_remarkable_is_announced() -> None:
 
 @pytest.mark.slow
 @pytest.mark.integration
-def test_a_sweep_continues_the_runs_of_another(train: CommandLine) -> None:
+def test_a_sweep_continues_the_runs_of_a_shorter_sweep(train: CommandLine) -> None:
     tiny = (*TINY, "data.train_size=20", "data.test_size=10", "batch_size=10", "logger=none")
     train("-m", *tiny, "epochs=1", "seed=0,1")
-    said = train("-m", *tiny, "epochs=2", "seed=0,1,2")
-    assert "2 of the new runs continue shorter runs" in said
-    assert "last checkpoints" not in said  # they take little
-    said = train(*tiny, "epochs=3")
-    assert "continues after epoch 2 of " in said
+    output = train("-m", *tiny, "epochs=2", "seed=0,1,2")
+    assert "2 of the new runs continue shorter runs" in output
+    assert "last checkpoints" not in output  # they are small
+    output = train(*tiny, "epochs=3")
+    assert "continues after epoch 2 of " in output
     freed = train.cifar_exp("gc", "--yes")
     assert freed.count("checkpoints") == 6
-    assert "has no checkpoint left" in train(*tiny, "epochs=4")
+    assert "has no checkpoint" in train(*tiny, "epochs=4")

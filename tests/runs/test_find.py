@@ -1,4 +1,4 @@
-"""Which run is meant, and what is said when none or several are."""
+"""Runs and sweeps are found by folder, name or id; errors name similar ones."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def results(tmp_path: Path) -> Path:
     for name in NAMES:
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "config.yaml").write_text("{}\n")
-    (tmp_path / "runs" / "lr=0.01-empty").mkdir()  # is no run
+    (tmp_path / "runs" / "lr=0.01-empty").mkdir()  # not a run
     return tmp_path
 
 
@@ -29,10 +29,10 @@ def results(tmp_path: Path) -> Path:
     ("given", "found"),
     [
         ("59868be4de", 0),  # the id
-        ("0b54", 1),  # how it begins
+        ("0b54", 1),  # the start of the id
         ("lr=0.1,seed=1-0b54f00eab", 1),  # the whole name
-        ("lr=0.1,s", 1),  # how it begins
-        ("lr=0.1", 0),  # the name of one, and how another begins
+        ("lr=0.1,s", 1),  # the start of the name
+        ("lr=0.1", 0),  # a name, and the start of another
         ("lr=0.01-77", 2),
     ],
 )
@@ -40,30 +40,30 @@ def test_a_run_is_found(results: Path, given: str, found: int) -> None:
     assert find_run(given, results).path == results / "runs" / NAMES[found]
 
 
-def test_a_folder_is_itself_wherever_it_lies(results: Path) -> None:
+def test_a_folder_outside_the_results_is_found_by_its_path(results: Path) -> None:
     elsewhere = results / "elsewhere"
     (results / "runs" / NAMES[0]).rename(elsewhere)
     assert find_run(str(elsewhere), results).path == elsewhere
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
-        ("lr=0.", "lr=0.: expected one run, there are 3: lr=0.01-77deadbeef, lr=0.1,seed=1-"),
-        ("lr=0.02", "lr=0.02: there is no such run in .*; near: lr=0.01-77deadbeef"),
+        ("lr=0.", "lr=0.: expected one run, found 3: lr=0.01-77deadbeef, lr=0.1,seed=1-"),
+        ("lr=0.02", "lr=0.02: run not found in .*Did you mean lr=0.01-77deadbeef"),
         ("", "expected the folder of a run"),
         (".", "expected the folder of a run"),
-        ("a\0b", "there is no such run"),
-        ("x" * 200, "there is no such run"),
+        ("a\0b", "run not found"),
+        ("x" * 200, "run not found"),
     ],
 )
-def test_what_is_no_run_is_told(results: Path, given: str, told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_an_unknown_run_is_reported(results: Path, given: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         find_run(given, results)
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nowhere: there is no such folder"):
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere: folder not found"):
         find_run("lr=0.1", tmp_path / "nowhere")
 
 
@@ -75,16 +75,16 @@ def copy_of(results: Path, name: str, new_name: str) -> Path:
 
 
 @pytest.mark.parametrize("new_name", ["backup-59868be4de", "lr=0.1-59868be4de.bak", "a copy"])
-def test_a_copy_of_a_run_is_not_taken_for_it(results: Path, new_name: str) -> None:
+def test_the_original_is_found_among_copies_of_a_run(results: Path, new_name: str) -> None:
     copy = copy_of(results, NAMES[0], new_name)
     found = RunFolder.by_id(results / "runs")[NAMES[0][-10:]]
     assert found == find_run("59868", results) == RunFolder(results / "runs" / NAMES[0])
     assert sorted(NAMES) == [run.path.name for run in run_folders(results)]
-    assert find_run(str(copy), results).path == copy  # which can be named
+    assert find_run(str(copy), results).path == copy  # a copy is found by its path
 
 
 @pytest.mark.parametrize("new_name", ["backup-59868be4de", "my best run"])
-def test_a_run_that_was_renamed_is_found_by_its_id(results: Path, new_name: str) -> None:
+def test_a_renamed_run_is_found_by_its_id(results: Path, new_name: str) -> None:
     renamed = copy_of(results, NAMES[0], new_name)
     shutil.rmtree(results / "runs" / NAMES[0])
     assert RunFolder.by_id(results / "runs")[NAMES[0][-10:]] == RunFolder(renamed)
@@ -103,13 +103,13 @@ SWEEPS = {
     ("given", "found"),
     [
         ("38afae4dc0", "lr-38afae4dc0"),  # the id
-        ("a65", "lr,seed-a65bba6c96"),  # how it begins
-        ("lr", "lr-38afae4dc0"),  # the name of one, and how another begins
+        ("a65", "lr,seed-a65bba6c96"),  # the start of the id
+        ("lr", "lr-38afae4dc0"),  # a name, and the start of another
         ("lr,", "lr,seed-a65bba6c96"),
         ("search", "search-x-11"),
     ],
 )
-def test_a_sweep_and_a_search_are_found_as_runs_are(results: Path, given: str, found: str) -> None:
+def test_sweeps_and_searches_are_found_like_runs(results: Path, given: str, found: str) -> None:
     for name, file in SWEEPS.items():
         (results / name).mkdir()
         (results / name / file).write_text("{}")
@@ -117,20 +117,20 @@ def test_a_sweep_and_a_search_are_found_as_runs_are(results: Path, given: str, f
     assert find_sweep(str(results / found), Path("nowhere")) == results / found
 
 
-def test_a_run_is_no_sweep(results: Path) -> None:
-    with pytest.raises(UserError, match=r"59868be4de: there is no such folder, and .* no sweeps"):
+def test_a_run_is_not_found_as_a_sweep(results: Path) -> None:
+    with pytest.raises(UserError, match=r"59868be4de: folder not found, and .* no sweeps"):
         find_sweep("59868be4de", results)
     with pytest.raises(UserError, match="expected the folder of a sweep"):
         find_sweep(str(results / "runs" / NAMES[0]), results)
 
 
-def test_the_folders_of_many_runs_are_found_in_one_listing(
+def test_the_folder_of_runs_is_listed_once_for_many_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configs = [RunConfig(seed=seed, paths=Paths(results=str(tmp_path))) for seed in range(5)]
     runs = tmp_path / "runs"
-    there, renamed = RunFolder.of_all(configs[:2])
-    there.claim(configs[0])
+    existing, renamed = RunFolder.of_all(configs[:2])
+    existing.claim(configs[0])
     renamed.claim(configs[1])
     renamed.path.rename(runs / "mine")
     RunFolder(runs / "mine").write_state({"status": "pending", "run_id": run_id(configs[1])})
@@ -139,8 +139,8 @@ def test_the_folders_of_many_runs_are_found_in_one_listing(
         os, "listdir", lambda path, list_=os.listdir: listed.append(0) or list_(path)
     )
     found = RunFolder.of_all(configs)
-    assert found[:2] == [there, RunFolder(runs / "mine")]
+    assert found[:2] == [existing, RunFolder(runs / "mine")]
     assert len({folder.path for folder in found}) == 5
     assert len(listed) == 1
-    assert RunFolder.of(configs[0]) == there
-    assert len(listed) == 1  # a folder with its own name needs no listing
+    assert RunFolder.of(configs[0]) == existing
+    assert len(listed) == 1  # not listed for a folder that was not renamed

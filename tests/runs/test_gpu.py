@@ -1,4 +1,4 @@
-"""Runs, workers and sweeps on a GPU, through their files: `python -m pytest -m gpu`."""
+"""Runs, workers and sweeps on a GPU: `python -m pytest -m gpu`."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.gpu
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_trained_network_is_evaluated_as_it_was_tested(tmp_path: Path, precision: str) -> None:
+def test_evaluate_returns_the_test_accuracy_of_training(tmp_path: Path, precision: str) -> None:
     run = config(tmp_path, precision=precision, data=data(normalize="channels", test_flip=True))
     list(Runner().run(run))
     folder = RunFolder.of(run).path
@@ -43,32 +43,32 @@ def test_predictions_are_computed_in_fp32_and_deterministically(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = set()
-    predicted = artifacts._predicted
+    original = artifacts._predicted
 
-    def watch(training: object) -> torch.Tensor:
-        def look(*_: object) -> None:
+    def predicted(training: object) -> torch.Tensor:
+        def add_flags(*_: object) -> None:
             flags = torch.backends.cudnn
             seen.add((flags.allow_tf32, flags.deterministic, flags.benchmark))
 
-        training.model.register_forward_hook(look)  # type: ignore[attr-defined]
-        return predicted(training)  # type: ignore[arg-type]
+        training.model.register_forward_hook(add_flags)  # type: ignore[attr-defined]
+        return original(training)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(artifacts, "_predicted", watch)
+    monkeypatch.setattr(artifacts, "_predicted", predicted)
     list(Runner().run(config(tmp_path, training=Length(epochs=1))))
     assert seen == {(False, True, False)}
 
 
 @pytest.mark.parametrize(
-    "place", [2, *(pytest.param(place, marks=pytest.mark.slow) for place in (0, 5))]
+    "event", [2, *(pytest.param(event, marks=pytest.mark.slow) for event in (0, 5))]
 )
-def test_a_run_that_is_interrupted_resumes_from_its_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int
+def test_an_interrupted_run_resumes_from_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, event: int
 ) -> None:
     monkeypatch.setattr(throttle, "_STEPS_BETWEEN_PAUSES", 1)
     stopped, whole = config(tmp_path / "stopped"), config(tmp_path / "whole")
     list(Runner().run(whole))
     events = Runner().run(stopped)
-    for _ in range(place + 1):
+    for _ in range(event + 1):
         next(events)
     with pytest.raises(Interrupted):
         events.throw(Interrupted(15))
@@ -77,7 +77,7 @@ def test_a_run_that_is_interrupted_resumes_from_its_checkpoint(
     assert computed(RunFolder.of(stopped).path) == computed(RunFolder.of(whole).path)
 
 
-def test_a_batch_that_does_not_fit_is_out_of_memory_and_its_neighbour_continues(
+def test_a_run_without_enough_memory_fails_and_a_concurrent_run_continues(
     tmp_path: Path,
 ) -> None:
     small, alone = config(tmp_path / "packed"), config(tmp_path / "alone")
@@ -86,8 +86,8 @@ def test_a_batch_that_does_not_fit_is_out_of_memory_and_its_neighbour_continues(
     runner = Runner()
     events = runner.run(small)
     next(events)
-    taken, total = torch.cuda.memory_allocated(), torch.cuda.mem_get_info()[1]
-    torch.cuda.set_per_process_memory_fraction((taken + 5_000_000) / total)
+    used, total = torch.cuda.memory_allocated(), torch.cuda.mem_get_info()[1]
+    torch.cuda.set_per_process_memory_fraction((used + 5_000_000) / total)
     try:
         with pytest.raises(UserError, match="out of memory"):
             list(runner.run(big))
@@ -97,23 +97,23 @@ def test_a_batch_that_does_not_fit_is_out_of_memory_and_its_neighbour_continues(
     assert computed(RunFolder.of(small).path) == computed(RunFolder.of(alone).path)
 
 
-def test_memory_of_a_run_that_has_ended_is_free_for_the_next(tmp_path: Path) -> None:
+def test_the_memory_of_a_finished_run_is_free_for_the_next(tmp_path: Path) -> None:
     runs = [config(tmp_path, seed=seed, training=Length(epochs=1)) for seed in range(2)]
     connection = Connection()
-    made = worker._Worker(connection, Allocation(gpu=0, threads=1, runs=1))  # type: ignore[arg-type]
+    gpu_worker = worker._Worker(connection, Allocation(gpu=0, threads=1, runs=1))  # type: ignore[arg-type]
     free = []
     for number, run in enumerate(runs):
         connection.received.append(Train(number, run, ()))
-        made._receive()
-        while number in made._runs:
-            made._advance(number)
+        gpu_worker._receive()
+        while number in gpu_worker._runs:
+            gpu_worker._advance(number)
         free.append(torch.cuda.mem_get_info()[0])
         assert Ended(number) in connection.sent
         assert torch.cuda.memory_reserved() == torch.cuda.memory_allocated()
     assert free[0] == free[1]
 
 
-def test_a_device_that_raises_when_it_is_waited_for_does_not_work(
+def test_a_device_that_raises_in_synchronize_does_not_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     torch.zeros(1, device=GPU)
@@ -150,14 +150,16 @@ def test_three_packed_runs_equal_a_run_alone_and_a_resumed_one(
 ) -> None:
     packed, alone = tmp_path / "packed", tmp_path / "alone"
     packed.mkdir()
-    said = train_py(packed, gpu_environment, "-m", "seed=0,1,2", "hydra.launcher.runs_per_device=3")
+    output = train_py(
+        packed, gpu_environment, "-m", "seed=0,1,2", "hydra.launcher.runs_per_device=3"
+    )
     runs = {read_state(run)["name"]: run for run in packed.glob("*/runs/*")}
-    assert len(runs) == 3, said
-    assert "cannot be captured" not in said
+    assert len(runs) == 3, output
+    assert "cannot be captured" not in output
     assert {read_state(run)["compute"]["device"] for run in runs.values()} == {"cuda"}
-    here = Paths(**{name: str(alone / name) for name in ("results", "logs", "cache")})
+    paths = Paths(**{name: str(alone / name) for name in ("results", "logs", "cache")})
     first, second, stopped = (
-        RunFolder(run).read_config().model_copy(update={"paths": here}) for run in runs.values()
+        RunFolder(run).read_config().model_copy(update={"paths": paths}) for run in runs.values()
     )
     for run in (first, second):
         list(Runner().run(run))

@@ -1,4 +1,4 @@
-"""Image folders: stored runs mean the same from anywhere, and after a move."""
+"""Runs on image folders keep their ids from any folder, and after the images are moved."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def make_photos(root: Path, seed: int = 0) -> Path:
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory, command_line) -> CommandLine:
-    """A project with a sweep on its photos."""
+    """A project with an image folder and a sweep on it."""
     project = command_line(tmp_path_factory.mktemp("original"))
     make_photos(project.folder / "photos")
     project("-m", *FOLDER, "seed=0,1")
@@ -55,40 +55,40 @@ def sweep_of(project: CommandLine) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.integration
-def test_a_sweep_means_the_same_from_another_folder(
+def test_a_sweep_has_the_same_results_from_another_folder(
     original: CommandLine, new_folder: NewFolder
 ) -> None:
-    here, elsewhere = original, new_folder("elsewhere")
-    sweep, runs = sweep_of(here), sorted(map(str, here.runs.iterdir()))
+    other = new_folder("elsewhere")
+    sweep, runs = sweep_of(original), sorted(map(str, original.runs.iterdir()))
     tables, files = [], []
-    for project in (here, elsewhere):
+    for project in (original, other):
         tables.append(project.cifar_exp("table", str(sweep)))
         files.append((sweep / "results.csv").read_bytes())
         project.cifar_exp("report", str(sweep), "--check")
     assert tables[0] == tables[1]
     assert files[0] == files[1]
-    assert here.cifar_exp("compare", *runs) == elsewhere.cifar_exp("compare", *runs)
-    said = [project.cifar_exp("evaluate", runs[0], "--out", "e") for project in (here, elsewhere)]
-    assert "not the images" not in "".join(said)
-    assert said[0] == said[1]
-    assert not (elsewhere.folder / "data").exists()  # the cache of the project is used
+    assert original.cifar_exp("compare", *runs) == other.cifar_exp("compare", *runs)
+    output = [project.cifar_exp("evaluate", runs[0], "--out", "e") for project in (original, other)]
+    assert "not the images" not in "".join(output)
+    assert output[0] == output[1]
+    assert not (other.folder / "data").exists()  # the cache of the first project is used
 
 
 @pytest.mark.integration
-def test_a_moved_project_has_finished_its_runs(
+def test_a_moved_project_keeps_its_finished_runs(
     original: CommandLine, tmp_path: Path, command_line
 ) -> None:
     shutil.copytree(original.folder, tmp_path / "moved")
     moved = command_line(tmp_path / "moved")
-    said = moved("-m", *FOLDER, "seed=0,1")
-    assert f"the images are those of {original.folder / 'photos'}" in said
-    assert "sweep of 2 runs (2 finished before)" in said
+    output = moved("-m", *FOLDER, "seed=0,1")
+    assert f"same images as {original.folder / 'photos'}" in output
+    assert "sweep of 2 runs (2 finished before)" in output
     assert "finished before, not repeated" in moved(*FOLDER)
     assert len(list(moved.runs.iterdir())) == 2
     assert len(list(moved.runs.parent.glob("*/sweep.json"))) == 1
-    said = moved("-m", *FOLDER, "seed=0,1,2")  # and a new run is one of them
-    assert "sweep of 3 runs (2 finished before)" in said
-    assert "3    complete" in said  # with the others a mean over seeds
+    output = moved("-m", *FOLDER, "seed=0,1,2")
+    assert "sweep of 3 runs (2 finished before)" in output
+    assert "3    complete" in output  # a mean over seeds
     (new,) = moved.runs.glob("*seed=2*")
     stored = yaml.safe_load((new / "config.yaml").read_text())
     assert stored["data"]["root"] == str(moved.folder / "photos")
@@ -97,7 +97,7 @@ def test_a_moved_project_has_finished_its_runs(
 
 @pytest.mark.slow
 @pytest.mark.integration
-def test_moved_images_are_recognised_and_other_ones_are_not(
+def test_moved_images_are_recognised_and_other_images_are_not(
     original: CommandLine, tmp_path: Path
 ) -> None:
     results = str(original.folder / "multirun_results")
@@ -109,9 +109,9 @@ def test_moved_images_are_recognised_and_other_ones_are_not(
     )
     assert same.data.same_as == str(original.folder / "photos")
     assert other.data.same_as is None
-    at_first = RunConfig(data=ImageFolder(root=str(original.folder / "photos")), paths=paths)
-    assert run_id(same) == run_id(at_first)
-    assert recognised([at_first]) == [at_first]
+    first = RunConfig(data=ImageFolder(root=str(original.folder / "photos")), paths=paths)
+    assert run_id(same) == run_id(first)
+    assert recognised([first]) == [first]
 
 
 def stored_at(runs: Path, config: RunConfig) -> Path:
@@ -122,7 +122,7 @@ def stored_at(runs: Path, config: RunConfig) -> Path:
 
 
 @pytest.mark.parametrize("results", ["multirun_results", "out/here", "absolute"])
-def test_runs_of_before_with_relative_paths_mean_the_same_from_anywhere(
+def test_relative_paths_of_earlier_versions_are_resolved_from_any_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, results: str
 ) -> None:
     project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
@@ -139,7 +139,7 @@ def test_runs_of_before_with_relative_paths_mean_the_same_from_anywhere(
     assert run.name.endswith(run_id(read))
 
 
-def test_stored_paths_are_absolute_but_for_environment_variables(
+def test_stored_paths_are_absolute_except_those_with_environment_variables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -156,7 +156,7 @@ def test_stored_paths_are_absolute_but_for_environment_variables(
     assert anchored(RunConfig(data=Synthetic())).data == Synthetic()
 
 
-def test_a_moved_project_keeps_ids_and_leads_to_its_own_images(tmp_path: Path) -> None:
+def test_a_moved_project_keeps_its_ids_and_uses_the_moved_images(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     (new / "photos").mkdir(parents=True)
     config = RunConfig(
@@ -171,13 +171,13 @@ def test_a_moved_project_keeps_ids_and_leads_to_its_own_images(tmp_path: Path) -
     assert read.paths.logs == str(new / "logs")
     assert read.paths.cache == "/other/cache"
     assert run_id(read) == run_id(config)
-    # the results alone: the images are where they were
+    # only the results were moved
     (old / "photos").mkdir(parents=True)
     read = relocate(config, tmp_path / "alone" / "results" / "runs" / "x")
     assert read.data == config.data
 
 
-def test_a_run_that_was_interrupted_goes_on_after_a_move(tmp_path: Path, command_line) -> None:
+def test_an_interrupted_run_resumes_after_a_move(tmp_path: Path, command_line) -> None:
     project = command_line(tmp_path / "project")
     project.folder.mkdir()
     make_photos(project.folder / "photos")
@@ -188,10 +188,10 @@ def test_a_run_that_was_interrupted_goes_on_after_a_move(tmp_path: Path, command
     project.folder.rename(tmp_path / "moved")
     moved = command_line(tmp_path / "moved")
     moved(*FOLDER, "epochs=2")
-    assert read_rows(moved.only_run) == rows  # from its last checkpoint
+    assert read_rows(moved.only_run) == rows  # resumed from the last checkpoint
 
 
-def test_a_link_at_the_old_place_of_images_changes_no_id(tmp_path: Path) -> None:
+def test_a_link_at_the_old_path_of_images_does_not_change_the_id(tmp_path: Path) -> None:
     old, new = tmp_path / "photos", tmp_path / "disk" / "photos"
     old.mkdir()
     typed = RunConfig(data=ImageFolder(root=str(old)), paths=Paths(results=str(tmp_path / "r")))
@@ -201,11 +201,11 @@ def test_a_link_at_the_old_place_of_images_changes_no_id(tmp_path: Path) -> None
     old.rename(new)
     old.symlink_to(new)
     assert run_id(folder.read_config()) == known
-    data = ImageFolder(root=str(new), same_as=str(old))  # as `recognised` says
+    data = ImageFolder(root=str(new), same_as=str(old))  # as `recognised` sets it
     assert run_id(typed.model_copy(update={"data": data})) == known
 
 
-def test_a_pipe_among_the_stored_settings_does_not_hang(tmp_path: Path) -> None:
+def test_a_pipe_in_place_of_a_stored_config_does_not_hang(tmp_path: Path) -> None:
     config = RunConfig(data=ImageFolder(root=str(tmp_path)), paths=Paths(results=str(tmp_path)))
     (tmp_path / "runs" / "x").mkdir(parents=True)
     os.mkfifo(tmp_path / "runs" / "x" / "config.yaml")

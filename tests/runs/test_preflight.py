@@ -1,4 +1,4 @@
-"""What is refused before anything is trained, and what is not."""
+"""Checks before training."""
 
 import shutil
 from pathlib import Path
@@ -25,18 +25,18 @@ def config(tmp_path: Path) -> RunConfig:
     )
 
 
-def report(monkeypatch: pytest.MonkeyPatch, *sizes: int) -> None:
-    """Let the file system report these sizes: total, used, free."""
+def set_disk_usage(monkeypatch: pytest.MonkeyPatch, *sizes: int) -> None:
+    """Replace `shutil.disk_usage`. Args: sizes: total, used and free bytes."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: sizes)
 
 
-def test_a_disk_that_is_full_is_refused_and_one_that_reports_no_size_is_not(
+def test_a_full_disk_is_refused_and_a_disk_without_a_size_is_not(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report(monkeypatch, 10**9, 10**9, 0)
+    set_disk_usage(monkeypatch, 10**9, 10**9, 0)
     with pytest.raises(UserError, match=r"1 runs need about .* and 0 kB are free"):
         preflight([config])
-    report(monkeypatch, 0, 0, 0)
+    set_disk_usage(monkeypatch, 0, 0, 0)
     preflight([config])
 
 

@@ -1,4 +1,4 @@
-"""One run through the command line: what it writes, skips, repeats and resumes."""
+"""One run through the command line: its files, and when it is skipped or repeated."""
 
 import json
 
@@ -12,15 +12,15 @@ from tests.conftest import TINY, CommandLine, event_folder, read_rows, read_stat
 @pytest.fixture(scope="session")
 def uninterrupted(tmp_path_factory, command_line) -> CommandLine:
     train = command_line(tmp_path_factory.mktemp("uninterrupted"))
-    train.said = train(*LONG)
+    train.output = train(*LONG)
     return train
 
 
-# Long enough to be hit in any epoch; dropout and crops so that every random stream takes part.
+# With dropout and crops, so that every random stream is used.
 LONG = (*TINY, "epochs=4", "data.train_size=640", "dropout=0.5", "data.augment=crop_flip")
 
 
-def test_a_run_leaves_all_that_one_looks_for(uninterrupted: CommandLine) -> None:
+def test_a_run_writes_its_files(uninterrupted: CommandLine) -> None:
     run = uninterrupted.only_run
     names = {path.name for path in run.iterdir() if not path.name.startswith(".")}
     assert names == {
@@ -33,24 +33,24 @@ def test_a_run_leaves_all_that_one_looks_for(uninterrupted: CommandLine) -> None
         "confusion.png",
         "model.safetensors",
         "model.json",
-        "checkpoints",  # the last one, which a longer run would continue
+        "checkpoints",  # the last one, from which a longer run can continue
     }
-    for picture in ("curves.png", "predictions.png", "confusion.png"):
-        with Image.open(run / picture) as image:
+    for figure in ("curves.png", "predictions.png", "confusion.png"):
+        with Image.open(run / figure) as image:
             assert min(image.size) > 300  # pixels
     state = read_state(run)
     assert state["status"] == "complete"
     compute = state["compute"]
     assert (compute["device"], compute["threads"]) == ("cpu", 1)
-    assert compute["precision"] in ("fp32", "bf16")  # whichever is faster here
+    assert compute["precision"] in ("fp32", "bf16")  # whichever is faster on this machine
     assert run.name.endswith(state["run_id"])
     assert json.loads((run / "model.json").read_text())["architecture"]["name"] == "vgg11"
-    assert "complete: test accuracy" in uninterrupted.said
-    assert run.name in uninterrupted.said
-    assert f"cpu, {compute['precision']}, 1 thread" in uninterrupted.said
+    assert "complete: test accuracy" in uninterrupted.output
+    assert run.name in uninterrupted.output
+    assert f"cpu, {compute['precision']}, 1 thread" in uninterrupted.output
 
 
-def test_every_epoch_is_a_line_of_metrics(uninterrupted: CommandLine) -> None:
+def test_metrics_jsonl_has_a_line_for_each_epoch(uninterrupted: CommandLine) -> None:
     rows = read_rows(uninterrupted.only_run)
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
     assert " ".join(rows[0]) == (
@@ -60,10 +60,10 @@ def test_every_epoch_is_a_line_of_metrics(uninterrupted: CommandLine) -> None:
     for row in rows:
         assert 0 <= row["train_accuracy"] <= 1
         assert row["images_per_second"] == pytest.approx(640 / row["train_seconds"])
-        assert row["peak_memory_bytes"] > 50e6  # PyTorch alone takes more
+        assert row["peak_memory_bytes"] > 50e6  # PyTorch alone uses more
 
 
-def test_tensorboard_shows_what_metrics_jsonl_holds(uninterrupted: CommandLine) -> None:
+def test_tensorboard_has_the_values_of_metrics_jsonl(uninterrupted: CommandLine) -> None:
     rows = read_rows(uninterrupted.only_run)
     events = EventAccumulator(
         str(event_folder(uninterrupted.folder / "logs", uninterrupted.only_run))
@@ -79,12 +79,11 @@ def test_tensorboard_shows_what_metrics_jsonl_holds(uninterrupted: CommandLine) 
         assert [scalar.value for scalar in scalars] == pytest.approx([row[field] for row in rows])
 
 
-def test_a_complete_run_is_not_trained_again_unless_asked_to(train: CommandLine) -> None:
+def test_a_complete_run_is_trained_again_only_with_rerun(train: CommandLine) -> None:
     train(*TINY)
     first = read_rows(train.only_run)
-    said = train(*TINY)
-    assert "finished before, not repeated" in said
+    assert "finished before, not repeated" in train(*TINY)
     assert read_rows(train.only_run) == first
     train(*TINY, "rerun=true")
-    assert read_rows(train.only_run) != first  # other times
+    assert read_rows(train.only_run) != first  # the times differ
     assert read_rows(train.only_run / ".replaced") == first

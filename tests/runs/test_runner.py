@@ -1,4 +1,4 @@
-"""A run in this process: its lock, and where it resumes."""
+"""The runner: locks, resuming, and changes to a run's files during training."""
 
 import errno
 import shutil
@@ -22,7 +22,7 @@ from tests.conftest import computed
 
 def config(folder: Path, **changes: object) -> RunConfig:
     usual = {
-        # 16 steps an epoch, more than between two yields
+        # 16 steps per epoch, more than between two yields
         "data": Synthetic(train_size=256, test_size=40, batch_size=16, augment="crop_flip"),
         "model": Model(name="vgg11", width=1 / 16, dropout=0.5),
         "training": Training(epochs=3),
@@ -39,7 +39,7 @@ def finish(config: RunConfig) -> Path:
     return RunFolder.of(config).path
 
 
-def test_a_run_that_trains_is_refused_to_others(tmp_path: Path) -> None:
+def test_a_second_runner_is_refused_while_a_run_trains(tmp_path: Path) -> None:
     first = Runner(threads=1).run(config(tmp_path))
     next(first)
     with pytest.raises(BusyError, match="another process is training this run"):
@@ -62,7 +62,7 @@ def test_an_interrupted_run_resumes_within_its_epoch_and_ends_with_the_same_bits
         run.throw(Interrupted(15))
     assert (RunFolder.of(interrupted).path / "checkpoints" / f"step-{steps:012d}.pt").exists()
     first_event, *_ = list(Runner(threads=1).run(interrupted))
-    if isinstance(first_event, EpochMetrics):  # what was left of the epoch needed no pause
+    if isinstance(first_event, EpochMetrics):  # the epoch had no further yield
         assert first_event.epoch == 2
     else:
         assert first_event.steps > steps
@@ -73,7 +73,7 @@ def test_an_interrupted_run_resumes_within_its_epoch_and_ends_with_the_same_bits
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_run_that_diverges_keeps_its_metrics_and_is_no_failure(tmp_path: Path) -> None:
+def test_a_diverged_run_keeps_its_metrics_and_has_not_failed(tmp_path: Path) -> None:
     diverging = config(tmp_path, optimizer=Sgd(lr=1e9))
     path = finish(diverging)
     folder = RunFolder.of(diverging)
@@ -85,7 +85,7 @@ def test_a_run_that_diverges_keeps_its_metrics_and_is_no_failure(tmp_path: Path)
 
 
 def quick(folder: Path, **changes: object) -> RunConfig:
-    """A run of two epochs with two steps each."""
+    """Return a run of two epochs with two steps each."""
     data = Synthetic(train_size=32, test_size=10, batch_size=16)
     model = Model(name="vgg11", width=1 / 64)
     return config(
@@ -94,7 +94,7 @@ def quick(folder: Path, **changes: object) -> RunConfig:
 
 
 @pytest.mark.parametrize("then", ["nothing", "another process"])
-def test_a_run_whose_folder_is_deleted_stops_and_says_why(tmp_path: Path, then: str) -> None:
+def test_a_run_whose_folder_is_deleted_stops_with_the_reason(tmp_path: Path, then: str) -> None:
     run = Runner(threads=1).run(quick(tmp_path))
     while not isinstance(next(run), EpochMetrics):
         pass
@@ -103,7 +103,7 @@ def test_a_run_whose_folder_is_deleted_stops_and_says_why(tmp_path: Path, then: 
     other = Runner(threads=1).run(quick(tmp_path))
     if then == "another process":
         next(other)
-    with pytest.raises(UserError, match="was deleted or replaced while it was trained"):
+    with pytest.raises(UserError, match="was deleted or replaced during training"):
         for _ in run:
             pass
     if then == "nothing":
@@ -116,7 +116,7 @@ def test_a_run_whose_folder_is_deleted_stops_and_says_why(tmp_path: Path, then: 
 
 
 @pytest.mark.parametrize("how", ["deleted", "changed"])
-def test_a_run_whose_metrics_are_lost_meanwhile_is_not_complete(tmp_path: Path, how: str) -> None:
+def test_a_run_whose_metrics_are_changed_during_training_fails(tmp_path: Path, how: str) -> None:
     run = Runner(threads=1).run(quick(tmp_path))
     while not isinstance(next(run), EpochMetrics):
         pass
@@ -130,7 +130,7 @@ def test_a_run_whose_metrics_are_lost_meanwhile_is_not_complete(tmp_path: Path, 
     assert [row["epoch"] for row in folder.read_metrics()] == [1, 2]
 
 
-def test_a_finished_run_needs_nothing_that_can_be_written(
+def test_a_finished_run_can_be_on_a_read_only_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finish(quick(tmp_path))
@@ -142,7 +142,7 @@ def test_a_finished_run_needs_nothing_that_can_be_written(
     assert finish(quick(tmp_path)).is_dir()
 
 
-def test_a_run_that_was_changed_is_trained_again_only_when_asked_to(tmp_path: Path) -> None:
+def test_a_changed_run_is_trained_again_only_with_resume_fresh(tmp_path: Path) -> None:
     path = finish(quick(tmp_path))
     whole = computed(path)
     metrics = path / "metrics.jsonl"
@@ -153,7 +153,7 @@ def test_a_run_that_was_changed_is_trained_again_only_when_asked_to(tmp_path: Pa
     assert computed(path) == whole
 
 
-def test_a_longer_run_does_not_fail_for_a_shorter_one_that_is_damaged(tmp_path: Path) -> None:
+def test_a_damaged_shorter_run_does_not_stop_a_longer_run(tmp_path: Path) -> None:
     short = quick(tmp_path, training=Training(epochs=1))
     folder = RunFolder.of(short)
     folder.claim(short)

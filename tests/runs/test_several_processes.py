@@ -1,4 +1,4 @@
-"""`torchrun --nproc-per-node=N train.py`: one run on several processes, through its files."""
+"""`torchrun --nproc-per-node=N train.py`: one run on several processes."""
 
 import signal
 import subprocess
@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 from torch.distributed import TCPStore
 
 from tests.conftest import ROOT, TINY, CommandLine, computed, read_rows, read_state
-from tests.reliability.faults import SHORT, begun_anew
+from tests.reliability.faults import SHORT, times_started
 from tests.reliability.hold import LONGEST_WAIT_SECONDS, Hold
 
 pytestmark = pytest.mark.integration
-# Odd sizes: parts of a batch differ, and the last batch is short. A low rate keeps rounding small.
+# Odd sizes, so that processes have parts of different size, and the last batch is smaller.
+# A low learning rate keeps rounding errors small.
 COMPARED = (
     *TINY,
     "data.train_size=161",
@@ -31,15 +32,17 @@ COMPARED = (
     "precision=fp32",
     "logger=none",
 )
-# Held in its first epoch, which has more steps than the processes train between two pauses.
+# The first epoch has more steps than the processes train between two checks for signals.
 LONG = (*SHORT, "epochs=2", "logger=none")
 
 
 @contextmanager
 def together(train: CommandLine, size: int, *overrides: str) -> Iterator[list[Any]]:
-    """Start what torchrun starts, as quick forks; whatever is left at the end is killed."""
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # as torchrun has one
-    usual = dict(train.environment)
+    """Start the processes of torchrun as forks, which is faster, and kill them at the end."""
+    store = TCPStore(
+        "127.0.0.1", 0, is_master=True, wait_for_workers=False
+    )  # torchrun starts one as well
+    environment = dict(train.environment)
     processes = []
     for rank in range(size):
         train.environment |= {
@@ -54,7 +57,7 @@ def together(train: CommandLine, size: int, *overrides: str) -> Iterator[list[An
         }
         processes.append(train.start(*overrides))
     train.environment.clear()
-    train.environment |= usual
+    train.environment |= environment
     try:
         yield processes
     finally:
@@ -63,16 +66,16 @@ def together(train: CommandLine, size: int, *overrides: str) -> Iterator[list[An
 
 
 def in_forks(train: CommandLine, *overrides: str) -> str:
-    """Run two processes to their ends, and return what they say."""
+    """Run two processes to their end, and return the output of rank 0."""
     with together(train, 2, *overrides) as processes:
-        said = [process.communicate(timeout=LONGEST_WAIT_SECONDS) for process in processes]
-        assert [process.returncode for process in processes] == [0, 0], said
-        assert said[1] == ("", "")
-    return str(said[0][0])
+        outputs = [process.communicate(timeout=LONGEST_WAIT_SECONDS) for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], outputs
+        assert outputs[1] == ("", "")
+    return str(outputs[0][0])
 
 
 def torchrun(train: CommandLine, *overrides: str) -> str:
-    """Do the same with torchrun, which takes PyTorch's seconds three times."""
+    """Do the same with torchrun, which is slower: it imports PyTorch three times."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
     done = subprocess.run(
         [*command, str(ROOT / "train.py"), *overrides],
@@ -87,20 +90,20 @@ def torchrun(train: CommandLine, *overrides: str) -> str:
 
 
 @pytest.mark.parametrize("run", [in_forks, pytest.param(torchrun, marks=pytest.mark.slow)])
-def test_two_processes_train_the_run_of_one(
+def test_two_processes_train_the_same_run_as_one(
     new_folder: Callable[[str], CommandLine], run: Callable[..., str]
 ) -> None:
     two, one = new_folder("two"), new_folder("one")
-    said = run(two, *COMPARED)
-    assert said.count("complete: ") == 1
-    assert "cpu, fp32, 1 thread, 2 processes" in said
+    output = run(two, *COMPARED)
+    assert output.count("complete: ") == 1
+    assert "cpu, fp32, 1 thread, 2 processes" in output
     one(*COMPARED)
     assert two.only_run.name == one.only_run.name  # the same run
     assert read_state(two.only_run)["compute"]["processes"] == 2
     rows, expected = read_rows(two.only_run), read_rows(one.only_run)
     assert len(rows) == len(expected) == 3
     for row, other in zip(rows, expected, strict=True):
-        # in fp32 sums depend on their order: 1e-4 was seen, without shared statistics 0.1
+        # rounding causes up to 1e-4; batch statistics of a single process would cause 0.1
         assert row["train_loss"] == pytest.approx(other["train_loss"], abs=1e-3)
         assert row["test_loss"] == pytest.approx(other["test_loss"], abs=1e-3)
         assert row["train_accuracy"] == pytest.approx(other["train_accuracy"], abs=1.5 / 161)
@@ -112,26 +115,25 @@ def test_two_processes_train_the_run_of_one(
     assert "finished before, not repeated" in in_forks(two, *COMPARED)
 
 
-def test_one_is_asked_and_all_stop_at_a_step_where_another_number_goes_on(
+def test_a_signal_to_one_process_stops_all_and_one_process_can_resume(
     train: CommandLine,
 ) -> None:
     with Hold(train.folder, 3) as hold, together(train, 2, *LONG) as processes:
         hold.wait(processes[0], processes=2)
         processes[1].send_signal(signal.SIGTERM)
         hold.release()
-        said = [process.communicate(timeout=LONGEST_WAIT_SECONDS) for process in processes]
+        outputs = [process.communicate(timeout=LONGEST_WAIT_SECONDS) for process in processes]
         assert [process.returncode for process in processes] == [143, 143]
-    assert "Interrupted. Run the same command again" in said[0][1]
-    assert said[1] == ("", "")
-    said_alone = train(*LONG)
-    assert "began with 2 processes, goes on with 1" in said_alone
+    assert "Interrupted. Run the same command again" in outputs[0][1]
+    assert outputs[1] == ("", "")
+    assert "started with 2 processes, resuming with 1" in train(*LONG)
     log = (train.only_run / "train.log").read_text()
-    assert "goes on after epoch 0, step " in log
-    assert begun_anew(train.only_run) == 1
+    assert "resumed after epoch 0, step " in log
+    assert times_started(train.only_run) == 1
     assert [row["epoch"] for row in computed(train.only_run)] == [1, 2]
 
 
-def test_a_process_that_dies_ends_the_run_with_a_reason(train: CommandLine) -> None:
+def test_a_run_fails_with_the_reason_when_a_process_dies(train: CommandLine) -> None:
     with Hold(train.folder, 3) as hold, together(train, 2, *LONG) as processes:
         hold.wait(processes[0], processes=2)
         processes[1].kill()
@@ -145,19 +147,21 @@ def test_a_process_that_dies_ends_the_run_with_a_reason(train: CommandLine) -> N
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("overrides", "message"),
     [
         (("optimizer.lr=-1",), "optimizer.lr: expected a number greater than 0, got -1"),
         (("batch_size=999",), "data.batch_size: expected at most the 160 training images, got 999"),
         (("-m", "seed=0,1"), "torchrun: expected one run and no -m"),
     ],
 )
-def test_a_mistake_is_told_once(train: CommandLine, typed: tuple[str, ...], told: str) -> None:
-    with together(train, 2, *TINY, *typed) as processes:
+def test_a_mistake_is_reported_once(
+    train: CommandLine, overrides: tuple[str, ...], message: str
+) -> None:
+    with together(train, 2, *TINY, *overrides) as processes:
         _, err = processes[0].communicate(timeout=LONGEST_WAIT_SECONDS)
         assert processes[0].returncode == 1
-        assert told in err
+        assert message in err
         assert len(err.splitlines()) == 1
-        processes[1].send_signal(signal.SIGTERM)  # as torchrun does then
+        processes[1].send_signal(signal.SIGTERM)  # as torchrun does
         assert processes[1].communicate(timeout=LONGEST_WAIT_SECONDS) == ("", "")
     assert not train.runs.exists()

@@ -133,7 +133,7 @@ def test_a_shorter_run_reuses_the_epochs_of_a_longer_one(new_folder) -> None:
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     (long,) = (run for run in together.runs.iterdir() if run != short)
     assert read_state(short)["began_as"] == read_state(long)["run_id"]
-    assert "goes on after epoch 2" in (short / "train.log").read_text()
+    assert "resumed after epoch 2" in (short / "train.log").read_text()
     events = EventAccumulator(str(event_folder(together.folder / "logs", short)))
     events.Reload()
     assert [scalar.step for scalar in events.Scalars("loss/train")] == [1, 2]

@@ -1,0 +1,136 @@
+"""Saves what a run computes while it trains: metrics, logs and checkpoints."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from cifar_exp.config.identity import run_id, run_name
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.errors import UserError
+from cifar_exp.loggers.run_loggers import RunLoggers
+from cifar_exp.paths import CHECKPOINTS
+from cifar_exp.runs.checkpoint import Checkpoints, State
+from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.resuming import ids
+from cifar_exp.signals import Interrupted
+from cifar_exp.training.loop import Training
+from cifar_exp.training.progress import EpochMetrics, Progress
+
+
+@dataclass(frozen=True)
+class ActiveRun:
+    """A run whose folder this process has locked.
+
+    Attributes:
+        config: its settings.
+        folder: its folder.
+        log: its logger, which writes to train.log.
+        prefix_runs: shorter runs that equal the first epochs of this run.
+        check: raises GoneError once the folder is no longer the locked one.
+    """
+
+    config: RunConfig
+    folder: RunFolder
+    log: logging.Logger
+    prefix_runs: tuple[RunConfig, ...]
+    check: Callable[[], None]
+
+
+class Recorder:
+    """Saves metrics and checkpoints of one run.
+
+    Args:
+        run: the run.
+        training: its training loop.
+        checkpoints: its checkpoints.
+        state: content of run.json, which checkpoints contain as well.
+    """
+
+    def __init__(
+        self, run: ActiveRun, training: Training, checkpoints: Checkpoints, state: dict[str, Any]
+    ) -> None:
+        self._run = run
+        self._training = training
+        self._checkpoints = checkpoints
+        self._state = state
+
+    def epochs(self, loggers: RunLoggers) -> Iterator[Progress | EpochMetrics]:
+        """Train the remaining epochs; metrics are on disk before they are yielded.
+
+        Throw Interrupted into it to stop with a checkpoint.
+        """
+        run, training = self._run, self._training
+        for event in training.run():
+            run.check()
+            ends_epoch = isinstance(event, EpochMetrics)
+            if isinstance(event, EpochMetrics):
+                run.folder.append_metrics(event.as_json())
+                loggers.epoch(event)
+                run.log.info("epoch %d: %s", event.epoch, event.as_json())
+            if not training.finished:
+                self._checkpoints.save_if_due(
+                    training.steps, self._resumable, within_epoch=not ends_epoch
+                )
+                if ends_epoch:
+                    self._save_prefix_runs()
+            try:
+                yield event
+            except Interrupted:
+                run.check()
+                self._save_if_possible("the steps after the last checkpoint are lost: %s")
+                raise
+
+    def check_metrics(self) -> None:
+        """Check that metrics.jsonl still has all epochs.
+
+        Raises:
+            UserError: the file was changed or deleted during training.
+        """
+        file, rows = self._run.folder.metrics_file, self._run.folder.read_metrics()
+        if rows != [metrics.as_json() for metrics in self._training.history]:
+            raise UserError(
+                f"{file}: the file was changed during training. "
+                "Run the same command again to resume from the last checkpoint."
+            )
+
+    def save_last(self) -> bool:
+        """Save a checkpoint from which a longer run can continue.
+
+        Returns:
+            Whether there was enough space on the disk.
+        """
+        return self._save_if_possible("no last checkpoint, so longer runs cannot continue it: %s")
+
+    def _resumable(self) -> State:
+        return self._training.state_dict() | {"run": self._state}
+
+    def _save_if_possible(self, warning: str) -> bool:
+        try:
+            self._checkpoints.save_if_new(self._training.steps, self._resumable)
+        except (OSError, RuntimeError) as error:
+            self._run.log.warning(warning, error)
+            return False
+        return True
+
+    def _save_prefix_runs(self) -> None:
+        """Save a checkpoint for each shorter run that ends with this epoch."""
+        for config in self._run.prefix_runs:
+            if config.training.epochs != len(self._training.history):
+                continue
+            try:
+                self._save_prefix_run(config)
+            except UserError as error:  # another process trains it, or its folder is damaged
+                self._run.log.info("no checkpoint for %s: %s", run_name(config), error)
+
+    def _save_prefix_run(self, config: RunConfig) -> None:
+        folder = RunFolder.of(config)
+        with folder.lock():
+            folder.claim(config)
+            if folder.status != "pending":
+                return  # it has its own checkpoints
+            began = {"status": "pending", "began_as": run_id(self._run.config)}
+            state = self._state | ids(config) | began
+            checkpoints = Checkpoints(folder.path / CHECKPOINTS, run_id(config), self._run.log)
+            checkpoints.save(self._training.steps, self._training.state_dict() | {"run": state})
+            folder.write_state(state)
