@@ -1,6 +1,6 @@
-"""The data sets of the `data` group: each is its settings and knows where its images come from.
+"""Settings of the data sets, each with the code that loads its images.
 
-Settings are read by commands that train nothing, so PyTorch is imported where images are read.
+PyTorch is imported only where images are read, since many commands need just the settings.
 """
 
 import os
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from cifar_exp.data.dataset import Dataset
 
 Limit = Annotated[
-    int | None, Field(ge=1, description="take this many images, balanced over the classes")
+    int | None, Field(ge=1, description="maximum number of images, balanced over the classes")
 ]
 
 
 class Contents(NamedTuple):
-    """What is known of a data set before its images are read.
+    """Properties of a data set that are known before its images are read.
 
     Attributes:
-        counts: training images of each class, by its name; None where classes have equal sizes.
+        counts: number of training images by class name; None if all classes have the same size.
         classes: number of classes.
-        train_size: training images, before a limit.
-        image_size: pixels a side.
+        train_size: number of training images before limits.
+        image_size: side of the images in pixels.
     """
 
     counts: dict[str, int] | None
@@ -38,28 +38,27 @@ class Contents(NamedTuple):
 
 
 class DataSection(Section):
-    """Settings that all data sets have, and what the others of the project ask one.
+    """Base class of the data sets.
 
     Attributes:
-        published_sizes: numbers of training and test images, where the settings say them.
-        paths: settings that are paths.
+        published_sizes: numbers of training and test images; None if not known from settings.
+        paths: names of the settings that are paths.
     """
 
     published_sizes: ClassVar[tuple[int, int] | None] = None
     paths: ClassVar[tuple[str, ...]] = ()
 
-    batch_size: int = Field(64, ge=1, description="images in a step")
+    batch_size: int = Field(64, ge=1, description="number of images in a training step")
     augment: Literal["none", "flip", "crop", "crop_flip"] = Field(
         "flip", description="random horizontal flip, random crop after padding by 4, both or none"
     )
-    cutout: int = Field(
-        0, ge=0, le=512, description="blacken a square of so many pixels a side; 0: none"
-    )
+    cutout: int = Field(0, ge=0, le=512, description="side of the Cutout mask in pixels; 0: none")
     test_flip: bool = Field(
-        False, description="test on the mean of the logits of an image and its mirror image"
+        False, description="average the logits of each test image and its horizontal flip"
     )
     normalize: Literal["none", "channels"] = Field(
-        "none", description="none: values in [0, 1]; channels: mean 0, deviation 1 in each channel"
+        "none",
+        description="none: values in [0, 1]; channels: mean 0 and standard deviation 1 per channel",
     )
     limit_train: Limit = None
     limit_test: Limit = None
@@ -67,58 +66,69 @@ class DataSection(Section):
         0.0,
         ge=0,
         le=0.5,
-        description="share of the training images that is held out, the same for every seed, and "
-        "evaluated instead of the test images; 0: none",
+        description="fraction of the training images to hold out and evaluate instead of the test "
+        "images, the same images for all seeds; 0: none",
     )
 
     @property
     def evaluated_on(self) -> Literal["test", "validation"]:
-        """Which images a run is evaluated on after each epoch."""
+        """The split that a run is evaluated on after each epoch."""
         return "validation" if self.val_fraction else "test"
 
     @property
     def sizes(self) -> tuple[int, int] | None:
-        """Numbers of training and test images before limits; None where only the images say."""
+        """Numbers of training and test images before limits; None if not known from settings."""
         return self.published_sizes
 
     @property
     def place(self) -> str:
-        """The folder of images that are known by their place; "" for others."""
+        """The folder of the images if a run's id depends on it; "" otherwise."""
         return ""
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings that decide which images a run sees, as plain JSON values."""
+        """Return the settings that determine the images of a run, as JSON values."""
         return self.model_dump(mode="json")
 
     def read(self, cache: Path, trusted: Collection[str] = ()) -> "Dataset":
-        """Read, download or make the images, before limits.
+        """Read, download or generate the images, before limits.
 
         Args:
             cache: folder for decoded images.
             trusted: names of custom code that may be called.
 
         Raises:
-            UserError: images are missing or damaged, or custom code may not be called or fails.
+            UserError: images are missing or damaged, or custom code is not trusted or fails.
         """
         raise NotImplementedError
 
     def contents(self, trusted: Collection[str] = ()) -> Contents:
-        """Return what is known before images are read. See `read` for arguments and errors."""
+        """Return the properties that are known before the images are read.
+
+        Args:
+            trusted: names of custom code that may be called.
+
+        Raises:
+            UserError: see `read`.
+        """
         raise NotImplementedError
 
     def provide(self) -> None:
-        """Download the images where they are missing. Raises: UserError: that fails."""
+        """Download the images if they are missing.
+
+        Raises:
+            UserError: the download fails.
+        """
 
 
 class Archive(DataSection):
     """A data set that torchvision downloads.
 
     Attributes:
-        torchvision: the name of its class in `torchvision.datasets`, which has CIFAR-10's layout.
-        title: its name in messages.
+        torchvision: name of the class in `torchvision.datasets`, which has CIFAR-10's layout.
+        title: name in messages.
         classes: number of classes.
-        folder: of the extracted files, in `root`.
-        file: the archive, in `root`.
+        folder: name of the folder of extracted files in `root`.
+        file: name of the archive in `root`.
     """
 
     torchvision: ClassVar[str]
@@ -132,7 +142,7 @@ class Archive(DataSection):
     root: PathText = Field("data", description="folder of the downloaded archive")
 
     def identity(self) -> dict[str, Any]:
-        """See the base class: the images are the same wherever they are."""
+        """See the base class. The location of the archive is not part of it."""
         return self.model_dump(mode="json", exclude={"root"})
 
     def read(self, cache: Path, trusted: Collection[str] = ()) -> "Dataset":
@@ -172,23 +182,25 @@ class Cifar100(Archive):
 
 
 class ImageFolder(DataSection):
-    """The user's images in root/train/<class>/ and root/test/<class>/, or in root/<class>/."""
+    """Images in root/train/<class>/ and root/test/<class>/, or in root/<class>/."""
 
     paths = ("root",)
     name: Literal["image_folder"] = "image_folder"
-    root: PathText = Field(description="folder that holds train/ and test/, or the classes")
+    root: PathText = Field(
+        description="folder that contains train/ and test/, or the class folders"
+    )
     same_as: PathText | None = Field(
         None,
-        description="folder under which runs know the same images, from before they were moved; "
-        "found by what the images hold",
+        description="former folder of the same images, from before they were moved; "
+        "set automatically",
     )
-    image_size: int = Field(32, ge=32, le=512, description="pixels a side after resizing")
+    image_size: int = Field(32, ge=32, le=512, description="side of the resized images in pixels")
     test_fraction: float = Field(
         0.2,
         gt=0,
         lt=1,
-        description="share of each class that becomes test images, the same for every seed, where "
-        "root holds the classes",
+        description="fraction of each class to use as test images if root contains the class "
+        "folders; the same images for all seeds",
     )
 
     @property
@@ -197,12 +209,12 @@ class ImageFolder(DataSection):
         return self.root
 
     def identity(self) -> dict[str, Any]:
-        """See the base class: the images are known by their first place."""
+        """See the base class. Images that were moved keep their first path."""
         content = self.model_dump(mode="json", exclude={"same_as"})
-        if self.same_as:  # a real path when it was stored; by now a link may lead from there
+        if self.same_as:  # resolved when it was stored; it may be a link by now
             content["root"] = self.same_as
-        elif "${" not in self.root:  # else the same run wherever the variable leads
-            # of functions that never fail, since the settings may come from another machine
+        elif "${" not in self.root:  # a variable is not resolved: its value does not change the id
+            # these functions never fail, also for settings of another machine
             content["root"] = os.path.realpath(os.path.expanduser(self.root))
         return content
 
@@ -227,8 +239,8 @@ class Synthetic(DataSection):
     """Ten classes of shapes made by a seeded generator; needs no download."""
 
     name: Literal["synthetic"] = "synthetic"
-    train_size: int = Field(5000, ge=10, le=1_000_000, description="training images to make")
-    test_size: int = Field(1000, ge=10, le=1_000_000, description="test images to make")
+    train_size: int = Field(5000, ge=10, le=1_000_000, description="number of training images")
+    test_size: int = Field(1000, ge=10, le=1_000_000, description="number of test images")
 
     @property
     def sizes(self) -> tuple[int, int] | None:
@@ -256,7 +268,7 @@ class CustomData(DataSection, CustomCode):
         return custom.load(self, trusted)
 
     def contents(self, trusted: Collection[str] = ()) -> Contents:
-        """See the base class: the images are read, since only they say."""
+        """See the base class. The custom function is called."""
         from cifar_exp.data import custom
 
         dataset = custom.load(self, trusted)
@@ -265,5 +277,5 @@ class CustomData(DataSection, CustomCode):
 
 
 Data = Cifar10 | Cifar100 | ImageFolder | Synthetic | CustomData
-# Data sets that a folder may hold next to others.
+# Data sets that can share a folder with others.
 ARCHIVES: tuple[type[Archive], ...] = (Cifar10, Cifar100)
