@@ -100,7 +100,7 @@ def opened(path: str) -> Iterator["Image"]:
     except UnidentifiedImageError as error:
         suffix = os.path.splitext(path)[1].lower()
         if suffix in _UNSUPPORTED:
-            reason = f"{suffix} files are not supported; convert it to JPEG or PNG"
+            reason = f"{suffix} files are not supported; use JPEG or PNG"
         else:
             reason = "damaged, truncated or of an unknown format"
         raise UnreadableImage(reason) from error

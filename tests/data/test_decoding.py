@@ -245,7 +245,7 @@ def test_values_of_more_than_16_bits_are_refused(tmp_path: Path, value: int) -> 
 def test_unsupported_formats_are_named(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     suffix = name[1:].lower()
-    with pytest.raises(UnreadableImage, match=f"^\\{suffix} files are not supported; convert"):
+    with pytest.raises(UnreadableImage, match=f"^\\{suffix} files are not supported; use"):
         read_image(str(tmp_path / name), 32)
 
 

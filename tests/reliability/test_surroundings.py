@@ -102,7 +102,7 @@ def test_data_may_be_read_only_and_results_and_logs_on_other_disks(train: Comman
     elsewhere = (f"paths.logs={train.folder}/disk/logs", "paths.cache=images/cache")
     with small_disk(train.folder / "disk", 20_000_000), read_only(images):
         said = train("data=image_folder", "data.root=images", *settings, *elsewhere)
-        assert "no cache of the decoded images" in said  # a warning, in a line
+        assert "cannot cache the decoded images" in said  # a warning, in a line
         assert "Traceback" not in said
         assert list(train.folder.glob("disk/logs/*/events.out.tfevents.*"))
     assert read_state(train.only_run)["status"] == "complete"

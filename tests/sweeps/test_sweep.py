@@ -68,7 +68,7 @@ def test_a_run_that_fails_is_told_at_once_and_the_others_go_on(train: CommandLin
     settings = ("model=vgg11", "model.width=0.0625", "epochs=1", "batch_size=2", "logger=none")
     said = train("-m", "data=image_folder", "data.root=damaged,good", *settings, status=1)
     assert "[1/2] root=" in said
-    assert "failed: cannot read the image" in said
+    assert ": cannot read the image: " in said
     assert said.index("failed: ") < said.index("[2/2]")
     assert "1 of 2 runs failed" in said
     assert [row["status"] for row in results(train)] == ["complete", "failed"]
