@@ -64,8 +64,8 @@ def read_image(path: str, image_size: int) -> NDArray[np.uint8]:
         RGB pixels.
 
     Raises:
-        UnreadableImage: the file is no image, is damaged or too large, or has floating-point
-            pixels.
+        UnreadableImage: the file is not an image, is damaged or too large, or has
+            floating-point pixels or values of more than 16 bits.
 
     Shape:
         `(image_size, image_size, 3)`

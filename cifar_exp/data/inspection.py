@@ -63,7 +63,7 @@ class Inspection:
 
 
 def inspect_data(root: Path, image_size: int) -> list[Inspection]:
-    """Inspect the data sets that a folder holds.
+    """Inspect the data sets that a folder contains.
 
     Args:
         root: folder, as in `data.root`.
@@ -201,7 +201,7 @@ def _inspect_dataset(dataset: "Dataset", found: Inspection) -> None:
         found.sizes.add((part.images.shape[2], part.images.shape[1]))
         for index, (name, pixels) in enumerate(zip(names, part.images.numpy(), strict=True)):
             same[pixel_digest(pixels)].append((split, name, f"{split}/{name}/{index}"))
-    # duplicates of a published data set are no problem of the user's folder
+    # users cannot fix duplicates in published data
     _compare_images(same.values(), found.remarks, found.remarks)
 
 

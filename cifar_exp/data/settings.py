@@ -236,7 +236,7 @@ class ImageFolder(DataSection):
 
 
 class Synthetic(DataSection):
-    """Ten classes of shapes made by a seeded generator; needs no download."""
+    """Ten classes of shapes drawn by a seeded generator; needs no download."""
 
     name: Literal["synthetic"] = "synthetic"
     train_size: int = Field(5000, ge=10, le=1_000_000, description="number of training images")

@@ -129,7 +129,7 @@ def _class_table(evaluation: Evaluation) -> str:
         ]
         for result in evaluation.by_class
     ]
-    header = ["class", "images", "precision", "recall", "F1", "most often taken for"]
+    header = ["class", "images", "precision", "recall", "F1", "most often mistaken for"]
     return tabulate(rows, header, disable_numparse=True)
 
 
@@ -146,7 +146,7 @@ def _confusion_table(evaluation: Evaluation) -> str:
         )
     ]
     align = ("left", *("right" for _ in numbers))
-    return tabulate(rows, ["true class \\ taken for", *numbers], colalign=align)
+    return tabulate(rows, ["true class \\ predicted", *numbers], colalign=align)
 
 
 def _mistake_table(evaluation: Evaluation) -> str:
@@ -160,7 +160,7 @@ def _mistake_table(evaluation: Evaluation) -> str:
         ]
         for mistake in evaluation.mistakes[:_PRINTED_MISTAKES]
     ]
-    header = ["most confident mistakes: test image", "true class", "taken for", "probability"]
+    header = ["most confident mistakes: test image", "true class", "predicted", "probability"]
     return tabulate(rows, header, disable_numparse=True)
 
 
