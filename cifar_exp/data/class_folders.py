@@ -39,7 +39,6 @@ _SYSTEM_FOLDERS = {
     "lost+found",
     "system volume information",
     "thumbnails",
-    "thumbs",
 }
 _SPLIT_SEED = 20_240_603  # arbitrary; another value selects other test images
 _SHOWN = 3  # names in a message

@@ -61,7 +61,7 @@ def load(
         UserError: a folder, class or image is missing, or an image cannot be read.
     """
     root = root.resolve()
-    folders = _sound(root, test_fraction)
+    folders = _valid_folders(root, test_fraction)
     for cached in dict.fromkeys([(None, None), limits]):  # a cache of all images is used too
         chosen = [_chosen(folders, *pair) for pair in zip(SPLITS, cached, strict=True)]
         entries = [entry for part in chosen for entry, _ in part]
@@ -118,7 +118,7 @@ def count(root: Path, test_fraction: float = TEST_FRACTION) -> dict[str, int]:
     Raises:
         UserError: a folder or class is missing or empty.
     """
-    folders = _sound(root, test_fraction)
+    folders = _valid_folders(root, test_fraction)
     for note in filter(None, (folders.layout, *folders.notes)):
         _warn_once(note)
     return dict(zip(folders.classes, folders.counts("train"), strict=True))
@@ -129,7 +129,7 @@ def _warn_once(note: str) -> None:
     _log.warning("%s", note)
 
 
-def _sound(root: Path, test_fraction: float) -> ClassFolders:
+def _valid_folders(root: Path, test_fraction: float) -> ClassFolders:
     folders = ClassFolders(root, test_fraction)
     if problems := folders.problems:
         others = f"\nThis is one of {len(problems)} problems. To list all: {_check_data(root)}"
