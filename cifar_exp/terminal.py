@@ -14,13 +14,21 @@ from itertools import zip_longest
 from typing import Any, TextIO, cast
 
 _SECONDS_TO_PRINT = 10
+# Control characters, also those that change the direction of text.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _GAP = "  "  # between the columns of a table
 _MIN_CELL_WIDTH = 8
 
 
 def printable(text: str) -> str:
-    """Return text with the control characters replaced: names of files may contain them."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
+    """Return text without what commands a terminal, which names from elsewhere may hold."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def one_line(name: str) -> str:
+    """Return a name, which may contain line breaks or invalid UTF-8, as one line of text."""
+    text = name.encode(errors="backslashreplace").decode()
+    return text.replace("\n", "\N{REPLACEMENT CHARACTER}")
 
 
 def columns() -> int | None:

@@ -1,1 +1,1 @@
-"""Images and labels: CIFAR-10, the user's own folder, or made by a generator."""
+"""Images and labels from CIFAR, an image folder, a generator, or custom code."""

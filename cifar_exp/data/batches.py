@@ -1,4 +1,4 @@
-"""Batches from images that live on the device: indexed, augmented, normalised all at once."""
+"""Batches of images on the device: indexing, augmentation and normalisation."""
 
 from functools import cached_property
 
@@ -10,48 +10,48 @@ from cifar_exp.data.dataset import Dataset, Split
 from cifar_exp.data.settings import Data
 
 _CROP_PADDING = 4  # pixels on each side. Source: He et al., 2016, section 4.2
-# A fixed size, so that the test metrics do not depend on the training batch size.
+# Fixed, so that the test metrics do not depend on the training batch size.
 TEST_BATCH_SIZE = 250
 
 
 class DeviceImages:
-    """The images of a data set on a device; runs that take turns there share them.
+    """The images of a data set on a device, shared by all runs that train there.
 
     Args:
-        dataset: uint8 images, `(N, H, W, 3)` in memory.
-        device: where they go.
+        dataset: images in host memory.
+        device: device to copy the images to.
     """
 
     def __init__(self, dataset: Dataset, device: torch.device) -> None:
         self.device = device
-        self.train_labels = dataset.train.labels  # on the host, where an epoch is drawn
+        self.train_labels = dataset.train.labels  # on the host, where each epoch is shuffled
         self.test = dataset.test.images.to(device)
         self.test_labels = dataset.test.labels.to(device)
         self._dataset = dataset
 
     @cached_property
     def train(self) -> Tensor:
-        """The training images as they are. Shape: `(N, H, W, 3)`."""
+        """The training images. Shape: `(N, H, W, 3)`."""
         return self._dataset.train.images.to(self.device)
 
     @cached_property
-    def train_and_mirrored(self) -> Tensor:
-        """The training images, then each once more mirrored. Shape: `(2 N, H, W, 3)`.
+    def train_and_flipped(self) -> Tensor:
+        """The training images, followed by their horizontal flips. Shape: `(2 N, H, W, 3)`.
 
-        Row `i + N` mirrors row `i`, so that flipping costs no more than choosing a row.
+        Row `i + N` is the flip of row `i`, so flipping an image only changes its index.
         """
         images = self._dataset.train.images.to(self.device)
         return torch.cat([images, images.flip(2)])
 
     def load(self, config: Data) -> None:
-        """Make what the batches of a run need. Args: config: flips and normalisation."""
-        _ = self.train_and_mirrored if _flips(config) else self.train
+        """Copy the images to the device, with what a run's augmentation and normalisation need."""
+        _ = self.train_and_flipped if _flips(config) else self.train
         if config.normalize == "channels":
             _ = self.mean_std
 
     @cached_property
     def mean_std(self) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of the channels, of values in [0, 1]. Shape: `(1, 3, 1, 1)` each."""
+        """Mean and standard deviation of each channel. Shape: `(1, 3, 1, 1)` each."""
         mean, std = (
             torch.tensor(values).view(1, 3, 1, 1)
             for values in channel_statistics(self._dataset.train)
@@ -62,11 +62,11 @@ class DeviceImages:
 class Batches:
     """The batches of one run.
 
-    Random choices are drawn for a whole epoch and apart from their application. They lie in a
-    tensor that keeps its address from epoch to epoch, which a captured GPU step needs.
+    All random choices of an epoch are drawn at its start. They are stored in a tensor that keeps
+    its address, so that CUDA graphs can be replayed in the next epoch.
 
     Args:
-        images: where they are is where the batches are made.
+        images: images on the device that computes the batches.
         config: batch size, augmentation and normalisation.
     """
 
@@ -79,34 +79,35 @@ class Batches:
         self._crops = config.augment in ("crop", "crop_flip")
         self._cutout = config.cutout
         self._images = images
-        self._train = images.train_and_mirrored if self._flips else images.train
+        self._train = images.train_and_flipped if self._flips else images.train
         self._mean_std = images.mean_std if config.normalize == "channels" else None
         side = max(self._train.shape[1:3])
-        self._counted = torch.arange(max(side, self.batch_size), device=images.device)
-        # of each place in the epoch's order: row and label of its image, then its window and hole
-        kinds = 2 + 2 * self._crops + 2 * bool(self._cutout)
-        shape = kinds, self.train_size
+        self._arange = torch.arange(max(side, self.batch_size), device=images.device)
+        # columns are images in the order of the epoch; rows: image index, label, then the shifts
+        # of the crop and the centre of the Cutout mask
+        rows = 2 + 2 * self._crops + 2 * bool(self._cutout)
+        shape = rows, self.train_size
         self._choices = torch.zeros(shape, dtype=torch.int64, device=images.device)
-        # from pinned memory a copy to the GPU is not waited for
+        # pinned memory makes the copy to the GPU asynchronous
         self._drawn = self._choices
         if images.device.type == "cuda":
             self._drawn = torch.zeros(shape, dtype=torch.int64, pin_memory=True)
 
     @property
     def steps_per_epoch(self) -> int:
-        """How many batches an epoch has; the last may be short."""
+        """Number of batches in an epoch; the last one may be smaller."""
         return -(-self.train_size // self.batch_size)
 
     def begin_epoch(
         self, order_generator: torch.Generator, augment_generator: torch.Generator
     ) -> None:
-        """Draw the order of the images and what happens to each of them.
+        """Draw the order of the images and their augmentation.
 
-        On a GPU this waits for nothing, so what the last epoch has asked of it must be done.
+        On a GPU the copy is asynchronous: call this only after the last epoch has been computed.
 
         Args:
-            order_generator: a CPU generator for the order, so that all devices agree on it.
-            augment_generator: a CPU generator for flips, crops and holes.
+            order_generator: CPU generator for the order, which is the same on all devices.
+            augment_generator: CPU generator for flips, crops and Cutout.
         """
         size = self.train_size
         order = torch.randperm(size, generator=order_generator)
@@ -123,13 +124,13 @@ class Batches:
             self._choices.copy_(self._drawn, non_blocking=True)
 
     def train_batch(self, indices: slice | Tensor) -> tuple[Tensor, Tensor]:
-        """Return images of this epoch, augmented and normalised, and their labels.
+        """Return augmented and normalised training images and their labels.
 
         Args:
-            indices: in the epoch's order, as a slice or int64 of shape `(B,)`.
+            indices: positions in the order of the epoch, as a slice or int64 tensor.
 
         Shape:
-            images `(B, 3, H, W)`, float32 in channels-last format; labels `(B,)`.
+            indices `(B,)`; images `(B, 3, H, W)`, float32 in channels-last format; labels `(B,)`.
         """
         if isinstance(indices, slice):
             chosen = self._choices[:, indices]
@@ -137,40 +138,40 @@ class Batches:
             chosen = self._choices.index_select(1, indices)
         images = self._train.index_select(0, chosen[0])
         if self._crops:
-            images = random_crop(images, chosen[2:4].T, self._counted)
+            images = random_crop(images, chosen[2:4].T, self._arange)
         if self._cutout:
-            images = cutout(images, chosen[-2:].T, self._cutout, self._counted)
+            images = cutout(images, chosen[-2:].T, self._cutout, self._arange)
         return self._normalized(images), chosen[1]
 
     def test_batch(self, indices: slice | Tensor) -> tuple[Tensor, Tensor]:
-        """Return test images, normalised and otherwise unchanged, and their labels.
+        """Return normalised test images and their labels.
 
         Shape:
-            images `(B, 3, H, W)`, labels `(B,)`.
+            indices `(B,)`, images `(B, 3, H, W)`, labels `(B,)`.
         """
         return self.test_images(indices), self._images.test_labels[indices]
 
-    def test_images(self, rows: slice | list[int] | Tensor) -> Tensor:
-        """Return some of the test images, normalised. Shape: `(B, 3, H, W)`."""
-        return self._normalized(self._images.test[rows])
+    def test_images(self, indices: slice | list[int] | Tensor) -> Tensor:
+        """Return normalised test images. Shape: `(B, 3, H, W)`."""
+        return self._normalized(self._images.test[indices])
 
     def _normalized(self, images: Tensor) -> Tensor:
         return normalized(images, self._mean_std)
 
 
 def normalized(images: Tensor, mean_std: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Return images as a network takes them.
+    """Scale images to [0, 1] and normalise their channels.
 
     Args:
         images: uint8.
-        mean_std: of the channels, of values in [0, 1]; None leaves these as they are.
+        mean_std: mean and standard deviation of each channel; None does not normalise.
 
     Shape:
-        images `(B, H, W, 3)`, mean and std `(1, 3, 1, 1)`, result `(B, 3, H, W)` in channels-last
-        format.
+        images `(B, H, W, 3)`, mean and std `(1, 3, 1, 1)`, result `(B, 3, H, W)`, float32 in
+        channels-last format.
     """
-    # the memory is already channels-last; permuting only renames the dimensions
-    values = images.permute(0, 3, 1, 2) / 255  # float32
+    # the memory is channels-last already: permute copies nothing
+    values = images.permute(0, 3, 1, 2) / 255
     if mean_std is not None:
         mean, std = mean_std
         values.sub_(mean).div_(std)
@@ -181,32 +182,32 @@ def _flips(config: Data) -> bool:
     return config.augment in ("flip", "crop_flip")
 
 
-def random_crop(images: Tensor, shifts: Tensor, counted: Tensor) -> Tensor:
-    """Pad images with black and cut a window of the old size out of each.
+def random_crop(images: Tensor, shifts: Tensor, arange: Tensor) -> Tensor:
+    """Pad images with zeros and crop each to its original size.
 
     Args:
         images: uint8.
-        shifts: first row and column of each window, in [0, 8].
-        counted: 0, 1, 2, ... on the device, at least B, H and W of them.
+        shifts: first row and column of each crop in the padded image, in [0, 8].
+        arange: 0, 1, 2, ... on the device, at least max(B, H, W) values.
 
     Shape:
         images `(B, H, W, 3)`, shifts `(B, 2)`, result `(B, H, W, 3)`.
     """
     count, height, width, _ = images.shape
     padded = functional.pad(images, (0, 0, *(4 * (_CROP_PADDING,))))
-    rows = shifts[:, :1] + counted[:height]
-    columns = shifts[:, 1:] + counted[:width]
-    return padded[counted[:count, None, None], rows[:, :, None], columns[:, None, :]]
+    rows = shifts[:, :1] + arange[:height]
+    columns = shifts[:, 1:] + arange[:width]
+    return padded[arange[:count, None, None], rows[:, :, None], columns[:, None, :]]
 
 
-def cutout(images: Tensor, centres: Tensor, side: int, counted: Tensor) -> Tensor:
-    """Blacken a square of each image; what reaches over the border is cut off.
+def cutout(images: Tensor, centres: Tensor, side: int, arange: Tensor) -> Tensor:
+    """Set a square of each image to zero; the square may extend beyond the border.
 
     Args:
         images: uint8.
-        centres: row and column of each square's centre.
-        side: pixels.
-        counted: 0, 1, 2, ... on the device, at least H and W of them.
+        centres: row and column of the centre of each square.
+        side: side of the square in pixels.
+        arange: 0, 1, 2, ... on the device, at least max(H, W) values.
 
     Shape:
         images `(B, H, W, 3)`, centres `(B, 2)`, result `(B, H, W, 3)`.
@@ -215,15 +216,15 @@ def cutout(images: Tensor, centres: Tensor, side: int, counted: Tensor) -> Tenso
     """
     _, height, width, _ = images.shape
     first = centres - side // 2
-    row = counted[:height] - first[:, :1]
-    column = counted[:width] - first[:, 1:]
-    in_rows, in_columns = ((place >= 0) & (place < side) for place in (row, column))
-    hole = in_rows[:, :, None] & in_columns[:, None, :]
-    return images * ~hole[..., None]
+    rows = arange[:height] - first[:, :1]
+    columns = arange[:width] - first[:, 1:]
+    in_rows, in_columns = ((offset >= 0) & (offset < side) for offset in (rows, columns))
+    mask = in_rows[:, :, None] & in_columns[:, None, :]
+    return images * ~mask[..., None]
 
 
 def channel_statistics(split: Split) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation of each channel, of values in [0, 1]."""
+    """Return the mean and standard deviation of each channel, with values in [0, 1]."""
     levels = torch.arange(256, dtype=torch.float64) / 255
     means, stds = [], []
     for channel in range(3):
@@ -231,5 +232,5 @@ def channel_statistics(split: Split) -> tuple[list[float], list[float]]:
         mean = (counts @ levels / counts.sum()).item()
         variance = (counts @ (levels - mean) ** 2 / counts.sum()).item()
         means.append(mean)
-        stds.append(max(variance**0.5, 1 / 255))  # images of one colour must not divide by 0
+        stds.append(max(variance**0.5, 1 / 255))  # avoids a division by 0
     return means, stds

@@ -1,6 +1,6 @@
-"""Which image files lie in the class folders of a folder; none is opened here.
+"""Find image files by split and class, without opening them.
 
-The classes are folders of train/ and test/, or of the root itself, which is split then.
+The classes are the folders in train/ and test/, or in the root, which is then split.
 """
 
 import difflib
@@ -9,23 +9,26 @@ import os
 import unicodedata
 from pathlib import Path
 
+from cifar_exp.errors import UserError
+
 Entry = os.DirEntry[str]
 
 SPLITS = ("train", "test")
 TEST_FRACTION = 0.2
-# The names of a split's folder, of any case; the first that is there is taken.
+# Accepted folder names of a split in any case, the first that exists is used.
 _NAMES = {
     "train": ("train", "training"),
     "test": ("test", "testing", "val", "valid", "validation"),
 }
+_SPLIT_NAMES = {name for names in _NAMES.values() for name in names}
 _CLUTTER = (
     "thumbs.db",
     "desktop.ini",
     *(".txt", ".json", ".csv", ".md", ".xml", ".yaml", ".yml"),
-    *(".ini", ".db", ".xmp", ".aae"),  # what photo programs keep beside a photo
+    *(".ini", ".db", ".xmp", ".aae"),  # sidecar files of photo software
 )
-# What systems keep in folders of photos, such as thumbnails; hidden folders are left out anyway.
-_OF_SYSTEMS = {
+# Folders that operating systems and photo software create; hidden folders are ignored anyway.
+_SYSTEM_FOLDERS = {
     "@eadir",
     "@recently-snapshot",
     "@recycle",
@@ -35,26 +38,28 @@ _OF_SYSTEMS = {
     "__macosx",
     "lost+found",
     "system volume information",
+    "thumbnails",
 }
-_SPLIT_SEED = 20_240_603  # any number; another one makes other images test images
+_SPLIT_SEED = 20_240_603  # arbitrary; another value selects other test images
 _SHOWN = 3  # names in a message
 
 
 class ClassFolders:
-    """What is found, with everything that is wrong about the folders, in the order to mend it.
+    """The image files of a folder and all problems of its layout.
 
     Args:
-        root: folder that holds train/ and test/ with the same classes, or the classes themselves.
-        test_fraction: share of each class that becomes test images where the root is not split.
+        root: folder that contains train/ and test/ with the same classes, or the classes.
+        test_fraction: fraction of each class to use as test images if the root contains the
+            classes.
 
     Attributes:
-        images: files by split and class; classes sorted by name, files by path.
-        problems: what training refuses, a message each.
-        layout: how the images are split where the root holds the classes; "" where it is split.
-        notes: what is decided here and may not be meant, a message each.
-        ignored: paths of what is no class and no image by its name.
-        is_split: whether the root holds train/ and test/, or should.
-        has_splits: whether it holds one of them.
+        images: files by split and class, sorted by class name and path.
+        problems: messages about what training refuses, in the order to fix it.
+        layout: message about the split if the root contains the classes; "" otherwise.
+        notes: messages about choices that the user may not expect.
+        ignored: paths that are neither classes nor images, by their name.
+        is_split: whether the root contains, or should contain, train/ and test/.
+        has_splits: whether the root contains train/ or test/.
     """
 
     def __init__(self, root: Path, test_fraction: float = TEST_FRACTION) -> None:
@@ -66,30 +71,36 @@ class ClassFolders:
         self.images: dict[str, dict[str, list[Entry]]] = {split: {} for split in SPLITS}
         self.is_split, self.has_splits = True, False
         self._nested: dict[str, list[str]] = {}
-        if not root.is_dir():
+        if not os.path.isdir(root):
             self._miss(root)
             return
-        inner = sorted(filter(_is_folder, self._scan(root)), key=lambda entry: entry.name)
+        entries = sorted(self._scan(root), key=_name)
+        if self.problems:
+            return
+        inner = [entry for entry in entries if _is_folder(entry)]
         self._folders = {split: self._folder_of(split, inner) for split in SPLITS}
-        self.has_splits = any(folder.is_dir() for folder in self._folders.values())
+        self.has_splits = any(os.path.isdir(folder) for folder in self._folders.values())
         self.is_split = self.has_splits or not inner
         if self.is_split:
-            self._look_into_splits()
+            used = {folder.name for folder in self._folders.values()}
+            self.ignored += [entry.path for entry in entries if entry.name not in used]
+            self._read_splits([entry for entry in inner if entry.name.lower() not in _SPLIT_NAMES])
         else:
-            self._split(inner)
+            self._split(entries)
         self._describe_nested()
+        self._describe_similar()
 
     @property
     def classes(self) -> list[str]:
-        """The sorted names of the classes in either split."""
+        """Sorted names of the classes in either split."""
         return sorted({*self.images["train"], *self.images["test"]})
 
     def entries(self, split: str) -> list[Entry]:
-        """The files of a split in the order of their classes and paths."""
+        """Return the files of a split, sorted by class and path."""
         return [entry for images in self.images[split].values() for entry in images]
 
     def counts(self, split: str) -> list[int]:
-        """The number of files of each class in a split."""
+        """Return the number of files of each class in a split."""
         return [len(images) for images in self.images[split].values()]
 
     def _folder_of(self, split: str, inner: list[Entry]) -> Path:
@@ -100,58 +111,59 @@ class ClassFolders:
             if entry.name.lower() == name
         ]
         if found and found[0] != split:
-            self.notes.append(
-                f"{self.root}: has no folder {split}; {found[0]} is taken for the {split} images"
-            )
-        self.ignored += [str(self.root / name) for name in found[1:]]
+            self.notes.append(f"{self.root}: no folder {split}; using {found[0]} instead")
         return self.root / (found[0] if found else split)
 
     def _miss(self, folder: Path, hint: str = "") -> None:
         self.problems.append(
-            f"data.root={self.root}: there is no folder {folder}. Expected images in "
-            f"train/<class>/ and test/<class>/ of data.root, or in <class>/ alone.{hint}"
+            f"{folder}: folder not found. Expected images in train/<class>/ and test/<class>/ of "
+            f"data.root={self.root}, or in its <class>/ folders.{hint}"
         )
 
-    def _look_into_splits(self) -> None:
+    def _read_splits(self, others: list[Entry]) -> None:
         for split, folder in self._folders.items():
-            if folder.is_dir():
+            if os.path.isdir(folder):
                 self.images[split] = self._classes_in(sorted(self._scan(folder), key=_name))
+            elif others:
+                self._miss(folder, " A class cannot have the name of a split.")
             elif split == "test":
-                self._miss(folder, f" data.root={self._folders['train']} would be split.")
+                self._miss(
+                    folder, f" Use data.root={self._folders['train']} to split the training images."
+                )
             else:
                 self._miss(folder)
-        if all(folder.is_dir() for folder in self._folders.values()):
+        if all(os.path.isdir(folder) for folder in self._folders.values()):
             self._compare()
         if self.test_fraction != TEST_FRACTION:
             self.problems.append(
-                f"data.test_fraction={self.test_fraction:g}: expected none, since {self.root} is "
-                "split already; leave it out."
+                f"data.test_fraction={self.test_fraction:g}: {self.root} already contains test "
+                "images. Remove the setting."
             )
 
-    def _split(self, inner: list[Entry]) -> None:
-        """Split each class by the digests of its paths, so that other files change little."""
-        for name, images in self._classes_in(inner).items():
+    def _split(self, entries: list[Entry]) -> None:
+        """Split each class by a hash of the paths, so that adding files moves few others."""
+        for name, images in self._classes_in(entries).items():
             count = min(max(1, round(self.test_fraction * len(images))), len(images) - 1)
             if len(images) == 1:
                 self.problems.append(
-                    f"{images[0].path} is the only image of its class: add another, since "
-                    "training and testing need one each."
+                    f"{images[0].path}: the only image of its class. Add another: training and "
+                    "testing need one each."
                 )
-            tested = {*sorted((image.path for image in images), key=self._place)[: max(0, count)]}
-            self.images["train"][name] = [image for image in images if image.path not in tested]
-            self.images["test"][name] = [image for image in images if image.path in tested]
+            test = {*sorted((image.path for image in images), key=self._hash)[: max(0, count)]}
+            self.images["train"][name] = [image for image in images if image.path not in test]
+            self.images["test"][name] = [image for image in images if image.path in test]
         self._expect_classes(self.root, len(self.images["train"]))
         self.layout = (
-            f"{self.root}: has no folders train and test; {self.test_fraction:.0%} of each class "
-            "are test images (data.test_fraction)"
+            f"{self.root}: no folders train and test; using {self.test_fraction:.0%} of each class "
+            "as test images (data.test_fraction)"
         )
 
-    def _place(self, path: str) -> bytes:
-        inner = unicodedata.normalize("NFC", os.path.relpath(path, self.root).replace(os.sep, "/"))
-        return hashlib.sha256(os.fsencode(f"{_SPLIT_SEED} {inner}")).digest()
+    def _hash(self, path: str) -> bytes:
+        name = unicodedata.normalize("NFC", os.path.relpath(path, self.root).replace(os.sep, "/"))
+        return hashlib.sha256(os.fsencode(f"{_SPLIT_SEED} {name}")).digest()
 
     def _classes_in(self, entries: list[Entry]) -> dict[str, list[Entry]]:
-        """Return the images of each class; names that differ in their Unicode form are one."""
+        """Return the images of each class, whose name is Unicode-normalized."""
         classes: dict[str, list[Entry]] = {}
         for entry in entries:
             if _is_folder(entry):
@@ -165,25 +177,28 @@ class ClassFolders:
         images = self._walk(entry.path)
         if not images:
             self.problems.append(
-                f"{entry.path} holds no images: add some, or remove this class from both splits."
+                f"{entry.path}: contains no images. Add some, or remove the class from all splits."
             )
         if any("\ud800" <= letter <= "\udfff" for letter in entry.name):
-            # results are written with the names of the classes
-            self.problems.append(f"{entry.path} has a name that is no UTF-8 text: rename it.")
-        within = {os.path.relpath(image.path, entry.path).split(os.sep)[0] for image in images}
-        if len(within) > 1 and all((Path(entry.path) / name).is_dir() for name in within):
-            self._nested[entry.path] = sorted(within)
+            self.problems.append(
+                f"{entry.path}: the name is not valid UTF-8. Rename the folder, which is a class."
+            )
+        names = {os.path.relpath(image.path, entry.path).split(os.sep)[0] for image in images}
+        if len(names) > 1 and all((Path(entry.path) / name).is_dir() for name in names):
+            self._nested[entry.path] = sorted(names)
         return images
 
-    def _walk(self, folder: str, above: frozenset[str] = frozenset()) -> list[Entry]:
+    def _walk(self, folder: str, parents: frozenset[str] = frozenset()) -> list[Entry]:
         real = os.path.realpath(folder)
-        if real in above:
-            self.problems.append(f"{folder} is a link to a folder that it lies in: remove it.")
+        if real in parents:
+            self.problems.append(
+                f"{folder}: a symbolic link leads to a folder that contains it. Remove the link."
+            )
             return []
         images = []
         for entry in self._scan(folder):
             if _is_folder(entry):
-                images += self._walk(entry.path, above | {real})
+                images += self._walk(entry.path, parents | {real})
             elif entry.name.lower().endswith(_CLUTTER):
                 self.ignored.append(entry.path)
             else:
@@ -195,10 +210,10 @@ class ClassFolders:
             with os.scandir(folder) as scanned:
                 entries = list(scanned)
         except OSError as error:
-            self.problems.append(f"cannot look into {folder}: {error.strerror}")
+            self.problems.append(f"{folder}: cannot read the folder: {error.strerror}")
             return []
-        self.ignored += [entry.path for entry in entries if _is_left_out(entry.name)]
-        return [entry for entry in entries if not _is_left_out(entry.name)]
+        self.ignored += [entry.path for entry in entries if _is_ignored(entry.name)]
+        return [entry for entry in entries if not _is_ignored(entry.name)]
 
     def _compare(self) -> None:
         train, test = (list(self.images[split]) for split in SPLITS)
@@ -210,21 +225,19 @@ class ClassFolders:
     def _expect_classes(self, folder: Path, count: int) -> None:
         if count >= 2:
             return
-        inner = [
-            f" {path} holds {_some(names)}: are these the classes?"
-            for path, names in self._nested.items()
-        ]
-        self.problems.append(
-            f"{folder} holds {count} class folders: expected 2 or more, "
-            f"one folder of images for each class.{inner[0] if inner else ''}"
-        )
+        hint = " Each class is a folder of images."
+        for path, names in self._nested.items():
+            hint = f" If {_some(names)} in {path} are the classes, move them up."
+            if not self.is_split:
+                hint = f" Did you mean data.root={path}, which contains {_some(names)}?"
+        self.problems.append(f"{folder}: expected at least 2 class folders, found {count}.{hint}")
 
     def _miss_classes(self, expected: list[str], found: list[str], folder: Path) -> None:
         for name in sorted({*expected} - {*found}):
             near = difflib.get_close_matches(name, {*found} - {*expected}, n=1)
-            hint = f" (there is '{near[0]}': did you mean that?)" if near else ""
+            hint = f"; is '{near[0]}' misspelt?" if near else "."
             self.problems.append(
-                f"{folder} lacks the class '{name}'{hint}. "
+                f"{folder}: class '{name}' not found{hint} "
                 "Expected the same class folders in train/ and test/."
             )
 
@@ -236,22 +249,47 @@ class ClassFolders:
             for path, names in self._nested.items()
         ]
         self.notes.append(
-            f"{self.root}: each folder is one class, with the folders in it: {_some(shown)}; where "
-            "those are the classes, move them up"
+            f"{self.root}: folders inside a class belong to it: {_some(shown)}. If they are the "
+            "classes, move them up."
         )
+
+    def _describe_similar(self) -> None:
+        names: dict[str, list[str]] = {}
+        for name in self.classes:
+            names.setdefault(name.casefold().strip(), []).append(f"'{name}'")
+        self.notes += [
+            f"{self.root}: classes differ only in case or spaces: {_some(similar)}. If they are "
+            "the same class, merge them."
+            for similar in names.values()
+            if len(similar) > 1
+        ]
 
 
 def images_in(folder: str) -> list[str]:
-    """Return the sorted paths of the images in a folder and in the folders in it."""
+    """Return the sorted paths of all images in a folder and its subfolders.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
     images: list[str] = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not _is_left_out(name)]
+    seen: set[str] = set()  # symbolic links may lead in circles
+    for parent, folders, files in os.walk(folder, onerror=_unreadable, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not _is_ignored(name))
         images += [
-            os.path.join(place, name)
+            os.path.join(parent, name)
             for name in files
-            if not _is_left_out(name) and not name.lower().endswith(_CLUTTER)
+            if not _is_ignored(name) and not name.lower().endswith(_CLUTTER)
         ]
     return sorted(images)
+
+
+def _unreadable(error: OSError) -> None:
+    raise UserError(f"{error.filename}: cannot read the folder: {error.strerror}") from error
 
 
 def _some(names: list[str]) -> str:
@@ -266,12 +304,12 @@ def _name(entry: Entry) -> str:
     return entry.name
 
 
-def _is_left_out(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _OF_SYSTEMS
+def _is_ignored(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _SYSTEM_FOLDERS
 
 
 def _is_folder(entry: Entry) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself; reading it as an image tells so
+    except OSError:  # a link to itself, which fails when it is read as an image
         return False

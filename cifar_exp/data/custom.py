@@ -1,4 +1,4 @@
-"""Images of the user's own, from a function of his."""
+"""Load images from a custom function."""
 
 from collections.abc import Collection
 from functools import lru_cache
@@ -13,25 +13,25 @@ from cifar_exp.sections import CustomCode
 
 
 def load(config: CustomCode, trusted: Collection[str]) -> Dataset:
-    """Call the user's function with his settings, and check what it returns.
+    """Call a custom function and check the data set that it returns.
 
     Args:
-        config: what to call, and with what.
-        trusted: the names that may be called.
+        config: name and arguments of the function.
+        trusted: names that may be called.
 
     Returns:
         The data set, before the limits.
 
     Raises:
-        UserError: the name is not trusted, the call fails, or what it returns is no data set.
+        UserError: the name is not trusted, the call fails, or it returns an invalid data set.
     """
     source = CustomCode.model_validate({"_target_": config.target, **config.settings})
     return _load(source, frozenset(trusted))
 
 
-@lru_cache(maxsize=1)  # the check of a run, and then the run
+@lru_cache(maxsize=1)  # called for the check of a run and for its training
 def _load(source: CustomCode, trusted: frozenset[str]) -> Dataset:
-    # a split at random is the same every time, also after other runs in this process
+    # a random split is reproducible, also after other runs in this process
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         returned = call("data", source, trusted)
@@ -44,48 +44,55 @@ def _load(source: CustomCode, trusted: frozenset[str]) -> Dataset:
 def _dataset(returned: Any) -> Dataset:
     if not isinstance(returned, tuple | list) or len(returned) != 3:
         kind = type(returned).__name__
-        raise ValueError(f"a {kind}: expected (train, test, class names)")
+        raise ValueError(f"a {kind}, expected (train, test, class names)")
     classes = _classes(returned[2])
     train = _split(returned[0], "training images", len(classes))
     test = _split(returned[1], "test images", len(classes))
     sizes = train.images.shape[1], test.images.shape[1]
     if sizes[0] != sizes[1]:
         raise ValueError(
-            f"training images of {sizes[0]} pixels a side and test images of {sizes[1]}: "
-            "expected the same size"
+            f"training images of {sizes[0]}x{sizes[0]} pixels and test images of "
+            f"{sizes[1]}x{sizes[1]}, expected the same size"
         )
     return Dataset(train, test, classes)
 
 
 def _classes(names: Any) -> tuple[str, ...]:
-    texts = list(names) if isinstance(names, tuple | list) else []
-    if len(texts) < 2 or not all(isinstance(name, str) for name in texts):
-        raise ValueError(f"the class names {names!r}: expected a list of two texts or more")
-    if len(set(texts)) < len(texts):
-        raise ValueError(f"the class names {names!r}: expected each once")
-    return tuple(map(str, texts))
+    if (
+        not isinstance(names, tuple | list)
+        or len(names) < 2
+        or not all(isinstance(name, str) for name in names)
+    ):
+        raise ValueError(f"the class names {names!r}, expected a list of at least two strings")
+    if len(set(names)) < len(names):
+        raise ValueError(f"the class names {names!r}, expected unique names")
+    return tuple(map(str, names))
 
 
 def _split(part: Any, name: str, classes: int) -> Split:
     if not isinstance(part, tuple | list) or len(part) != 2:
-        raise ValueError(f"a {type(part).__name__} as {name}: expected (images, labels)")
+        raise ValueError(f"a {type(part).__name__} as {name}, expected (images, labels)")
     images, labels = (_tensor(values, name) for values in part)
-    given = f"{images.dtype} of shape {tuple(images.shape)}".removeprefix("torch.")
+    found = f"{images.dtype} of shape {tuple(images.shape)}".removeprefix("torch.")
     if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[3] != 3:
-        raise ValueError(f"{name} as {given}: expected uint8 of shape (N, H, W, 3)")
+        raise ValueError(f"{name} as {found}, expected uint8 of shape (N, H, W, 3)")
     if images.shape[1] != images.shape[2]:
-        raise ValueError(f"{name} of {images.shape[1]}x{images.shape[2]} pixels: expected squares")
+        raise ValueError(
+            f"{name} of {images.shape[1]}x{images.shape[2]} pixels, expected square images"
+        )
     if not len(images) or labels.shape != images.shape[:1]:
         count, shape = len(images), tuple(labels.shape)
-        raise ValueError(f"{count} {name} and labels of shape {shape}: expected a label an image")
+        raise ValueError(
+            f"{count} {name} and labels of shape {shape}, expected one label for each image"
+        )
     if labels.is_floating_point() or labels.is_complex():
-        raise ValueError(f"labels of the {name} as {labels.dtype}: expected whole numbers")
+        raise ValueError(f"labels of the {name} as {labels.dtype}, expected integers")
     labels = labels.to(torch.int64)
     least, largest = int(labels.min()), int(labels.max())
     if least < 0 or largest >= classes:
         raise ValueError(
-            f"labels of the {name} from {least} to {largest}: expected 0 to {classes - 1}, "
-            "the places of the class names"
+            f"labels of the {name} from {least} to {largest}, expected indices of the class names, "
+            f"0 to {classes - 1}"
         )
     return Split(images.contiguous(), labels.contiguous())
 
@@ -95,4 +102,4 @@ def _tensor(values: Any, name: str) -> torch.Tensor:
         return torch.as_tensor(values).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
         kind = type(values).__name__
-        raise ValueError(f"a {kind} with the {name}: expected an array or a tensor") from error
+        raise ValueError(f"a {kind} with the {name}, expected an array or a tensor") from error

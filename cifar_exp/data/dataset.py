@@ -1,4 +1,4 @@
-"""Labelled images in memory, from any of the sources."""
+"""Labelled images in memory, and how they are limited and held out."""
 
 import hashlib
 import json
@@ -10,16 +10,17 @@ from torch import Tensor
 
 from cifar_exp.errors import UserError
 
-_HELD_OUT_SEED = 20_240_602  # any number; another one holds out other images
+_HELD_OUT_SEED = 20_240_602  # arbitrary; another value holds out other images
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images and the class of each.
+    """Images and their labels.
 
     Args:
         images: uint8 RGB, contiguous.
-        labels: int64, positions in `Dataset.classes`.
+        labels: int64 indices into `Dataset.classes`.
+        files: paths relative to `data.root`; empty if the images are not files.
 
     Shape:
         images `(N, H, W, 3)`, labels `(N,)`.
@@ -27,17 +28,23 @@ class Split:
 
     images: Tensor
     labels: Tensor
+    files: Sequence[str] = ()
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.labels)
 
+    def take(self, indices: Tensor) -> "Split":
+        """Return the images at some indices. Shape: indices `(M,)`."""
+        files = [self.files[index] for index in indices.tolist()] if self.files else ()
+        return Split(self.images[indices], self.labels[indices], files)
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and test images with the names of their classes.
+    """Training and test images with their class names.
 
-    With `data.val_fraction` the validation images stand for the test images.
+    With `data.val_fraction`, `test` holds the validation images.
     """
 
     train: Split
@@ -45,7 +52,7 @@ class Dataset:
     classes: tuple[str, ...]
 
     def digest(self) -> str:
-        """Return the SHA-256 of everything in here, as 64 hex digits."""
+        """Return the SHA-256 of images, labels and class names as 64 hex digits."""
         tensors = [self.train.images, self.train.labels, self.test.images, self.test.labels]
         shapes = [list(tensor.shape) for tensor in tensors]
         digest = hashlib.sha256(json.dumps([self.classes, shapes]).encode())
@@ -55,116 +62,129 @@ class Dataset:
 
 
 def balanced(split: Split, limit: int | None, key: str) -> Split:
-    """Take the first image of each class, then the second of each, up to a limit.
+    """Limit a split to a number of images, balanced over the classes.
 
     Args:
-        split: where to take from.
-        limit: images to take, at least one a class; None takes all.
+        split: all images.
+        limit: maximum number of images, at least the number of classes; None keeps all.
         key: the setting that an error names.
 
     Returns:
-        The taken images, in the order they had.
+        The first images of each class, in their original order.
 
     Raises:
-        UserError: if the limit is lower than the number of classes.
+        UserError: the limit is lower than the number of classes.
     """
-    chosen = balanced_rows(split.labels, limit, key)
-    return split if len(chosen) == len(split) else Split(split.images[chosen], split.labels[chosen])
+    indices = balanced_indices(split.labels, limit, key)
+    return split if len(indices) == len(split) else split.take(indices)
 
 
-def balanced_rows(labels: Tensor, limit: int | None, key: str) -> Tensor:
-    """Return the places of the images that `balanced` takes, in the order they had.
+def balanced_indices(labels: Tensor, limit: int | None, key: str) -> Tensor:
+    """Return the sorted indices of the images that `balanced` keeps.
 
     Args:
-        labels: of all images.
-        limit: as in `balanced`.
-        key: as in `balanced`.
+        labels: labels of all images.
+        limit: see `balanced`.
+        key: see `balanced`.
 
     Raises:
-        UserError: as in `balanced`.
+        UserError: the limit is lower than the number of classes.
 
     Shape:
-        labels `(N,)`, result `(M,)` with M at most the limit.
+        labels `(N,)`, result `(min(N, limit),)`.
     """
     if limit is None or limit >= len(labels):
         return torch.arange(len(labels))
     counts = labels.bincount()
     check_limit(limit, len(counts), key)
-    # rank: how many images of the same class come before
+    # rank: number of earlier images of the same class
     rank = torch.empty_like(labels)
     rank[labels.argsort(stable=True)] = torch.cat([torch.arange(n) for n in counts.tolist()])
     return (rank * len(counts) + labels).argsort()[:limit].sort().values
 
 
 def held_out(split: Split, fraction: float) -> tuple[Split, Split]:
-    """Part a split in two, each class in the same proportion.
+    """Hold out a stratified part of the training images, at least one image of each class.
 
-    Which images go where depends on nothing but the split and the fraction, so that all runs of a
-    search are judged by the same images, whatever their seed.
+    The choice depends on the split and the fraction alone, so that all runs of a search are
+    evaluated on the same images, whatever their seed.
 
     Args:
         split: the training images.
-        fraction: of them that is held out, in (0, 0.5].
+        fraction: fraction of the images to hold out, in (0, 0.5].
 
     Returns:
-        What is left to train on, and what is held out, both in the order they had.
-
-    At least one image of each class is held out, however few it has; see `check_held_out`.
+        The remaining and the held-out images, both in their original order.
 
     Raises:
-        UserError: if fewer images than classes would be held out.
+        UserError: fewer images than classes would be held out.
     """
     counts = split.labels.bincount()
     size = validation_size(len(split), fraction, len(counts))
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(_HELD_OUT_SEED))
     by_class = order[split.labels[order].argsort(stable=True)]
-    # how far each image is in the shuffled row of its class, in (0, 1)
-    places = torch.cat([(torch.arange(n) + 0.5) / n for n in counts.tolist()])
-    # the first of each class before all others, which a rare class would else not come to
+    # relative position of each image in its shuffled class, in (0, 1)
+    positions = torch.cat([(torch.arange(n) + 0.5) / n for n in counts.tolist()])
+    # the first image of each class is always chosen, also in a rare class
     starts = (counts.cumsum(0) - counts)[counts > 0]
-    places[starts] -= 1
+    positions[starts] -= 1
     chosen = torch.zeros(len(split), dtype=torch.bool)
-    chosen[by_class[places.argsort(stable=True)[:size]]] = True
-    return (
-        Split(split.images[~chosen], split.labels[~chosen]),
-        Split(split.images[chosen], split.labels[chosen]),
-    )
+    chosen[by_class[positions.argsort(stable=True)[:size]]] = True
+    return split.take(torch.where(~chosen)[0]), split.take(torch.where(chosen)[0])
 
 
 def check_held_out(counts: Sequence[int], classes: Sequence[str], fraction: float) -> None:
-    """Refuse classes that cannot be both trained on and held out.
+    """Check that each class has an image to train on and one to hold out.
 
     Args:
-        counts: training images of each class.
-        classes: their names.
-        fraction: as `data.val_fraction`.
+        counts: number of training images of each class.
+        classes: class names.
+        fraction: value of `data.val_fraction`.
 
     Raises:
-        UserError: a class has one image.
+        UserError: a class has a single image.
     """
     for name, count in zip(classes, counts, strict=False):
         if count == 1:
             raise UserError(
-                f"data.val_fraction={fraction:g}: the class '{name}' has one training image, and "
-                "needs two, one to train on and one to hold out. Add images, or remove the class."
+                f"data.val_fraction={fraction:g}: class '{name}' has one training image and needs "
+                "at least two, one of them to hold out. Add images, or remove the class."
             )
 
 
 def validation_size(train_size: int, fraction: float, classes: int) -> int:
-    """Return how many of the training images are held out, at least one a class."""
+    """Return the number of training images to hold out.
+
+    Args:
+        train_size: number of training images.
+        fraction: value of `data.val_fraction`.
+        classes: number of classes.
+
+    Raises:
+        UserError: the number is lower than the number of classes.
+    """
     size = round(fraction * train_size)
     if size < classes:
         raise UserError(
-            f"data.val_fraction={fraction:g} of {train_size} training images holds out {size}: "
-            f"expected at least one for each of the {classes} classes"
+            f"data.val_fraction={fraction:g}: expected to hold out at least one image of each of "
+            f"the {classes} classes, got {size} of {train_size} training images"
         )
     return size
 
 
 def check_limit(limit: int | None, classes: int, key: str) -> None:
-    """Refuse a limit below one image a class. Raises: UserError: it is lower."""
+    """Check that a limit leaves at least one image of each class.
+
+    Args:
+        limit: maximum number of images; None for no limit.
+        classes: number of classes.
+        key: the setting that an error names.
+
+    Raises:
+        UserError: the limit is lower than the number of classes.
+    """
     if limit is not None and limit < classes:
         raise UserError(
-            f"{key}={limit} is lower than the {classes} classes: "
-            f"expected {classes} or more, or null for all images."
+            f"{key}={limit}: expected at least {classes}, the number of classes, "
+            "or null for all images"
         )

@@ -1,4 +1,4 @@
-"""The user's images: train/<class>/ and test/<class>/, or <class>/; decoded once and cached."""
+"""Load images from class folders, with a cache of the decoded images."""
 
 import contextlib
 import glob
@@ -6,9 +6,11 @@ import hashlib
 import json
 import logging
 import os
+import shlex
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache as once
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from cifar_exp.data.class_folders import SPLITS, TEST_FRACTION, ClassFolders, Entry
-from cifar_exp.data.dataset import Dataset, Split, balanced_rows
+from cifar_exp.data.dataset import Dataset, Split, balanced_indices
 from cifar_exp.data.decoding import (
     UnreadableImage,
     alterations,
@@ -29,10 +31,8 @@ from cifar_exp.data.decoding import (
 from cifar_exp.errors import UserError
 from cifar_exp.files import write_atomically
 
-_CACHE_VERSION = 2  # raise it when decoding changes, and old caches are not read any more
+_CACHE_VERSION = 2  # increase it when decoding changes, which invalidates old caches
 _DAY_SECONDS = 86_400
-
-_CHECK = "python -m cifar_exp check-data"
 
 _log = logging.getLogger("cifar_exp")
 
@@ -44,68 +44,81 @@ def load(
     test_fraction: float = TEST_FRACTION,
     limits: tuple[int | None, int | None] = (None, None),
 ) -> Dataset:
-    """Read images, or the cache if no file's name, size or time has changed.
+    """Load the images of a folder, from the cache if no file name, size or time has changed.
 
     Args:
-        root: folder that holds train/ and test/ with the same classes, or the classes.
-        image_size: pixels a side; other images are resized, whatever their aspect.
-        cache: folder for the decoded images; made when needed, not used if not writable.
-        test_fraction: share of each class that is tested where the root holds the classes.
-        limits: how many training and test images are needed; no others are decoded.
+        root: folder that contains train/ and test/ with the same classes, or the classes.
+        image_size: side of the images in pixels; the aspect ratio is not kept.
+        cache: folder for the decoded images; created if missing, unused if not writable.
+        test_fraction: fraction of each class to use as test images if the root contains the
+            classes.
+        limits: maximum numbers of training and test images to decode; None for all.
 
     Returns:
-        Images in the order of their classes and paths; classes sorted by name.
+        Images sorted by class and path, with classes sorted by name.
 
     Raises:
-        UserError: if a folder, class or image is missing, or an image cannot be read.
+        UserError: a folder, class or image is missing, or an image cannot be read.
     """
     root = root.resolve()
-    folders = _sound(root, test_fraction)
-    for needed in dict.fromkeys([(None, None), limits]):  # all may have been decoded before
-        chosen = [_chosen(folders, *pair) for pair in zip(SPLITS, needed, strict=True)]
+    folders = _valid_folders(root, test_fraction)
+    for cached in dict.fromkeys([(None, None), limits]):  # a cache of all images is used too
+        chosen = [_chosen(folders, *pair) for pair in zip(SPLITS, cached, strict=True)]
         entries = [entry for part in chosen for entry, _ in part]
-        path = cache / f"{root.name}-{_key(folders, image_size, needed)}.safetensors"
-        if needed == limits or path.exists():
+        path = cache / f"{root.name}-{_key(folders, image_size, cached)}.safetensors"
+        if cached == limits or path.exists():
             fingerprint = _fingerprint(entries, image_size, root)
             if dataset := _read_cache(path, fingerprint):
-                return dataset
+                return _with_files(dataset, chosen, root)
     altered: Counter[str] = Counter()
     train, test = (
         _decode(part, split, image_size, root, altered)
         for part, split in zip(chosen, SPLITS, strict=True)
     )
-    for what, images in altered.items():
-        _log.warning("%d image%s: %s", images, "s" * (images > 1), what)
+    for alteration, images in altered.items():
+        _log.warning("%d image%s: %s", images, "s" * (images > 1), alteration)
     dataset = Dataset(train, test, tuple(folders.classes))
     _warn_of_shared_images(dataset, root)
     _write_cache(path, dataset, fingerprint)
-    return dataset
+    return _with_files(dataset, chosen, root)
+
+
+def _with_files(dataset: Dataset, chosen: list[list[tuple[Entry, int]]], root: Path) -> Dataset:
+    train, test = (
+        replace(split, files=[os.path.relpath(entry.path, root) for entry, _ in part])
+        for split, part in zip((dataset.train, dataset.test), chosen, strict=True)
+    )
+    return Dataset(train, test, dataset.classes)
 
 
 def _key(folders: ClassFolders, image_size: int, limits: tuple[int | None, int | None]) -> str:
-    """Return a part of a cache's name that is its own for each choice of images."""
-    what = f"{folders.root} {image_size}"
-    what += f" {folders.test_fraction}" * (not folders.is_split)
-    what += f" {limits}" * (limits != (None, None))
-    return hashlib.sha256(os.fsencode(what)).hexdigest()[:8]
+    """Return the part of a cache's name that is unique for each choice of images."""
+    key = f"{folders.root} {image_size}"
+    key += f" {folders.test_fraction}" * (not folders.is_split)
+    key += f" {limits}" * (limits != (None, None))
+    return hashlib.sha256(os.fsencode(key)).hexdigest()[:8]
 
 
 def _chosen(folders: ClassFolders, split: str, limit: int | None) -> list[tuple[Entry, int]]:
-    """Return the files that are needed, each with its label."""
+    """Return the files of a split within a limit, with their labels."""
     counts = torch.tensor(folders.counts(split))
     labels = torch.arange(len(counts)).repeat_interleave(counts)
-    rows = balanced_rows(labels, limit, f"data.limit_{split}").tolist()
+    indices = balanced_indices(labels, limit, f"data.limit_{split}").tolist()
     entries = folders.entries(split)
-    return [(entries[row], int(labels[row])) for row in rows]
+    return [(entries[index], int(labels[index])) for index in indices]
 
 
 def count(root: Path, test_fraction: float = TEST_FRACTION) -> dict[str, int]:
-    """Return the number of training images of each class; warns of what may not be meant.
+    """Return the number of training images of each class, and log notes about the layout.
+
+    Args:
+        root: see `load`.
+        test_fraction: see `load`.
 
     Raises:
-        UserError: if a folder or class is missing or empty.
+        UserError: a folder or class is missing or empty.
     """
-    folders = _sound(root, test_fraction)
+    folders = _valid_folders(root, test_fraction)
     for note in filter(None, (folders.layout, *folders.notes)):
         _warn_once(note)
     return dict(zip(folders.classes, folders.counts("train"), strict=True))
@@ -116,10 +129,10 @@ def _warn_once(note: str) -> None:
     _log.warning("%s", note)
 
 
-def _sound(root: Path, test_fraction: float) -> ClassFolders:
+def _valid_folders(root: Path, test_fraction: float) -> ClassFolders:
     folders = ClassFolders(root, test_fraction)
     if problems := folders.problems:
-        others = f"\nThis is one of {len(problems)} problems: {_CHECK} {root} names them all."
+        others = f"\nThis is one of {len(problems)} problems. To list all: {_check_data(root)}"
         raise UserError(problems[0] + (others if len(problems) > 1 else ""))
     return folders
 
@@ -158,24 +171,28 @@ def _decode(
 
 def _unreadable(path: str, reason: object, root: Path) -> UserError:
     return UserError(
-        f"cannot read the image {path}: {reason}. Replace or remove it; "
-        f"{_CHECK} {root} names all such files."
+        f"{path}: cannot read the image: {reason}. Replace or remove the file. "
+        f"To list all such files: {_check_data(root)}"
     )
 
 
+def _check_data(root: Path) -> str:
+    return f"python -m cifar_exp check-data {shlex.quote(str(root))}"
+
+
 def _warn_of_shared_images(dataset: Dataset, root: Path) -> None:
-    trained = {pixel_digest(image) for image in dataset.train.images.numpy()}
-    shared = sum(pixel_digest(image) in trained for image in dataset.test.images.numpy())
+    train = {pixel_digest(image) for image in dataset.train.images.numpy()}
+    shared = sum(pixel_digest(image) in train for image in dataset.test.images.numpy())
     if shared:
         _log.warning(
-            "%d of %d test images are among the training images too, so the results will look "
-            "better than they are: %s %s names them",
-            *(shared, len(dataset.test), _CHECK, root),
+            "%d of %d test images are also training images, so the test accuracy is too high. "
+            "To list them: %s",
+            *(shared, len(dataset.test), _check_data(root)),
         )
 
 
 def _read_cache(path: Path, fingerprint: str) -> Dataset | None:
-    """Return the cached images; None where there are none, or others, or damaged ones."""
+    """Return the cached images; None if the cache is missing, outdated or damaged."""
     if not path.exists():
         return None
     try:
@@ -193,7 +210,7 @@ def _read_cache(path: Path, fingerprint: str) -> Dataset | None:
         reason = "its checksum is wrong"
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         reason = str(error)
-    _log.warning("the cache %s is damaged (%s): decoding all images again", path, reason)
+    _log.warning("%s: the cache is damaged (%s). Decoding all images again.", path, reason)
     return None
 
 
@@ -214,12 +231,12 @@ def _write_cache(path: Path, dataset: Dataset, fingerprint: str) -> None:
         _remove_stale(path)
         write_atomically(path, lambda temporary: temporary.write_bytes(save(tensors, metadata)))
     except (OSError, SafetensorError) as error:
-        _log.warning("no cache of the decoded images, each start decodes them again: %s", error)
+        _log.warning("cannot cache the decoded images; each start decodes them again: %s", error)
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove what killed processes left; a young file may be another's that is being written."""
+    """Remove temporary files of killed processes; recent files may still be written to."""
     for file in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        with contextlib.suppress(OSError):  # another process may be removing it
+        with contextlib.suppress(OSError):  # another process may have removed it
             if time.time() - file.stat().st_mtime > _DAY_SECONDS:
                 file.unlink()

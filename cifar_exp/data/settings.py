@@ -1,6 +1,6 @@
-"""The data sets of the `data` group: each is its settings and knows where its images come from.
+"""Settings of the data sets, each with the code that loads its images.
 
-Settings are read by commands that train nothing, so PyTorch is imported where images are read.
+PyTorch is imported only where images are read, since many commands need just the settings.
 """
 
 import os
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from cifar_exp.data.dataset import Dataset
 
 Limit = Annotated[
-    int | None, Field(ge=1, description="use only this many images, balanced over the classes")
+    int | None, Field(ge=1, description="maximum number of images, balanced over the classes")
 ]
 
 
 class Contents(NamedTuple):
-    """What is known of a data set before its images are read.
+    """Properties of a data set that are known before its images are read.
 
     Attributes:
-        counts: training images of each class, by its name; None where classes have equal sizes.
+        counts: number of training images by class name; None if all classes have the same size.
         classes: number of classes.
-        train_size: training images, before a limit.
-        image_size: pixels a side.
+        train_size: number of training images before limits.
+        image_size: side of the images in pixels.
     """
 
     counts: dict[str, int] | None
@@ -38,33 +38,28 @@ class Contents(NamedTuple):
 
 
 class DataSection(Section):
-    """Settings that all data sets have, and what the others of the project ask one.
+    """Base class of the data sets.
 
     Attributes:
-        published_sizes: numbers of training and test images, where the settings say them.
-        paths: settings that are paths.
+        published_sizes: numbers of training and test images; None if not known from settings.
+        paths: names of the settings that are paths.
     """
 
     published_sizes: ClassVar[tuple[int, int] | None] = None
     paths: ClassVar[tuple[str, ...]] = ()
 
-    batch_size: int = Field(64, ge=1, description="number of images per step")
+    batch_size: int = Field(64, ge=1, description="number of images in a training step")
     augment: Literal["none", "flip", "crop", "crop_flip"] = Field(
         "flip",
         description="random horizontal flip, random crop after padding by 4 pixels, both or none",
     )
-    cutout: int = Field(
-        0,
-        ge=0,
-        le=512,
-        description="side length in pixels of the square that cutout blackens; 0: no cutout",
-    )
+    cutout: int = Field(0, ge=0, le=512, description="side of the Cutout mask in pixels; 0: none")
     test_flip: bool = Field(
-        False, description="average the logits of each image and its horizontal flip in evaluation"
+        False, description="average the logits of each test image and its horizontal flip"
     )
     normalize: Literal["none", "channels"] = Field(
         "none",
-        description="none: values in [0, 1]; channels: mean 0, standard deviation 1 per channel",
+        description="none: values in [0, 1]; channels: mean 0 and standard deviation 1 per channel",
     )
     limit_train: Limit = None
     limit_test: Limit = None
@@ -72,58 +67,69 @@ class DataSection(Section):
         0.0,
         ge=0,
         le=0.5,
-        description="fraction of the training images held out for validation, the same for all "
-        "seeds; they are evaluated instead of the test images; 0: none",
+        description="fraction of the training images to hold out and evaluate instead of the test "
+        "images, the same images for all seeds; 0: none",
     )
 
     @property
     def evaluated_on(self) -> Literal["test", "validation"]:
-        """Which images a run is evaluated on after each epoch."""
+        """The split that a run is evaluated on after each epoch."""
         return "validation" if self.val_fraction else "test"
 
     @property
     def sizes(self) -> tuple[int, int] | None:
-        """Numbers of training and test images before limits; None where only the images say."""
+        """Numbers of training and test images before limits; None if not known from settings."""
         return self.published_sizes
 
     @property
     def place(self) -> str:
-        """The folder of images that are known by their place; "" for others."""
+        """The folder of the images if a run's id depends on it; "" otherwise."""
         return ""
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings that decide which images a run sees, as plain JSON values."""
+        """Return the settings that determine the images of a run, as JSON values."""
         return self.model_dump(mode="json")
 
     def read(self, cache: Path, trusted: Collection[str] = ()) -> "Dataset":
-        """Read, download or make the images, before limits.
+        """Read, download or generate the images, before limits.
 
         Args:
             cache: folder for decoded images.
             trusted: names of custom code that may be called.
 
         Raises:
-            UserError: images are missing or damaged, or custom code may not be called or fails.
+            UserError: images are missing or damaged, or custom code is not trusted or fails.
         """
         raise NotImplementedError
 
     def contents(self, trusted: Collection[str] = ()) -> Contents:
-        """Return what is known before images are read. See `read` for arguments and errors."""
+        """Return the properties that are known before the images are read.
+
+        Args:
+            trusted: names of custom code that may be called.
+
+        Raises:
+            UserError: see `read`.
+        """
         raise NotImplementedError
 
     def provide(self) -> None:
-        """Download the images where they are missing. Raises: UserError: that fails."""
+        """Download the images if they are missing.
+
+        Raises:
+            UserError: the download fails.
+        """
 
 
 class Archive(DataSection):
     """A data set that torchvision downloads.
 
     Attributes:
-        torchvision: the name of its class in `torchvision.datasets`, which has CIFAR-10's layout.
-        title: its name in messages.
+        torchvision: name of the class in `torchvision.datasets`, which has CIFAR-10's layout.
+        title: name in messages.
         classes: number of classes.
-        folder: of the extracted files, in `root`.
-        file: the archive, in `root`.
+        folder: name of the folder of extracted files in `root`.
+        file: name of the archive in `root`.
     """
 
     torchvision: ClassVar[str]
@@ -137,7 +143,7 @@ class Archive(DataSection):
     root: PathText = Field("data", description="folder of the downloaded archive")
 
     def identity(self) -> dict[str, Any]:
-        """See the base class: the images are the same wherever they are."""
+        """See the base class. The location of the archive is not part of it."""
         return self.model_dump(mode="json", exclude={"root"})
 
     def read(self, cache: Path, trusted: Collection[str] = ()) -> "Dataset":
@@ -177,25 +183,25 @@ class Cifar100(Archive):
 
 
 class ImageFolder(DataSection):
-    """The user's images in root/train/<class>/ and root/test/<class>/, or in root/<class>/."""
+    """Images in root/train/<class>/ and root/test/<class>/, or in root/<class>/."""
 
     paths = ("root",)
     name: Literal["image_folder"] = "image_folder"
-    root: PathText = Field(description="folder that contains train/ and test/, or the classes")
+    root: PathText = Field(
+        description="folder that contains train/ and test/, or the class folders"
+    )
     same_as: PathText | None = Field(
         None,
-        description="earlier folder of the same images, which keeps the ids of runs; set "
-        "automatically when images have been moved",
+        description="former folder of the same images, from before they were moved; "
+        "set automatically",
     )
-    image_size: int = Field(
-        32, ge=32, le=512, description="height and width in pixels after resizing"
-    )
+    image_size: int = Field(32, ge=32, le=512, description="side of the resized images in pixels")
     test_fraction: float = Field(
         0.2,
         gt=0,
         lt=1,
-        description="fraction of each class used as test images, the same for all seeds, if root "
-        "contains the classes",
+        description="fraction of each class to use as test images if root contains the class "
+        "folders; the same images for all seeds",
     )
 
     @property
@@ -204,12 +210,12 @@ class ImageFolder(DataSection):
         return self.root
 
     def identity(self) -> dict[str, Any]:
-        """See the base class: the images are known by their first place."""
+        """See the base class. Images that were moved keep their first path."""
         content = self.model_dump(mode="json", exclude={"same_as"})
-        if self.same_as:  # a real path when it was stored; by now a link may lead from there
+        if self.same_as:  # resolved when it was stored; it may be a link by now
             content["root"] = self.same_as
-        elif "${" not in self.root:  # else the same run wherever the variable leads
-            # of functions that never fail, since the settings may come from another machine
+        elif "${" not in self.root:  # a variable is not resolved: its value does not change the id
+            # these functions never fail, also for settings of another machine
             content["root"] = os.path.realpath(os.path.expanduser(self.root))
         return content
 
@@ -231,7 +237,7 @@ class ImageFolder(DataSection):
 
 
 class Synthetic(DataSection):
-    """Ten classes of shapes made by a seeded generator; needs no download."""
+    """Ten classes of shapes drawn by a seeded generator; needs no download."""
 
     name: Literal["synthetic"] = "synthetic"
     train_size: int = Field(5000, ge=10, le=1_000_000, description="number of training images")
@@ -263,7 +269,7 @@ class CustomData(DataSection, CustomCode):
         return custom.load(self, trusted)
 
     def contents(self, trusted: Collection[str] = ()) -> Contents:
-        """See the base class: the images are read, since only they say."""
+        """See the base class. The custom function is called."""
         from cifar_exp.data import custom
 
         dataset = custom.load(self, trusted)
@@ -272,5 +278,5 @@ class CustomData(DataSection, CustomCode):
 
 
 Data = Cifar10 | Cifar100 | ImageFolder | Synthetic | CustomData
-# Data sets that a folder may hold next to others.
+# Data sets that can share a folder with others.
 ARCHIVES: tuple[type[Archive], ...] = (Cifar10, Cifar100)

@@ -1,4 +1,4 @@
-"""From the settings of `data` to a data set, whatever its source."""
+"""Load and check the data set that the `data` settings describe."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -16,25 +16,23 @@ from cifar_exp.errors import UserError
 
 
 def load(config: Data, cache: Path, trusted: Collection[str] = ()) -> Dataset:
-    """Read, download or make the images that the settings name.
+    """Read, download or generate a data set, and apply its limits.
 
     Args:
-        config: the source, and limits on the number of images.
-        cache: folder for the decoded images of `image_folder`; made when needed.
-        trusted: names of custom code that may be called. The settings of a run that is to
-            be trained were checked when they were composed; those that are read from a file may be
-            a stranger's, and name any code.
+        config: source and limits.
+        cache: folder for the decoded images of `image_folder`; created if missing.
+        trusted: names of custom code that may be called. Settings from a file may name any code.
 
     Returns:
-        The data set after the limits.
+        The data set; with `data.val_fraction`, the validation images as `test`.
 
     Raises:
-        UserError: if images are missing, damaged or cannot be downloaded, a limit is too low, or
-            the user's own function may not be called or fails.
+        UserError: images are missing, damaged or cannot be downloaded, a limit is too low, or
+            custom code is not trusted or fails.
     """
     dataset = config.read(cache, trusted)
     train = balanced(dataset.train, config.limit_train, "data.limit_train")
-    if config.evaluated_on == "validation":  # the test images are not even kept
+    if config.evaluated_on == "validation":
         check_held_out(train.labels.bincount().tolist(), dataset.classes, config.val_fraction)
         return Dataset(*held_out(train, config.val_fraction), dataset.classes)
     test = balanced(dataset.test, config.limit_test, "data.limit_test")
@@ -42,21 +40,21 @@ def load(config: Data, cache: Path, trusted: Collection[str] = ()) -> Dataset:
 
 
 def check(config: Data, trusted: Collection[str] = ()) -> tuple[int, int, int]:
-    """Look, without reading an image, whether the settings can work; for before a sweep.
+    """Check the settings before a sweep starts, without decoding images.
 
-    CIFAR-10 is downloaded here if it is not there, and the user's own function is called.
+    Missing archives are downloaded, and custom code is called.
 
     Args:
-        config: the source, and limits on the number of images.
-        trusted: as in `load`.
+        config: source and limits.
+        trusted: names of custom code that may be called.
 
     Returns:
-        The number of classes, the pixels on each side of an image, and the images in the last
-        batch of an epoch.
+        The number of classes, the side of an image in pixels, and the size of the last batch of
+        an epoch.
 
     Raises:
-        UserError: if files, a folder or a class are missing, a limit is too low, or a batch is
-            larger than the training set.
+        UserError: files, a folder or a class are missing, a limit is too low, a batch is larger
+            than the training set, or custom code is not trusted or fails.
     """
     counts, classes, train_size, image_size = config.contents(trusted)
     if counts and config.evaluated_on == "validation":

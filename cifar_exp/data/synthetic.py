@@ -1,9 +1,9 @@
-"""Pictures of ten shapes, made by a seeded generator: nothing to download, hard enough to study.
+"""Synthetic images of ten shapes, drawn by a seeded generator.
 
-Every image shows one large shape, turned, moved and coloured at random, on a clouded background
-with up to two small shapes of other kinds and pixel noise. All kinds cover the same area on
-average and share one distribution of colours, so only the outline tells them apart, and a mirrored
-shape is still of its kind.
+Each image shows one large shape with a random position, rotation and colour, on a cloudy background
+with up to two small shapes of other classes and pixel noise. All classes have the same mean area
+and distribution of colours, so that only the outline distinguishes them. A horizontal flip does not
+change the class.
 """
 
 from collections.abc import Callable
@@ -17,17 +17,17 @@ from cifar_exp.data.dataset import Dataset, Split
 
 Array = NDArray[np.floating[Any]]
 
-_SEED = 20_240_601  # any number; another one makes another data set and other run results
+_SEED = 20_240_601  # arbitrary; another value changes the images and so the results of runs
 _SIDE = 32
-_CHUNK = 500  # images drawn at once: bounds the memory at some 50 MB
+_CHUNK = 500  # images drawn at once, in about 50 MB
 
 
 def load(train_size: int, test_size: int) -> Dataset:
-    """Make the data set; the same sizes give the same bits.
+    """Generate the data set; the same sizes give the same bits.
 
     Args:
-        train_size: images to make; classes differ by at most one image.
-        test_size: the same for the test images.
+        train_size: number of training images; class sizes differ by at most one.
+        test_size: number of test images; class sizes differ by at most one.
 
     Returns:
         10 classes, images of 32 x 32 pixels.
@@ -38,31 +38,31 @@ def load(train_size: int, test_size: int) -> Dataset:
 
 
 def _split(count: int, rng: np.random.Generator) -> Split:
-    kinds = rng.permutation(np.arange(count) % len(outlines()))
+    labels = rng.permutation(np.arange(count) % len(outlines()))
     images = np.empty((count, _SIDE, _SIDE, 3), np.uint8)
     for start in range(0, count, _CHUNK):
-        images[start : start + _CHUNK] = _draw(kinds[start : start + _CHUNK], rng)
-    return Split(torch.from_numpy(images), torch.from_numpy(kinds))
+        images[start : start + _CHUNK] = _draw(labels[start : start + _CHUNK], rng)
+    return Split(torch.from_numpy(images), torch.from_numpy(labels))
 
 
-def _draw(kinds: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.uint8]:
-    count = len(kinds)
-    # easy images start training at high learning rates too, hard ones keep accuracy below 1
+def _draw(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.uint8]:
+    count = len(labels)
+    # easy images make high learning rates trainable, hard ones keep the accuracy below 1
     hardness = rng.uniform(0, 1, count)
     base = rng.uniform(0.2, 0.35, (count, 1, 1, 3))
     canvas = _clouds(base, 0.28 * hardness, rng)
     for _ in range(2):
-        other = (kinds + rng.integers(1, 10, count)) % 10
+        other = (labels + rng.integers(1, 10, count)) % 10
         size = rng.uniform(0.08, 0.2, count) * rng.integers(0, 2, count)
         _paint(canvas, other, size, np.ones(count), base, rng)
-    _paint(canvas, kinds, rng.uniform(0.35, 0.55, count), hardness, base, rng)
+    _paint(canvas, labels, rng.uniform(0.35, 0.55, count), hardness, base, rng)
     noise = rng.standard_normal(canvas.shape, np.float32)
     canvas += noise * (0.015 + 0.14 * hardness).astype(np.float32)[:, None, None, None]
     return (canvas.clip(0, 1) * 255).round().astype(np.uint8)
 
 
 def _clouds(base: Array, strength: Array, rng: np.random.Generator) -> Array:
-    """Smooth backgrounds: a colour for each knot of a 4 x 4 grid, interpolated."""
+    """Draw smooth backgrounds: random colours on a 4 x 4 grid, interpolated bilinearly."""
     position = np.linspace(0, 3, _SIDE)
     weights = np.maximum(0, 1 - np.abs(position[:, None] - np.arange(4))).astype(np.float32)
     knots = rng.standard_normal((len(base), 4, 4, 3)) * strength[:, None, None, None]
@@ -73,40 +73,43 @@ def _clouds(base: Array, strength: Array, rng: np.random.Generator) -> Array:
 
 def _paint(
     canvas: Array,
-    kinds: NDArray[np.int64],
+    labels: NDArray[np.int64],
     size: Array,
     hardness: Array,
     base: Array,
     rng: np.random.Generator,
 ) -> None:
-    """Lay one shape over each image; a size of 0 leaves the image as it is.
+    """Draw one shape onto each image; a size of 0 draws nothing.
 
     Args:
-        canvas: values about [0, 1], changed in place.
-        kinds: which shape.
-        size: radius of the disk of the same area; the image's half side is 1.
-        hardness: in [0, 1]; how far from the middle, how turned and how faint.
-        base: mean colour of the background.
-        rng: source of place, angle and colour.
+        canvas: images with values of about [0, 1], changed in place.
+        labels: classes of the shapes.
+        size: radius of the disk of the same area, in half image sides.
+        hardness: scale of offset, rotation and transparency, in [0, 1].
+        base: mean colours of the backgrounds.
+        rng: generator of positions, angles and colours.
+
+    Shape:
+        canvas `(N, 32, 32, 3)`, labels, size and hardness `(N,)`, base `(N, 1, 1, 3)`.
     """
-    count = len(kinds)
+    count = len(labels)
     centre = rng.uniform(-0.65, 0.65, (2, count)) * hardness
     angle = rng.uniform(-1.6, 1.6, count) * hardness
     faint = hardness[:, None, None, None]
     colour = base + rng.uniform(0.22, 0.6, base.shape) * (1 - 0.6 * faint)
-    distance = _distance(kinds, centre, angle, np.maximum(size, 1e-3))
+    distance = _distance(labels, centre, angle, np.maximum(size, 1e-3))
     cover = np.clip(0.5 - distance * (_SIDE / 2), 0, 1) * (size > 0)[:, None, None]
     alpha = cover[..., None].astype(np.float32)
     canvas += alpha * (colour.astype(np.float32) - canvas)
 
 
 def _distance(
-    kinds: NDArray[np.int64],
+    labels: NDArray[np.int64],
     centre: Array,
     angle: Array,
     size: Array,
 ) -> Array:
-    """Distance of every pixel from the outline, negative inside; the image's half side is 1."""
+    """Return the signed distance of each pixel from the outline, in half image sides."""
     axis = (np.arange(_SIDE, dtype=np.float32) + 0.5) / (_SIDE / 2) - 1
     cosine, sine, scale, left, top = (
         values.astype(np.float32)[:, None, None]
@@ -115,15 +118,15 @@ def _distance(
     x, y = axis[None, None, :] - left, axis[None, :, None] - top
     x, y = (x * cosine + y * sine) / scale, (y * cosine - x * sine) / scale
     distance = np.empty_like(x)
-    for kind, outline in enumerate(outlines().values()):
-        chosen = kinds == kind
+    for label, outline in enumerate(outlines().values()):
+        chosen = labels == label
         distance[chosen] = outline(x[chosen], y[chosen])
     pixels: Array = distance * scale
     return pixels
 
 
 def outlines() -> dict[str, Callable[[Array, Array], Array]]:
-    """Signed distances (near the outline) of shapes that all have the area of the unit disk."""
+    """Return the signed distance functions of the shapes, all with the area of the unit disk."""
     return {
         "disk": lambda x, y: np.hypot(x, y) - 1,
         "square": lambda x, y: _box(x, y, 0.886, 0.886),
@@ -144,7 +147,7 @@ def _box(x: Array, y: Array, half_width: float, half_height: float) -> Array:
 
 
 def _star(x: Array, y: Array) -> Array:
-    """Five points: the plane folded into a tenth, where the outline is one straight line."""
+    """Fold the plane into a tenth of the star, where the outline is a straight line."""
     radius, angle = np.hypot(x, y), np.arctan2(x, -y)
     fold = np.abs((angle + np.pi / 5) % (2 * np.pi / 5) - np.pi / 5)
     star: Array = radius * (0.384 * np.cos(fold) + 0.923 * np.sin(fold)) - 0.592
@@ -152,7 +155,7 @@ def _star(x: Array, y: Array) -> Array:
 
 
 def _heart(x: Array, y: Array) -> Array:
-    """A square with half a disk on two neighbouring sides."""
+    """Join a square with half a disk on each of two adjacent sides."""
     u, v = 0.707 * (x - y), -0.707 * (x + y)
     disks = np.minimum(np.hypot(u - 0.663, v), np.hypot(u, v - 0.663)) - 0.663
     heart: Array = np.minimum(_box(u, v, 0.663, 0.663), disks)

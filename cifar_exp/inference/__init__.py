@@ -1,1 +1,1 @@
-"""What one does with a trained network: load it, try it, measure it, take it elsewhere."""
+"""Load, evaluate and export trained networks."""

@@ -1,5 +1,6 @@
-"""How good a network is on test images, class by class, and where it is wrong."""
+"""Evaluate a network on test images: accuracy, results of each class, confident mistakes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,20 +15,21 @@ from cifar_exp.inference.calibration import Bin, calibration, expected_calibrati
 from cifar_exp.inference.load import TrainedRun
 from cifar_exp.training.metrics import class_balance
 
-_MISTAKES = 100  # that are kept
+_MISTAKES = 100  # maximum number of mistakes to keep
 
 
 @dataclass(frozen=True)
 class ClassResult:
-    """How one class fares.
+    """Results of a class.
 
     Attributes:
-        name: of the class.
-        images: of this class.
-        precision: fraction of the images taken for it that are of it; None if there are none.
-        recall: fraction of its images that are found; None if there are none.
-        f1: harmonic mean of both, 0 if none is right; None where both are.
-        taken_for: the class that its images are most often mistaken for; None if for none.
+        name: name of the class.
+        images: number of its images.
+        precision: fraction of the images predicted as this class that belong to it; None if the
+            class is never predicted.
+        recall: fraction of its images that are predicted as this class; None if it has no images.
+        f1: harmonic mean of precision and recall; None if both are None.
+        taken_for: the class that its images are most often mistaken for; None if all are correct.
     """
 
     name: str
@@ -40,70 +42,74 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class Mistake:
-    """An image that was taken for another class.
+    """A wrong prediction.
 
     Attributes:
-        image: its place in the test set, counted from 0.
-        label: position of its class.
-        predicted: position of the class that it was taken for.
-        probability: of the predicted class.
+        image: index of the image in the test set.
+        label: index of the true class.
+        predicted: index of the predicted class.
+        probability: probability of the predicted class.
+        file: path of the image relative to `data.root`; None if it is not a file.
     """
 
     image: int
     label: int
     predicted: int
     probability: float
+    file: str | None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network made of test images.
+    """The predictions of a network for test images.
 
     Attributes:
-        classes: names.
-        labels: the true classes. Shape: `(N,)`.
-        probabilities: of all classes. Shape: `(N, classes)`.
+        classes: class names.
+        labels: true classes. Shape: `(N,)`.
+        probabilities: probabilities of all classes. Shape: `(N, classes)`.
         loss: mean cross-entropy in nats.
+        files: paths of the images relative to `data.root`; empty if they are not files.
     """
 
     classes: tuple[str, ...]
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float64]
     loss: float
+    files: Sequence[str] = ()
 
     @cached_property
     def predicted(self) -> NDArray[np.int64]:
         """The predicted classes. Shape: `(N,)`."""
-        places: NDArray[np.int64] = self.probabilities.argmax(1)
-        return places
+        indices: NDArray[np.int64] = self.probabilities.argmax(1)
+        return indices
 
     @cached_property
     def confidence(self) -> NDArray[np.float64]:
-        """The probability of the predicted class. Shape: `(N,)`."""
+        """The probabilities of the predicted classes. Shape: `(N,)`."""
         highest: NDArray[np.float64] = self.probabilities.max(1)
         return highest
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
-        """Number of images by true class (row) and predicted class (column)."""
-        matrix = np.zeros(2 * (len(self.classes),), np.int64)
+        """The number of images by true class (row) and predicted class (column)."""
+        matrix = np.zeros((len(self.classes), len(self.classes)), np.int64)
         np.add.at(matrix, (self.labels, self.predicted), 1)
         return matrix
 
     @property
     def accuracy(self) -> float:
-        """Fraction of the images that is right."""
+        """The fraction of correct predictions."""
         return int(self.confusion.trace()) / len(self.labels)
 
     @property
     def balance(self) -> dict[str, float]:
-        """See `class_balance`: empty where classes are about equally large."""
+        """The metrics of `class_balance`; empty if classes have about the same size."""
         return class_balance(torch.from_numpy(self.confusion))
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the accuracy on images like these. Source: Wilson, 1927."""
-        from scipy.stats import binomtest  # takes a second
+        """The 95 % confidence interval of the accuracy. Source: Wilson, 1927."""
+        from scipy.stats import binomtest  # importing scipy takes 1 s
 
         test = binomtest(int(self.confusion.trace()), len(self.labels))
         low, high = test.proportion_ci(0.95, method="wilson")
@@ -111,36 +117,36 @@ class Evaluation:
 
     @cached_property
     def bins(self) -> list[Bin]:
-        """Calibration of the predicted class's probability."""
+        """The calibration of the predicted probabilities."""
         return calibration(self.confidence, self.predicted == self.labels)
 
     @property
     def calibration_error(self) -> float:
-        """Expected calibration error, in [0, 1]."""
+        """The expected calibration error, in [0, 1]."""
         return expected_calibration_error(self.bins)
 
     @cached_property
     def by_class(self) -> list[ClassResult]:
-        """The result of each class."""
-        return [self._of_class(place) for place in range(len(self.classes))]
+        """The results of each class."""
+        return [self._class_result(label) for label in range(len(self.classes))]
 
-    def _of_class(self, place: int) -> ClassResult:
-        right = int(self.confusion[place, place])
-        images, taken = int(self.confusion[place].sum()), int(self.confusion[:, place].sum())
-        others = self.confusion[place].copy()
-        others[place] = 0
+    def _class_result(self, label: int) -> ClassResult:
+        correct = int(self.confusion[label, label])
+        images, predicted = int(self.confusion[label].sum()), int(self.confusion[:, label].sum())
+        others = self.confusion[label].copy()
+        others[label] = 0
         return ClassResult(
-            self.classes[place],
+            self.classes[label],
             images,
-            precision=right / taken if taken else None,
-            recall=right / images if images else None,
-            f1=2 * right / (images + taken) if images + taken else None,
+            precision=correct / predicted if predicted else None,
+            recall=correct / images if images else None,
+            f1=2 * correct / (images + predicted) if images + predicted else None,
             taken_for=self.classes[int(others.argmax())] if others.any() else None,
         )
 
     @cached_property
     def mistakes(self) -> list[Mistake]:
-        """The most confident mistakes, the most confident first, at most a hundred."""
+        """At most 100 mistakes, the most confident first."""
         wrong = np.flatnonzero(self.predicted != self.labels)
         order = wrong[np.argsort(-self.confidence[wrong], kind="stable")][:_MISTAKES]
         return [
@@ -149,17 +155,18 @@ class Evaluation:
                 int(self.labels[image]),
                 int(self.predicted[image]),
                 float(self.confidence[image]),
+                self.files[image] if self.files else None,
             )
             for image in order
         ]
 
 
 def evaluate(run: TrainedRun, images: Split) -> Evaluation:
-    """Measure a network as the run measured it after each epoch.
+    """Evaluate a network as after each epoch of training.
 
     Args:
-        run: that was trained.
-        images: with labels that are positions in `run.classes`.
+        run: trained run.
+        images: images with labels that are indices into `run.classes`.
     """
     logits = run.logits(images.images).double()
     return Evaluation(
@@ -167,17 +174,25 @@ def evaluate(run: TrainedRun, images: Split) -> Evaluation:
         images.labels.numpy(),
         logits.softmax(1).numpy(),
         float(functional.cross_entropy(logits, images.labels)),
+        images.files,
     )
 
 
 def difference_from_training(run: TrainedRun, evaluation: Evaluation) -> str | None:
-    """Say how the last line of metrics.jsonl differs; None if it tells the same numbers.
+    """Describe the last line of metrics.jsonl if it differs from an evaluation.
 
-    Rounding differs between devices, and in bf16 between processors as well.
+    Rounding errors differ between devices, and in bf16 between processors.
+
+    Args:
+        run: trained run.
+        evaluation: evaluation on the same images.
+
+    Returns:
+        A message; None if both agree.
     """
     last = run.metrics[-1]
-    on = run.config.data.evaluated_on
-    accuracy, loss = (last[evaluated(name, on)] for name in ("accuracy", "loss"))
+    split = run.config.data.evaluated_on
+    accuracy, loss = (last[evaluated(name, split)] for name in ("accuracy", "loss"))
     same = np.isclose([evaluation.accuracy, evaluation.loss], [accuracy, loss], 1e-4, 1e-6)
     if same.all():
         return None

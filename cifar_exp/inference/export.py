@@ -1,4 +1,4 @@
-"""A network as one file for other programs, with all that happens to an image built in."""
+"""Export a network with its preprocessing to a file for other programs."""
 
 import copy
 import io
@@ -15,18 +15,18 @@ from cifar_exp.errors import UserError
 from cifar_exp.files import write_atomically, write_json
 from cifar_exp.inference.load import TrainedRun
 
-# Compared are batches of one image, a few and all, so that their number is known to be free.
+# Batches of 1, a few and all images are compared, to check that the batch size is dynamic.
 _FEW = 3
-# Of the largest logit: other kernels add in another order, and float32 has 7 digits.
+# Relative to the largest logit; float32 has 7 digits, and kernels differ in their order of sums.
 _TOLERANCE = 1e-4
 _Network = Callable[[Tensor], Tensor]
 
 
 class Exported(nn.Module):
-    """A network that takes the bytes of images and answers as the run was tested, in float32.
+    """A network with its preprocessing, in float32.
 
     Args:
-        run: whose network it is; its weights are copied to the CPU.
+        run: trained run, whose weights are copied to the CPU.
     """
 
     mean: Tensor
@@ -34,10 +34,10 @@ class Exported(nn.Module):
 
     def __init__(self, run: TrainedRun) -> None:
         super().__init__()
-        # to the usual order in memory: files have no other
+        # files cannot store channels-last weights
         network = copy.deepcopy(run.model).to(memory_format=torch.contiguous_format)
         self.network = network.cpu()
-        self.flips = run.config.data.test_flip
+        self.test_flip = run.config.data.test_flip
         self.register_buffer("mean", run.mean.cpu())
         self.register_buffer("std", run.std.cpu())
 
@@ -45,19 +45,19 @@ class Exported(nn.Module):
         """Return the logits. Shape: images uint8 `(N, H, W, 3)`, logits `(N, classes)`."""
         inputs = normalized(images, (self.mean, self.std))
         logits: Tensor = self.network(inputs)
-        if self.flips:
+        if self.test_flip:
             logits = (logits + self.network(inputs.flip(3))) / 2
         return logits
 
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file.
+    """A file format.
 
     Attributes:
-        file: its name.
-        write: makes the content of a module and images to trace it with.
-        read: returns what is in the file as a function of images.
+        file: name of the file.
+        write: returns the content of the file for a module and example images.
+        read: loads a file as a function from images to logits.
     """
 
     file: str
@@ -68,20 +68,20 @@ class Format:
 def export(
     run: TrainedRun, images: Tensor, folder: Path, formats: Sequence[str]
 ) -> dict[str, float]:
-    """Write a network in other formats, read each file again and compare it with the original.
+    """Export a network, and compare the logits of each file with those of the network.
 
     Args:
-        run: that was trained.
-        images: real ones, uint8, for the comparison.
-        folder: where the files go, with an export.json that describes them; made if need be.
-        formats: keys of FORMATS.
+        run: trained run.
+        images: uint8 images for the comparison.
+        folder: output folder, which also gets an export.json; created if missing.
+        formats: keys of `FORMATS`.
 
     Returns:
-        For each file the largest difference between its logits and the original's.
+        The largest absolute difference of logits by file name.
 
     Raises:
-        UserError: the libraries of a format are not installed, PyTorch cannot export the network,
-            or the answers differ.
+        UserError: a required package is not installed, PyTorch cannot export the network, or the
+            logits differ.
 
     Shape:
         images `(N, H, W, 3)`.
@@ -95,7 +95,7 @@ def export(
     differences = {}
     for form in (FORMATS[name] for name in formats):
         file = folder / form.file
-        # not of one image, whose number PyTorch takes for a constant
+        # PyTorch specializes a batch size of 1
         content = _traced(form, module, images[:1].repeat(_FEW, 1, 1, 1))
         write_atomically(file, lambda path, content=content: path.write_bytes(content))  # type: ignore[misc]
         differences[form.file] = _difference(form.read(file), images, expected, file)
@@ -109,36 +109,35 @@ def _need_onnx() -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UserError(
-            f"onnx: expected the package {error.name}, which is not installed:\n"
-            "pip install -e '.[onnx]', or choose --format torch"
+            f"onnx: the package {error.name} is not installed. Install it with "
+            "pip install -e '.[onnx]', or use --format torch."
         ) from error
 
 
 def _traced(form: Format, module: Exported, images: Tensor) -> bytes:
     try:
         return form.write(module, images)
-    except Exception as error:  # PyTorch raises errors of many kinds for what it cannot trace
+    except Exception as error:  # PyTorch raises many types of errors here
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{form.file}: PyTorch cannot export this network: {reason}\n"
-            "in a network of your own, images.shape[0] can be traced and len(images) cannot"
+            f"{form.file}: PyTorch cannot export the network: {reason}\n"
+            "In a custom network, use images.shape[0] instead of len(images), which is not traced."
         ) from error
 
 
 def _difference(network: _Network, images: Tensor, expected: Tensor, file: Path) -> float:
-    """Compare a file with the original, on one image, some and all. Raises: UserError."""
-    found = 0.0
+    difference = 0.0
     for count in (1, _FEW, len(images)):
         with torch.no_grad():
-            distance = (network(images[:count]) - expected[:count]).abs().max()
-        found = max(found, float(distance))
+            largest = (network(images[:count]) - expected[:count]).abs().max()
+        difference = max(difference, float(largest))
     allowed = _TOLERANCE * max(1.0, float(expected.abs().max()))
-    if not found <= allowed:
+    if not difference <= allowed:  # also true for NaN
         raise UserError(
-            f"{file}: its logits differ from the network's by up to {found:.2g}, "
-            f"expected at most {allowed:.2g}; do not use it"
+            f"{file}: the logits differ from the network's by up to {difference:.2g}, expected at "
+            f"most {allowed:.2g}. Do not use the file."
         )
-    return found
+    return difference
 
 
 def _to_pt2(module: Exported, images: Tensor) -> bytes:
@@ -162,7 +161,7 @@ def _to_onnx(module: Exported, images: Tensor) -> bytes:
         output_names=["logits"],
         verbose=False,
     )
-    assert program is not None  # as it is with dynamo=True
+    assert program is not None  # always with dynamo=True
     return cast(bytes, program.model_proto.SerializeToString())
 
 
@@ -196,14 +195,14 @@ def _description(run: TrainedRun, compared: int, differences: dict[str, float]) 
             "name": "images",
             "type": "uint8",
             "shape": ["batch", side, side, 3],
-            "meaning": "RGB, 0 to 255, rows from top to bottom; turned upright as EXIF says and "
-            "resized whatever the aspect, bilinear with antialiasing as Pillow does",
+            "meaning": "RGB, 0 to 255, rows from top to bottom; rotated according to EXIF and "
+            "resized regardless of the aspect ratio, bilinear with antialiasing as in Pillow",
         },
         "output": {
             "name": "logits",
             "type": "float32",
             "shape": ["batch", len(run.classes)],
-            "meaning": "a softmax over the last dimension gives the probabilities of the classes",
+            "meaning": "softmax over the last dimension gives the class probabilities",
         },
         "classes": list(run.classes),
         "built_in": {

@@ -1,7 +1,6 @@
-"""A finished run as a Python object: `run = load_run("multirun_results/runs/...")`.
+"""Load a complete run: `run = load_run("multirun_results/runs/...")`.
 
-Whatever the files of a run hold, loading them runs no code: settings are YAML of plain values,
-weights are safetensors, and the network is built from the settings.
+Loading executes no code from the run's files: settings are plain YAML, weights are safetensors.
 """
 
 import json
@@ -39,18 +38,18 @@ class TrainedRun:
     """A complete run with its network.
 
     Attributes:
-        path: its folder.
-        config: all its settings: `run.config.optimizer.lr`.
-        metrics: the lines of metrics.jsonl, one an epoch: `run.metrics[-1]["test_accuracy"]`,
-            or `["val_accuracy"]` where images are held out.
-        state: what run.json holds: command, commit, versions, hardware, times.
-        model: the network, in evaluation mode on the device; it takes normalised images.
-        classes: their names, in the order of the network's outputs.
-        image_size: pixels a side of the images that it was trained on.
-        mean: of the channels, which is taken off values in [0, 1]. Shape: `(1, 3, 1, 1)`.
-        std: of the channels, by which they are divided then. Shape: `(1, 3, 1, 1)`.
-        compute: the device, and the precision that the run was trained and tested in.
-        trusted: names of code of the user's own that may be called.
+        path: folder of the run.
+        config: all settings, such as `run.config.optimizer.lr`.
+        metrics: metrics of each epoch, such as `run.metrics[-1]["test_accuracy"]`, or
+            `["val_accuracy"]` with `data.val_fraction`.
+        state: content of run.json: command, commit, versions, hardware, times.
+        model: the network in evaluation mode on the device, for normalised images.
+        classes: class names in the order of the network's outputs.
+        image_size: side of the network's images in pixels.
+        mean: mean of the channels of images in [0, 1]. Shape: `(1, 3, 1, 1)`.
+        std: standard deviation of the channels. Shape: `(1, 3, 1, 1)`.
+        compute: device and precision.
+        trusted: names of custom code that may be called.
     """
 
     path: Path
@@ -66,18 +65,16 @@ class TrainedRun:
     trusted: frozenset[str]
 
     def logits(self, images: Tensor) -> Tensor:
-        """Return what the network makes of images, just as the run tested it.
-
-        That is in the run's precision, and with `data.test_flip` on an image and its mirror image.
+        """Compute logits as in the evaluation of the run, with its precision and `data.test_flip`.
 
         Args:
-            images: RGB, uint8, on any device; of `image_size` pixels a side.
+            images: RGB, uint8, on any device, with a side of `image_size` pixels.
 
         Returns:
-            float32, on the CPU; `logits.softmax(1)` are the probabilities of `classes`.
+            float32 logits on the CPU; `logits.softmax(1)` gives the probabilities.
 
         Raises:
-            UserError: an answer is no finite number.
+            UserError: a logit is not finite.
 
         Shape:
             images `(N, H, W, 3)`, result `(N, classes)`.
@@ -88,7 +85,7 @@ class TrainedRun:
             batches = [self._logits(batch) for batch in torch.split(images, TEST_BATCH_SIZE)]
             logits = torch.cat(batches).cpu()
         if not logits.isfinite().all():
-            raise UserError(f"{self.path}: the network answers with what are no finite numbers")
+            raise UserError(f"{self.path}: the network produced non-finite logits")
         return logits
 
     def _logits(self, images: Tensor) -> Tensor:
@@ -102,19 +99,20 @@ def load_run(
     allow: Collection[str] = (),
     results: str | Path = RESULTS,
 ) -> TrainedRun:
-    """Load a run that is complete.
+    """Load a complete run.
 
     Args:
-        run: its folder; or its id, its name, or how one of these begins, looked for in `results`.
-        device: "auto" takes a GPU where there is one.
-        allow: names of code that you trust, if the settings of the run name code of your own.
-        results: the folder that `paths.results` named.
+        run: folder of the run; or its id, its name or the beginning of one of them, to find in
+            `results`.
+        device: "auto" uses a GPU if available.
+        allow: names of custom code that may be called.
+        results: folder of all runs, as in `paths.results`.
 
     Returns:
-        The run, its network in evaluation mode.
+        The run with its network in evaluation mode.
 
     Raises:
-        UserError: there is no such run, it is not complete, or a file of it is missing or damaged.
+        UserError: the run is not found or not complete, or a file is missing or damaged.
     """
     folder = find_run(str(run), Path(results))
     record = read_record(folder)
@@ -123,14 +121,14 @@ def load_run(
         _check_sum(record, name)
     for remark in remarks([record]):
         _log.warning("%s", remark)
-    described = _read_description(folder.path / MODEL_FILE)
+    description = _read_description(folder.path / MODEL_FILE)
     trusted = frozenset(allow)
-    build = partial(build_model, record.config.model, len(described["classes"]), 0, trusted)
-    own = isinstance(record.config.model, CustomModel)
-    model = _restored(folder.path / WEIGHTS_FILE, build, own)
+    build = partial(build_model, record.config.model, len(description["classes"]), 0, trusted)
+    is_custom = isinstance(record.config.model, CustomModel)
+    model = _load_model(folder.path / WEIGHTS_FILE, build, is_custom)
     compute = _compute(record, device)
     mean, std = (
-        torch.tensor(described["normalization"][name], device=compute.device).view(1, 3, 1, 1)
+        torch.tensor(description["normalization"][name], device=compute.device).view(1, 3, 1, 1)
         for name in ("mean", "std")
     )
     return TrainedRun(
@@ -139,8 +137,8 @@ def load_run(
         metrics=record.rows,
         state=record.state,
         model=model.to(compute.device).eval(),
-        classes=tuple(described["classes"]),
-        image_size=described["image_size"],
+        classes=tuple(description["classes"]),
+        image_size=description["image_size"],
         mean=mean,
         std=std,
         compute=compute,
@@ -154,16 +152,16 @@ def _check_complete(record: Record) -> None:
         case "complete":
             return
         case "diverged":
-            message = "the run diverged, and left no network"
+            message = "the run diverged and has no network."
         case "damaged":
             message = (
-                f"{record.problem}, so its results cannot be trusted; "
-                "train it again with the command that began it and rerun=true"
+                f"{record.problem}, so its results are not reliable. "
+                "Train the run again with its command and rerun=true."
             )
         case "running":
-            message = "the run is being trained; its network is there when it is complete"
+            message = "the run is still training. Wait until it is complete."
         case status:
-            message = f"the run is {status}; train it to its end with the command that began it"
+            message = f"the run is {status}. Run its command again to complete it."
     raise UserError(f"{path}: {message}")
 
 
@@ -173,8 +171,8 @@ def _check_sum(record: Record, name: str) -> None:
         raise _missing(path / name)
     if problem := sum_problem(path, name, record.state):
         raise UserError(
-            f"{path}: {problem}, so the network cannot be trusted; copy the file here again, or "
-            "train the run again with rerun=true"
+            f"{path}: {problem}, so the network is not reliable. Copy the file again, or train the "
+            "run again with rerun=true."
         )
 
 
@@ -183,7 +181,8 @@ def _compute(record: Record, device: Device) -> Compute:
     precision = before["precision"] if before else record.config.precision
     if precision not in ("fp32", "bf16", "auto"):
         raise UserError(
-            f"{record.folder.path / 'run.json'}: compute.precision: expected fp32 or bf16"
+            f"{record.folder.path / 'run.json'}: compute.precision: expected fp32 or bf16, "
+            f"got {precision!r}"
         )
     return choose_compute(
         record.config.model_copy(update={"device": device, "precision": precision})
@@ -194,52 +193,51 @@ def _read_description(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(read_text(file))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: expected JSON that can be read; the file is damaged") from error
+        raise UserError(f"{file}: the file is damaged: expected JSON") from error
     check(StoredModel, content, file)
     return dict(content)
 
 
-def _restored(file: Path, build: Callable[[], nn.Module], own: bool) -> nn.Module:
-    """Build the network, once its weights are known to fit, and load them."""
+def _load_model(file: Path, build: Callable[[], nn.Module], is_custom: bool) -> nn.Module:
+    """Build the network and load its weights, whose shapes are checked first."""
     try:
         with safe_open(file, "pt") as weights:
-            names = weights.keys()  # it cannot be iterated itself
+            names = weights.keys()  # `weights` is not iterable
             shapes = {name: weights.get_slice(name).get_shape() for name in names}
-            with torch.device("cpu" if own else "meta"):  # of which code of one's own knows nothing
+            with torch.device("cpu" if is_custom else "meta"):  # custom code may not support meta
                 expected = build().state_dict()
             _check_shapes(shapes, expected, file)
             state = {name: weights.get_tensor(name) for name in shapes}
     except (SafetensorError, ValueError) as error:
         raise UserError(f"{file}: the file is damaged: {error}") from error
     for name, tensor in state.items():
-        if tensor.dtype != expected[name].dtype:  # it would be converted without a word
+        if tensor.dtype != expected[name].dtype:  # load_state_dict would convert it
             raise UserError(
-                f"{file}: expected {name} in {expected[name].dtype}, found {tensor.dtype}; "
-                "the file was changed since the run was trained"
+                f"{file}: expected {name} as {expected[name].dtype}, got {tensor.dtype}. "
+                "The file was changed after training."
             )
     if not all(tensor.isfinite().all() for tensor in state.values()):
-        raise UserError(f"{file}: the file is damaged: not all weights are finite numbers")
+        raise UserError(f"{file}: the file is damaged: weights are not finite")
     model = build()
-    complete = model.state_dict()  # has a version, without which PyTorch adds counts of batches
-    complete.update(state)
-    model.load_state_dict(complete)
+    versioned = model.state_dict()  # without its version PyTorch would add num_batches_tracked
+    versioned.update(state)
+    model.load_state_dict(versioned)
     return model
 
 
 def _check_shapes(shapes: dict[str, list[int]], expected: dict[str, Tensor], file: Path) -> None:
-    """Refuse weights of another network before gigabytes are taken for it."""
+    """Check the shapes before memory is allocated."""
     for name in sorted({*shapes, *expected}):
-        wanted = list(expected[name].shape) if name in expected else "none"
+        shape = list(expected[name].shape) if name in expected else "none"
         found = shapes.get(name, "none")
-        if wanted != found:
+        if shape != found:
             raise UserError(
-                f"{file}: expected {name} of shape {wanted} for the network in config.yaml and the "
-                f"classes in model.json, found {found}; the files are not of one run"
+                f"{file}: expected {name} of shape {shape}, got {found}. The file does not fit "
+                "the network in config.yaml and the classes in model.json."
             )
 
 
 def _missing(file: Path) -> UserError:
     return UserError(
-        f"{file}: there is no such file, so the network of this run is not here; "
-        "copy it here, or train the run again with rerun=true"
+        f"{file}: file not found. Copy it there, or train the run again with rerun=true."
     )

@@ -1,4 +1,4 @@
-"""What a network sees in pictures of the user's own."""
+"""Predict the classes of image files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from cifar_exp.inference.load import TrainedRun
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network sees in one picture.
+    """The prediction for an image file.
 
     Attributes:
-        file: its path as it was given.
-        pixels: as the network gets them, RGB. Shape: `(H, W, 3)`.
-        probabilities: of the run's classes. Shape: `(classes,)`.
+        file: path as given.
+        pixels: RGB pixels at the size of the network's input. Shape: `(H, W, 3)`.
+        probabilities: probabilities of the run's classes. Shape: `(classes,)`.
     """
 
     file: str
@@ -26,19 +26,19 @@ class Prediction:
     probabilities: NDArray[np.float64]
 
     def best(self, count: int) -> list[int]:
-        """Return the positions of the most probable classes, the most probable first."""
-        return [int(place) for place in np.argsort(-self.probabilities, kind="stable")[:count]]
+        """Return the indices of the most probable classes in descending order."""
+        return [int(index) for index in np.argsort(-self.probabilities, kind="stable")[:count]]
 
 
 def predict(run: TrainedRun, files: Sequence[str]) -> tuple[list[Prediction], dict[str, str]]:
-    """Predict the classes of image files, decoded as those that a run is trained on.
+    """Predict the classes of image files, decoded as for training.
 
     Args:
-        run: that was trained.
-        files: of any format, size and depth that Pillow reads.
+        run: trained run.
+        files: paths of images in any format and size that Pillow reads.
 
     Returns:
-        The predictions, in the order given; and why the other files cannot be read.
+        The predictions in the order of the files, and the reasons why other files cannot be read.
     """
     pixels: dict[str, NDArray[np.uint8]] = {}
     unreadable: dict[str, str] = {}
@@ -51,5 +51,5 @@ def predict(run: TrainedRun, files: Sequence[str]) -> tuple[list[Prediction], di
         return [], unreadable
     logits = run.logits(torch.from_numpy(np.stack(list(pixels.values()))))
     probabilities = logits.double().softmax(1).numpy()
-    named = zip(pixels.items(), probabilities, strict=True)
-    return [Prediction(file, image, row) for (file, image), row in named], unreadable
+    rows = zip(pixels.items(), probabilities, strict=True)
+    return [Prediction(file, image, row) for (file, image), row in rows], unreadable

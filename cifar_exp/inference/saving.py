@@ -1,4 +1,4 @@
-"""Evaluations and predictions as text, JSON and pictures."""
+"""Save evaluations and predictions as text, JSON and figures."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,39 +15,39 @@ from cifar_exp.inference.load import TrainedRun
 from cifar_exp.inference.predict import Prediction
 from cifar_exp.paths import CONFUSION_FILE, PREDICTIONS_FILE
 from cifar_exp.runs.artifacts import save_figure
-from cifar_exp.terminal import printable
+from cifar_exp.terminal import one_line, printable
 
-_MOST_COLUMNS = 20  # classes up to which the confusion matrix is printed
-_TOLD_MISTAKES = 5
-_PICTURED = 40
-_BEST = 5  # classes of a picture that are drawn
+_PRINTED_CLASSES = 20  # larger confusion matrices are not printed
+_PRINTED_MISTAKES = 5
+_DRAWN = 40  # images in a figure
+_BEST = 5  # classes drawn for each image
 
 
 def write_evaluation(
     folder: Path, run: TrainedRun, images: Split, evaluation: Evaluation, data: dict[str, Any]
 ) -> str:
-    """Write evaluation.txt, evaluation.json and three pictures.
+    """Write evaluation.txt, evaluation.json and three figures.
 
     Args:
-        folder: where they go; made if need be.
-        run: that was evaluated.
-        images: on which.
-        evaluation: what came out.
-        data: the settings of these images.
+        folder: output folder; created if missing.
+        run: trained run.
+        images: test images.
+        evaluation: evaluation of the run on the images.
+        data: settings of the images.
 
     Returns:
-        What stands in evaluation.txt.
+        The content of evaluation.txt.
     """
     from cifar_exp.figures.calibration import draw_reliability
     from cifar_exp.figures.confusion import draw_confusion
 
     folder.mkdir(parents=True, exist_ok=True)
-    text = printable(_as_text(evaluation))  # names of classes may come from elsewhere
+    text = printable(_as_text(evaluation))  # class names may contain anything
     if not evaluation.mistakes and (folder / "evaluation.json").is_file():
-        (folder / "mistakes.png").unlink(missing_ok=True)  # of an evaluation that had some
+        (folder / "mistakes.png").unlink(missing_ok=True)  # from an earlier evaluation
     write_bytes(folder / "evaluation.txt", text.encode())
-    about = {"run": run.path.name, "data": data, "compute": str(run.compute)}
-    write_json(folder / "evaluation.json", about | _as_json(evaluation))
+    head = {"run": run.path.name, "data": data, "compute": str(run.compute)}
+    write_json(folder / "evaluation.json", head | _as_json(evaluation))
     bins = evaluation.bins
     figures = {
         CONFUSION_FILE: draw_confusion(evaluation.confusion, run.classes),
@@ -73,7 +73,7 @@ def _save(figure: Any, path: Path) -> None:
 def _mistakes(images: Split, evaluation: Evaluation) -> Any:
     from cifar_exp.figures.images import draw_mistakes
 
-    shown = evaluation.mistakes[:_PICTURED]
+    shown = evaluation.mistakes[:_DRAWN]
     return draw_mistakes(
         images.images[[mistake.image for mistake in shown]].numpy(),
         [mistake.label for mistake in shown],
@@ -93,8 +93,11 @@ def _as_json(evaluation: Evaluation) -> dict[str, Any]:
         "expected_calibration_error": evaluation.calibration_error,
         "classes": list(evaluation.classes),
         "by_class": [asdict(result) for result in evaluation.by_class],
-        "confusion": evaluation.confusion.tolist(),  # a row a true class
-        "most_confident_mistakes": [asdict(mistake) for mistake in evaluation.mistakes],
+        "confusion": evaluation.confusion.tolist(),
+        "most_confident_mistakes": [
+            asdict(mistake) | {"file": mistake.file and _text(mistake.file)}
+            for mistake in evaluation.mistakes
+        ],
         "calibration": [asdict(one) for one in evaluation.bins],
     }
 
@@ -109,7 +112,7 @@ def _as_text(evaluation: Evaluation) -> str:
         ["expected calibration error", f"{evaluation.calibration_error:.4f}"],
     ]
     parts = [tabulate(head, tablefmt="plain", disable_numparse=True), _class_table(evaluation)]
-    if len(evaluation.classes) <= _MOST_COLUMNS:
+    if len(evaluation.classes) <= _PRINTED_CLASSES:
         parts.append(_confusion_table(evaluation))
     if evaluation.mistakes:
         parts.append(_mistake_table(evaluation))
@@ -119,14 +122,14 @@ def _as_text(evaluation: Evaluation) -> str:
 def _class_table(evaluation: Evaluation) -> str:
     rows = [
         [
-            result.name,
+            one_line(result.name),
             result.images,
             *(_number(value) for value in (result.precision, result.recall, result.f1)),
-            result.taken_for or "",
+            one_line(result.taken_for or ""),
         ]
         for result in evaluation.by_class
     ]
-    header = ["class", "images", "precision", "recall", "F1", "most often taken for"]
+    header = ["class", "images", "precision", "recall", "F1", "most often mistaken for"]
     return tabulate(rows, header, disable_numparse=True)
 
 
@@ -135,37 +138,42 @@ def _number(value: float | None) -> str:
 
 
 def _confusion_table(evaluation: Evaluation) -> str:
-    numbers = [f"({place})" for place in range(1, len(evaluation.classes) + 1)]
+    numbers = [f"({number})" for number in range(1, len(evaluation.classes) + 1)]
     rows = [
-        [f"{number} {name}", *(count or "." for count in counts)]
+        [f"{number} {one_line(name)}", *(count or "." for count in counts)]
         for number, name, counts in zip(
             numbers, evaluation.classes, evaluation.confusion.tolist(), strict=True
         )
     ]
     align = ("left", *("right" for _ in numbers))
-    return tabulate(rows, ["true class \\ taken for", *numbers], colalign=align)
+    return tabulate(rows, ["true class \\ predicted", *numbers], colalign=align)
 
 
 def _mistake_table(evaluation: Evaluation) -> str:
-    names = evaluation.classes
+    names = list(map(one_line, evaluation.classes))
     rows = [
-        [one.image, names[one.label], names[one.predicted], _number(one.probability)]
-        for one in evaluation.mistakes[:_TOLD_MISTAKES]
+        [
+            mistake.image if mistake.file is None else one_line(mistake.file),
+            names[mistake.label],
+            names[mistake.predicted],
+            _number(mistake.probability),
+        ]
+        for mistake in evaluation.mistakes[:_PRINTED_MISTAKES]
     ]
-    header = ["most confident mistakes: test image", "true class", "taken for", "probability"]
+    header = ["most confident mistakes: test image", "true class", "predicted", "probability"]
     return tabulate(rows, header, disable_numparse=True)
 
 
 def write_predictions(folder: Path, run: TrainedRun, predictions: Sequence[Prediction]) -> str:
-    """Write predictions.json with all probabilities, and predictions.png.
+    """Write predictions.json and predictions.png.
 
     Args:
-        folder: where they go; made if need be.
-        run: whose network predicted.
-        predictions: at least one.
+        folder: output folder; created if missing.
+        run: trained run.
+        predictions: at least one prediction.
 
     Returns:
-        A table: a line a picture.
+        A table with one line per image.
     """
     from cifar_exp.figures.probabilities import draw_probabilities
 
@@ -179,7 +187,7 @@ def write_predictions(folder: Path, run: TrainedRun, predictions: Sequence[Predi
         for prediction in predictions
     ]
     write_json(folder / "predictions.json", {"run": run.path.name, "predictions": rows})
-    shown = predictions[:_PICTURED]
+    shown = predictions[:_DRAWN]
     figure = draw_probabilities(
         np.stack([prediction.pixels for prediction in shown]),
         [_text(prediction.file) for prediction in shown],
@@ -190,42 +198,46 @@ def write_predictions(folder: Path, run: TrainedRun, predictions: Sequence[Predi
 
 
 def _best(run: TrainedRun, prediction: Prediction, count: int) -> list[tuple[str, float]]:
-    places = prediction.best(count)
-    return [(run.classes[place], float(prediction.probabilities[place])) for place in places]
+    indices = prediction.best(count)
+    return [(run.classes[index], float(prediction.probabilities[index])) for index in indices]
 
 
 def _prediction_table(run: TrainedRun, predictions: Sequence[Prediction]) -> str:
     rows = []
     for prediction in predictions:
         (name, probability), *others = _best(run, prediction, 3)
-        then = ", ".join(f"{other} {share:.4f}" for other, share in others)
-        rows.append([_text(prediction.file), name, f"{probability:.4f}", then])
-    return tabulate(rows, ["image", "class", "probability", "then"], disable_numparse=True)
+        then = ", ".join(f"{other} {_number(value)}" for other, value in others)
+        rows.append([prediction.file, name, _number(probability), then])
+    lines = [map(one_line, row) for row in rows]
+    return tabulate(lines, ["image", "class", "probability", "then"], disable_numparse=True)
 
 
 def _text(file: str) -> str:
-    """Return a file's name, which may hold bytes that are no text, as text."""
+    """Return a file name, which may not be valid UTF-8, as text."""
     return file.encode(errors="backslashreplace").decode()
 
 
 def write_grid(folder: Path, run: TrainedRun, images: Split, count: int) -> Path:
-    """Write grid.png: test images from the whole set with labels and predictions.
+    """Write grid.png: test images with labels and predictions.
 
     Args:
-        folder: where it goes; made if need be.
-        run: whose network predicts.
-        images: the test set.
-        count: how many are shown, if there are so many.
+        folder: output folder; created if missing.
+        run: trained run.
+        images: test images.
+        count: maximum number of images to draw, evenly spaced.
+
+    Returns:
+        The path of grid.png.
     """
     from cifar_exp.figures.images import draw_predictions
 
     folder.mkdir(parents=True, exist_ok=True)
     shown = min(len(images), count)
-    rows = [place * len(images) // shown for place in range(shown)]  # it may be sorted by class
+    indices = [number * len(images) // shown for number in range(shown)]
     figure = draw_predictions(
-        images.images[rows].numpy(),
-        images.labels[rows].tolist(),
-        run.logits(images.images[rows]).argmax(1).tolist(),
+        images.images[indices].numpy(),
+        images.labels[indices].tolist(),
+        run.logits(images.images[indices]).argmax(1).tolist(),
         run.classes,
     )
     _save(figure, folder / "grid.png")

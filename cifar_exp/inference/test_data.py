@@ -1,14 +1,15 @@
-"""The test images of a run, or others with the same classes."""
+"""Load the test images of a run, or other images with the same classes."""
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from cifar_exp.config.data_overrides import with_data
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.dataset import Split
-from cifar_exp.data.settings import ImageFolder
+from cifar_exp.data.settings import Data, ImageFolder
 from cifar_exp.data.sources import load
 from cifar_exp.errors import UserError
 from cifar_exp.expressions import as_path
@@ -19,11 +20,11 @@ _log = logging.getLogger("cifar_exp")
 
 
 def data_settings(run: TrainedRun, overrides: Sequence[str] = ()) -> RunConfig:
-    """Return the settings of a run with the data to be used; images get the network's size.
+    """Return the settings of a run with other data, at the image size of the network.
 
     Args:
-        run: that was trained.
-        overrides: `data=image_folder data.root=photos`; none for the run's own data.
+        run: trained run.
+        overrides: such as `data=image_folder data.root=photos`; none keep the data of the run.
 
     Raises:
         UserError: see `with_data`.
@@ -32,38 +33,44 @@ def data_settings(run: TrainedRun, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def labelled_images(run: TrainedRun, config: RunConfig) -> Split:
-    """Load test images, with labels that are positions in `run.classes`.
+    """Load test images with labels that are indices into `run.classes`.
 
     Args:
-        run: that was trained.
-        config: settings with the data to be used.
+        run: trained run.
+        config: settings from `data_settings`.
 
     Raises:
-        UserError: there are none, or their classes are not the network's.
+        UserError: the images are missing, or their classes are not those of the network.
     """
     data = config.data
     if isinstance(data, ImageFolder):
-        _positions(list(data.contents(run.trusted).counts or ()), run, f"data.root={data.root}")
+        # checked before images are decoded
+        _class_indices(list(data.contents(run.trusted).counts or ()), run, data)
         if config.data != run.config.data and not data.val_fraction:
-            # no training image is used, and so few are decoded
+            # training images are not used: decode as few as possible
             data = data.model_copy(update={"limit_train": len(run.classes)})
     dataset = load(data, as_path(config.paths.cache), run.trusted)
     if config == run.config and dataset.digest() != run.state.get("data_sha256"):
-        _log.warning("these are not the images that the run was trained and tested on")
-    positions = torch.tensor(_positions(dataset.classes, run))
-    return Split(dataset.test.images, positions[dataset.test.labels])
+        _log.warning("%s: the images have changed since the run was trained", _source(config.data))
+    indices = torch.tensor(_class_indices(dataset.classes, run, config.data))
+    return replace(dataset.test, labels=indices[dataset.test.labels])
 
 
-def _positions(names: Sequence[str], run: TrainedRun, where: str = "data") -> list[int]:
-    """Return the positions of the classes of a data set among the network's."""
+def _source(data: Data) -> str:
+    root = getattr(data, "root", "")
+    return f"data.root={root}" if root else "data"
+
+
+def _class_indices(names: Sequence[str], run: TrainedRun, data: Data) -> list[int]:
+    """Return the indices of a data set's classes in `run.classes`."""
     missing, unknown = {*run.classes} - {*names}, {*names} - {*run.classes}
     if missing or unknown or len({*run.classes}) < len(run.classes):
-        found = [("missing", missing), ("unknown", unknown)]
+        differences = [("missing", missing), ("unknown", unknown)]
         raise UserError(
             "; ".join(
                 [
-                    f"{where}: expected the classes that the network was trained on",
-                    *(f"{what}: {_some(classes)}" for what, classes in found if classes),
+                    f"{_source(data)}: expected the classes that the network was trained on",
+                    *(f"{kind}: {_some(classes)}" for kind, classes in differences if classes),
                 ]
             )
         )

@@ -1,4 +1,4 @@
-"""Whole-batch operations against the article's image by image."""
+"""Batches against the same operations on single images."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ CPU = torch.device("cpu")
 
 
 def numbered(count: int) -> Split:
-    """Images that can be told apart: every pixel of image i differs from its neighbours."""
+    """Create distinct images, in which each pixel differs from its neighbours."""
     pixels = torch.arange(32 * 32 * 3).reshape(32, 32, 3)
     images = torch.stack([(pixels * 7 + 31 * i) % 256 for i in range(count)]).to(torch.uint8)
     return Split(images, torch.arange(count))
@@ -26,16 +26,21 @@ def epoch(augment: str, batch_size: int = 16) -> list[tuple[torch.Tensor, ...]]:
 
 
 def epochs(config: Synthetic, seed: int = 0) -> Iterator[tuple[torch.Tensor, ...]]:
-    """The batches of an epoch."""
+    """Yield the batches of an epoch."""
     batches = Batches(DeviceImages(DATASET, CPU), config)
     batches.begin_epoch(*(torch.Generator().manual_seed(seed + i) for i in range(2)))
     for start in range(0, batches.train_size, config.batch_size):
         yield batches.train_batch(slice(start, start + config.batch_size))
 
 
-def test_every_image_comes_once_with_its_label_and_values_from_0_to_1() -> None:
+def test_an_epoch_has_each_image_once_with_its_label_and_values_from_0_to_1() -> None:
     batches = epoch("none")
-    assert [len(labels) for _, labels in batches] == [16, 16, 16, 2]  # the short one is not dropped
+    assert [len(labels) for _, labels in batches] == [
+        16,
+        16,
+        16,
+        2,
+    ]  # the last batch is not dropped
     images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
     assert sorted(labels.tolist()) == list(range(50))
     assert labels.tolist() != list(range(50))
@@ -49,18 +54,18 @@ def test_batches_are_channels_last() -> None:
     assert images.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_about_half_of_the_images_are_mirrored_and_none_otherwise_changed() -> None:
-    mirrored = 0
+def test_about_half_of_the_images_are_flipped_and_not_changed_otherwise() -> None:
+    flipped = 0
     for images, labels in epoch("flip"):
         originals = DATASET.train.images[labels].permute(0, 3, 1, 2) / 255
         for image, original in zip(images, originals, strict=True):
-            is_mirrored = torch.equal(image, original.flip(2))
-            assert is_mirrored or torch.equal(image, original)
-            mirrored += is_mirrored
-    assert 12 <= mirrored <= 38  # of 50: 25 and almost four standard deviations
+            is_flipped = torch.equal(image, original.flip(2))
+            assert is_flipped or torch.equal(image, original)
+            flipped += is_flipped
+    assert 12 <= flipped <= 38  # of 50: 25 and almost four standard deviations
 
 
-def test_a_crop_is_a_window_of_the_image_padded_with_black() -> None:
+def test_a_crop_is_a_window_of_the_zero_padded_image() -> None:
     images = DATASET.train.images[:3]
     shifts = torch.tensor([[4, 4], [0, 8], [8, 0]])
     cropped = random_crop(images, shifts, torch.arange(32))
@@ -68,17 +73,17 @@ def test_a_crop_is_a_window_of_the_image_padded_with_black() -> None:
     padded[:, 4:36, 4:36] = images
     for i, (top, left) in enumerate(shifts.tolist()):
         assert torch.equal(cropped[i], padded[i, top : top + 32, left : left + 32])
-    assert torch.equal(cropped[0], images[0])  # no shift in the middle
+    assert torch.equal(cropped[0], images[0])  # the shift (4, 4) is the original image
 
 
-def test_flips_and_crops_depend_on_their_own_generator_alone() -> None:
+def test_flips_and_crops_do_not_change_the_order_of_the_images() -> None:
     plain, both = epoch("none"), epoch("crop_flip")
     for (_, labels), (images, augmented_labels) in zip(plain, both, strict=True):
-        assert torch.equal(labels, augmented_labels)  # the same order
+        assert torch.equal(labels, augmented_labels)
         assert not torch.equal(images, DATASET.train.images[labels].permute(0, 3, 1, 2) / 255)
 
 
-def test_normalised_channels_have_mean_0_and_deviation_1() -> None:
+def test_normalised_channels_have_mean_0_and_standard_deviation_1() -> None:
     config = Synthetic(augment="none", normalize="channels", batch_size=50)
     ((images, _),) = epochs(config)
     for channel in images.unbind(1):
@@ -95,15 +100,15 @@ def test_images_of_one_colour_do_not_divide_by_zero() -> None:
     assert deviations == [1 / 255] * 3
 
 
-def test_test_images_come_in_order_and_unchanged() -> None:
+def test_test_images_are_in_order_and_not_augmented() -> None:
     config = Synthetic(augment="crop_flip", batch_size=1)
     images, labels = Batches(DeviceImages(DATASET, CPU), config).test_batch(slice(0, 250))
     assert labels.tolist() == list(range(20))
     assert torch.equal(images, DATASET.test.images.permute(0, 3, 1, 2) / 255)
 
 
-def test_places_on_the_device_choose_the_same_images_as_a_slice() -> None:
-    # a captured GPU step asks with a tensor
+def test_a_tensor_of_indices_selects_the_same_images_as_a_slice() -> None:
+    # CUDA graphs use tensors
     batches = Batches(DeviceImages(DATASET, CPU), Synthetic(augment="crop_flip", cutout=8))
     batches.begin_epoch(*(torch.Generator().manual_seed(i) for i in range(2)))
     by_slice = batches.train_batch(slice(16, 32))
@@ -111,19 +116,19 @@ def test_places_on_the_device_choose_the_same_images_as_a_slice() -> None:
     assert all(torch.equal(one, other) for one, other in zip(by_slice, by_tensor, strict=True))
 
 
-def test_a_hole_is_a_black_square_cut_off_at_the_border() -> None:
+def test_cutout_zeroes_a_square_that_ends_at_the_border() -> None:
     images = torch.full((2, 32, 32, 3), 9, dtype=torch.uint8)
-    cut = cutout(images, torch.tensor([[16, 16], [0, 31]]), side=8, counted=torch.arange(32))
+    cut = cutout(images, torch.tensor([[16, 16], [0, 31]]), side=8, arange=torch.arange(32))
     expected = images.clone()
     expected[0, 12:20, 12:20] = 0
     expected[1, 0:4, 27:32] = 0  # rows -4 to 3, columns 27 to 34
     assert torch.equal(cut, expected)
 
 
-def test_an_epoch_with_holes_keeps_its_order_flips_and_crops() -> None:
+def test_cutout_does_not_change_the_order_flips_and_crops() -> None:
     plain = list(epochs(Synthetic(augment="crop_flip", batch_size=50)))
-    holes = list(epochs(Synthetic(augment="crop_flip", batch_size=50, cutout=8)))
-    (images, labels), (cut, same_labels) = plain[0], holes[0]
+    masked = list(epochs(Synthetic(augment="crop_flip", batch_size=50, cutout=8)))
+    (images, labels), (cut, same_labels) = plain[0], masked[0]
     assert torch.equal(labels, same_labels)
     kept = cut != 0
     assert torch.equal(images[kept], cut[kept])

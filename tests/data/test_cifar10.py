@@ -17,7 +17,7 @@ from cifar_exp.data.sources import check, load
 from cifar_exp.errors import UserError
 
 NOWHERE = "http://127.0.0.1:9/cifar-10-python.tar.gz"  # the discard port: refused at once
-FILES = "files (delete cifar-10-batches-py, and training will get good ones)"
+FILES = "files (delete cifar-10-batches-py to extract them again)"
 NAMES = ["airplane", "automobile", "bird"]
 
 
@@ -26,7 +26,7 @@ def md5(path: Path) -> str:
 
 
 def write_batch(path: Path, first: int) -> None:
-    """Two images in CIFAR-10's layout: all red values, all green ones, all blue ones."""
+    """Write two images in CIFAR-10's layout: all red values, then green, then blue."""
     data = np.zeros((2, 3, 32, 32), np.uint8)
     data[0, 0, 0, 1] = first  # image 0, red, row 0, column 1
     data[1, 2, 1, 0] = first + 1  # image 1, blue, row 1, column 0
@@ -35,7 +35,7 @@ def write_batch(path: Path, first: int) -> None:
 
 @pytest.fixture
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small archive like the real one, whose MD5s torchvision is told, and no network."""
+    """Create a small archive with MD5s that torchvision accepts, and block downloads."""
     folder = tmp_path / "source" / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
@@ -57,7 +57,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def root(archive: Path, tmp_path: Path) -> Path:
-    """A folder with the archive in it, not extracted."""
+    """Create a folder with the archive, not extracted."""
     folder = tmp_path / "data"
     folder.mkdir()
     (folder / archive.name).write_bytes(archive.read_bytes())
@@ -69,7 +69,7 @@ def test_an_archive_in_the_folder_is_extracted_and_read(root: Path) -> None:
     assert dataset.train.images.shape == (10, 32, 32, 3)  # five batches of two
     assert dataset.test.images.shape == (2, 32, 32, 3)
     assert dataset.train.images.is_contiguous()
-    # batch 2 starts with 10; rows, columns and colours are where they were put
+    # the values of write_batch: batch 2 starts with 10
     assert dataset.train.images[2, 0, 1].tolist() == [10, 0, 0]
     assert dataset.train.images[3, 1, 0].tolist() == [0, 0, 11]
     assert dataset.test.images[0, 0, 1].tolist() == [50, 0, 0]
@@ -77,33 +77,35 @@ def test_an_archive_in_the_folder_is_extracted_and_read(root: Path) -> None:
     assert dataset.classes == tuple(NAMES)
 
 
-def test_extracted_files_are_enough(root: Path) -> None:
+def test_extracted_files_need_no_archive(root: Path) -> None:
     first = cifar10.load(root)
     (root / "cifar-10-python.tar.gz").unlink()
     assert cifar10.load(root).digest() == first.digest()
 
 
-def test_an_absent_archive_is_downloaded_and_kept(
+def test_a_missing_archive_is_downloaded_and_kept(
     archive: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(CIFAR10, "url", archive.as_uri())
-    root = tmp_path / "new" / "data"  # made when needed, with its parents
+    root = tmp_path / "new" / "data"  # created with its parents
     assert len(cifar10.load(root).train) == 10
     assert (root / archive.name).exists()
     assert capfd.readouterr() == ("", "")  # no progress bar without a terminal
 
 
-def test_without_network_the_message_says_what_to_put_where(archive: Path, tmp_path: Path) -> None:
+def test_without_a_network_the_message_names_the_file_and_the_folder_to_copy_it_to(
+    archive: Path, tmp_path: Path
+) -> None:
     root = tmp_path / "data"
     with pytest.raises(UserError) as caught:
         cifar10.load(root)
     message = str(caught.value)
     assert NOWHERE in message
     assert "refused" in message  # the reason, from the system
-    assert f"Put cifar-10-python.tar.gz (MD5 {md5(archive)}) into {root}/" in message
+    assert f"Copy cifar-10-python.tar.gz (MD5 {md5(archive)}) into {root}/" in message
     assert "data=synthetic" in message
     assert "data=image_folder" in message
     assert message.count("\n") <= 2
@@ -112,15 +114,15 @@ def test_without_network_the_message_says_what_to_put_where(archive: Path, tmp_p
 def test_a_download_that_is_not_the_archive_is_refused_and_not_kept(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = tmp_path / "login.html"  # as networks with a login page send for every address
+    page = tmp_path / "login.html"  # some networks answer each request with a login page
     page.write_text("<html>please log in</html>")
     monkeypatch.setattr(CIFAR10, "url", page.as_uri())
-    with pytest.raises(UserError, match=f"what came has the MD5 {md5(page)}"):
+    with pytest.raises(UserError, match=f"expected MD5 .*, got {md5(page)}"):
         cifar10.load(tmp_path / "data")
     assert not (tmp_path / "data" / archive.name).exists()
 
 
-def test_a_failed_download_leaves_no_half_files(archive: Path, tmp_path: Path) -> None:
+def test_a_failed_download_leaves_no_partial_files(archive: Path, tmp_path: Path) -> None:
     root = tmp_path / "data"
     with pytest.raises(UserError):
         cifar10.load(root)
@@ -128,7 +130,7 @@ def test_a_failed_download_leaves_no_half_files(archive: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["data_batch_3", "test_batch", "batches.meta"])
-def test_a_truncated_batch_is_named_and_left_alone(root: Path, name: str) -> None:
+def test_a_truncated_batch_is_named_and_not_changed(root: Path, name: str) -> None:
     cifar10.load(root)
     file = root / "cifar-10-batches-py" / name
     good = md5(file)
@@ -136,36 +138,36 @@ def test_a_truncated_batch_is_named_and_left_alone(root: Path, name: str) -> Non
     with pytest.raises(UserError) as caught:
         cifar10.load(root)
     message = str(caught.value)
-    assert f"{file} is altered" in message
-    assert f"expected MD5 {good}, found {md5(file)}" in message
+    assert f"{file}: altered" in message
+    assert f"expected MD5 {good}, got {md5(file)}" in message
     assert "Delete" in message
-    assert md5(file) != good  # nothing was extracted over it
+    assert md5(file) != good  # not overwritten
 
 
 def test_a_missing_batch_is_named(root: Path) -> None:
     cifar10.load(root)
     file = root / "cifar-10-batches-py" / "data_batch_5"
     file.unlink()
-    with pytest.raises(UserError, match=r"data_batch_5 is .*missing.*found no such file"):
+    with pytest.raises(UserError, match=r"data_batch_5: .*missing.*got no such file"):
         cifar10.load(root)
 
 
 def test_an_altered_archive_is_named_and_not_extracted(root: Path, archive: Path) -> None:
     file = root / archive.name
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(UserError, match=f"expected MD5 {md5(archive)}, found {md5(file)}"):
+    with pytest.raises(UserError, match=f"expected MD5 {md5(archive)}, got {md5(file)}"):
         cifar10.load(root)
     assert not (root / "cifar-10-batches-py").exists()
 
 
-def test_what_a_kill_left_does_not_pile_up(archive: Path, tmp_path: Path) -> None:
+def test_files_of_a_killed_process_are_deleted(archive: Path, tmp_path: Path) -> None:
     root = tmp_path / "data"
     for _ in range(2):
-        with pytest.raises(UserError):  # there is no network
+        with pytest.raises(UserError):  # downloads are blocked
             cifar10.load(root)
         left = root / ".cifar10.staging"
         assert not left.exists()
-        (left / "cifar-10-batches-py").mkdir(parents=True)  # as if killed while extracting
+        (left / "cifar-10-batches-py").mkdir(parents=True)  # as after a kill during extraction
         (left / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"half")
     (root / archive.name).write_bytes(archive.read_bytes())
     assert len(cifar10.load(root).train) == 10
@@ -186,7 +188,7 @@ def test_an_archive_cannot_write_outside_of_its_folder(
 ) -> None:
     outside = root.parent / "outside"
     outside.mkdir()
-    (outside / "mine").write_text("as it was")
+    (outside / "mine").write_text("unchanged")
     members = [
         hostile(f"{outside}/absolute"),
         hostile("../../outside/above"),
@@ -204,31 +206,31 @@ def test_an_archive_cannot_write_outside_of_its_folder(
             member.size = 4 if member.isfile() else 0
             tar.addfile(member, io.BytesIO(b"evil"))
     before = sorted(root.parent.rglob("*"))
-    with pytest.raises(UserError, match=f"{archive.name} is altered"):
+    with pytest.raises(UserError, match=f"{archive.name}: altered"):
         cifar10.load(root)
-    # even if someone could make an archive with the right MD5
+    # also for an archive with the right MD5
     monkeypatch.setattr(CIFAR10, "tgz_md5", md5(root / archive.name))
-    with pytest.raises(UserError, match="data_batch_1 is altered"):
+    with pytest.raises(UserError, match="data_batch_1: altered"):
         cifar10.load(root)
-    assert (outside / "mine").read_text() == "as it was"
+    assert (outside / "mine").read_text() == "unchanged"
     folder = root / "cifar-10-batches-py"
     written = {*root.parent.rglob("*")} - {*before, root / ".cifar10.lock", folder}
     assert written == {folder / name for name in ("absolute", "above", "through", "data_batch_1")}
     assert all(path.is_file() and not path.is_symlink() for path in written)
 
 
-def test_a_check_of_good_files_counts_their_images(root: Path) -> None:
+def test_valid_files_are_inspected(root: Path) -> None:
     (found,) = inspect_data(root, 32)
     assert found.problem_count == 0
     assert found.remarks["not extracted yet"] == ["training will extract cifar-10-python.tar.gz"]
-    assert not (root / "cifar-10-batches-py").exists()  # a check changes nothing
+    assert not (root / "cifar-10-batches-py").exists()  # not extracted by the inspection
     cifar10.load(root)
     (found,) = inspect_data(root, 32)
     assert found.problem_count == 0
     assert found.counts == {"train": {"airplane": 5, "bird": 5}, "test": {"airplane": 1, "bird": 1}}
 
 
-def test_a_check_names_every_altered_file_and_the_archive(root: Path, archive: Path) -> None:
+def test_all_altered_files_and_the_archive_are_named(root: Path, archive: Path) -> None:
     cifar10.load(root)
     folder = root / "cifar-10-batches-py"
     for name in ("data_batch_2", "batches.meta"):
@@ -236,25 +238,25 @@ def test_a_check_names_every_altered_file_and_the_archive(root: Path, archive: P
     (folder / "test_batch").unlink()
     (root / archive.name).write_bytes(b"altered")
     (found,) = inspect_data(root, 32)
-    assert [line.split(" ")[0] for line in found.problems[FILES]] == [
+    assert [line.split(": ")[0] for line in found.problems[FILES]] == [
         str(folder / name) for name in ("data_batch_2", "test_batch", "batches.meta")
     ]
-    assert [line.split(" ")[0] for line in found.problems["archive"]] == [str(root / archive.name)]
+    assert [line.split(": ")[0] for line in found.problems["archive"]] == [str(root / archive.name)]
     assert found.counts == {}
 
 
 @pytest.mark.usefixtures("archive")
 def test_a_root_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    # a file where the folder should be: refused for every user, root included
+    # a file instead of a folder: fails for all users, also root
     root = tmp_path / "data"
     root.write_text("")
-    with pytest.raises(UserError, match=r"cannot write CIFAR-10 into data\.root="):
+    with pytest.raises(UserError, match=r"data\.root=.*: cannot write CIFAR-10"):
         cifar10.load(root)
 
 
 @pytest.fixture
 def cifar100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a small archive in the layout of CIFAR-100, and no network."""
+    """Create a folder with a small archive in CIFAR-100's layout, and block downloads."""
     folder = tmp_path / "source" / "cifar-100-python"
     folder.mkdir(parents=True)
     names = [f"class {number}" for number in range(100)]
@@ -276,7 +278,7 @@ def cifar100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def test_cifar100_is_extracted_read_and_checked_as_cifar10_is(cifar100: Path) -> None:
+def test_cifar100_is_extracted_read_and_checked(cifar100: Path) -> None:
     settings = Cifar100(root=str(cifar100), limit_train=200)
     assert check(settings) == (100, 32, 8)  # the last batch of 200 images in batches of 64
     dataset = load(settings, cifar100)
@@ -286,10 +288,10 @@ def test_cifar100_is_extracted_read_and_checked_as_cifar10_is(cifar100: Path) ->
     (found,) = inspect_data(cifar100, 32)
     assert (found.title, found.problem_count) == (f"{cifar100}: CIFAR-100", 0)
     (cifar100 / "cifar-100-python" / "test").write_bytes(b"altered")
-    with pytest.raises(UserError, match=r"cifar-100-python/test is altered"):
+    with pytest.raises(UserError, match=r"cifar-100-python/test: altered"):
         load(settings, cifar100)
 
 
-def test_where_cifar100_lies_does_not_make_another_run() -> None:
+def test_the_location_of_cifar100_does_not_change_the_run_id() -> None:
     here, there = (RunConfig(data=Cifar100(root=root)) for root in ("a", "b"))
     assert run_id(here) == run_id(there) != run_id(RunConfig(data=Cifar10()))

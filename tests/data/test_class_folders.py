@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -5,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from cifar_exp.data.class_folders import SPLITS, ClassFolders, images_in
+from cifar_exp.errors import UserError
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two classes with a file in each; none of them is opened here."""
+    """Create two classes with an empty file each, in train/ and test/."""
     for split in ("train", "test"):
         for name in ("cat", "dog"):
             (tmp_path / "pets" / split / name).mkdir(parents=True)
@@ -21,7 +23,7 @@ def names(folders: ClassFolders, split: str) -> list[str]:
     return [os.path.relpath(entry.path, folders.root / split) for entry in folders.entries(split)]
 
 
-def test_files_come_in_the_order_of_classes_and_paths(root: Path) -> None:
+def test_files_are_sorted_by_class_and_path(root: Path) -> None:
     (root / "train" / "cat" / "1").mkdir()
     (root / "train" / "cat" / "1" / "z.png").write_bytes(b"")
     folders = ClassFolders(root)
@@ -38,16 +40,16 @@ def make(root: Path, *files: str) -> Path:
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation", "Test", "testing", "VAL"])
-def test_other_names_of_the_test_folder_are_taken_and_printed(root: Path, name: str) -> None:
+def test_other_names_of_the_test_folder_are_accepted_with_a_note(root: Path, name: str) -> None:
     (root / "test").rename(root / name)
     folders = ClassFolders(root)
     assert folders.problems == []
     assert names(folders, "train") == ["cat/a.png", "dog/a.png"]
     assert [Path(entry.path).parts[-3] for entry in folders.entries("test")] == [name, name]
-    assert folders.notes == [f"{root}: has no folder test; {name} is taken for the test images"]
+    assert folders.notes == [f"{root}: no folder test; using {name} instead"]
 
 
-def test_the_test_folder_comes_before_a_validation_folder(root: Path) -> None:
+def test_the_test_folder_is_preferred_to_a_validation_folder(root: Path) -> None:
     make(root, "val/cat/v.png", "training/cat/t.png")
     folders = ClassFolders(root)
     assert names(folders, "test") == ["cat/a.png", "dog/a.png"]
@@ -55,15 +57,15 @@ def test_the_test_folder_comes_before_a_validation_folder(root: Path) -> None:
     assert sorted(folders.ignored) == [str(root / "training"), str(root / "val")]
 
 
-def test_classes_alone_are_split_by_a_share_of_each(tmp_path: Path) -> None:
+def test_class_folders_without_splits_are_split(tmp_path: Path) -> None:
     files = [f"{name}/{number}.png" for name in ("cat", "dog") for number in range(10)]
     folders = ClassFolders(make(tmp_path, *files, "cow/0.png", "cow/1.png"))
     assert folders.problems == []
     assert [folders.counts(split) for split in ("train", "test")] == [[8, 1, 8], [2, 1, 2]]
     paths = {split: {entry.path for entry in folders.entries(split)} for split in SPLITS}
     assert not paths["train"] & paths["test"]
-    assert "20% of each class are test images (data.test_fraction)" in folders.layout
-    # the same wherever the folder is; another photo moves no other
+    assert "using 20% of each class as test images (data.test_fraction)" in folders.layout
+    # the same in another folder; a new file moves no others
     moved = ClassFolders(make(tmp_path / "elsewhere", *files, "cat/new.png"), 0.1)
     before = {os.path.relpath(path, tmp_path) for path in paths["test"]}
     assert {os.path.relpath(entry.path, moved.root) for entry in moved.entries("test")} <= {
@@ -74,33 +76,33 @@ def test_classes_alone_are_split_by_a_share_of_each(tmp_path: Path) -> None:
 
 def test_a_class_of_one_image_cannot_be_split(tmp_path: Path) -> None:
     (problem,) = ClassFolders(make(tmp_path, "cat/a.png", "dog/a.png", "dog/b.png")).problems
-    assert problem.startswith(f"{tmp_path}/cat/a.png is the only image of its class")
+    assert problem.startswith(f"{tmp_path}/cat/a.png: the only image of its class")
 
 
-def test_a_share_for_a_folder_that_is_split_already_is_refused(root: Path) -> None:
+def test_a_test_fraction_is_refused_if_there_are_test_images(root: Path) -> None:
     (problem,) = ClassFolders(root, 0.3).problems
-    assert problem.startswith("data.test_fraction=0.3: expected none")
+    assert problem.startswith(f"data.test_fraction=0.3: {root} already contains test images")
 
 
-def test_training_images_alone_are_refused_with_the_folder_to_give(root: Path) -> None:
+def test_without_test_images_the_message_suggests_the_training_folder(root: Path) -> None:
     shutil.rmtree(root / "test")
     (problem,) = ClassFolders(root).problems
-    assert f"data.root={root}/train would be split" in problem
+    assert f"Use data.root={root}/train to split" in problem
 
 
-def test_folders_in_a_class_are_printed(root: Path) -> None:
+def test_folders_inside_a_class_are_noted(root: Path) -> None:
     make(root, "train/animals/cat/a.png", "train/animals/dog/a.png", "test/animals/a.png")
     (note,) = ClassFolders(root).notes
-    assert "one class, with the folders in it: train/animals (cat, dog)" in note
+    assert "folders inside a class belong to it: train/animals (cat, dog)" in note
 
 
-def test_folders_in_the_only_class_may_be_the_classes(tmp_path: Path) -> None:
+def test_folders_in_the_only_class_are_suggested_as_classes(tmp_path: Path) -> None:
     problems = ClassFolders(make(tmp_path, "photos/cat/a.png", "photos/dog/a.png")).problems
-    assert f"{tmp_path}/photos holds cat, dog: are these the classes?" in problems[0]
+    assert f"Did you mean data.root={tmp_path}/photos, which contains cat, dog?" in problems[0]
 
 
-@pytest.mark.parametrize("clutter", ["@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", ".@__thumb"])
-def test_thumbnails_of_systems_are_no_images(root: Path, clutter: str) -> None:
+@pytest.mark.parametrize("clutter", ["@eaDir", "__MACOSX", "#recycle", "Thumbnails", ".@__thumb"])
+def test_thumbnail_and_system_folders_are_ignored(root: Path, clutter: str) -> None:
     make(root, f"train/cat/{clutter}/a.png/SYNOPHOTO_THUMB_M.jpg", f"train/{clutter}/a.jpg")
     make(root, f"{clutter}/a.jpg", "train/cat/a.xmp")
     folders = ClassFolders(root)
@@ -108,7 +110,7 @@ def test_thumbnails_of_systems_are_no_images(root: Path, clutter: str) -> None:
     assert names(folders, "train") == ["cat/a.png", "dog/a.png"]
 
 
-def test_classes_that_differ_in_their_unicode_form_are_the_same(root: Path) -> None:
+def test_class_names_are_compared_after_unicode_normalization(root: Path) -> None:
     composed, decomposed = "caf\u00e9", "cafe\u0301"
     make(root, f"train/{composed}/a.png", f"test/{decomposed}/b.png", f"train/{decomposed}/c.png")
     folders = ClassFolders(root)
@@ -117,7 +119,7 @@ def test_classes_that_differ_in_their_unicode_form_are_the_same(root: Path) -> N
     assert (folders.counts("train"), folders.counts("test")) == ([2, 1, 1], [1, 1, 1])
 
 
-def test_the_images_of_a_folder_are_listed_without_clutter(root: Path) -> None:
+def test_images_in_a_folder_are_listed_without_other_files(root: Path) -> None:
     make(root, "@eaDir/a.jpg", "notes.txt", ".hidden.png", "z.png")
     found = [os.path.relpath(image, root) for image in images_in(str(root))]
     splits = [f"{split}/{name}/a.png" for split in ("test", "train") for name in ("cat", "dog")]
@@ -131,23 +133,23 @@ def test_all_problems_are_found_at_once(root: Path) -> None:
     (root / "test" / "dog" / "a.png").unlink()
     problems = ClassFolders(root).problems
     expected = [
-        f"{root}/train/horse holds no images",
-        f"{root}/test/cow holds no images",
-        f"{root}/test/dog holds no images",
-        f"{root}/test/hrose holds no images",
-        f"{root}/test lacks the class 'horse' (there is 'hrose': did you mean that?)",
-        f"{root}/train lacks the class 'cow'.",
-        f"{root}/train lacks the class 'hrose' (there is 'horse': did you mean that?)",
+        f"{root}/train/horse: contains no images",
+        f"{root}/test/cow: contains no images",
+        f"{root}/test/dog: contains no images",
+        f"{root}/test/hrose: contains no images",
+        f"{root}/test: class 'horse' not found; is 'hrose' misspelt?",
+        f"{root}/train: class 'cow' not found.",
+        f"{root}/train: class 'hrose' not found; is 'horse' misspelt?",
     ]
     assert len(problems) == len(expected)
     for problem, beginning in zip(problems, expected, strict=True):
         assert problem.startswith(beginning)
 
 
-def test_what_is_no_class_and_no_image_is_ignored_and_told(root: Path) -> None:
-    ignored = ["train/notes.txt", "train/.cache", "train/cat/.DS_Store", "test/dog/labels.csv"]
-    for name in ignored:
-        (root / name).write_bytes(b"")
+def test_ignored_files_and_folders_are_listed(root: Path) -> None:
+    ignored = ["a.csv", "more/b.png", "train/notes.txt", "train/.cache", "train/cat/.DS_Store"]
+    make(root, *ignored)
+    ignored[1] = "more"  # neither a split nor a class
     folders = ClassFolders(root)
     assert sorted(folders.ignored) == sorted(str(root / name) for name in ignored)
     assert names(folders, "train") == ["cat/a.png", "dog/a.png"]
@@ -162,26 +164,56 @@ def test_links_to_folders_are_followed(root: Path) -> None:
     assert names(folders, "train") == ["cat/a.png", "cat/more/a.png", "cow/a.png", "dog/a.png"]
 
 
-def test_links_that_lead_in_circles_are_told_and_left(root: Path) -> None:
+def test_links_that_lead_in_circles_are_reported(root: Path) -> None:
     cat, dog = root / "train" / "cat", root / "train" / "dog"
     (cat / "to_dog").symlink_to(dog)
     (dog / "to_cat").symlink_to(cat)
-    (dog / "itself").symlink_to("itself")  # not even a folder; it is told when it is read
+    (dog / "itself").symlink_to("itself")  # a file, which cannot be read
     folders = ClassFolders(root)
-    circles = [problem for problem in folders.problems if "is a link to a folder" in problem]
+    circles = [problem for problem in folders.problems if "leads to a folder that" in problem]
     assert [problem.split()[0] for problem in circles] == [
-        f"{cat}/to_dog/to_cat",
-        f"{dog}/to_cat/to_dog",
+        f"{cat}/to_dog/to_cat:",
+        f"{dog}/to_cat/to_dog:",
     ]
+    assert len(images_in(str(root))) == 5  # each once
     assert "dog/itself" in names(folders, "train")
 
 
-def test_a_class_whose_name_is_no_text_is_told(root: Path) -> None:
+def test_a_class_name_that_is_not_valid_utf8_is_a_problem(root: Path) -> None:
     for split in ("train", "test"):
         folder = os.fsencode(root / split) + b"/\xff"
         os.mkdir(folder)
         with open(folder + b"/a.png", "wb"):
             pass
-    assert [problem.split("has a name")[1] for problem in ClassFolders(root).problems] == [
-        " that is no UTF-8 text: rename it."
+    assert [problem.split(": ")[1] for problem in ClassFolders(root).problems] == [
+        "the name is not valid UTF-8. Rename the folder, which is a class."
     ] * 2
+
+
+@pytest.mark.parametrize("name", ["train", "test", "Validation"])
+def test_a_class_with_the_name_of_a_split_is_refused(tmp_path: Path, name: str) -> None:
+    files = [f"{class_name}/{number}.png" for class_name in (name, "bus") for number in range(4)]
+    problems = ClassFolders(make(tmp_path, *files)).problems
+    assert "A class cannot have the name of a split." in problems[0]
+
+
+def test_class_names_that_differ_in_case_or_spaces_are_noted(root: Path) -> None:
+    make(root, "train/Cat/a.png", "test/Cat/a.png", "train/dog /a.png", "test/dog /a.png")
+    assert ClassFolders(root).notes == [
+        f"{root}: classes differ only in case or spaces: {names}. If they are the same class, "
+        "merge them."
+        for names in ("'Cat', 'cat'", "'dog', 'dog '")
+    ]
+
+
+def test_an_unreadable_folder_is_the_only_problem(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: str | Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    message = f"{root}: cannot read the folder: Permission denied"
+    assert ClassFolders(root).problems == [message]
+    with pytest.raises(UserError, match=message):
+        images_in(str(root))

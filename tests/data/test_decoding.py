@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, features
+from PIL import Image, ImageOps, features
 
 from cifar_exp.data.decoding import (
     UnreadableImage,
@@ -35,26 +35,26 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def animated(kind: str) -> bytes:
-    """A green frame, then one of noise."""
+    """Encode a green frame and a frame of noise."""
     first = Image.new("RGB", (12, 12), GREEN)
     options = {"lossless": True} if kind == "WEBP" else {}
     return encoded(first, kind, save_all=True, append_images=[noise()], **options)
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    """A PNG whose header says that it has so many pixels, with a good checksum."""
+    """Return a PNG with another size in its header and a valid checksum."""
     good = encoded(noise(), "PNG")
     header = b"IHDR" + struct.pack(">II", width, height) + good[24:29]
     return good[:12] + header + struct.pack(">I", zlib.crc32(header)) + good[33:]
 
 
 @pytest.mark.parametrize("size", [(9460, 9460), (20_000, 20_000), (2**31 - 1, 2**31 - 1)])
-def test_an_image_above_the_limit_of_pil_is_told_with_its_pixels(
+def test_an_image_above_the_limit_of_pil_is_refused_with_its_size(
     tmp_path: Path, size: tuple[int, int]
 ) -> None:
-    # PIL warns of the first, and raises what is no OSError for the others
+    # PIL warns of the first, and raises for the others
     (tmp_path / "a.png").write_bytes(png_claiming(*size))
-    expected = f"it has {size[0] * size[1]:,} pixels, expected at most 89,478,485"
+    expected = f"expected at most 89,478,485 pixels, got {size[0] * size[1]:,}"
     with pytest.raises(UnreadableImage, match=expected):
         read_image(str(tmp_path / "a.png"), 32)
 
@@ -65,7 +65,7 @@ def test_a_large_image_below_the_limit_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
-def test_of_several_frames_the_first_is_taken(tmp_path: Path, kind: str) -> None:
+def test_the_first_of_several_frames_is_used(tmp_path: Path, kind: str) -> None:
     (tmp_path / "a").write_bytes(animated(kind))
     assert read_image(str(tmp_path / "a"), 32)[16, 16].tolist() == list(GREEN)
 
@@ -73,28 +73,28 @@ def test_of_several_frames_the_first_is_taken(tmp_path: Path, kind: str) -> None
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "it is empty"),
+        (b"", "the file is empty"),
         (b"hello", "unknown format"),
         (encoded(noise(), "PNG")[:200], "truncated"),
         (encoded(Image.new("F", (12, 12)), "TIFF"), "floating-point"),
     ],
     ids=["empty", "text", "half", "floating point"],
 )
-def test_the_reason_is_told(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_the_reason_is_reported(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(UnreadableImage, match=reason):
         read_image(str(tmp_path / "a"), 32)
 
 
-def test_a_pipe_is_told_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
-    with pytest.raises(UnreadableImage, match="no regular file"):
+    with pytest.raises(UnreadableImage, match="not a regular file"):
         read_image(str(tmp_path / "a.png"), 32)
 
 
-def test_a_large_file_that_is_no_image_is_not_read_into_memory(tmp_path: Path) -> None:
+def test_a_large_file_that_is_not_an_image_is_not_read_into_memory(tmp_path: Path) -> None:
     with (tmp_path / "movie.mp4").open("wb") as file:
-        file.truncate(2**30)  # takes no room on the disk
+        file.truncate(2**30)  # a sparse file
     tracemalloc.start()
     with pytest.raises(UnreadableImage):
         read_image(str(tmp_path / "movie.mp4"), 32)
@@ -103,7 +103,7 @@ def test_a_large_file_that_is_no_image_is_not_read_into_memory(tmp_path: Path) -
     assert peak_bytes < 2**25
 
 
-def test_equal_pixels_have_one_digest_in_any_format(tmp_path: Path) -> None:
+def test_the_digest_of_pixels_does_not_depend_on_the_format(tmp_path: Path) -> None:
     for name in ("a.png", "a.bmp", "a.tif"):
         noise().save(tmp_path / name)
     noise(1).save(tmp_path / "other.png")
@@ -134,11 +134,11 @@ if features.check("avif"):  # since Pillow 11.3
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_damaged_bytes_end_in_an_image_or_in_words(
+def test_damaged_bytes_give_an_image_or_a_reason(
     tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # warnings are errors here, so that one would end the test as well
-    choose, path, ends = random.Random(1), tmp_path / "a", set()
+    # warnings are errors in tests
+    choose, path, results = random.Random(1), tmp_path / "a", set()
     with caplog.at_level(logging.DEBUG, "cifar_exp"):
         for _ in range(200):
             content = bytearray(FORMATS[kind])
@@ -149,20 +149,20 @@ def test_damaged_bytes_end_in_an_image_or_in_words(
                 pixels = read_image(str(path), 32)
                 assert pixels.shape == (32, 32, 3)
                 assert pixels.dtype == np.uint8
-                ends.add("image")
+                results.add("image")
             except UnreadableImage:
-                ends.add("words")
-    assert ends == {"image", "words"}
+                results.add("reason")
+    assert results == {"image", "reason"}
     assert caplog.text == ""
 
 
 def exif(*tags: tuple[int, int, int, bytes]) -> bytes:
-    """EXIF data of raw tags: number, type, count, and a value of up to 4 bytes."""
+    """Encode EXIF data from raw tags: number, type, count, and a value of up to 4 bytes."""
     table = b"".join(struct.pack("<HHI4s", *tag) for tag in tags)
     return b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(tags)) + table + bytes(4)
 
 
-TURNED = (0x0112, 3, 1, b"\6\0\0\0")  # by 90 degrees, clockwise
+ROTATED = (0x0112, 3, 1, b"\6\0\0\0")  # by 90 degrees, clockwise
 
 
 @pytest.mark.parametrize(
@@ -170,23 +170,23 @@ TURNED = (0x0112, 3, 1, b"\6\0\0\0")  # by 90 degrees, clockwise
     [
         (0x011A, 2, 3, b"72\0\0"),  # a resolution as text
         (0x0100, 9, 1, b"\xff\xff\xff\xff"),  # a width of -1
-        (0x011A, 99, 1, bytes(4)),  # of no type that there is
-        (0x8769, 4, 1, b"\xff\xff\0\0"),  # more tags where the file has ended
+        (0x011A, 99, 1, bytes(4)),  # of an unknown type
+        (0x8769, 4, 1, b"\xff\xff\0\0"),  # more tags after the end of the file
     ],
     ids=["text", "negative", "unknown type", "outside"],
 )
-def test_a_photo_with_odd_exif_data_is_read_and_turned(
+def test_a_photo_with_damaged_exif_data_is_rotated(
     tmp_path: Path, odd: tuple[int, int, int, bytes]
 ) -> None:
-    lying = Image.new("RGB", (40, 20), "blue")
-    lying.paste(GREEN, (0, 0, 20, 20))  # the left half, which comes to the top
-    (tmp_path / "a.jpg").write_bytes(encoded(lying, "JPEG", exif=exif(TURNED, odd), quality=95))
+    image = Image.new("RGB", (40, 20), "blue")
+    image.paste(GREEN, (0, 0, 20, 20))  # the left half, which becomes the top
+    (tmp_path / "a.jpg").write_bytes(encoded(image, "JPEG", exif=exif(ROTATED, odd), quality=95))
     pixels = read_image(str(tmp_path / "a.jpg"), 32)
     assert pixels[4, 16, 1] > 200 > 50 > pixels[28, 16, 1]
 
 
-def test_exif_data_that_cannot_be_read_are_ignored(tmp_path: Path) -> None:
-    for number, data in enumerate((b"Exif\0\0", b"Exif\0\0no header", exif(TURNED)[:20])):
+def test_unreadable_exif_data_are_ignored(tmp_path: Path) -> None:
+    for number, data in enumerate((b"Exif\0\0", b"Exif\0\0no header", exif(ROTATED)[:20])):
         path = tmp_path / f"{number}.jpg"
         path.write_bytes(encoded(Image.new("RGB", (40, 20), GREEN), "JPEG", exif=data))
         assert read_image(str(path), 32)[16, 16, 1] > 200
@@ -206,7 +206,7 @@ def png_chunk(kind: bytes, data: bytes, checksum: int | None = None) -> bytes:
     ],
     ids=["a wrong checksum", "a long text", "no EXIF data"],
 )
-def test_what_is_beside_the_pixels_of_a_png_is_no_damage(tmp_path: Path, chunk: bytes) -> None:
+def test_damaged_metadata_of_a_png_are_ignored(tmp_path: Path, chunk: bytes) -> None:
     good = encoded(noise(), "PNG")
     (tmp_path / "a.png").write_bytes(good[:33] + chunk + good[33:])
     (tmp_path / "b.png").write_bytes(good)
@@ -215,21 +215,51 @@ def test_what_is_beside_the_pixels_of_a_png_is_no_damage(tmp_path: Path, chunk: 
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
-def test_values_of_fewer_bits_in_a_file_of_16_span_the_whole_range(
-    tmp_path: Path, bits: int
-) -> None:
+def test_values_of_fewer_bits_in_a_16_bit_file_are_scaled(tmp_path: Path, bits: int) -> None:
     ramp = np.linspace(0, 2**bits - 1, 32).astype(np.uint16)
     Image.fromarray(np.tile(ramp, (32, 1))).save(tmp_path / "a.png")
     pixels = read_image(str(tmp_path / "a.png"), 32)
     assert pixels[0, :, 0].tolist() == pytest.approx(np.linspace(0, 255, 32), abs=1)
     with opened(str(tmp_path / "a.png")) as image:
-        (told,) = alterations(image)
-    assert (
-        told == "16 bits a value" + f", of which {bits} are used" * (bits < 16) + ": reduced to 8"
-    )
+        (alteration,) = alterations(image)
+    used = f", {bits} of them used" * (bits < 16)
+    assert alteration == f"16 bits per channel{used}: reduced to 8"
 
 
-def test_colours_that_nobody_sees_are_laid_on_white(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [-1, 65536])
+def test_values_of_more_than_16_bits_are_refused(tmp_path: Path, value: int) -> None:
+    Image.fromarray(np.array([[0, value]], np.int32)).save(tmp_path / "a.tif")
+    with pytest.raises(UnreadableImage, match=f"expected pixel values from 0 to 65535, .*{value}"):
+        read_image(str(tmp_path / "a.tif"), 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.HEIC", b"\0\0\0\x18ftypheic"),
+        ("a.svg", b"<svg/>"),
+        ("a.pdf", b"%PDF-1.7"),
+        ("a.eps", encoded(noise(), "EPS")),  # PIL would start Ghostscript
+    ],
+)
+def test_unsupported_formats_are_named(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    suffix = name[1:].lower()
+    with pytest.raises(UnreadableImage, match=f"^\\{suffix} files are not supported; use"):
+        read_image(str(tmp_path / name), 32)
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_all_exif_orientations_are_applied(tmp_path: Path, orientation: int) -> None:
+    tag = Image.Exif()
+    tag[0x0112] = orientation
+    noise().save(tmp_path / "a.png", exif=tag)
+    with Image.open(tmp_path / "a.png") as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    assert np.array_equal(read_image(str(tmp_path / "a.png"), 12), expected)
+
+
+def test_transparent_images_are_composited_on_white(tmp_path: Path) -> None:
     hidden = np.full((32, 32, 4), (255, 0, 255, 255), np.uint8)
     hidden[:16, :, 3] = 0
     Image.fromarray(hidden).save(tmp_path / "a.png")
@@ -240,6 +270,6 @@ def test_colours_that_nobody_sees_are_laid_on_white(tmp_path: Path) -> None:
     assert pixels[31, 0].tolist() == [255, 0, 255]
     assert read_image(str(tmp_path / "b.png"), 32)[0, 0].tolist() == [255, 255, 255]
     Image.fromarray(np.full((32, 32, 4), 255, np.uint8)).save(tmp_path / "c.png")
-    for name, expected in (("a.png", ["transparent: laid on white"]), ("c.png", [])):
+    for name, expected in (("a.png", ["transparent: composited on white"]), ("c.png", [])):
         with opened(str(tmp_path / name)) as image:
             assert list(alterations(image)) == expected

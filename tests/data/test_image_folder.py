@@ -37,7 +37,7 @@ def noise(seed: int, size: int = 32) -> Image.Image:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two classes, each with two training images and one test image."""
+    """Create two classes, each with two training images and one test image."""
     folder = tmp_path / "pets"
     for i, name in enumerate(("cat", "dog")):
         save(folder / "train" / name / "a.png", noise(3 * i))
@@ -55,7 +55,7 @@ def first_image(root: Path) -> NDArray[np.uint8]:
     return image
 
 
-def test_images_and_labels_come_in_the_order_of_classes_and_names(root: Path) -> None:
+def test_images_are_sorted_by_class_and_name(root: Path) -> None:
     dataset = load(root)
     assert dataset.classes == ("cat", "dog")
     assert dataset.train.labels.tolist() == [0, 0, 1, 1]
@@ -64,16 +64,16 @@ def test_images_and_labels_come_in_the_order_of_classes_and_names(root: Path) ->
         assert np.array_equal(dataset.train.images[row].numpy(), np.asarray(noise(seed)))
 
 
-def test_nested_folders_belong_to_their_class(root: Path) -> None:
+def test_folders_inside_a_class_belong_to_it(root: Path) -> None:
     save(root / "train" / "cat" / "2024" / "may" / "c.png")
     assert load(root).train.labels.tolist() == [0, 0, 0, 1, 1]
 
 
-def test_hidden_files_and_clutter_are_not_images(root: Path) -> None:
+def test_hidden_and_other_files_are_ignored(root: Path) -> None:
     for name in (".DS_Store", "._a.png", "Thumbs.db", "desktop.ini", "labels.csv", "README.md"):
         (root / "train" / "cat" / name).write_bytes(b"not an image")
     save(root / "train" / ".cache" / "x.png")
-    (root / "train" / "notes.txt").write_text("beside the classes")
+    (root / "train" / "notes.txt").write_text("not a class")
     assert load(root).train.labels.tolist() == [0, 0, 1, 1]
 
 
@@ -122,24 +122,24 @@ def test_cmyk_becomes_rgb(root: Path) -> None:
     assert first_image(root)[5, 5].tolist() == [255, 0, 0]
 
 
-def test_a_turned_photo_is_set_upright(root: Path) -> None:
+def test_a_rotated_photo_is_set_upright(root: Path) -> None:
     image = Image.new("RGB", (32, 32))
-    image.paste(RED, (0, 0, 32, 16))  # red above
+    image.paste(RED, (0, 0, 32, 16))  # the upper half
     exif = Image.Exif()
-    exif[0x0112] = 3  # orientation: turned by 180 degrees
+    exif[0x0112] = 3  # orientation: rotated by 180 degrees
     save(root / "train" / "cat" / "A.png", image, exif=exif)
     assert first_image(root)[31, 5].tolist() == [255, 0, 0]
 
 
 def test_other_sizes_are_resized_with_antialiasing(root: Path) -> None:
-    # columns of one pixel, black and white: their average is gray, picking would keep them
+    # black and white columns of one pixel: their mean is gray, nearest pixels are not
     stripes = np.zeros((256, 256), np.uint8)
     stripes[:, ::2] = 255
     save(root / "train" / "cat" / "A.png", Image.fromarray(stripes))
     assert abs(int(first_image(root)[16, 16, 0]) - 127) <= 2
 
 
-def test_images_have_the_size_asked_for(root: Path) -> None:
+def test_images_have_the_requested_size(root: Path) -> None:
     save(root / "train" / "cat" / "wide.png", noise(1, 50).resize((100, 40)))
     assert load(root, image_size=48).train.images.shape == (5, 48, 48, 3)
 
@@ -147,34 +147,34 @@ def test_images_have_the_size_asked_for(root: Path) -> None:
 @pytest.mark.parametrize("missing", ["", "train", "test"])
 def test_a_missing_folder_is_named(root: Path, missing: str) -> None:
     shutil.rmtree(root / missing)
-    with pytest.raises(UserError, match=f"there is no folder {root / missing}[.] Expected"):
+    with pytest.raises(UserError, match=f"{root / missing}: folder not found[.] Expected"):
         load(root)
 
 
 @pytest.mark.parametrize(("split", "other"), [("train", "test"), ("test", "train")])
 def test_a_class_missing_in_one_split_is_named(root: Path, split: str, other: str) -> None:
     save(root / split / "horse" / "a.png")
-    with pytest.raises(UserError, match=f"{root / other} lacks the class 'horse'[.]"):
+    with pytest.raises(UserError, match=f"{root / other}: class 'horse' not found[.]"):
         load(root)
 
 
-def test_a_misspelt_class_is_told_its_nearest_name(root: Path) -> None:
+def test_a_misspelt_class_is_reported_with_the_nearest_name(root: Path) -> None:
     save(root / "train" / "horse" / "a.png")
     save(root / "test" / "hrose" / "a.png")
-    with pytest.raises(UserError, match=r"lacks the class 'horse' \(there is 'hrose'"):
+    with pytest.raises(UserError, match=r"class 'horse' not found; is 'hrose' misspelt"):
         load(root)
 
 
 def test_an_empty_class_is_named(root: Path) -> None:
     (root / "test" / "dog" / "a.png").unlink()
-    with pytest.raises(UserError, match=f"{root / 'test' / 'dog'} holds no images"):
+    with pytest.raises(UserError, match=f"{root / 'test' / 'dog'}: contains no images"):
         load(root)
 
 
 def test_images_without_class_folders_are_refused(tmp_path: Path) -> None:
     save(tmp_path / "pets" / "train" / "a.png")
     save(tmp_path / "pets" / "test" / "a.png")
-    with pytest.raises(UserError, match="holds 0 class folders: expected 2 or more"):
+    with pytest.raises(UserError, match="expected at least 2 class folders, found 0"):
         load(tmp_path / "pets")
 
 
@@ -192,36 +192,38 @@ def encoded(name: str) -> bytes:
 def test_an_unreadable_image_is_named(root: Path, content: bytes) -> None:
     file = root / "test" / "dog" / "broken.jpg"
     file.write_bytes(content)
-    with pytest.raises(UserError, match=f"cannot read the image {file}"):
+    with pytest.raises(UserError, match=f"{file}: cannot read the image"):
         load(root)
 
 
-def test_of_several_problems_one_is_told_with_the_command_that_names_all(root: Path) -> None:
+def test_the_first_of_several_problems_is_reported_with_the_command_that_lists_all(
+    root: Path,
+) -> None:
     save(root / "train" / "horse" / "a.png")
     save(root / "train" / "cow" / "a.png")
     with pytest.raises(UserError) as caught:
         load(root)
     first, second = str(caught.value).splitlines()
-    assert "lacks the class 'cow'" in first
+    assert "class 'cow' not found" in first
     assert second == (
-        f"This is one of 2 problems: python -m cifar_exp check-data {root} names them all."
+        f"This is one of 2 problems. To list all: python -m cifar_exp check-data {root}"
     )
 
 
-def test_test_images_among_the_training_images_are_told_once(
+def test_test_images_that_are_training_images_are_reported_once(
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     save(root / "test" / "cat" / "seen.bmp", noise(0))  # the first cat in another format
     save(root / "test" / "dog" / "seen.png", noise(1))  # the second cat as a dog
     load(root)
-    assert "2 of 4 test images are among the training images too" in caplog.text
+    assert "2 of 4 test images are also training images" in caplog.text
     assert f"python -m cifar_exp check-data {root}" in caplog.text
     caplog.clear()
     load(root)
-    assert caplog.text == ""  # the cache is read
+    assert caplog.text == ""  # read from the cache
 
 
-def test_images_of_one_split_alone_are_no_reason_to_warn(
+def test_duplicates_within_a_split_are_not_reported(
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     save(root / "train" / "cat" / "again.png", noise(0))
@@ -229,7 +231,7 @@ def test_images_of_one_split_alone_are_no_reason_to_warn(
     assert caplog.text == ""
 
 
-def test_a_file_that_is_no_image_is_named(root: Path) -> None:
+def test_a_file_that_is_not_an_image_is_named(root: Path) -> None:
     (root / "train" / "dog" / "movie.mp4").write_bytes(b"\x00" * 100)
     with pytest.raises(UserError, match=r"movie\.mp4"):
         load(root)
@@ -237,7 +239,7 @@ def test_a_file_that_is_no_image_is_named(root: Path) -> None:
 
 def test_a_link_to_nowhere_is_named(root: Path) -> None:
     (root / "train" / "dog" / "gone.png").symlink_to(root / "none.png")
-    with pytest.raises(UserError, match=r"gone\.png: No such file"):
+    with pytest.raises(UserError, match=r"gone\.png: cannot read the image: No such file"):
         load(root)
 
 
@@ -247,7 +249,7 @@ def test_floating_point_pixels_are_refused(root: Path) -> None:
         load(root)
 
 
-def test_the_second_start_reads_one_file_and_imports_no_decoder(root: Path) -> None:
+def test_a_cached_folder_is_read_without_importing_pil(root: Path) -> None:
     digest = load(root).digest()
     program = (
         "import sys; from pathlib import Path\n"
@@ -272,7 +274,7 @@ def touch(root: Path) -> None:
     size = file.stat().st_size
     pixels = Image.new("RGB", (32, 32), GREEN)
     save(file, pixels)
-    file.write_bytes(file.read_bytes().ljust(size, b"\0"))  # the same size, another time
+    file.write_bytes(file.read_bytes().ljust(size, b"\0"))  # the same size, but another time
     os.utime(file, ns=(1, 1))
 
 
@@ -290,9 +292,7 @@ def rename(root: Path) -> None:
 
 
 @pytest.mark.parametrize("edit", [change, touch, add, remove, rename])
-def test_the_cache_is_made_anew_when_a_file_changes(
-    root: Path, edit: Callable[[Path], None]
-) -> None:
+def test_a_changed_file_invalidates_the_cache(root: Path, edit: Callable[[Path], None]) -> None:
     before = load(root)
     edit(root)
     after = load(root)
@@ -302,34 +302,34 @@ def test_the_cache_is_made_anew_when_a_file_changes(
 
 
 def decoded(root: Path, monkeypatch: pytest.MonkeyPatch, **limits: int) -> list[str]:
-    """The files that are decoded for a run with these limits."""
+    """Load a folder with limits and return the files that are decoded."""
     files: list[str] = []
 
-    def note_and_open(path: str) -> AbstractContextManager[Image.Image]:
+    def record_and_open(path: str) -> AbstractContextManager[Image.Image]:
         files.append(os.path.relpath(path, root))
         return opened(path)
 
-    monkeypatch.setattr(image_folder, "opened", note_and_open)
+    monkeypatch.setattr(image_folder, "opened", record_and_open)
     sources.load(ImageFolder(root=str(root), **limits), root.parent / "cache")
     return files
 
 
-def test_only_the_images_that_a_limit_leaves_are_decoded(
+def test_only_images_within_a_limit_are_decoded(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = ImageFolder(root=str(root), limit_train=2)
     limited = ["train/cat/a.png", "train/dog/a.png", "test/cat/a.png", "test/dog/a.png"]
     assert decoded(root, monkeypatch, limit_train=2) == limited
     few = sources.load(config, root.parent / "cache")
-    assert decoded(root, monkeypatch, limit_train=2) == []  # there is a cache of these
+    assert decoded(root, monkeypatch, limit_train=2) == []  # cached
     assert len(decoded(root, monkeypatch)) == 6
     shutil.rmtree(root.parent / "cache")
     decoded(root, monkeypatch)
-    assert decoded(root, monkeypatch, limit_train=2) == []  # all of them are there
+    assert decoded(root, monkeypatch, limit_train=2) == []  # in the cache of all images
     assert sources.load(config, root.parent / "cache").digest() == few.digest()
 
 
-def test_another_share_of_test_images_is_another_cache(root: Path) -> None:
+def test_each_test_fraction_has_a_cache(root: Path) -> None:
     root = root / "train"
     cache = root.parent / "cache"
     first = image_folder.load(root, 32, cache, 0.4)
@@ -338,41 +338,41 @@ def test_another_share_of_test_images_is_another_cache(root: Path) -> None:
     assert len(list(cache.iterdir())) == 2
 
 
-def test_two_sizes_have_two_caches(root: Path) -> None:
+def test_each_image_size_has_a_cache(root: Path) -> None:
     load(root, 32), load(root, 64)
     names = sorted(path.name for path in (root.parent / "cache").iterdir())
-    assert len(names) == 2  # and no temporary file beside them
+    assert len(names) == 2  # and no temporary files
     assert all(name.startswith("pets-") for name in names)
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
-def test_a_damaged_cache_is_noticed_and_made_anew(
+def test_a_damaged_cache_is_reported_and_rebuilt(
     root: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = load(root).digest()
     (cache,) = (root.parent / "cache").iterdir()
     content = cache.read_bytes()
-    flipped = content[:-5] + bytes([content[-5] ^ 1]) + content[-4:]  # one bit of one value
+    flipped = content[:-5] + bytes([content[-5] ^ 1]) + content[-4:]  # one bit of a pixel
     cache.write_bytes({"flip": flipped, "cut": content[:-100], "empty": b""}[damage])
     assert load(root).digest() == before
     assert "is damaged" in caplog.text
     caplog.clear()
     assert load(root).digest() == before
-    assert caplog.text == ""  # the new one is good
+    assert caplog.text == ""  # the new cache is valid
 
 
-def test_a_cache_folder_that_cannot_be_written_is_no_obstacle(
+def test_images_are_loaded_if_the_cache_cannot_be_written(
     root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    blocked = tmp_path / "file"  # a file where the folder should be: refused for every user
+    blocked = tmp_path / "file"  # fails for all users, also root
     blocked.write_text("")
     with caplog.at_level(logging.WARNING, "cifar_exp"):
         dataset = image_folder.load(root, 32, blocked / "cache")
     assert len(dataset.train) == 4
-    assert "no cache of the decoded images" in caplog.text
+    assert "cannot cache the decoded images" in caplog.text
 
 
-def test_what_a_killed_process_left_of_the_cache_is_removed_after_a_day(root: Path) -> None:
+def test_temporary_files_of_killed_processes_are_deleted_after_a_day(root: Path) -> None:
     load(root)
     (cache,) = (root.parent / "cache").iterdir()
     old, young = (cache.with_name(f".{cache.name}.{pid}.tmp") for pid in (1, 2))
@@ -384,12 +384,26 @@ def test_what_a_killed_process_left_of_the_cache_is_removed_after_a_day(root: Pa
     assert sorted((root.parent / "cache").iterdir()) == [young, cache]
 
 
-def test_what_changes_pixels_is_said_once(root: Path, caplog) -> None:
+def test_lossy_conversions_are_reported_once(root: Path, caplog) -> None:
     transparent = Image.new("RGBA", (32, 32), (255, 0, 0, 0))
     for split in ("train", "test"):
         transparent.save(root / split / "cat" / "transparent.png")
     with caplog.at_level("WARNING", "cifar_exp"):
         load(root)
         load(root)
-    told = [message for message in caplog.messages if "white" in message]
-    assert told == ["2 images: transparent: laid on white"]
+    messages = [message for message in caplog.messages if "white" in message]
+    assert messages == ["2 images: transparent: composited on white"]
+
+
+def test_images_keep_their_file_names(root: Path) -> None:
+    for source in ("decoded", "cached"):
+        dataset = load(root)
+        assert dataset.test.files == ["test/cat/a.png", "test/dog/a.png"], source
+    config = ImageFolder(root=str(root), limit_train=2, val_fraction=0.5)
+    (root / "train" / "cat" / "b.png").rename(root / "train" / "cat" / "c.png")
+    held = sources.load(config.model_copy(update={"limit_train": None}), root.parent / "cache")
+    assert len({*held.train.files, *held.test.files}) == 4
+    for split in (held.train, held.test):
+        for file, image in zip(split.files, split.images, strict=True):
+            with Image.open(root / file) as expected:
+                assert np.array_equal(image.numpy(), np.asarray(expected))

@@ -10,10 +10,10 @@ from cifar_exp.data.dataset import Dataset, Split
 from cifar_exp.data.inspection import Inspection, as_text, inspect_data
 from cifar_exp.errors import UserError
 
-FILES = "files (delete cifar-10-batches-py, and training will get good ones)"
-TWICE = "the same image more than once in a class"
-LEAK = "the same image in train and test"
-CLASSES = "the same image in several classes"
+FILES = "files (delete cifar-10-batches-py to extract them again)"
+TWICE = "same image several times in a class"
+LEAK = "same image in train and test"
+CLASSES = "same image in several classes"
 
 
 def noise(seed: int, width: int = 32, height: int = 32) -> Image.Image:
@@ -28,9 +28,9 @@ def save(path: Path, image: Image.Image) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two classes, each with an image in train and in test, none twice."""
-    for i, place in enumerate(("train/cat", "train/dog", "test/cat", "test/dog")):
-        save(tmp_path / place / "a.png", noise(i))
+    """Create two classes, each with a training and a test image, without duplicates."""
+    for i, folder in enumerate(("train/cat", "train/dog", "test/cat", "test/dog")):
+        save(tmp_path / folder / "a.png", noise(i))
     return tmp_path
 
 
@@ -43,17 +43,17 @@ def filled(findings: dict[str, list[str]]) -> dict[str, list[str]]:
     return {kind: lines for kind, lines in findings.items() if lines}
 
 
-def test_classes_alone_are_an_image_folder_too(root: Path) -> None:
+def test_class_folders_without_splits_are_inspected(root: Path) -> None:
     save(root / "train" / "cat" / "b.png", noise(9))
     save(root / "train" / "dog" / "b.png", noise(9))
     found = only(root / "train")
     assert found.counts == {"train": {"cat": 1, "dog": 1}, "test": {"cat": 1, "dog": 1}}
     assert filled(found.problems)[CLASSES] == ["cat/b.png, dog/b.png"]
-    assert "has no folders train and test" in found.title
+    assert "no folders train and test" in found.title
     assert not filled(found.remarks)
 
 
-def test_a_good_folder_has_its_counts_and_sizes_and_nothing_else(root: Path) -> None:
+def test_a_valid_folder_has_counts_and_sizes_without_findings(root: Path) -> None:
     save(root / "train" / "cat" / "b.png", noise(9, 50, 40))
     found = only(root)
     assert found.counts == {"train": {"cat": 2, "dog": 1}, "test": {"cat": 1, "dog": 1}}
@@ -74,7 +74,7 @@ def test_a_good_folder_has_its_counts_and_sizes_and_nothing_else(root: Path) -> 
     ]
 
 
-def test_copies_are_told_by_where_they_are(root: Path) -> None:
+def test_duplicates_are_reported_by_split_and_class(root: Path) -> None:
     save(root / "train" / "cat" / "again.bmp", noise(0))
     save(root / "train" / "dog" / "b.png", noise(7))
     save(root / "test" / "dog" / "b.tif", noise(7))
@@ -87,14 +87,14 @@ def test_copies_are_told_by_where_they_are(root: Path) -> None:
     assert found.problem_count == 2
 
 
-def test_an_image_in_both_splits_under_two_classes_is_both_problems(root: Path) -> None:
+def test_a_duplicate_across_splits_and_classes_is_two_problems(root: Path) -> None:
     save(root / "test" / "dog" / "b.png", noise(0))
     found = only(root)
     assert found.problems[LEAK] == found.problems[CLASSES]
     assert found.problems[LEAK] == ["train/cat/a.png, test/dog/b.png"]
 
 
-def test_of_many_copies_one_of_each_split_and_class_is_named(root: Path) -> None:
+def test_a_duplicate_of_each_split_and_class_is_named(root: Path) -> None:
     for i in range(10):
         save(root / "train" / "cat" / f"{i}.png", noise(0))
     save(root / "test" / "dog" / "z.png", noise(0))
@@ -102,8 +102,8 @@ def test_of_many_copies_one_of_each_split_and_class_is_named(root: Path) -> None
     assert line == ("train/cat/0.png, test/dog/z.png, train/cat/1.png, train/cat/2.png, and 8 more")
 
 
-def test_images_are_compared_at_the_size_given(root: Path) -> None:
-    # columns of one pixel, black and white, and gray: at 32 pixels a side both are gray
+def test_images_are_compared_at_the_given_size(root: Path) -> None:
+    # black and white columns of one pixel become gray at 32 pixels
     stripes = np.zeros((64, 64), np.uint8)
     stripes[:, ::2] = 255
     save(root / "train" / "cat" / "b.png", Image.fromarray(stripes))
@@ -118,13 +118,13 @@ def test_images_are_compared_at_the_size_given(root: Path) -> None:
     ("size", "kind"),
     [
         ((31, 40), "smaller than 32 x 32 pixels: enlarged"),
-        ((130, 40), "one side more than 3 times the other: squeezed into a square"),
-        ((40, 130), "one side more than 3 times the other: squeezed into a square"),
+        ((130, 40), "one side over 3 times the other: distorted to a square"),
+        ((40, 130), "one side over 3 times the other: distorted to a square"),
         ((120, 40), None),
         ((32, 32), None),
     ],
 )
-def test_odd_sizes_are_remarks(root: Path, size: tuple[int, int], kind: str | None) -> None:
+def test_unusual_sizes_are_remarks(root: Path, size: tuple[int, int], kind: str | None) -> None:
     save(root / "train" / "cat" / "b.png", noise(9, *size))
     assert filled(only(root).remarks) == ({kind: ["train/cat/b.png"]} if kind else {})
 
@@ -139,7 +139,7 @@ def test_classes_of_very_unequal_size_are_a_remark(root: Path) -> None:
     ]
 
 
-def test_a_later_frame_that_is_damaged_does_not_matter(root: Path) -> None:
+def test_damage_in_later_frames_is_ignored(root: Path) -> None:
     file = root / "train" / "cat" / "b.gif"
     noise(9).save(file, save_all=True, append_images=[noise(10)])
     assert only(root).remarks["several frames: the first is used"] == ["train/cat/b.gif"]
@@ -147,7 +147,7 @@ def test_a_later_frame_that_is_damaged_does_not_matter(root: Path) -> None:
     assert only(root).problem_count == 0
 
 
-def test_a_folder_can_hold_images_and_cifar10(root: Path) -> None:
+def test_a_folder_can_contain_images_and_cifar10(root: Path) -> None:
     (root / "cifar-10-batches-py").mkdir()
     images, cifar = inspect_data(root, 32)
     assert images.title == f"{root}: an image folder"
@@ -155,16 +155,23 @@ def test_a_folder_can_hold_images_and_cifar10(root: Path) -> None:
     assert len(cifar.problems[FILES]) == 7
 
 
-def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"or cifar-100-python\.tar\.gz; there is none of them"):
+def test_a_folder_without_a_data_set_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"No archive of CIFAR-10 or CIFAR-100 found there"):
         inspect_data(tmp_path, 32)
-    with pytest.raises(UserError, match="there is no such folder"):
+    with pytest.raises(UserError, match="none: folder not found"):
         inspect_data(tmp_path / "none", 32)
 
 
-def test_copies_in_cifar10_as_it_was_published_are_remarks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_names_with_line_breaks_are_printed_as_one_line(root: Path) -> None:
+    for split in ("train", "test"):
+        (root / split / "cat").rename(root / split / "c\nat")
+    (root / "train" / "c\nat" / "b\n.png").write_bytes(b"")
+    lines = as_text(only(root)).splitlines()
+    assert "c\N{REPLACEMENT CHARACTER}at" in {line[:4] for line in lines}
+    assert any("b\N{REPLACEMENT CHARACTER}.png: the file is empty" in line for line in lines)
+
+
+def test_duplicates_in_cifar10_are_remarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = torch.arange(4, dtype=torch.uint8)[:, None, None, None].expand(4, 32, 32, 3)
     train = Split(images[[0, 1, 1]].contiguous(), torch.tensor([0, 1, 1]))
     test = Split(images[[0, 2]].contiguous(), torch.tensor([0, 1]))

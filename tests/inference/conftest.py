@@ -1,4 +1,4 @@
-"""A run that has been trained, for all tests of what one does with it."""
+"""A trained run for all tests of inference."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from tests.conftest import TINY, CommandLine
 
 
 class Trained:
-    """A command line in a folder with one trained run."""
+    """A command line in a folder with a trained run."""
 
     def __init__(self, train: CommandLine) -> None:
         self.cifar_exp = train.cifar_exp
@@ -22,8 +22,8 @@ class Trained:
     def read_json(self, name: str) -> Any:
         return json.loads((self.run / name).read_text())
 
-    def forget_sums(self) -> None:
-        """Let the run be one from before sums were kept, whose files are not checked."""
+    def delete_sums(self) -> None:
+        """Delete the sha256 sums, so that changed files are accepted."""
         state = self.read_json("run.json")
         del state["sha256"]
         self.write_json("run.json", state)
@@ -32,7 +32,7 @@ class Trained:
         (self.run / name).write_text(json.dumps(content))
 
 
-# What changes how images are tested: their normalisation, the mirror image, a part of the images.
+# All settings that change the evaluation.
 SETTINGS = (
     *TINY,
     "data.normalize=channels",
@@ -51,6 +51,6 @@ def once(tmp_path_factory: pytest.TempPathFactory, command_line: Any) -> Command
 
 @pytest.fixture
 def trained(once: CommandLine, tmp_path: Path, command_line: Any) -> Trained:
-    """A copy, which the test may change."""
+    """Copy the trained run, so that the test may change it."""
     shutil.copytree(once.folder / "multirun_results", tmp_path / "multirun_results")
     return Trained(command_line(tmp_path))

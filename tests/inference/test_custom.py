@@ -1,4 +1,4 @@
-"""A run whose network is the user's own: its code is called only where the user says so."""
+"""A run with a custom network, whose code is called only if it is allowed."""
 
 import shutil
 from pathlib import Path
@@ -21,18 +21,18 @@ def run(train: CommandLine) -> Path:
     return train.only_run
 
 
-def test_code_of_ones_own_is_called_only_when_it_is_allowed(train: CommandLine, run: Path) -> None:
-    # would show that it was imported
+def test_custom_code_is_called_only_if_it_is_allowed(train: CommandLine, run: Path) -> None:
+    # prints when it is imported
     (train.folder / "my_net.py").write_text(
         (train.folder / "my_net.py").read_text() + "print('!')\n"
     )
-    said = train.cifar_exp("evaluate", str(run), status=1)
-    assert said == (
+    output = train.cifar_exp("evaluate", str(run), status=1)
+    assert output == (
         "model._target_: my_net.MyNet can run any code. If you trust it, add --allow my_net.MyNet\n"
     )
-    said = train.cifar_exp("evaluate", str(run), "--allow", "my_net.MyNet")
-    assert "The results equal those of the run's last epoch." in said
-    said = train.cifar_exp("export", str(run), "--allow", "my_net.MyNet", "--format", "torch")
-    assert "model.pt2: logits differ by at most" in said
+    output = train.cifar_exp("evaluate", str(run), "--allow", "my_net.MyNet")
+    assert "The results equal those of the run's last epoch." in output
+    output = train.cifar_exp("export", str(run), "--allow", "my_net.MyNet", "--format", "torch")
+    assert "model.pt2: logits differ by at most" in output
     with pytest.raises(UserError, match="can run any code"):
         load_run(run)

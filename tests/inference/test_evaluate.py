@@ -1,4 +1,4 @@
-"""The numbers of an evaluation, and where they come from."""
+"""Evaluations of trained networks."""
 
 import json
 from pathlib import Path
@@ -18,17 +18,17 @@ def evaluated(run: Path, name: str = "test") -> dict:
     return json.loads((run / "evaluation" / name / "evaluation.json").read_text())
 
 
-def test_the_numbers_are_those_of_the_last_epoch(trained: Trained) -> None:
-    said = trained.cifar_exp("evaluate", "epochs=3")
-    assert "The results equal those of the run's last epoch." in said
+def test_an_evaluation_has_the_results_of_the_last_epoch(trained: Trained) -> None:
+    output = trained.cifar_exp("evaluate", "epochs=3")
+    assert "The results equal those of the run's last epoch." in output
     last, found = read_rows(trained.run)[-1], evaluated(trained.run)
     assert found["images"] == 60
     assert found["accuracy"] == pytest.approx(last["test_accuracy"])
     assert found["loss"] == pytest.approx(last["test_loss"], rel=1e-5)  # float32
     files = {file.name for file in (trained.run / "evaluation" / "test").iterdir()}
-    pictures = {"confusion.png", "reliability.png", "mistakes.png"}
-    assert files == {"evaluation.json", "evaluation.txt", *pictures}
-    assert (trained.run / "evaluation" / "test" / "evaluation.txt").read_text() in said
+    figures = {"confusion.png", "reliability.png", "mistakes.png"}
+    assert files == {"evaluation.json", "evaluation.txt", *figures}
+    assert (trained.run / "evaluation" / "test" / "evaluation.txt").read_text() in output
 
 
 @pytest.mark.integration
@@ -41,9 +41,9 @@ def test_a_run_in_bf16_is_evaluated_in_bf16(train: CommandLine) -> None:
     assert found["loss"] == pytest.approx(last["test_loss"], rel=1e-5)
 
 
-def test_other_data_of_the_same_source_goes_elsewhere(trained: Trained) -> None:
-    said = trained.cifar_exp("evaluate", "epochs=3", "data.limit_test=20", "data.test_flip=false")
-    assert "last epoch" not in said
+def test_evaluations_on_other_data_have_another_folder(trained: Trained) -> None:
+    output = trained.cifar_exp("evaluate", "epochs=3", "data.limit_test=20", "data.test_flip=false")
+    assert "last epoch" not in output
     found = evaluated(trained.run, "data.limit_test=20,data.test_flip=false")
     assert found["images"] == 20
     assert found["data"]["test_flip"] is False
@@ -61,50 +61,54 @@ def write_images(root: Path, classes: list[str]) -> None:
 
 
 @pytest.mark.integration
-def test_the_same_images_from_a_folder_give_the_same_numbers(trained: Trained) -> None:
-    # whose classes are sorted by name, and the network's are not
+def test_the_same_images_in_a_folder_give_the_same_results(trained: Trained) -> None:
+    # the classes of a folder are sorted by name
     write_images(trained.folder / "photos", trained.read_json("model.json")["classes"])
     trained.cifar_exp("evaluate", "epochs=3", "data=image_folder", "data.root=photos", "--out", "a")
     trained.cifar_exp("evaluate", "epochs=3", "data.limit_test=null", "--out", "b")
-    folder, made = (
+    folder, generated = (
         json.loads((trained.folder / name / "evaluation.json").read_text()) for name in "ab"
     )
-    assert folder["images"] == made["images"] == 80
-    assert folder["accuracy"] == made["accuracy"]
-    assert folder["confusion"] == made["confusion"]
+    assert folder["images"] == generated["images"] == 80
+    assert folder["accuracy"] == generated["accuracy"]
+    assert folder["confusion"] == generated["confusion"]
+    mistake = folder["most_confident_mistakes"][0]
+    assert (trained.folder / "photos" / mistake["file"]).is_file()
+    assert mistake["file"] in (trained.folder / "a" / "evaluation.txt").read_text()
+    assert {mistake["file"] for mistake in generated["most_confident_mistakes"]} == {None}
 
 
-def test_images_of_other_classes_are_refused_by_name(trained: Trained) -> None:
+def test_images_of_other_classes_are_refused(trained: Trained) -> None:
     classes = [*trained.read_json("model.json")["classes"][:9], "tulip"]
     write_images(trained.folder / "photos", classes)
     for file in (trained.folder / "photos").glob("*/*/*.png"):
-        file.write_bytes(b"no image")  # none is decoded
-    said = trained.cifar_exp(
+        file.write_bytes(b"no image")  # not decoded
+    output = trained.cifar_exp(
         "evaluate", "epochs=3", "data=image_folder", "data.root=photos", status=1
     )
-    assert "data.root=photos: expected the classes that the network was trained on; " in said
-    assert "missing: flower; unknown: tulip" in said
+    assert "data.root=photos: expected the classes that the network was trained on; " in output
+    assert "missing: flower; unknown: tulip" in output
 
 
-def test_images_that_have_changed_are_told(trained: Trained) -> None:
+def test_changed_images_are_reported(trained: Trained) -> None:
     trained.write_json("run.json", trained.read_json("run.json") | {"data_sha256": "0" * 64})
-    said = trained.cifar_exp("evaluate", "epochs=3")
-    assert "warning: these are not the images that the run was trained and tested on" in said
+    output = trained.cifar_exp("evaluate", "epochs=3")
+    assert "warning: data: the images have changed since the run was trained" in output
 
 
-def test_an_evaluation_that_differs_says_what_training_said(trained: Trained) -> None:
+def test_an_evaluation_that_differs_from_training_shows_both(trained: Trained) -> None:
     rows = read_rows(trained.run)
     rows[-1] |= {"test_accuracy": 0.9, "test_loss": 0.25}
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (trained.run / "metrics.jsonl").write_text(text)
-    trained.forget_sums()
-    said = trained.cifar_exp("evaluate", "epochs=3")
-    assert "at the end of training: accuracy 0.9000, loss 0.2500" in said
+    trained.delete_sums()
+    output = trained.cifar_exp("evaluate", "epochs=3")
+    assert "at the end of training: accuracy 0.9000, loss 0.2500" in output
 
 
-def test_classes_that_are_confused_and_confident_mistakes() -> None:
+def test_results_of_classes_and_confident_mistakes() -> None:
     probabilities = np.array(
-        [[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.4, 0.5, 0.1], [0.6, 0.3, 0.1]]  # all but c
+        [[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.4, 0.5, 0.1], [0.6, 0.3, 0.1]]  # c is never predicted
     )
     evaluation = Evaluation(("a", "b", "c"), np.array([0, 0, 1, 2]), probabilities, 1.0)
     assert evaluation.accuracy == 0.5
@@ -123,9 +127,9 @@ def test_classes_that_are_confused_and_confident_mistakes() -> None:
 
 
 def test_the_calibration_error_is_the_mean_gap_between_confidence_and_accuracy() -> None:
-    confidence = np.array([0.5, 0.51, 0.6, 1.0, 1.0])  # 0.5 closes a bin, and does not open one
-    right = np.array([True, True, False, True, False])
-    bins = calibration(confidence, right, count=2)
+    confidence = np.array([0.5, 0.51, 0.6, 1.0, 1.0])  # 0.5 is the upper bound of the first bin
+    correct = np.array([True, True, False, True, False])
+    bins = calibration(confidence, correct, count=2)
     assert [(b.low, b.high, b.images) for b in bins] == [(0, 0.5, 1), (0.5, 1, 4)]
     assert [b.accuracy for b in bins] == [1, 0.5]
     # gaps of 0.5 for one image and of 0.2775 for four
@@ -138,33 +142,33 @@ def test_a_perfect_network_is_calibrated_and_makes_no_mistakes() -> None:
     assert evaluation.mistakes == []
 
 
-def test_nothing_is_written_through_links(trained: Trained) -> None:
+def test_files_are_not_written_through_symbolic_links(trained: Trained) -> None:
     mine = trained.folder / "mine"
     mine.mkdir()
     for name in ("evaluation", "predictions", "export"):
         (trained.run / name).symlink_to(mine)
     for command in (["evaluate"], ["predict", "--grid", "4"]):
-        said = trained.cifar_exp(command[0], "epochs=3", *command[1:], status=1)
-        assert "expected a folder, got a symbolic link" in said
+        output = trained.cifar_exp(command[0], "epochs=3", *command[1:], status=1)
+        assert "expected a folder, got a symbolic link" in output
     assert not list(mine.iterdir())
     (mine / "mistakes.png").write_text("mine")
     (mine / "notes.txt").write_text("mine")
     (mine / "evaluation.txt").symlink_to(mine / "notes.txt")
-    trained.cifar_exp("evaluate", "epochs=3", "--out", "mine")  # where the user says so
+    trained.cifar_exp("evaluate", "epochs=3", "--out", "mine")  # an explicit folder may be a link
     assert not (mine / "evaluation.txt").is_symlink()
     assert (mine / "notes.txt").read_text() == "mine"
 
 
-def test_names_of_classes_do_not_command_the_terminal(trained: Trained) -> None:
-    trained.forget_sums()
+def test_control_characters_in_class_names_are_replaced(trained: Trained) -> None:
+    trained.delete_sums()
     root = trained.folder / "photos"
     names = trained.read_json("model.json")["classes"]
     names[0] = "\x1b[2J"
     trained.write_json("model.json", trained.read_json("model.json") | {"classes": names})
     write_images(root, names)
-    said = trained.cifar_exp("evaluate", "epochs=3", "data=image_folder", f"data.root={root}")
+    output = trained.cifar_exp("evaluate", "epochs=3", "data=image_folder", f"data.root={root}")
     (file,) = trained.run.glob("evaluation/*/evaluation.txt")
-    for text in (said, file.read_text()):
+    for text in (output, file.read_text()):
         assert "\N{REPLACEMENT CHARACTER}[2J" in text
         assert "\x1b" not in text
     assert "\x1b" not in trained.cifar_exp("check-data", str(root), status=1)

@@ -1,4 +1,4 @@
-"""Networks for other programs: the files answer as the run does."""
+"""Exported networks, which compute the logits of the run."""
 
 import json
 import os
@@ -22,9 +22,9 @@ from tests.inference.conftest import Trained
 pytestmark = pytest.mark.integration
 
 
-def test_both_files_answer_as_the_run_does(trained: Trained, tmp_path: Path) -> None:
+def test_both_formats_compute_the_logits_of_the_run(trained: Trained, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    run = load_run(trained.run, "cpu")  # in fp32
+    run = load_run(trained.run, "cpu")
     test = load(run.config.data, trained.folder).test
     folder = tmp_path / "export"
     differences = export(run, test.images, folder, ["torch", "onnx"])
@@ -32,7 +32,7 @@ def test_both_files_answer_as_the_run_does(trained: Trained, tmp_path: Path) -> 
     assert max(differences.values()) < 1e-4
     program = torch.export.load(folder / "model.pt2").module()
     session = onnxruntime.InferenceSession(folder / "model.onnx")
-    for count in (1, 7, 60):  # any number of images
+    for count in (1, 7, 60):  # any batch size
         images = test.images[:count]
         expected = run.logits(images).numpy()
         with torch.no_grad():
@@ -42,9 +42,9 @@ def test_both_files_answer_as_the_run_does(trained: Trained, tmp_path: Path) -> 
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_what_goes_in_and_comes_out_is_written_beside(trained: Trained) -> None:
-    said = trained.cifar_exp("export", "epochs=3", "--format", "torch")
-    assert "export/model.pt2: logits differ by at most" in said
+def test_inputs_and_outputs_are_described_in_export_json(trained: Trained) -> None:
+    output = trained.cifar_exp("export", "epochs=3", "--format", "torch")
+    assert "export/model.pt2: logits differ by at most" in output
     content = json.loads((trained.run / "export" / "export.json").read_text())
     assert content["input"]["shape"] == ["batch", 32, 32, 3]
     assert content["input"]["type"] == "uint8"
@@ -54,31 +54,31 @@ def test_what_goes_in_and_comes_out_is_written_beside(trained: Trained) -> None:
     assert list(content["largest_difference_of_logits"]) == ["model.pt2"]
 
 
-def test_a_file_that_answers_otherwise_fails(
+def test_a_file_with_other_logits_is_an_error(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = load_run(trained.run, "cpu")
     wrong = Format("file", lambda module, images: b"", lambda file: lambda x: run.logits(x) + 0.01)
     monkeypatch.setitem(FORMATS, "torch", wrong)
     images = load(run.config.data, trained.folder).test.images
-    with pytest.raises(UserError, match=r"its logits differ from the network's by up to 0\.01"):
+    with pytest.raises(UserError, match=r"the logits differ from the network's by up to 0\.01"):
         export(run, images, tmp_path / "export", ["torch"])
     assert not (tmp_path / "export" / "export.json").exists()
 
 
-def test_a_network_that_cannot_be_traced_is_told(trained: Trained, tmp_path: Path) -> None:
+def test_a_network_that_cannot_be_exported_is_an_error(trained: Trained, tmp_path: Path) -> None:
     run = load_run(trained.run, "cpu")
 
-    class OfOneSize(torch.nn.Module):
+    class FixedSize(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return run.model(images.view(len(images), 3, 32, 32))
 
     images = load(run.config.data, trained.folder).test.images
-    with pytest.raises(UserError, match=r"model\.pt2: PyTorch cannot export this network: "):
-        export(replace(run, model=OfOneSize()), images, tmp_path, ["torch"])
+    with pytest.raises(UserError, match=r"model\.pt2: PyTorch cannot export the network: "):
+        export(replace(run, model=FixedSize()), images, tmp_path, ["torch"])
 
 
-def test_without_onnx_one_line_says_how_to_install_it(
+def test_without_onnx_the_message_names_the_command_to_install_it(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
@@ -89,7 +89,7 @@ def test_without_onnx_one_line_says_how_to_install_it(
 
 
 @pytest.mark.slow
-def test_the_snippet_of_the_guide_works_where_the_commands_of_the_guide_are_given(
+def test_the_snippet_of_the_guide_works_in_the_folder_of_its_commands(
     trained: Trained, tmp_path: Path
 ) -> None:
     pytest.importorskip("onnxruntime")
@@ -99,7 +99,7 @@ def test_the_snippet_of_the_guide_works_where_the_commands_of_the_guide_are_give
     run = load_run(trained.run, "cpu")
     images = load(run.config.data, trained.folder).test.images
     export(run, images, tmp_path / out, ["onnx"])
-    os.symlink(ROOT / "docs", tmp_path / "docs")  # the commands are given in the project's folder
+    os.symlink(ROOT / "docs", tmp_path / "docs")  # the guide runs in the project folder
     done = subprocess.run(
         [sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True
     )

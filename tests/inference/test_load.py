@@ -1,4 +1,4 @@
-"""A finished run as a Python object."""
+"""Loading complete runs."""
 
 import json
 import subprocess
@@ -25,13 +25,13 @@ def test_importing_the_package_imports_no_pytorch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_package_offers_no_more_than_it_says() -> None:
+def test_the_package_has_only_documented_names() -> None:
     assert cifar_exp.__all__ == ["TrainedRun", "load_run"]
     with pytest.raises(AttributeError, match="nonsense"):
         cifar_exp.nonsense  # noqa: B018
 
 
-def test_a_run_is_its_settings_its_metrics_and_its_network(trained: Trained) -> None:
+def test_a_run_has_settings_metrics_and_a_network(trained: Trained) -> None:
     run = load_run(trained.run)
     assert isinstance(run, TrainedRun)
     assert run.path == trained.run
@@ -44,7 +44,7 @@ def test_a_run_is_its_settings_its_metrics_and_its_network(trained: Trained) -> 
     assert run.mean.shape == run.std.shape == (1, 3, 1, 1)
 
 
-def test_its_network_answers_as_at_the_end_of_training(trained: Trained) -> None:
+def test_the_network_has_the_results_of_the_last_epoch(trained: Trained) -> None:
     run = load_run(str(trained.run))
     test = load(run.config.data, trained.folder).test
     logits = run.logits(test.images)
@@ -65,32 +65,32 @@ def test_the_network_takes_normalised_images(trained: Trained) -> None:
     torch.testing.assert_close(both / 2, run.logits(images))
 
 
-def test_a_run_is_found_by_its_id_or_how_its_name_begins(trained: Trained) -> None:
+def test_a_run_is_found_by_its_id_or_the_beginning_of_its_name(trained: Trained) -> None:
     name = trained.run.name
     for given in (name, name.rpartition("-")[2][:6], "epochs=3"):
         assert load_run(given, results=trained.results).path == trained.run
 
 
-def test_a_run_without_a_network_says_why(train: CommandLine) -> None:
+def test_a_diverged_run_has_no_network(train: CommandLine) -> None:
     train(*TINY, "optimizer=sgd", "lr=1e9")
-    said = train.cifar_exp("evaluate", str(train.only_run), status=1)
-    assert said.strip().endswith("the run diverged, and left no network")
+    output = train.cifar_exp("evaluate", str(train.only_run), status=1)
+    assert output.strip().endswith("the run diverged and has no network.")
 
 
 @pytest.mark.parametrize("status", ["pending", "failed", "interrupted"])
-def test_a_run_that_is_not_finished_is_refused(trained: Trained, status: str) -> None:
+def test_a_run_that_is_not_complete_is_refused(trained: Trained, status: str) -> None:
     written = "running" if status == "interrupted" else status
     trained.write_json("run.json", trained.read_json("run.json") | {"status": written})
-    with pytest.raises(UserError, match=f"the run is {status}; train it to its end"):
+    with pytest.raises(UserError, match=f"the run is {status}. Run its command again"):
         load_run(trained.run)
 
 
 @pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
-def test_a_file_that_is_not_there_is_told(trained: Trained, name: str) -> None:
+def test_a_missing_file_is_named(trained: Trained, name: str) -> None:
     (trained.run / name).unlink()
-    said = trained.cifar_exp("evaluate", "epochs=3", status=1)
-    assert f"{name}: there is no such file" in said
-    assert len(said.splitlines()) == 1
+    output = trained.cifar_exp("evaluate", "epochs=3", status=1)
+    assert f"{name}: file not found" in output
+    assert len(output.splitlines()) == 1
 
 
 MODEL_JSON = {
@@ -115,8 +115,8 @@ MODEL_JSON = {
 
 
 @pytest.mark.parametrize("key", MODEL_JSON)
-def test_a_model_json_of_anything_is_told(trained: Trained, key: str) -> None:
-    trained.forget_sums()
+def test_an_invalid_model_json_is_named(trained: Trained, key: str) -> None:
+    trained.delete_sums()
     good = trained.read_json("model.json")
     for value in MODEL_JSON[key]:
         trained.write_json("model.json", good | {key: value})
@@ -126,17 +126,19 @@ def test_a_model_json_of_anything_is_told(trained: Trained, key: str) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"[", b"null", b"[]", b"\xff", b"[" * 100_000])
 @pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
-def test_a_file_of_anything_is_told(trained: Trained, name: str, content: bytes) -> None:
-    trained.forget_sums()
+def test_a_damaged_file_is_named(trained: Trained, name: str, content: bytes) -> None:
+    trained.delete_sums()
     (trained.run / name).write_bytes(content)
     with pytest.raises(UserError, match=name):
         load_run(trained.run)
 
 
-def test_weights_of_another_network_are_refused_before_memory_is_taken(trained: Trained) -> None:
+def test_weights_of_another_network_are_refused_before_memory_is_allocated(
+    trained: Trained,
+) -> None:
     config = trained.run / "config.yaml"
     text = config.read_text()
-    # 5 GB of weights, if it were built
+    # would have 5 GB of weights
     large = text.replace("width: 0.0625", "width: 8.0").replace("vgg11", "vgg19")
     config.write_text(large)
     assert large.count("vgg19") == text.count("vgg11")
@@ -144,23 +146,23 @@ def test_weights_of_another_network_are_refused_before_memory_is_taken(trained: 
     del state["sha256"], state["run_id"]
     trained.write_json("run.json", state)
     run = trained.run.rename(trained.run.with_name("large"))
-    with pytest.raises(UserError, match=r"expected .* of shape .* the files are not of one run"):
+    with pytest.raises(UserError, match=r"expected .* of shape .* does not fit the network"):
         load_run(run)
 
 
-@pytest.mark.parametrize("change", ["missing", "more", "shape", "not a number", "dtype"])
+@pytest.mark.parametrize("change", ["missing", "extra", "shape", "not finite", "dtype"])
 def test_damaged_weights_are_refused(trained: Trained, change: str) -> None:
-    trained.forget_sums()
+    trained.delete_sums()
     file = trained.run / "model.safetensors"
     weights = load_file(file)
     match change:
         case "missing":
             del weights["classifier.bias"]
-        case "more":
+        case "extra":
             weights["classifier.nonsense"] = torch.zeros(3)
         case "shape":
             weights["classifier.bias"] = torch.zeros(11)
-        case "not a number":
+        case "not finite":
             weights["classifier.bias"][0] = NAN
         case "dtype":
             weights["classifier.bias"] = weights["classifier.bias"].half()
@@ -169,7 +171,7 @@ def test_damaged_weights_are_refused(trained: Trained, change: str) -> None:
         load_run(trained.run)
 
 
-def test_settings_that_name_code_run_none(trained: Trained, tmp_path: Path) -> None:
+def test_code_in_settings_is_not_executed(trained: Trained, tmp_path: Path) -> None:
     config = trained.run / "config.yaml"
     called = json.dumps(["touch", str(tmp_path / "ran")])
     code = f"model:\n  _target_: subprocess.run\n  args: {called}\n"
@@ -179,8 +181,8 @@ def test_settings_that_name_code_run_none(trained: Trained, tmp_path: Path) -> N
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("change", ["a zeroed page", "another dtype", "exchanged names"])
-def test_a_network_that_was_changed_is_refused(trained: Trained, change: str) -> None:
+@pytest.mark.parametrize("change", ["a zeroed page", "another dtype", "swapped names"])
+def test_a_changed_network_is_refused(trained: Trained, change: str) -> None:
     file = trained.run / "model.safetensors"
     match change:
         case "a zeroed page":
@@ -189,7 +191,7 @@ def test_a_network_that_was_changed_is_refused(trained: Trained, change: str) ->
             file.write_bytes(content)
         case "another dtype":
             save_file({name: value.half() for name, value in load_file(file).items()}, file)
-        case "exchanged names":
+        case "swapped names":
             model = trained.read_json("model.json")
             model["classes"][:2] = reversed(model["classes"][:2])
             trained.write_json("model.json", model)
@@ -198,17 +200,17 @@ def test_a_network_that_was_changed_is_refused(trained: Trained, change: str) ->
         load_run(trained.run)
 
 
-def test_a_run_that_was_changed_is_refused(trained: Trained) -> None:
+def test_a_changed_run_is_refused(trained: Trained) -> None:
     metrics = trained.run / "metrics.jsonl"
     metrics.write_text(metrics.read_text().replace('"test_accuracy": 0.', '"test_accuracy": 0.9'))
     with pytest.raises(UserError, match=r"metrics\.jsonl does not match its sha256.*rerun=true"):
         load_run(trained.run)
 
 
-def test_a_run_from_before_there_were_sums_is_loaded_with_a_remark(
+def test_a_run_without_sha256_sums_is_loaded_with_a_warning(
     trained: Trained, caplog: pytest.LogCaptureFixture
 ) -> None:
-    trained.forget_sums()
+    trained.delete_sums()
     with caplog.at_level("WARNING"):
         load_run(trained.run)
     assert "no sha256 sums in run.json" in caplog.text

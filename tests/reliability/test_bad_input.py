@@ -94,7 +94,7 @@ MISTAKES = {
     "model.width=0.001": "model.width: expected a number greater than or equal to 0.015625",
     "data.train_size=0": "data.train_size: expected a number greater than or equal to 10, got 0",
     "data.limit_train=0": "data.limit_train: expected a number greater than or equal to 1, got 0",
-    "data.limit_test=9": "data.limit_test=9 is lower than the 10 classes",
+    "data.limit_test=9": "data.limit_test=9: expected at least 10, the number of classes",
     "data.cutout=513": "data.cutout: expected a number less than or equal to 512, got 513",
     # empty values
     "lr=": "lr=: expected a number or one of article, high, low, too_high",

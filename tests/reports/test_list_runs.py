@@ -14,7 +14,6 @@ from cifar_exp.optimizers import Adam, Sgd
 from cifar_exp.reports.list_runs import list_runs, list_sweeps
 from cifar_exp.reports.records import sweep_id
 from cifar_exp.reports.run_tables import as_text
-from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.trust import file_sums
 from tests.conftest import CommandLine
 

@@ -66,11 +66,11 @@ def test_a_failed_run_is_reported_immediately_and_the_others_continue(train: Com
             Image.new("RGB", (32, 32)).save(train.folder / root / name / "1.png")
     (train.folder / "damaged" / "test" / "b" / "1.png").write_bytes(b"")
     settings = ("model=vgg11", "model.width=0.0625", "epochs=1", "batch_size=2", "logger=none")
-    output = train("-m", "data=image_folder", "data.root=damaged,good", *settings, status=1)
-    assert "[1/2] root=" in output
-    assert "failed: cannot read the image" in output
-    assert output.index("failed: ") < output.index("[2/2]")
-    assert "1 of 2 runs failed" in output
+    said = train("-m", "data=image_folder", "data.root=damaged,good", *settings, status=1)
+    assert "[1/2] root=" in said
+    assert ": cannot read the image: " in said
+    assert said.index("failed: ") < said.index("[2/2]")
+    assert "1 of 2 runs failed" in said
     assert [row["status"] for row in results(train)] == ["complete", "failed"]
 
 
