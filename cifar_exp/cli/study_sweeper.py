@@ -22,8 +22,10 @@ from cifar_exp.cli.command_line import (
 from cifar_exp.cli.jobs_launcher import JobsLauncher
 from cifar_exp.cli.sweep_launcher import SweepLauncher, trains_runs
 from cifar_exp.config.keys import SHORT_NAMES
-from cifar_exp.config.study import Level, Study, load_studies
+from cifar_exp.config.study import Level, Study, load_studies, with_seeds_added
 from cifar_exp.errors import UserError
+
+_SEEDS_ADDED = "seed=auto"
 
 
 @dataclass
@@ -96,10 +98,15 @@ class StudySweeper(BasicSweeper):
             if several:
                 raise UserError(f"{several[0]}: expected one study; one can be made of parts")
             return super().sweep(arguments)
-        typed = [argument for argument in arguments if not argument.startswith("study=")]
+        # what is typed of the study itself is composed already
+        typed = [word for word in arguments if not word.startswith(("study=", "study."))]
         jobs: dict[tuple[str, ...], int] = {}
         studies = []
-        for study in load_studies(chosen):
+        loaded = load_studies(chosen)
+        if _SEEDS_ADDED in typed:
+            typed.remove(_SEEDS_ADDED)
+            loaded = with_seeds_added(loaded)
+        for study in loaded:
             numbers = [jobs.setdefault(job, len(jobs)) for job in self._jobs(study, typed)]
             studies.append((study, numbers))
         assert isinstance(self.launcher, SweepLauncher)
@@ -134,7 +141,7 @@ class StudySweeper(BasicSweeper):
     def _jobs(self, study: Study, typed: Sequence[str]) -> Iterator[tuple[str, ...]]:
         keys = {_key(argument) for argument in typed}
         own: dict[str, Sequence[Level]] = {key: [value] for key, value in study.settings.items()}
-        own |= study.vary | {"seed": study.seeds}
+        own |= study.vary | {"seed": study.first_seeds}
         chosen = [_override(key, levels) for key, levels in own.items() if _key(key) not in keys]
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)

@@ -1,6 +1,7 @@
 """What a study is: what it varies, and the claims that its report tests."""
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from omegaconf import DictConfig, OmegaConf
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     MetricOfRun = str
 else:  # all that can be read off a run
     MetricOfRun = Literal[OF_RUNS]
+FIRST_AUTO_SEEDS = 3  # two make an interval of no use
 _OF_TWO_LEVELS = ("higher", "lower", "same")
 
 
@@ -72,11 +74,25 @@ class Study(Section):
     question: str = Field(description="that the study asks, in a sentence")
     vary: dict[str, tuple[Level, ...]] = Field(min_length=1, description="the levels of each key")
     settings: dict[str, Level] = Field({}, description="what all its runs share")
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="each level has a run each")
+    seeds: tuple[int, ...] | Literal["auto"] = Field(
+        (0, 1, 2),
+        description="each level has a run with each; auto: 3 at first, then more for the levels "
+        "of claims that are not settled",
+    )
+    max_seeds: int = Field(10, ge=4, le=100, description="most seeds of a level with seeds: auto")
     claims: tuple[Claim, ...] = Field((), description="that the report judges; see below")
+
+    @property
+    def first_seeds(self) -> tuple[int, ...]:
+        """The seeds that every level has: all of them, or with `auto` the first."""
+        return tuple(range(FIRST_AUTO_SEEDS)) if self.seeds == "auto" else self.seeds
 
     @model_validator(mode="after")
     def _varies_something(self) -> Self:
+        if not self.seeds:
+            raise ValueError("expected at least one seed under `seeds`")
+        if self.seeds == "auto" and not self.claims:
+            raise ValueError("expected claims with seeds: auto, which adds seeds until they settle")
         if not all(self.vary.values()):
             raise ValueError("expected at least one level for every key of `vary`")
         if len(self.vary) > 1 and self.claims:
@@ -105,6 +121,19 @@ def load_studies(composed: DictConfig) -> list[Study]:
         return [_checked(part) for part in parts]
     except ValidationError as error:
         raise UserError(in_lines(error, "study.")) from error
+
+
+def with_seeds_added(studies: Sequence[Study]) -> list[Study]:
+    """Return studies that add seeds until their claims are settled; those without claims stay.
+
+    Raises:
+        UserError: none has claims.
+    """
+    if not any(study.claims for study in studies):
+        raise UserError("seed=auto: expected a study with claims, until which seeds are added")
+    return [
+        study.model_copy(update={"seeds": "auto"}) if study.claims else study for study in studies
+    ]
 
 
 def _with_expressions(content: Any, composed: DictConfig) -> Any:

@@ -9,7 +9,15 @@ from typing import Literal
 
 from cifar_exp.config.study import Claim, Value
 from cifar_exp.reports.metrics import MEASURES, images_behind, measured
-from cifar_exp.reports.statistics import Estimate, equivalence_p_value, estimate, holm, p_value
+from cifar_exp.reports.sequential import Looks
+from cifar_exp.reports.statistics import (
+    TAIL,
+    Estimate,
+    equivalence_p_value,
+    estimate,
+    holm,
+    p_value,
+)
 from cifar_exp.runs.record import Record
 
 Verdict = Literal[
@@ -29,6 +37,7 @@ class Values(dict[Value, dict[int, float]]):
     """Of each level, by seed; `images` is how many they are shares of, None if of none."""
 
     images: int | None = None
+    looks: Looks | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,9 @@ class Difference:
     values: tuple[float, ...]
     fitted: bool = False  # on a line through all levels, and not of these two alone
     images: int | None = None  # of which the values are shares
+    looks: Looks | None = (
+        None  # at the seeds, while they are added; None where their number is fixed
+    )
 
     @property
     def finite(self) -> bool:
@@ -51,12 +63,18 @@ class Difference:
         """Of the t test against 0, not corrected; None where there is no such test."""
         if not self.finite or len(self.values) < 2:
             return None
-        return p_value(self.values, images=self.images)
+        p = p_value(self.values, images=self.images)
+        return self.looks.corrected(p) if self.looks else p
+
+    def equivalence_p(self, margin: float) -> float:
+        """Return the p value of the test that it lies within +-margin, of finite values."""
+        p = equivalence_p_value(self.values, margin, self.images)
+        return self.looks.corrected(p, one_sided=True) if self.looks else p
 
     @property
     def estimate(self) -> Estimate:
         """Its mean over seeds and the interval; of finite values."""
-        return estimate(self.values, self.images)
+        return estimate(self.values, self.images, self.looks.tail if self.looks else TAIL)
 
     def verdict(self, p: float | None, matters_from: float) -> Verdict:
         """Judge it. Args: p: corrected; None where some diverged. matters_from: see Claim."""
@@ -87,9 +105,16 @@ class Comparison:
     remark: str = ""
 
     @classmethod
-    def of(cls, claim: Claim, levels: Levels) -> "Comparison":
-        """Collect what the claim is about from the runs at each level."""
+    def of(cls, claim: Claim, levels: Levels, looks: Looks | None = None) -> "Comparison":
+        """Collect what the claim is about from the runs at each level.
+
+        Args:
+            claim: of the study.
+            levels: the runs at each level.
+            looks: at the seeds, while they are added; None where their number is fixed.
+        """
         values, missing = _read(claim, levels)
+        values.looks = looks
         found = cls(claim, values, (), None, missing)
         match claim.expects:
             case "higher" | "lower" | "same":
@@ -130,7 +155,7 @@ def _pairs(values: Values, high: Value, low: Value) -> Difference:
     # as the runs write them: `than: 0` in a study is 0.0 there
     names = {level: str(level) for level in values}
     shown = names.get(high, str(high)), names.get(low, str(low))
-    return Difference(*shown, kept, images=values.images)
+    return Difference(*shown, kept, images=values.images, looks=values.looks)
 
 
 def _between_two(claim: Claim, values: Values) -> tuple[Difference, ...]:
@@ -149,7 +174,8 @@ def _along(claim: Claim, values: Values) -> tuple[Difference, ...]:
     changes = [sign * _fitted_change([values[level][seed] for level in levels]) for seed in seeds]
     high, low = (last, first) if claim.expects == "rises" else (first, last)
     kept = tuple(change for change in changes if not math.isnan(change))
-    return (Difference(str(high), str(low), kept, fitted=True, images=values.images),)
+    ends = str(high), str(low)
+    return (Difference(*ends, kept, fitted=True, images=values.images, looks=values.looks),)
 
 
 def _fitted_change(values: Sequence[float]) -> float:
@@ -216,6 +242,5 @@ def _p(claim: Claim, differences: Sequence[Difference]) -> float | None:
     if not tested or any(len(d.values) < 2 for d in differences):
         return None
     if claim.expects == "same":
-        margin = claim.matters_from
-        return max(equivalence_p_value(d.values, margin, d.images) for d in tested)
-    return max(p_value(d.values, images=d.images) for d in tested)
+        return max(d.equivalence_p(claim.matters_from) for d in tested)
+    return max(d.p for d in tested if d.p is not None)

@@ -11,7 +11,7 @@ from typing import Any
 from cifar_exp.config.identity import differences, settings, varied
 from cifar_exp.config.keys import short_names
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.config.study import MetricOfRun, Study, Value, read_study
+from cifar_exp.config.study import FIRST_AUTO_SEEDS, MetricOfRun, Study, Value, read_study
 from cifar_exp.models.settings import NetworkSection
 from cifar_exp.reports.levels import level_of, sorted_levels
 from cifar_exp.reports.metrics import (
@@ -24,6 +24,7 @@ from cifar_exp.reports.metrics import (
 )
 from cifar_exp.reports.plots import ReportFigure, report_figures
 from cifar_exp.reports.records import read_list, read_sweep
+from cifar_exp.reports.sequential import Looks
 from cifar_exp.reports.statistics import estimate
 from cifar_exp.reports.table import report_rows
 from cifar_exp.reports.verdicts import Finding, findings
@@ -149,10 +150,15 @@ def _section(study: Study | None, records: list[Record], prefix: str, title: str
         title=study.title if study else title,
         question=study.question if study else "",
         keys=keys,
-        findings=findings(claims, levels[keys[0]]) if claims else [],
+        findings=findings(claims, levels[keys[0]], looks_of(study)) if study and claims else [],
         pictures=report_figures(records, levels, metrics, prefix),
         summary=_summary(records, keys, metrics),
     )
+
+
+def looks_of(study: Study) -> Looks | None:
+    """Return the looks at a study whose seeds are added; None where their number is fixed."""
+    return Looks(FIRST_AUTO_SEEDS, study.max_seeds) if study.seeds == "auto" else None
 
 
 def _summary(

@@ -85,11 +85,19 @@ def read_list(sweep: Path) -> dict[str, Any]:
         ) from error
     check(StoredSweep, content, file)
     named = re.fullmatch(r".*-([0-9a-f]{10})", sweep.resolve().name, re.DOTALL)
-    if named and named[1] != sweep_id([run["run_id"] for run in content["runs"]]):
+    ids = [run["run_id"] for run in content["runs"]]
+    first_runs = content.get("first_runs")
+    if named and named[1] != sweep_id(ids[:first_runs], first_runs is not None):
         raise UserError(f"{file}: lists other runs than those of sweep {named[1]}; it was changed")
     return content
 
 
-def sweep_id(run_ids: Sequence[str]) -> str:
-    """Return ten hex digits: the same runs are the same sweep."""
-    return hashlib.sha256(" ".join(sorted(run_ids)).encode()).hexdigest()[:10]
+def sweep_id(run_ids: Sequence[str], adds_seeds: bool = False) -> str:
+    """Return ten hex digits: the same runs are the same sweep.
+
+    Args:
+        run_ids: of all runs, or of the first ones where seeds are added.
+        adds_seeds: whether a study adds seeds.
+    """
+    words = [*sorted(run_ids), *["seeds added"] * adds_seeds]
+    return hashlib.sha256(" ".join(words).encode()).hexdigest()[:10]

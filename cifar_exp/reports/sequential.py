@@ -7,6 +7,7 @@ depends on nothing unknown, so that the probability can be computed instead of b
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
@@ -20,6 +21,28 @@ _GRID = 401  # points at which the probability of a later crossing is known
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(96)
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Looks:
+    """The looks of a study whose seeds are added until its claims are settled.
+
+    Attributes:
+        first: seeds at the first look, at least 2; there is a look after every further seed.
+        last: seeds at the last look.
+    """
+
+    first: int
+    last: int
+
+    def corrected(self, p: float, one_sided: bool = False) -> float:
+        """Return the p value of one look corrected for all of them; see `chance_p`."""
+        return chance_p(p, self.first, self.last, one_sided)
+
+    @property
+    def tail(self) -> float:
+        """Probability on each side of an interval that covers 95 % at all looks together."""
+        return level_of_each_look(self.first, self.last) / 2
 
 
 @cache

@@ -8,7 +8,7 @@ from statistics import mean, stdev
 
 from scipy.special import ndtri, stdtrit
 
-_TAIL = 0.025  # on each side of a 95 % interval
+TAIL = 0.025  # on each side of a 95 % interval
 _BISECTIONS = 60  # until p no longer changes
 MOST_SEEDS = 1000  # where counting ends
 
@@ -28,7 +28,7 @@ class Estimate:
     n: int
 
 
-def estimate(values: Sequence[float], images: int | None = None) -> Estimate:
+def estimate(values: Sequence[float], images: int | None = None, tail: float = TAIL) -> Estimate:
     """Return the mean and its interval: Student's t over seeds, and for shares the binomial part.
 
     All seeds are tested on the same images, so that more seeds do not make up for few images.
@@ -37,12 +37,13 @@ def estimate(values: Sequence[float], images: int | None = None) -> Estimate:
     Args:
         values: one a seed, at least one.
         images: of which each value, or each difference of values, is a share; None if it is none.
+        tail: probability on each side of the interval.
 
     Source: Student, 1908; Gosset's t with n - 1 degrees of freedom. Agresti and Coull, 1998.
     """
     if len(values) == 1:
         return Estimate(values[0], math.nan, 1)
-    half_width = _half_width(len(values), *_standard_errors(values, images), _TAIL)
+    half_width = _half_width(len(values), *_standard_errors(values, images), tail)
     return Estimate(mean(values), half_width, len(values))
 
 
@@ -140,6 +141,6 @@ def seeds_needed(values: Sequence[float], difference: float, images: int | None 
     """
     deviation, (_, of_images) = stdev(values), _standard_errors(values, images)
     for n in range(2, MOST_SEEDS):
-        if _half_width(n, deviation / math.sqrt(n), of_images, _TAIL) <= difference:
+        if _half_width(n, deviation / math.sqrt(n), of_images, TAIL) <= difference:
             return n
     return MOST_SEEDS

@@ -23,6 +23,7 @@ class StoredSweep(Stored):
     command: str = Field(max_length=100_000)
     runs: list[_Listed] = Field(min_length=1)
     studies: list[_Part] = Field(default_factory=list)
+    first_runs: int | None = Field(None, ge=1)  # of a sweep to which studies add seeds
 
     @model_validator(mode="after")
     def _lists_the_runs_of_its_studies(self) -> Self:

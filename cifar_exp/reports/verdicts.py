@@ -14,6 +14,7 @@ from cifar_exp.reports.comparisons import (
     Verdict,
 )
 from cifar_exp.reports.metrics import MEASURES, Measure, main_metric, measured, of_evaluated
+from cifar_exp.reports.sequential import Looks
 from cifar_exp.reports.statistics import MOST_SEEDS, holm, seeds_needed
 
 
@@ -38,7 +39,7 @@ class Finding:
     missing: tuple[str, ...]
 
 
-def findings(claims: Sequence[Claim], levels: Levels) -> list[Finding]:
+def findings(claims: Sequence[Claim], levels: Levels, looks: Looks | None = None) -> list[Finding]:
     """Judge all claims of a study together.
 
     Seeds are paired: what a seed brings along, such as initial weights, is the same at both levels
@@ -48,6 +49,7 @@ def findings(claims: Sequence[Claim], levels: Levels) -> list[Finding]:
     Args:
         claims: of the study.
         levels: the runs of the study at each level.
+        looks: at the seeds, while they are added; None where their number is fixed.
 
     Returns:
         A finding for each claim, in order; p values are corrected for their number. Where levels
@@ -57,11 +59,11 @@ def findings(claims: Sequence[Claim], levels: Levels) -> list[Finding]:
     claims = [
         claim.model_copy(update={"metric": of_evaluated(claim.metric, records)}) for claim in claims
     ]
-    evidence = [Comparison.of(claim, levels) for claim in claims]
+    evidence = [Comparison.of(claim, levels, looks) for claim in claims]
     found = _corrected(evidence)
-    about = {level for claim in claims for level in _compared(claim, levels)}
+    about = {level for claim in claims for level in compared_levels(claim, levels)}
     if claims and set(levels) - about:
-        found += _best_against_second(levels)
+        found += _best_against_second(levels, looks)
     return found
 
 
@@ -73,7 +75,7 @@ def _corrected(evidence: Sequence[Comparison]) -> list[Finding]:
     return [_finding(e, corrected.get(id(e))) for e in evidence]
 
 
-def _compared(claim: Claim, levels: Levels) -> set[Value]:
+def compared_levels(claim: Claim, levels: Levels) -> set[Value]:
     """Return the levels that a claim is about; none if it lacks one that it needs."""
     if claim.compares_two:
         two = {claim.at, claim.than}
@@ -82,7 +84,7 @@ def _compared(claim: Claim, levels: Levels) -> set[Value]:
     return set(levels) if enough else set()
 
 
-def _best_against_second(levels: Levels) -> list[Finding]:
+def _best_against_second(levels: Levels, looks: Looks | None) -> list[Finding]:
     """Compare the two best levels, for levels that no claim is about.
 
     They are chosen by the numbers that they are then tested with, so p is corrected for all pairs
@@ -105,7 +107,7 @@ def _best_against_second(levels: Levels) -> list[Finding]:
         at=best,
         than=second,
     )
-    evidence = Comparison.of(claim, levels)
+    evidence = Comparison.of(claim, levels, looks)
     pairs = len(means) * (len(means) - 1) // 2
     return [_finding(evidence, None if evidence.p is None else min(1.0, pairs * evidence.p))]
 
@@ -219,7 +221,10 @@ def _what_would_settle(evidence: Comparison) -> str:
     if most == MOST_SEEDS and any(d.images for d, _ in wanted):
         return "More test images would settle it."
     n = min(len(d.values) for d in evidence.differences)
-    return f"{f'Some {most}' if most > n else 'More'} seeds would settle it."
+    if looks := evidence.values.looks:
+        return f"Not settled by {n} seeds, the limit." if n >= looks.last else "More seeds follow."
+    needed_seeds = f"About {most}" if most > n else "More"
+    return f"{needed_seeds} seeds would be needed; seed=auto adds them without bias."
 
 
 def _from_a_verdict(claim: Claim, difference: Difference) -> float:

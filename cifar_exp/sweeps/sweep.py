@@ -25,11 +25,12 @@ from cifar_exp.reports.table import as_text, ranked, write_csv
 from cifar_exp.runs.continuing import checkpoint_room, continuing_lines
 from cifar_exp.runs.folder import ENDED, BusyError, RunFolder
 from cifar_exp.runs.moved_images import recognised
-from cifar_exp.runs.record import Record, remarks
+from cifar_exp.runs.record import Record, read_record, remarks
 from cifar_exp.signals import stop_request
 from cifar_exp.sweeps.cluster_jobs import RunJobs, train_as_jobs
 from cifar_exp.sweeps.dispatcher import Dispatcher
 from cifar_exp.sweeps.messages import Ended
+from cifar_exp.sweeps.until_settled import next_runs
 from cifar_exp.sweeps.worker_pool import WorkerPool
 from cifar_exp.terminal import columns, printable
 
@@ -77,6 +78,10 @@ class Sweep:
         configs: different runs, at least one.
         studies: that they are for, each with the ids of its runs; none for a plain sweep.
         name: of its folder; None for the names of what it varies.
+
+    Attributes:
+        folder: of the sweep.
+        runs: with their folders; those that studies add follow the first ones.
     """
 
     def __init__(
@@ -85,14 +90,20 @@ class Sweep:
         studies: Sequence[tuple[Study, Sequence[str]]] = (),
         name: str | None = None,
     ) -> None:
-        self._studies = studies
+        self._studies = [(study, list(ids)) for study, ids in studies]
+        self._adds_seeds = any(study.seeds == "auto" for study, _ in studies)
+        self._first_runs = len(configs)
         self._varied = varied(configs)
         name = name or ",".join(short_names(self._varied)) or "sweep"
         # the same command finds its folder again
-        name = f"{shortened(name, 80)}-{sweep_id(list(map(run_id, configs)))}"
-        self.folder = as_path(configs[0].paths.results) / name
+        ids = sweep_id(list(map(run_id, configs)), self._adds_seeds)
+        self.folder = as_path(configs[0].paths.results) / f"{shortened(name, 80)}-{ids}"
+        self.runs: list[tuple[RunConfig, RunFolder]] = []
+        self._add(configs)
+
+    def _add(self, configs: Sequence[RunConfig]) -> None:
         grouped = [in_group(config, self.folder.name) for config in configs]
-        self.runs = list(zip(grouped, RunFolder.of_all(grouped), strict=True))
+        self.runs += zip(grouped, RunFolder.of_all(grouped), strict=True)
 
     def run(self, runs_per_device: int | None, run_jobs: RunJobs | None = None) -> None:
         """Train what is left; write the table, even when interrupted, and at the end the report.
@@ -105,24 +116,12 @@ class Sweep:
             UserError: nothing can be trained here, or at the end, that runs failed.
             Interrupted: a signal asked to stop.
         """
-        pending, finished = [], []
-        for config, folder in self.runs:
-            status = folder.status
-            if status in ENDED:
-                folder.tidy_if_free()
-            if config.rerun or status not in ENDED:
-                pending.append(_Pending(config, folder, status))
-            else:
-                finished.append((config, folder))
-        _restore_events(finished)
-        failed = 0
         try:
-            if not pending:
-                self._announce(pending)
-            elif run_jobs:
-                failed = self._train_elsewhere(pending, run_jobs)
-            else:
-                failed = self._train(pending, runs_per_device)
+            if self._adds_seeds and not any(config.rerun for config, _ in self.runs):
+                self._add_seeds()  # those of an interrupted sweep
+            failed = self._train_what_is_left(runs_per_device, run_jobs)
+            while not failed and self._add_seeds():
+                failed = self._train_what_is_left(runs_per_device, run_jobs)
         except BaseException:
             if self.folder.exists():
                 with suppress(UserError):  # which would hide what happened
@@ -135,6 +134,47 @@ class Sweep:
             raise UserError(
                 f"{failed} of {len(self.runs)} runs failed; the same command tries again"
             )
+
+    def _train_what_is_left(self, runs_per_device: int | None, run_jobs: RunJobs | None) -> int:
+        """Bring all runs to their ends. Returns: failed runs."""
+        pending, finished = [], []
+        for config, folder in self.runs:
+            status = folder.status
+            if status in ENDED:
+                folder.tidy_if_free()
+            if config.rerun or status not in ENDED:
+                pending.append(_Pending(config, folder, status))
+            else:
+                finished.append((config, folder))
+        _restore_events(finished)
+        if not pending:
+            self._announce(pending)
+            return 0
+        if run_jobs:
+            return self._train_elsewhere(pending, run_jobs)
+        return self._train(pending, runs_per_device)
+
+    def _add_seeds(self) -> bool:
+        """Add the runs that open claims need, as far as ended runs show. Returns: any to train."""
+        # what was to be repeated is done
+        self.runs = [(c.model_copy(update={"rerun": False}), folder) for c, folder in self.runs]
+        while self._adds_seeds and not self._left():
+            records = {run_id(config): read_record(folder) for config, folder in self.runs}
+            new: dict[str, RunConfig] = {}
+            for study, ids in self._studies:
+                more = next_runs(study, [records[id] for id in ids])
+                ids += map(run_id, more)
+                new |= {run_id(config): config for config in more}
+            if not new:
+                return False
+            self._add([config for id, config in new.items() if id not in records])
+        left = [self.label(config) for config in self._left()]
+        if self._adds_seeds and left and len(self.runs) > self._first_runs:
+            print(f"claims are open; trained next: {', '.join(left)}", flush=True)
+        return bool(left)
+
+    def _left(self) -> list[RunConfig]:
+        return [config for config, folder in self.runs if folder.status not in ENDED]
 
     def _train(self, pending: list["_Pending"], runs_per_device: int | None) -> int:
         """Hand the pending runs to workers until all have ended. Returns: failed runs."""
@@ -212,6 +252,8 @@ class Sweep:
             for study, ids in self._studies
         ]
         content = {"command": command, "runs": runs, "studies": studies}
+        if self._adds_seeds:
+            content["first_runs"] = self._first_runs
         with writing(self.folder):
             write_json(self.folder / SWEEP_FILE, content)
 
