@@ -141,7 +141,7 @@ class StudySweeper(BasicSweeper):
     def _jobs(self, study: Study, typed: Sequence[str]) -> Iterator[tuple[str, ...]]:
         keys = {_key(argument) for argument in typed}
         own: dict[str, Sequence[Level]] = {key: [value] for key, value in study.settings.items()}
-        own |= study.vary | {"seed": study.first_seeds}
+        own |= study.vary | {"seed": study.seeds}
         chosen = [_override(key, levels) for key, levels in own.items() if _key(key) not in keys]
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)

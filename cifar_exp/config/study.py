@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     MetricOfRun = str
 else:  # all that can be read off a run
     MetricOfRun = Literal[OF_RUNS]
-FIRST_AUTO_SEEDS = 3  # two make an interval of no use
 _OF_TWO_LEVELS = ("higher", "lower", "same")
 
 
@@ -74,25 +73,21 @@ class Study(Section):
     question: str = Field(description="that the study asks, in a sentence")
     vary: dict[str, tuple[Level, ...]] = Field(min_length=1, description="the levels of each key")
     settings: dict[str, Level] = Field({}, description="what all its runs share")
-    seeds: tuple[int, ...] | Literal["auto"] = Field(
-        (0, 1, 2),
-        description="each level has a run with each; auto: 3 at first, then more for the levels "
-        "of claims that are not settled",
+    seeds: tuple[int, ...] = Field(
+        (0, 1, 2), min_length=1, description="each level has a run with each; `auto` for adds_seeds"
     )
-    max_seeds: int = Field(10, ge=4, le=100, description="most seeds of a level with seeds: auto")
+    adds_seeds: bool = Field(
+        False, description="train further seeds at the levels of claims that are not settled"
+    )
+    max_seeds: int = Field(10, ge=3, le=100, description="most seeds of a level with adds_seeds")
     claims: tuple[Claim, ...] = Field((), description="that the report judges; see below")
-
-    @property
-    def first_seeds(self) -> tuple[int, ...]:
-        """The seeds that every level has: all of them, or with `auto` the first."""
-        return tuple(range(FIRST_AUTO_SEEDS)) if self.seeds == "auto" else self.seeds
 
     @model_validator(mode="after")
     def _varies_something(self) -> Self:
-        if not self.seeds:
-            raise ValueError("expected at least one seed under `seeds`")
-        if self.seeds == "auto" and not self.claims:
-            raise ValueError("expected claims with seeds: auto, which adds seeds until they settle")
+        if self.adds_seeds and not self.claims:
+            raise ValueError("expected claims with `adds_seeds`: seeds are added until they settle")
+        if self.adds_seeds and not 2 <= len(self.seeds) <= self.max_seeds:
+            raise ValueError("expected 2 to `max_seeds` seeds with `adds_seeds`")
         if not all(self.vary.values()):
             raise ValueError("expected at least one level for every key of `vary`")
         if len(self.vary) > 1 and self.claims:
@@ -132,7 +127,8 @@ def with_seeds_added(studies: Sequence[Study]) -> list[Study]:
     if not any(study.claims for study in studies):
         raise UserError("seed=auto: expected a study with claims, until which seeds are added")
     return [
-        study.model_copy(update={"seeds": "auto"}) if study.claims else study for study in studies
+        study.model_copy(update={"adds_seeds": True}) if study.claims else study
+        for study in studies
     ]
 
 
@@ -169,6 +165,9 @@ def read_study(content: Any) -> Study:
 
 
 def _checked(content: dict[str, Any]) -> Study:
+    if content.get("seeds") == "auto":
+        content |= {"adds_seeds": True}
+        del content["seeds"]
     vary = content.get("vary")
     if isinstance(vary, dict):
         content["vary"] = {SHORT_NAMES.get(key, key): levels for key, levels in vary.items()}

@@ -11,7 +11,7 @@ from typing import Any
 from cifar_exp.config.identity import differences, settings, varied
 from cifar_exp.config.keys import short_names
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.config.study import FIRST_AUTO_SEEDS, MetricOfRun, Study, Value, read_study
+from cifar_exp.config.study import MetricOfRun, Study, Value, read_study
 from cifar_exp.models.settings import NetworkSection
 from cifar_exp.reports.levels import level_of, sorted_levels
 from cifar_exp.reports.metrics import (
@@ -158,7 +158,7 @@ def _section(study: Study | None, records: list[Record], prefix: str, title: str
 
 def looks_of(study: Study) -> Looks | None:
     """Return the looks at a study whose seeds are added; None where their number is fixed."""
-    return Looks(FIRST_AUTO_SEEDS, study.max_seeds) if study.seeds == "auto" else None
+    return Looks(len(study.seeds), study.max_seeds) if study.adds_seeds else None
 
 
 def _summary(

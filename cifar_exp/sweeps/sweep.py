@@ -91,7 +91,7 @@ class Sweep:
         name: str | None = None,
     ) -> None:
         self._studies = [(study, list(ids)) for study, ids in studies]
-        self._adds_seeds = any(study.seeds == "auto" for study, _ in studies)
+        self._adds_seeds = any(study.adds_seeds for study, _ in studies)
         self._first_runs = len(configs)
         self._varied = varied(configs)
         name = name or ",".join(short_names(self._varied)) or "sweep"
@@ -162,9 +162,9 @@ class Sweep:
             records = {run_id(config): read_record(folder) for config, folder in self.runs}
             new: dict[str, RunConfig] = {}
             for study, ids in self._studies:
-                more = next_runs(study, [records[id] for id in ids])
-                ids += map(run_id, more)
-                new |= {run_id(config): config for config in more}
+                more = {run_id(c): c for c in next_runs(study, [records[id] for id in ids])}
+                ids.extend(more)
+                new |= more
             if not new:
                 return False
             self._add([config for id, config in new.items() if id not in records])

@@ -1,4 +1,4 @@
-"""Which seeds a study with `seeds: auto` trains next: one more where a claim is not settled."""
+"""Which seeds a study with `adds_seeds` trains next: one more where a claim is not settled."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ def next_runs(study: Study, records: Sequence[Record]) -> list[RunConfig]:
     Raises:
         UserError: several runs of a level have the same seed.
     """
-    if study.seeds != "auto":
+    if not study.adds_seeds:
         return []
     (key,) = study.vary
     levels = sorted_levels(records, key)
