@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cifar_exp.config.identity import differences, run_id, run_name, settings, varied
 from cifar_exp.config.keys import short_names
@@ -251,7 +252,7 @@ class Sweep:
             }
             for study, ids in self._studies
         ]
-        content = {"command": command, "runs": runs, "studies": studies}
+        content: dict[str, Any] = {"command": command, "runs": runs, "studies": studies}
         if self._adds_seeds:
             content["first_runs"] = self._first_runs
         with writing(self.folder):
