@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import yaml
@@ -26,6 +27,7 @@ FREE_TEXT = (
     "logger.group",
 )
 _LONGEST_FILE = 100_000  # characters of a config.yaml, which has about 1,000
+_MOST_CONFIGS_KEPT = 4096  # a run's file is read for its settings, its id and its checks
 _DEEPEST = 100  # nested settings; there are 3
 # libyaml reads a file in 1 ms, Python in 7; not every installation has it
 _YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -144,6 +146,7 @@ def to_yaml(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
+@lru_cache(_MOST_CONFIGS_KEPT)
 def from_yaml(text: str) -> RunConfig:
     """Read what `to_yaml` wrote.
 
