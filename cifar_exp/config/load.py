@@ -15,6 +15,7 @@ from cifar_exp.config.schema import CAN_BE_CUSTOM, RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.expressions import expressions_kept, names_variables, reason_of
 
+NO_CLAIMS = "seed=auto: expected a study with claims, such as study=lr, until which seeds are added"
 _Task = TypeVar("_Task")
 # What is free text keeps the environment variables in it; see `paths`.
 FREE_TEXT = (
@@ -66,6 +67,8 @@ def load_config(composed: DictConfig) -> RunConfig:
     content = resolved(composed)
     content.pop("study", None)  # says which runs there are, and nothing about one of them
     _keep_expressions(content, composed)
+    if content.get("seed") == "auto":
+        raise UserError(NO_CLAIMS)
     typed = OmegaConf.to_container(composed)
     for section in CAN_BE_CUSTOM:
         _name_own_code(content, typed, section)

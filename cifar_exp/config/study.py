@@ -9,7 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from cifar_exp.config.keys import SHORT_NAMES
-from cifar_exp.config.load import in_lines, resolved
+from cifar_exp.config.load import NO_CLAIMS, in_lines, resolved
 from cifar_exp.config.metrics import OF_RUNS
 from cifar_exp.errors import UserError
 from cifar_exp.expressions import expressions_kept
@@ -125,7 +125,7 @@ def with_seeds_added(studies: Sequence[Study]) -> list[Study]:
         UserError: none has claims.
     """
     if not any(study.claims for study in studies):
-        raise UserError("seed=auto: expected a study with claims, until which seeds are added")
+        raise UserError(NO_CLAIMS)
     return [
         study.model_copy(update={"adds_seeds": True}) if study.claims else study
         for study in studies
