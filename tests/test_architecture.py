@@ -34,6 +34,7 @@ ONLY_IN = {
     "matplotlib": {"figures"},
     "omegaconf": {"cli", "config", "expressions"},
     "optuna": {"search"},
+    "pandas": {"reports"},
     "pydantic": {
         # settings
         *("config", "optimizers", "schedulers", "models", "data", "sections"),

@@ -21,8 +21,10 @@ from cifar_exp.cli.overrides import (
     with_exact_ranges,
 )
 from cifar_exp.cli.sweep_launcher import SweepLauncher, trains_runs
-from cifar_exp.config.study import Level, Study, load_studies
+from cifar_exp.config.study import Level, Study, add_seeds, load_studies
 from cifar_exp.errors import UserError
+
+_AUTO = "seed=auto"
 
 
 @dataclass
@@ -96,10 +98,15 @@ class StudySweeper(BasicSweeper):
             if several:
                 raise UserError(f"{several[0]}: expected one study; a study can have several parts")
             return super().sweep(arguments)
-        typed = [argument for argument in arguments if not argument.startswith("study=")]
+        # settings of the study itself are already composed
+        typed = [word for word in arguments if not word.startswith(("study=", "study."))]
         jobs: dict[tuple[str, ...], int] = {}
         studies = []
-        for study in load_studies(chosen):
+        loaded = load_studies(chosen)
+        if _AUTO in typed:
+            typed.remove(_AUTO)
+            loaded = add_seeds(loaded)
+        for study in loaded:
             numbers = [jobs.setdefault(job, len(jobs)) for job in self._jobs(study, typed)]
             studies.append((study, numbers))
         assert isinstance(self.launcher, SweepLauncher)

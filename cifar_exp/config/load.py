@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import yaml
@@ -14,6 +15,7 @@ from cifar_exp.config.schema import CAN_BE_CUSTOM, RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.expressions import expressions_kept, names_variables, reason_of
 
+NO_CLAIMS = "seed=auto: expected a study with claims, such as study=lr"
 _Task = TypeVar("_Task")
 # Settings whose environment variables stay unresolved; see `cifar_exp.expressions`.
 FREE_TEXT = (
@@ -26,6 +28,7 @@ FREE_TEXT = (
     "logger.group",
 )
 _MAX_CHARACTERS = 100_000  # of a config.yaml; typical files have about 1,000
+_MAX_CACHED = 4096  # configurations; the file of a run is read several times
 _MAX_DEPTH = 100  # of nested settings; the schema has 3 levels
 # libyaml reads a file in 1 ms, Python in 7 ms; not every installation has it
 _YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -64,6 +67,8 @@ def load_config(composed: DictConfig) -> RunConfig:
     content = resolved(composed)
     content.pop("study", None)  # describes the sweep, not a run
     _keep_expressions(content, composed)
+    if content.get("seed") == "auto":
+        raise UserError(NO_CLAIMS)
     typed = OmegaConf.to_container(composed)
     for section in CAN_BE_CUSTOM:
         _check_custom_code(content, typed, section)
@@ -148,6 +153,7 @@ def to_yaml(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
+@lru_cache(_MAX_CACHED)
 def from_yaml(text: str) -> RunConfig:
     """Read the text of a config.yaml.
 

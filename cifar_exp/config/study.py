@@ -1,6 +1,7 @@
 """Studies: the settings they vary and the claims that their reports test."""
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from omegaconf import DictConfig, OmegaConf
@@ -8,7 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from cifar_exp.config.keys import SHORT_NAMES
-from cifar_exp.config.load import format_errors, resolved
+from cifar_exp.config.load import NO_CLAIMS, format_errors, resolved
 from cifar_exp.config.metrics import RUN_METRICS
 from cifar_exp.errors import UserError
 from cifar_exp.expressions import expressions_kept
@@ -83,8 +84,14 @@ class Study(Section):
     )
     settings: dict[str, Level] = Field({}, description="settings of all runs of the study")
     seeds: tuple[int, ...] = Field(
-        (0, 1, 2), min_length=1, description="seeds; each level is trained with each"
+        (0, 1, 2),
+        min_length=1,
+        description="seeds; each level is trained with each. `auto`: 0, 1, 2 and `add_seeds`",
     )
+    add_seeds: bool = Field(
+        False, description="add seeds at the levels of inconclusive claims until they are settled"
+    )
+    max_seeds: int = Field(10, ge=2, le=100, description="limit of the seeds that are added")
     claims: tuple[Claim, ...] = Field((), description="claims that the report tests; see below")
 
     @model_validator(mode="after")
@@ -95,6 +102,10 @@ class Study(Section):
             raise ValueError("expected one key under `vary` in a study with claims")
         if "seed" in self.vary:
             raise ValueError("expected seeds under `seeds`, not under `vary`")
+        if self.add_seeds and not self.claims:
+            raise ValueError("expected claims with add_seeds: true")
+        if self.add_seeds and not 2 <= len(self.seeds) <= self.max_seeds:
+            raise ValueError("expected 2 to max_seeds seeds with add_seeds: true")
         (levels, *_) = self.vary.values()
         for claim in self.claims:
             if claim.compares_two and not {claim.at, claim.than} <= {*map(level_name, levels)}:
@@ -117,6 +128,23 @@ def load_studies(composed: DictConfig) -> list[Study]:
         return [_validated(part) for part in parts]
     except ValidationError as error:
         raise UserError(format_errors(error, "study.")) from error
+
+
+def add_seeds(studies: Sequence[Study]) -> list[Study]:
+    """Return the studies with `add_seeds`, except those without claims.
+
+    Args:
+        studies: parts of the selected study.
+
+    Raises:
+        UserError: none of them has claims.
+    """
+    if not any(study.claims for study in studies):
+        raise UserError(NO_CLAIMS)
+    return [
+        Study.model_validate(dict(study) | {"add_seeds": True}) if study.claims else study
+        for study in studies
+    ]
 
 
 def _keep_expressions(content: Any, composed: DictConfig) -> Any:
@@ -152,6 +180,9 @@ def read_study(content: Any) -> Study:
 
 
 def _validated(content: dict[str, Any]) -> Study:
+    if content.get("seeds") == "auto":
+        del content["seeds"]
+        content["add_seeds"] = True
     vary = content.get("vary")
     if isinstance(vary, dict):
         content["vary"] = {SHORT_NAMES.get(key, key): levels for key, levels in vary.items()}

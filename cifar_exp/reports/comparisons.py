@@ -9,7 +9,15 @@ from typing import Literal
 
 from cifar_exp.config.study import Claim, Value
 from cifar_exp.reports.metrics import MEASURES, images_behind, measured
-from cifar_exp.reports.statistics import Estimate, equivalence_p_value, estimate, holm, p_value
+from cifar_exp.reports.sequential import Looks
+from cifar_exp.reports.statistics import (
+    TAIL,
+    Estimate,
+    equivalence_p_value,
+    estimate,
+    holm,
+    p_value,
+)
 from cifar_exp.runs.record import Record
 
 Verdict = Literal[
@@ -29,6 +37,7 @@ class Values(dict[Value, dict[int, float]]):
     """The values of a metric by level and seed; `images` as in `estimate`."""
 
     images: int | None = None
+    looks: Looks | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,7 @@ class Difference:
         values: one difference per seed; infinite if one of the two runs diverged.
         fitted: whether they are changes along a line fitted through all levels.
         images: as in `estimate`.
+        looks: times at which they are tested if seeds are added; None if seeds are fixed.
     """
 
     high: str
@@ -48,6 +58,7 @@ class Difference:
     values: tuple[float, ...]
     fitted: bool = False
     images: int | None = None
+    looks: Looks | None = None
 
     @property
     def finite(self) -> bool:
@@ -59,12 +70,22 @@ class Difference:
         """The p value of the t test against 0, not corrected; None if not applicable."""
         if not self.finite or len(self.values) < 2:
             return None
-        return p_value(self.values, images=self.images)
+        p = p_value(self.values, images=self.images)
+        return self.looks.corrected(p) if self.looks else p
+
+    def equivalence_p(self, margin: float) -> float:
+        """Return the p value of the test that the difference lies within +-margin.
+
+        Args:
+            margin: largest difference that does not matter, above 0.
+        """
+        p = equivalence_p_value(self.values, margin, self.images)
+        return self.looks.corrected(p, one_sided=True) if self.looks else p
 
     @property
     def estimate(self) -> Estimate:
         """Mean over seeds with its interval, for finite values."""
-        return estimate(self.values, self.images)
+        return estimate(self.values, self.images, self.looks.tail if self.looks else TAIL)
 
     def verdict(self, p: float | None, matters_from: float) -> Verdict:
         """Judge a claim that expects the differences to be above 0.
@@ -157,7 +178,7 @@ def _pairs(values: Values, high: Value, low: Value) -> Difference:
     # as in the settings of the runs: `than: 0` in a study is 0.0 there
     names = {level: str(level) for level in values}
     shown = names.get(high, str(high)), names.get(low, str(low))
-    return Difference(*shown, kept, images=values.images)
+    return Difference(*shown, kept, images=values.images, looks=values.looks)
 
 
 def _between_two(claim: Claim, values: Values) -> tuple[Difference, ...]:
@@ -176,7 +197,8 @@ def _along(claim: Claim, values: Values) -> tuple[Difference, ...]:
     changes = [sign * _fitted_change([values[level][seed] for level in levels]) for seed in seeds]
     high, low = (last, first) if claim.expects == "rises" else (first, last)
     kept = tuple(change for change in changes if not math.isnan(change))
-    return (Difference(str(high), str(low), kept, fitted=True, images=values.images),)
+    ends = str(high), str(low)
+    return (Difference(*ends, kept, fitted=True, images=values.images, looks=values.looks),)
 
 
 def _fitted_change(values: Sequence[float]) -> float:
@@ -242,6 +264,5 @@ def _p(claim: Claim, differences: Sequence[Difference]) -> float | None:
     if not tested or any(len(d.values) < 2 for d in differences):
         return None
     if claim.expects == "same":
-        margin = claim.matters_from
-        return max(equivalence_p_value(d.values, margin, d.images) for d in tested)
-    return max(p_value(d.values, images=d.images) for d in tested)
+        return max(d.equivalence_p(claim.matters_from) for d in tested)
+    return max(d.p for d in tested if d.p is not None)

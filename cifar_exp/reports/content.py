@@ -24,6 +24,7 @@ from cifar_exp.reports.metrics import (
 )
 from cifar_exp.reports.plots import ReportFigure, report_figures
 from cifar_exp.reports.records import read_list, read_sweep
+from cifar_exp.reports.sequential import Looks
 from cifar_exp.reports.statistics import estimate
 from cifar_exp.reports.table import report_rows
 from cifar_exp.reports.verdicts import ClaimResult, judge_claims
@@ -149,10 +150,21 @@ def _section(study: Study | None, records: list[Record], prefix: str, title: str
         title=study.title if study else title,
         question=study.question if study else "",
         keys=keys,
-        claim_results=judge_claims(claims, levels[keys[0]]) if claims else [],
+        claim_results=judge_claims(claims, levels[keys[0]], looks_of(study))
+        if study and claims
+        else [],
         figures=report_figures(records, levels, metrics, prefix),
         summary=_summary(records, keys, metrics),
     )
+
+
+def looks_of(study: Study) -> Looks | None:
+    """Return the times at which the claims are tested; None if the seeds are fixed.
+
+    Args:
+        study: study whose seeds may be added.
+    """
+    return Looks(len(study.seeds), study.max_seeds) if study.add_seeds else None
 
 
 def _summary(

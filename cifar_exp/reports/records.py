@@ -87,13 +87,20 @@ def read_list(sweep: Path) -> dict[str, Any]:
         raise UserError(f"{sweep}: expected a sweep folder with a readable {SWEEP_FILE}") from error
     check(StoredSweep, content, file)
     named = re.fullmatch(r".*-([0-9a-f]{10})", sweep.resolve().name, re.DOTALL)
-    if named and named[1] != sweep_id([run["run_id"] for run in content["runs"]]):
+    ids, first = [run["run_id"] for run in content["runs"]], content.get("first_runs")
+    if named and named[1] != sweep_id(ids[:first], first is not None):
         raise UserError(
             f"{file}: expected the runs of sweep {named[1]}, got others; the file was changed"
         )
     return content
 
 
-def sweep_id(run_ids: Sequence[str]) -> str:
-    """Return ten hexadecimal digits that identify a set of runs, in any order."""
-    return hashlib.sha256(" ".join(sorted(run_ids)).encode()).hexdigest()[:10]
+def sweep_id(run_ids: Sequence[str], add_seeds: bool = False) -> str:
+    """Return ten hexadecimal digits that identify a set of runs, in any order.
+
+    Args:
+        run_ids: ids of all runs, or of the first runs if seeds are added.
+        add_seeds: whether a study of the sweep adds seeds.
+    """
+    words = [*sorted(run_ids), *["add_seeds"] * add_seeds]
+    return hashlib.sha256(" ".join(words).encode()).hexdigest()[:10]

@@ -8,7 +8,7 @@ from statistics import mean, stdev
 
 from scipy.special import ndtri, stdtrit
 
-_TAIL = 0.025  # on each side of a 95 % interval
+TAIL = 0.025  # on each side of a 95 % interval
 _BISECTIONS = 60  # p no longer changes after these
 MAX_SEEDS = 1000  # limit of `seeds_needed`
 
@@ -28,7 +28,7 @@ class Estimate:
     n: int
 
 
-def estimate(values: Sequence[float], images: int | None = None) -> Estimate:
+def estimate(values: Sequence[float], images: int | None = None, tail: float = TAIL) -> Estimate:
     """Estimate the mean over seeds with its 95 % confidence interval.
 
     The interval combines Student's t over seeds with, for accuracies, the binomial error of the
@@ -39,12 +39,13 @@ def estimate(values: Sequence[float], images: int | None = None) -> Estimate:
         values: one per seed, at least one.
         images: number of images if the values are accuracies, or differences of accuracies; None
             otherwise.
+        tail: probability on each side of the interval.
 
     Source: Student, 1908; Agresti and Coull, 1998.
     """
     if len(values) == 1:
         return Estimate(values[0], math.nan, 1)
-    half_width = _half_width(len(values), *_standard_errors(values, images), _TAIL)
+    half_width = _half_width(len(values), *_standard_errors(values, images), tail)
     return Estimate(mean(values), half_width, len(values))
 
 
@@ -142,6 +143,6 @@ def seeds_needed(values: Sequence[float], difference: float, images: int | None 
     """
     deviation, (_, of_images) = stdev(values), _standard_errors(values, images)
     for n in range(2, MAX_SEEDS):
-        if _half_width(n, deviation / math.sqrt(n), of_images, _TAIL) <= difference:
+        if _half_width(n, deviation / math.sqrt(n), of_images, TAIL) <= difference:
             return n
     return MAX_SEEDS

@@ -23,6 +23,7 @@ class StoredSweep(Stored):
     command: str = Field(max_length=100_000)
     runs: list[_Listed] = Field(min_length=1)
     studies: list[_Study] = Field(default_factory=list)
+    first_runs: int | None = Field(None, ge=1)  # only if a study adds seeds
 
     @model_validator(mode="after")
     def _lists_the_runs_of_its_studies(self) -> Self:

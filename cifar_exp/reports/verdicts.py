@@ -14,6 +14,7 @@ from cifar_exp.reports.comparisons import (
     Verdict,
 )
 from cifar_exp.reports.metrics import MEASURES, Measure, main_metric, measured, on_evaluated_split
+from cifar_exp.reports.sequential import Looks
 from cifar_exp.reports.statistics import MAX_SEEDS, holm, seeds_needed
 
 
@@ -38,7 +39,9 @@ class ClaimResult:
     missing: tuple[str, ...]
 
 
-def judge_claims(claims: Sequence[Claim], levels: Levels) -> list[ClaimResult]:
+def judge_claims(
+    claims: Sequence[Claim], levels: Levels, looks: Looks | None = None
+) -> list[ClaimResult]:
     """Judge all claims of a study.
 
     Runs with the same seed are compared, which cancels effects such as that of the initial
@@ -48,6 +51,7 @@ def judge_claims(claims: Sequence[Claim], levels: Levels) -> list[ClaimResult]:
     Args:
         claims: of the study.
         levels: the runs at each level.
+        looks: times at which the claims are tested if seeds are added; None if seeds are fixed.
 
     Returns:
         One result per claim, in order, with p values corrected for the number of claims. If there
@@ -58,10 +62,10 @@ def judge_claims(claims: Sequence[Claim], levels: Levels) -> list[ClaimResult]:
         claim.model_copy(update={"metric": on_evaluated_split(claim.metric, records)})
         for claim in claims
     ]
-    results = _corrected([Comparison.of(claim, levels) for claim in claims])
-    covered = {level for claim in claims for level in _compared(claim, levels)}
+    results = _corrected([Comparison.of(claim, levels, looks) for claim in claims])
+    covered = {level for claim in claims for level in compared_levels(claim, levels)}
     if claims and set(levels) - covered:
-        results += _best_against_second(levels)
+        results += _best_against_second(levels, looks)
     return results
 
 
@@ -70,8 +74,13 @@ def _corrected(comparisons: Sequence[Comparison]) -> list[ClaimResult]:
     return [_result(c, None if c.p is None else next(corrected)) for c in comparisons]
 
 
-def _compared(claim: Claim, levels: Levels) -> set[Value]:
-    """Return the levels that a claim is about; none if it cannot be judged."""
+def compared_levels(claim: Claim, levels: Levels) -> set[Value]:
+    """Return the levels that a claim is about; none if it cannot be judged.
+
+    Args:
+        claim: a claim of the study.
+        levels: the runs at each level.
+    """
     if claim.compares_two:
         two = {claim.at, claim.than}
         return two if two <= set(levels) else set()
@@ -79,7 +88,7 @@ def _compared(claim: Claim, levels: Levels) -> set[Value]:
     return set(levels) if enough else set()
 
 
-def _best_against_second(levels: Levels) -> list[ClaimResult]:
+def _best_against_second(levels: Levels, looks: Looks | None) -> list[ClaimResult]:
     """Compare the two best levels.
 
     They are selected by the values that are then tested, so p is corrected for all pairs.
@@ -100,7 +109,7 @@ def _best_against_second(levels: Levels) -> list[ClaimResult]:
         at=best,
         than=second,
     )
-    comparison = Comparison.of(claim, levels)
+    comparison = Comparison.of(claim, levels, looks)
     pairs = len(means) * (len(means) - 1) // 2
     return [_result(comparison, None if comparison.p is None else min(1.0, pairs * comparison.p))]
 
@@ -213,6 +222,8 @@ def _needed_for_a_verdict(comparison: Comparison) -> str:
     if seeds == MAX_SEEDS and any(d.images for d in finite):
         return "More test images would be needed for a verdict."
     n = min(len(d.values) for d in comparison.differences)
+    if looks := comparison.values.looks:
+        return f"Not settled with the limit of {n} seeds." if n >= looks.last else "Seeds follow."
     return f"{f'About {seeds}' if seeds > n else 'More'} seeds would be needed for a verdict."
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cifar_exp.config.identity import differences, run_id, run_name, settings, varied
 from cifar_exp.config.keys import short_names
@@ -25,11 +26,12 @@ from cifar_exp.reports.table import as_text, ranked, write_csv
 from cifar_exp.runs.continuing import checkpoint_room, continuing_lines
 from cifar_exp.runs.folder import ENDED, BusyError, RunFolder
 from cifar_exp.runs.moved_images import recognised
-from cifar_exp.runs.record import Record, remarks
+from cifar_exp.runs.record import Record, read_record, remarks
 from cifar_exp.signals import stop_request
 from cifar_exp.sweeps.cluster_jobs import RunJobs, train_as_jobs
 from cifar_exp.sweeps.dispatcher import Dispatcher
 from cifar_exp.sweeps.messages import Ended
+from cifar_exp.sweeps.until_settled import next_runs
 from cifar_exp.sweeps.worker_pool import WorkerPool
 from cifar_exp.terminal import columns, printable
 
@@ -79,7 +81,7 @@ class Sweep:
 
     Attributes:
         folder: folder of the sweep.
-        runs: settings and folder of each run.
+        runs: settings and folder of each run; runs with added seeds come last.
     """
 
     def __init__(
@@ -88,14 +90,20 @@ class Sweep:
         studies: Sequence[tuple[Study, Sequence[str]]] = (),
         name: str | None = None,
     ) -> None:
-        self._studies = studies
+        self._studies = [(study, list(ids)) for study, ids in studies]
+        self._add_seeds = any(study.add_seeds for study, _ in studies)
+        self._first_runs = len(configs)
         self._varied = varied(configs)
         name = name or ",".join(short_names(self._varied)) or "sweep"
         # depends on the runs alone, so that the same command finds the folder again
-        name = f"{shortened(name, 80)}-{sweep_id(list(map(run_id, configs)))}"
-        self.folder = as_path(configs[0].paths.results) / name
+        id = sweep_id(list(map(run_id, configs)), self._add_seeds)
+        self.folder = as_path(configs[0].paths.results) / f"{shortened(name, 80)}-{id}"
+        self.runs: list[tuple[RunConfig, RunFolder]] = []
+        self._add(configs)
+
+    def _add(self, configs: Sequence[RunConfig]) -> None:
         grouped = [in_group(config, self.folder.name) for config in configs]
-        self.runs = list(zip(grouped, RunFolder.of_all(grouped), strict=True))
+        self.runs += zip(grouped, RunFolder.of_all(grouped), strict=True)
 
     def run(
         self, runs_per_device: int | None, run_jobs: RunJobs | None = None
@@ -115,24 +123,12 @@ class Sweep:
             UserError: the runs cannot be trained on this machine, or some of them failed.
             Interrupted: a signal was received.
         """
-        pending, finished = [], []
-        for config, folder in self.runs:
-            status = folder.status
-            if status in ENDED:
-                folder.tidy_if_free()
-            if config.rerun or status not in ENDED:
-                pending.append(_Pending(config, folder, status))
-            else:
-                finished.append((config, folder))
-        _restore_events(finished)
-        failed = 0
         try:
-            if not pending:
-                self._announce(pending)
-            elif run_jobs:
-                failed = self._train_in_jobs(pending, run_jobs)
-            else:
-                failed = self._train(pending, runs_per_device)
+            if not any(config.rerun for config, _ in self.runs):
+                self._extend()  # with the seeds added before an interruption
+            failed = self._train_unfinished(runs_per_device, run_jobs)
+            while not failed and self._extend():
+                failed = self._train_unfinished(runs_per_device, run_jobs)
         except BaseException:
             if self.folder.exists():
                 with suppress(UserError):  # would hide the exception above
@@ -147,6 +143,49 @@ class Sweep:
                 "Run the same command again to retry them."
             )
         return by_id
+
+    def _train_unfinished(self, runs_per_device: int | None, run_jobs: RunJobs | None) -> int:
+        """Train all unfinished runs, and return how many failed."""
+        pending, finished = [], []
+        for config, folder in self.runs:
+            status = folder.status
+            if status in ENDED:
+                folder.tidy_if_free()
+            if config.rerun or status not in ENDED:
+                pending.append(_Pending(config, folder, status))
+            else:
+                finished.append((config, folder))
+        _restore_events(finished)
+        if not pending:
+            self._announce(pending)
+            return 0
+        if run_jobs:
+            return self._train_in_jobs(pending, run_jobs)
+        return self._train(pending, runs_per_device)
+
+    def _extend(self) -> bool:
+        """Add seeds for inconclusive claims, and return whether there are runs to train."""
+        if not self._add_seeds:
+            return False
+        # runs are repeated once only
+        self.runs = [(c.model_copy(update={"rerun": False}), folder) for c, folder in self.runs]
+        while not self._unfinished():
+            records = {run_id(config): read_record(folder) for config, folder in self.runs}
+            new: dict[str, RunConfig] = {}
+            for study, ids in self._studies:
+                more = {run_id(c): c for c in next_runs(study, [records[id] for id in ids])}
+                ids.extend(more)
+                new |= more
+            if not new:
+                return False
+            self._add([config for id, config in new.items() if id not in records])
+        labels = ", ".join(map(self.label, self._unfinished()))
+        if len(self.runs) > self._first_runs:
+            print(f"inconclusive claims; training next: {labels}", flush=True)
+        return True
+
+    def _unfinished(self) -> list[RunConfig]:
+        return [config for config, folder in self.runs if folder.status not in ENDED]
 
     def _train(self, pending: list["_Pending"], runs_per_device: int | None) -> int:
         """Train the pending runs in workers, and return how many failed."""
@@ -223,7 +262,9 @@ class Sweep:
             }
             for study, ids in self._studies
         ]
-        content = {"command": command, "runs": runs, "studies": studies}
+        content: dict[str, Any] = {"command": command, "runs": runs, "studies": studies}
+        if self._add_seeds:
+            content["first_runs"] = self._first_runs
         with writing(self.folder):
             write_json(self.folder / SWEEP_FILE, content)
 

@@ -1,0 +1,182 @@
+"""Results in Python: the runs of a folder or a sweep, and their numbers as data frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from cifar_exp.config.identity import run_id, settings
+from cifar_exp.config.metrics import COLUMNS
+from cifar_exp.errors import UserError
+from cifar_exp.paths import SEARCH_FILE
+from cifar_exp.reports.metrics import MEASURES, measured
+from cifar_exp.reports.records import read_sweep
+from cifar_exp.runs.find import RESULTS, find_sweep, run_folders
+from cifar_exp.runs.record import Record, read_record
+
+if TYPE_CHECKING:
+    import pandas
+
+# The numbers of a whole run in a data frame; claims of studies use the same names.
+_SUMMARY = [
+    *(name for name in MEASURES if name.startswith(("final_", "best_"))),
+    *("seconds", "images_per_second", "peak_memory_bytes"),
+]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on the disk, as its folder records it.
+
+    Attributes:
+        record: its settings, state and metrics as they are stored.
+    """
+
+    record: Record
+
+    @cached_property
+    def id(self) -> str:
+        """Ten hex digits; two runs with the same id compute the same."""
+        return run_id(self.record.config)
+
+    @property
+    def name(self) -> str:
+        """Name of the run's folder."""
+        return self.record.folder.path.name
+
+    @property
+    def path(self) -> Path:
+        """Folder of the run."""
+        return self.record.folder.path
+
+    @property
+    def status(self) -> str:
+        """One of complete, diverged, interrupted, failed, pending, damaged."""
+        return self.record.status
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """All settings that decide what is computed, by dotted key; includes the seed."""
+        return settings(self.record.config)
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl, one per epoch; accuracies are fractions, losses in nats."""
+        return self.record.rows
+
+    @cached_property
+    def summary(self) -> dict[str, float | None]:
+        """The numbers of the whole run, such as `final_test_accuracy`; None where it has none."""
+        return {name: measured(self.record, name) for name in _SUMMARY}
+
+    def history(self) -> pandas.DataFrame:
+        """Return the metrics as a data frame, one row per epoch."""
+        return _pandas().DataFrame(self.metrics)
+
+    def __repr__(self) -> str:
+        """Return its name, status and number of epochs."""
+        return f"<Run {self.name}: {self.status}, {len(self.metrics)} epochs>"
+
+
+class Runs(Sequence[Run]):
+    """Runs that were loaded together, sorted by name.
+
+    Args:
+        runs: any number.
+        left_out: a line about each run that is missing or cannot be read.
+    """
+
+    def __init__(self, runs: Sequence[Run], left_out: Sequence[str] = ()) -> None:
+        self._runs = tuple(runs)
+        self.left_out = tuple(left_out)
+
+    @overload
+    def __getitem__(self, index: int) -> Run: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Runs: ...
+
+    def __getitem__(self, index: int | slice) -> Run | Runs:
+        """Return one run, or the runs of a slice."""
+        return Runs(self._runs[index]) if isinstance(index, slice) else self._runs[index]
+
+    def __len__(self) -> int:
+        """Return how many runs there are."""
+        return len(self._runs)
+
+    def __iter__(self) -> Iterator[Run]:
+        """Iterate over the runs."""
+        return iter(self._runs)
+
+    def __repr__(self) -> str:
+        """Return the number of runs."""
+        return f"<{len(self)} runs>"
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return a data frame with one row per run.
+
+        Columns: `run_id`, `name`, `status`, `epochs` (trained), each setting under its dotted key
+        (`optimizer.lr`, `seed`), and the numbers of the run (`final_test_accuracy`, a fraction;
+        `seconds`). Columns that no run has a value for are left out.
+        """
+        rows = [
+            {"run_id": run.id, "name": run.name, "status": run.status, "epochs": len(run.metrics)}
+            | run.settings
+            | run.summary
+            for run in self
+        ]
+        return _pandas().DataFrame(rows).dropna(axis=1, how="all")
+
+    def history(self) -> pandas.DataFrame:
+        """Return a data frame with one row per run and epoch; `run_id` and `name` say which run."""
+        rows = [{"run_id": run.id, "name": run.name} | row for run in self for row in run.metrics]
+        return _pandas().DataFrame(rows, columns=None if rows else ["run_id", "name", *COLUMNS])
+
+
+def load_runs(given: str | Path = RESULTS, results: str | Path = RESULTS) -> Runs:
+    """Load runs with their settings and metrics; needs no PyTorch.
+
+    Args:
+        given: the folder of all results (`multirun_results`), the folder of a sweep or study, or
+            its name, id, or a unique beginning of one of them, as `python -m cifar_exp ls` prints.
+        results: where names and ids are looked up, as the setting `paths.results`.
+
+    Returns:
+        The runs, sorted by name. Runs whose files are damaged have the status "damaged" and no
+        metrics; a line about each run that cannot be read is in `left_out`.
+
+    Raises:
+        UserError: nothing is found, or no run can be read.
+    """
+    folder = Path(given)
+    if (folder / "runs").is_dir():
+        records, left_out = _all_runs(folder)
+    else:
+        sweep = find_sweep(str(given), Path(results))
+        if (sweep / SEARCH_FILE).is_file():
+            raise UserError(f"{given}: expected a sweep or a folder of results, got a search")
+        by_id, left_out = read_sweep(sweep)
+        records = list(by_id.values())
+    records.sort(key=lambda record: record.folder.path.name)
+    return Runs([Run(record) for record in records], left_out)
+
+
+def _all_runs(results: Path) -> tuple[list[Record], list[str]]:
+    records, left_out = [], []
+    for folder in run_folders(results):
+        try:
+            records.append(read_record(folder))
+        except UserError as error:
+            left_out.append(str(error))
+    return records, left_out
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ModuleNotFoundError as error:
+        raise UserError("data frames need pandas: pip install -e '.[notebook]'") from error
+    return pandas

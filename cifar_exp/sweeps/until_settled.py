@@ -1,0 +1,50 @@
+"""The next seeds of a study that adds seeds until its claims are settled."""
+
+from collections.abc import Sequence
+
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.config.study import Study
+from cifar_exp.errors import UserError
+from cifar_exp.reports.content import looks_of
+from cifar_exp.reports.levels import sorted_levels
+from cifar_exp.reports.verdicts import compared_levels, judge_claims
+from cifar_exp.runs.record import Record
+
+
+def next_runs(study: Study, records: Sequence[Record]) -> list[RunConfig]:
+    """Return the runs to train next.
+
+    A claim is settled if it is supported or contradicted. The levels compared by an inconclusive
+    claim get one more seed, up to `max_seeds`; levels with fewer seeds come first. The result
+    depends on the runs alone, so a resumed study makes the same decisions.
+
+    Args:
+        study: the study; without `add_seeds` nothing is returned.
+        records: its finished runs.
+
+    Raises:
+        UserError: a level has several runs with the same seed.
+    """
+    if not study.add_seeds:
+        return []
+    (key,) = study.vary
+    levels = sorted_levels(records, key)
+    by_seed = {
+        level: {run.config.seed: run.config for run in runs} for level, runs in levels.items()
+    }
+    if any(len(by_seed[level]) < len(runs) for level, runs in levels.items()):
+        raise UserError(f"seed=auto: expected one run per level of {key} and seed, got several")
+    found: dict[str, RunConfig] = {}
+    for result in judge_claims(study.claims, levels, looks_of(study))[: len(study.claims)]:
+        if result.verdict != "inconclusive":
+            continue
+        compared = compared_levels(result.claim, levels)
+        fewest = min(len(by_seed[level]) for level in compared)
+        if fewest >= study.max_seeds:
+            continue
+        for level in compared:
+            if len(by_seed[level]) == fewest:
+                seed = max(by_seed[level]) + 1
+                config = next(iter(by_seed[level].values()))
+                found[str(level)] = config.model_copy(update={"seed": seed, "rerun": False})
+    return list(found.values())

@@ -1,0 +1,64 @@
+"""Results in Python: runs and their data frames."""
+
+from pathlib import Path
+
+import pytest
+
+import cifar_exp
+from cifar_exp.errors import UserError
+from tests.conftest import ROOT
+from tests.made import damage, make_run
+
+PUBLISHED = ROOT / "multirun_results" / "published"
+
+
+@pytest.fixture(scope="module")
+def runs() -> "cifar_exp.Runs":
+    return cifar_exp.load_runs(PUBLISHED)
+
+
+def test_a_folder_of_results_is_a_row_per_run_with_dotted_settings(runs: "cifar_exp.Runs") -> None:
+    frame = runs.to_frame()
+    assert len(frame) == len(runs) == 51  # the article's six studies, shared runs once
+    assert set(frame["status"]) == {"complete"}
+    assert set(frame["seed"]) == {0, 1, 2}
+    assert frame["optimizer.lr"].dtype == "float64"
+    assert frame["training.epochs"].dtype == "int64"
+    best = frame.loc[frame["final_test_accuracy"].idxmax()]
+    assert 0.5 < best["final_test_accuracy"] <= best["best_test_accuracy"] < 0.7
+    assert "data.limit_train" in frame  # a setting that the baseline leaves unset
+
+
+def test_the_numbers_are_those_of_the_files(runs: "cifar_exp.Runs") -> None:
+    run = runs[0]
+    history = run.history()
+    assert list(history["epoch"]) == list(range(1, len(run.metrics) + 1))
+    assert history["test_accuracy"].iloc[-1] == run.summary["final_test_accuracy"]
+    together = runs.history()
+    assert len(together) == sum(len(run.metrics) for run in runs)
+    assert set(together["run_id"]) == {run.id for run in runs}
+
+
+def test_a_study_is_found_by_its_name_and_a_slice_is_runs(runs: "cifar_exp.Runs") -> None:
+    study = cifar_exp.load_runs("article", results=PUBLISHED)
+    assert [run.id for run in study] == [run.id for run in runs]
+    assert len(runs[:3].to_frame()) == 3
+
+
+def test_a_damaged_run_has_its_status_and_an_unreadable_one_a_line(tmp_path: Path) -> None:
+    whole, damaged, unreadable = (make_run(tmp_path, seed=seed) for seed in range(3))
+    damage(damaged, "a number in metrics.jsonl")
+    unreadable.config_file.write_text("data: [")
+    loaded = cifar_exp.load_runs(tmp_path)
+    assert {run.path: run.status for run in loaded} == {
+        whole.path: "complete",
+        damaged.path: "damaged",
+    }
+    assert not next(run for run in loaded if run.path == damaged.path).metrics
+    (line,) = loaded.left_out
+    assert unreadable.path.name in line
+
+
+def test_what_is_not_found_is_an_error_in_words(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nothing-here"):
+        cifar_exp.load_runs("nothing-here", results=PUBLISHED)
