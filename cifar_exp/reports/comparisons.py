@@ -130,14 +130,16 @@ class Comparison:
     remark: str = ""
 
     @classmethod
-    def of(cls, claim: Claim, levels: Levels) -> "Comparison":
+    def of(cls, claim: Claim, levels: Levels, looks: Looks | None = None) -> "Comparison":
         """Compare the levels that a claim is about.
 
         Args:
             claim: the claim.
             levels: the runs at each level.
+            looks: times at which it is tested if seeds are added; None if seeds are fixed.
         """
         values, missing = _read(claim, levels)
+        values.looks = looks
         comparison = cls(claim, values, (), None, missing)
         match claim.expects:
             case "higher" | "lower" | "same":
