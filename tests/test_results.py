@@ -39,7 +39,7 @@ def test_committed_results_are_not_listed_among_the_users(tmp_path: Path) -> Non
     shutil.copytree(RESULTS / "published", tmp_path / "published")
     assert run_folders(tmp_path) == []
     for sweep in COMMITTED:
-        with pytest.raises(UserError, match="holds no sweeps"):
+        with pytest.raises(UserError, match="has no sweeps"):
             find_sweep(sweep.name, tmp_path)
         assert find_sweep(sweep.name, tmp_path / "published")
     ignored = (RESULTS.parent / ".gitignore").read_text().splitlines()

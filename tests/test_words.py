@@ -9,7 +9,8 @@ from tests.conftest import ROOT
 
 # Patterns by what to write instead. Identifiers count as well: "_" separates words.
 BANNED = {
-    "report, log, warn, print, return": r"tell(s|ing)?|told|say to|hears?|heard|speaks?",
+    "report, log, warn, print, return": r"(?<!study\.)tell(s|ing)?|told|say to|hears?|heard"
+    r"|speaks?",
     "require, support, detect": r"knows|wants?|fares?|is worth",
     "resume, continue": r"go(es)? on\b(?! the)|gone on|went on|going on",
     "interrupted": r"half[- ]done",
@@ -18,7 +19,7 @@ BANNED = {
     "unknown, not found": r"there (is|are) no such",
     "is, represents": r"stands?",
     "next to, in addition to": r"beside",
-    "logger": r"mirrors?|trackers?",
+    "logger": r"mirrors?(?! image)|trackers?",
     "plain English": r"so many|likewise|out loud|anew|as far as memory goes|comes? along"
     r"|for want of",
 }

@@ -112,7 +112,7 @@ def test_a_failed_download_of_cifar10_is_reported_before_the_sweep_starts(train)
     train.environment |= {"no_proxy": "", "NO_PROXY": "", "HTTPS_PROXY": "http://127.0.0.1:9"}
     output = train("-m", "seed=0,1", status=1)
     assert "cannot download CIFAR-10 from https://" in output
-    assert "Put cifar-10-python.tar.gz" in output
+    assert "Copy cifar-10-python.tar.gz" in output
     assert "data=synthetic or data=image_folder" in output
     assert len(output.strip().splitlines()) == 3
     assert not train.runs.exists()

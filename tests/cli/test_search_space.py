@@ -47,7 +47,7 @@ def test_hydras_syntax_is_parsed(text: str, domain: Domain) -> None:
 
 def test_integers_and_fractions_are_distinguished() -> None:
     space, _ = read("a=interval(1,10)", "b=int(interval(1,10))", "c=range(1,10)")
-    is_integer = [isinstance(d, Interval) and d.is_whole for d in space.values()]
+    is_integer = [isinstance(d, Interval) and d.is_integer for d in space.values()]
     assert is_integer == [False, True, True]
 
 

@@ -26,7 +26,7 @@ def test_importing_the_package_imports_no_pytorch() -> None:
 
 
 def test_the_package_has_only_documented_names() -> None:
-    assert cifar_exp.__all__ == ["TrainedRun", "load_run"]
+    assert cifar_exp.__all__ == ["Run", "Runs", "TrainedRun", "load_run", "load_runs"]
     with pytest.raises(AttributeError, match="nonsense"):
         cifar_exp.nonsense  # noqa: B018
 

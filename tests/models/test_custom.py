@@ -90,11 +90,11 @@ def test_a_network_that_cannot_be_trained_is_reported_in_one_line(
         (custom("Nothing"), r"model\._target_: .*nets\.py has no class or function Nothing$"),
         (
             custom("X", "nowhere.at.all"),
-            r"model\._target_: there is no module nowhere, neither in /",
+            r"model\._target_: module nowhere not found in /",
         ),
         (
             custom("X", "tests.nowhere"),
-            r"model\._target_: there is no module tests\.nowhere, neither",
+            r"model\._target_: module tests\.nowhere not found in /",
         ),
         (
             custom("broken"),

@@ -129,7 +129,7 @@ MISTAKES = {
     f"seed={'9' * 5000}": "Exceeds the limit (4300 digits) for integer string conversion",
     f"{'x' * 100_000}=1": "File name too long",
     f"paths.logs={'x' * 300}": "File name too long",
-    "paths.results='\udcff'": "expected settings in UTF-8",
+    "paths.results='\udcff'": "expected valid UTF-8",
 }
 
 
@@ -197,7 +197,7 @@ ARGUMENTS = {
     "an empty folder": ["empty"],
     "an unreadable folder": ["closed"],
     "an empty word": [""],
-    "current folder": ["."],
+    "the current folder": ["."],
     "a long word": ["x" * 5000],
     "two missing folders": ["nowhere", "elsewhere"],
     "an unknown option": ["--nonsense", "nowhere"],

@@ -85,7 +85,7 @@ def test_a_level_that_diverged_with_all_seeds_is_settled() -> None:
 
 
 def test_two_runs_of_a_level_and_seed_are_refused() -> None:
-    with pytest.raises(UserError, match=r"expected one run for each level of optimizer\.lr"):
+    with pytest.raises(UserError, match=r"expected one run per level of optimizer\.lr"):
         next_runs(study(OPEN), [*seeds(3, *LR), record(0.001, 0, 1.0)])
 
 

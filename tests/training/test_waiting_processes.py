@@ -105,7 +105,7 @@ def test_on_gpus_a_process_exits_immediately_if_another_has_ended(
     order: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines: list[str] = []
-    monkeypatch.setattr(process_group, "tell", lines.append)
+    monkeypatch.setattr(process_group, "print_error", lines.append)
     monkeypatch.setattr(os, "_exit", sys.exit)
     with pytest.raises(SystemExit, match="1"), all_processes(RunConfig(data=DATA)):
         raise OthersEndedError("process 0 has ended")
