@@ -61,7 +61,8 @@ _CLAIMS = {
     "worse than any other, by an unknown amount: its differences are not tested, only their signs "
     "are counted, and all seeds must agree.",
     "Tests": "p is the probability of a difference at least as large if there were none, corrected "
-    "for the number of claims of the study (Holm). A difference with p below 0.05 is significant.",
+    "for the number of claims of the study (Holm). A difference with p below 0.05 is significant. This holds if the number of seeds was "
+    "fixed before the first result, or if seed=auto added them: then p is corrected for all looks.",
 }
 Rows = Sequence[Mapping[str, str]]
 
