@@ -50,7 +50,7 @@ class CommandLine:
         self.runs = folder / "multirun_results" / "runs"
         self.environment = os.environ | {"COLUMNS": "100"}
         self.environment.pop("HYDRA_FULL_ERROR", None)
-        self._initial = dict(self.environment)
+        self.initial_environment = dict(self.environment)
 
     def start(self, *overrides: str, **options: Any) -> Any:
         """Start a command without waiting for it.
@@ -93,7 +93,7 @@ class CommandLine:
         return done.out + done.err
 
     def _needs_new_process(self) -> bool:
-        changed = dict(self.environment.items() ^ self._initial.items())
+        changed = dict(self.environment.items() ^ self.initial_environment.items())
         return any(name.startswith(READ_AT_THE_START) for name in changed)
 
     @property

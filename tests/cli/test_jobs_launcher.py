@@ -26,7 +26,7 @@ pytestmark = pytest.mark.integration
 def train(train: CommandLine) -> CommandLine:
     # jobs are new processes, which import the installed package
     train.environment["PYTHONPATH"] = str(ROOT)
-    train._usual["PYTHONPATH"] = str(ROOT)
+    train.initial_environment["PYTHONPATH"] = str(ROOT)
     return train
 
 
