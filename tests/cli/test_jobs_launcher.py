@@ -86,7 +86,7 @@ def test_failed_runs_are_listed_with_their_reasons(train: CommandLine) -> None:
 def test_a_sweep_with_queued_runs_has_a_report(train: CommandLine) -> None:
     fake_slurm(train, sbatch="echo 'sbatch: error: no such partition' >&2; exit 1")
     output = train(*SWEEP, "hydra/launcher=slurm", status=1)
-    assert "the launcher of the jobs failed: sbatch: error: no such partition" in output
+    assert "The job launcher failed: sbatch: error: no such partition" in output
     (sweep,) = train.folder.glob("multirun_results/*/sweep.json")
     report = train.cifar_exp("report", str(sweep.parent.relative_to(train.folder)))
     assert "report.html" in report
