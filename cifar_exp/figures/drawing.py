@@ -16,6 +16,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 TILE = 4.0  # inches, the width of a figure; two are side by side in the report
 SMALL = 9  # pt; other text has 10 pt, the default of Matplotlib
@@ -33,7 +34,8 @@ _VARIABLES = {
 # Smallest ranges of axes by unit, so that noise does not look like an effect.
 _SMALLEST_SPANS = {"%": 0.1, "nats": 0.2}
 _RELATIVE_SPAN = 0.25  # of the largest value, for other units
-_MOST_TICKS = 12  # labels of the levels on an axis
+_ROTATED_DISTANCE = 15  # pt, between rotated labels
+_LARGEST_SCALE = 1.4  # CSS pixels per point, so that text is not larger than that of the page
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _TITLE = "title:"
 _NOT_IN_XML = "[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
@@ -89,12 +91,14 @@ def inline_svg(file: bytes, label: str) -> str:
     svg = file.decode()
     head, _, body = svg[svg.index("<svg") :].partition(">")
     size = re.search(r' width="([\d.]+)pt"', head)
-    broad = ' class="broad"' if size and float(size[1]) > 72 * TILE else ""
+    points = float(size[1]) if size else 72 * TILE
     head = re.sub(r' (?:width|height)="[^"]*"', "", head)
+    broad = ' class="broad"' if points > 72 * TILE else ""
+    head += f'{broad} style="max-width: {_LARGEST_SCALE * points:.0f}px"'
     body = re.sub(r"<style.*?</style>", "", body, count=1)
     body = re.sub(r"font: (bold )?([\d.]+px) [^;\"]*", _page_font, body)
     body = re.sub(r"(fill|stroke): (#[0-9a-f]{6})", _page_colour, body)
-    return f'{head}{broad} role="img" aria-label="{label}">{body}'
+    return f'{head} role="img" aria-label="{label}">{body}'
 
 
 def _page_font(match: re.Match[str]) -> str:
@@ -155,6 +159,12 @@ def tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def percent_axis(axes: Axes) -> None:
+    """Label the vertical axis of a fraction in percent, with round numbers."""
+    axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}")
+
+
 def plain_text(text: str, longest: int = 30) -> str:
     """Shorten a long name, and escape dollar signs, which would start math text."""
     if len(text) > longest:
@@ -213,13 +223,17 @@ def label_ticks(axes: Axes, coordinates: Sequence[float], names: Sequence[str]) 
         coordinates: of the ticks.
         names: of the ticks.
     """
-    step = -(-len(names) // _MOST_TICKS)
-    coordinates, names = coordinates[::step], names[::step]
-    labels = [plain_text(name) for name in names]
-    axes.set_xticks(coordinates, labels)
-    if would_overlap(axes, coordinates, [6.2 * len(label) for label in labels]):
-        for label in axes.get_xticklabels():
-            label.set(rotation=35, ha="right", rotation_mode="anchor")
+    pairs = [*zip(coordinates, map(plain_text, names), strict=True)]
+    rotated = would_overlap(axes, coordinates, [6.2 * len(label) for _, label in pairs])
+    if rotated:
+        distance = _ROTATED_DISTANCE / _points_per_unit(axes, coordinates)
+        pairs, ordered = [], sorted(pairs)
+        for x, name in ordered:
+            if not pairs or x - pairs[-1][0] >= distance:
+                pairs.append((x, name))
+    axes.set_xticks([x for x, _ in pairs], [label for _, label in pairs])
+    for label in axes.get_xticklabels() if rotated else ():
+        label.set(rotation=35, ha="right", rotation_mode="anchor")
 
 
 def would_overlap(axes: Axes, coordinates: Sequence[float], widths: Sequence[float]) -> bool:
@@ -231,6 +245,10 @@ def would_overlap(axes: Axes, coordinates: Sequence[float], widths: Sequence[flo
         widths: of the texts, in points.
     """
     texts = sorted(zip(coordinates, widths, strict=True))
-    width = 72 * axes.get_figure(root=True).get_figwidth() - 80  # without labels and margins
-    points = width / (max(coordinates) - min(coordinates) or 1)  # per data unit
+    points = _points_per_unit(axes, coordinates)
     return any((b - a) * points < (v + w) / 2 + 5 for (a, v), (b, w) in pairwise(texts))
+
+
+def _points_per_unit(axes: Axes, coordinates: Sequence[float]) -> float:
+    width = 72 * axes.get_figure(root=True).get_figwidth() - 80  # without labels and margins
+    return width / (max(coordinates) - min(coordinates) or 1)

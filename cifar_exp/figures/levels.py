@@ -11,7 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from cifar_exp.figures.drawing import (
@@ -24,6 +24,7 @@ from cifar_exp.figures.drawing import (
     label_ticks,
     metric_label,
     new_figure,
+    percent_axis,
     plain_text,
     smallest_range,
     text_background,
@@ -114,7 +115,7 @@ def draw_level_curves(
     accuracy.set_ylim(low - 0.04 * (high - low), high + 0.04 * (high - low))
     accuracy.set_xlabel("epoch")
     accuracy.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
-    accuracy.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
+    percent_axis(accuracy)
     loss.set_ylabel(f"loss (nats){f', cut at {top:.2g}' if is_cut else ''}")
     accuracy.set_ylabel("accuracy (%)")
     for axes in (loss, accuracy):
@@ -139,10 +140,12 @@ def draw_level_curves(
         [Line2D([], [], linewidth=2, **_style(i, len(levels))) for i in range(len(levels))],
         labels,
         loc="outside lower center",
-        ncols=max(1, min(6, 280 // (40 + 6 * max(map(len, labels), default=1)))),
+        ncols=max(1, min(6, int(280 / (36 + 5.5 * max(map(len, labels), default=1))))),
         title=plain_text(setting) + note,
         title_fontsize=SMALL,
         fontsize=SMALL,
+        handlelength=1.8,
+        columnspacing=1.2,
         frameon=False,
     )
     return figure
@@ -182,7 +185,7 @@ def draw_effect(points: Sequence[Point], setting: str, metric: str, unit: str) -
             (dot,) = axes.plot(x, value, ".", color=COLOURS[1], zorder=3)
             hover(dot, f"{setting} {point.label}: a seed with {value_text(value, unit)}")
     if unit == "%":
-        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
+        percent_axis(axes)
     axes.set_ylim(smallest_range(*axes.get_ylim(), unit))
     axes.errorbar([], [], [], fmt="o", capsize=4, color=COLOURS[0]).set_label(
         "mean, 95 % interval" if several else "one run per level"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from cifar_exp.figures.drawing import (
     COLOURS,
@@ -13,6 +13,7 @@ from cifar_exp.figures.drawing import (
     hover,
     metric_label,
     new_figure,
+    percent_axis,
     smallest_range,
     tidy,
     value_text,
@@ -66,9 +67,7 @@ def draw_history(trials: Sequence[TrialCurve], higher: bool, metric: str, unit: 
     return figure
 
 
-def draw_trials(
-    trials: Sequence[TrialCurve], best: int | None, metric: str, unit: str
-) -> Figure:
+def draw_trials(trials: Sequence[TrialCurve], best: int | None, metric: str, unit: str) -> Figure:
     """Draw the metric of each trial per epoch.
 
     Args:
@@ -112,5 +111,5 @@ def _axes(figure: Figure, x_label: str, metric: str, unit: str) -> Axes:
     axes.set_ylabel(metric_label(metric, unit))
     axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     if unit == "%":
-        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
+        percent_axis(axes)
     return axes

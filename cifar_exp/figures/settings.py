@@ -1,13 +1,15 @@
 """Figures of several settings: heat map, parallel coordinates, importance."""
 
 import math
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Collection, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.colors import Normalize
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -139,14 +141,15 @@ def draw_parallel_coordinates(
     axes.set(xlim=(-0.05, len(settings) + 0.05), ylim=(-0.05, 1.05))
     runs = sorted((run for run in runs if math.isfinite(run[1])), key=lambda run: run[1])
     runs = runs if higher else runs[::-1]  # the best is drawn last
-    heights = []
+    heights, all_marks = [], []
     for number in range(len(settings)):
         coordinates, marks = _axis([levels[number] for levels, _ in runs])
         _draw_coordinate(axes, number, marks)
+        all_marks.append(marks.values())
         heights.append([coordinates[levels[number]] for levels, _ in runs])
     results = [result for _, result in runs]
     low, high = smallest_range(min(results, default=0), max(results, default=1), unit)
-    ticks = [float(tick) for tick in MaxNLocator(6).tick_values(low, high)]
+    ticks = [float(tick) for tick in MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(low, high)]
     scale = Normalize(ticks[0], ticks[-1])
     marks = {float(scale(tick)): f"{100 * tick if unit == '%' else tick:.4g}" for tick in ticks}
     _draw_coordinate(axes, len(settings), marks)
@@ -156,35 +159,41 @@ def draw_parallel_coordinates(
         LineCollection(lines, array=results, cmap=COLOUR_SCALE, linewidth=1, alpha=0.6)
     )
     if lines:
-        _draw_best(axes, settings, lines[-1], *runs[-1], unit)
-    label_ticks(axes, range(len(heights)), [*settings, metric + f" ({unit})" * bool(unit)])
+        _draw_best(axes, settings, all_marks, lines[-1], *runs[-1], unit)
+    names = [*map(plain_text, settings), metric_label(metric, unit)]
+    labels = [textwrap.fill(name, 12, break_long_words=False) for name in names]
+    axes.set_xticks(range(len(heights)), labels, fontsize=SMALL)
     return figure
 
 
 def _draw_best(
     axes: Axes,
     settings: Sequence[str],
+    marks: Sequence[Collection[str]],
     line: Sequence[tuple[int, float]],
     levels: Sequence[str | float],
     result: float,
     unit: str,
 ) -> None:
-    """Draw the line of the best run with its levels and its result."""
+    """Draw the line of the best run with its result, and its levels where they are no marks."""
     names = [lv if isinstance(lv, str) else short_number(lv) for lv in levels]
     (best,) = axes.plot(*zip(*line, strict=True), "o-", color=COLOURS[1], lw=2.5, zorder=5)
     pairs = ", ".join(f"{name} {level}" for name, level in zip(settings, names, strict=True))
     hover(best, f"best: {value_text(result, unit)} with {pairs}")
-    for (x, y), text in zip(line, [*names, value_text(result, unit)], strict=True):
+    for number, ((x, y), text) in enumerate(
+        zip(line, [*names, value_text(result, unit)], strict=True)
+    ):
+        if number < len(settings) and text in marks[number]:
+            continue
         axes.annotate(
             plain_text(text),
             (x, y),
-            xytext=(6, 0) if x < len(settings) else (4, 8),
+            xytext=(7, 0),
             textcoords="offset points",
             color=COLOURS[1],
             fontweight="bold",
             fontsize=SMALL,
-            ha="left" if x < len(settings) else "right",
-            va="center" if x < len(settings) else "bottom",
+            va="center",
             bbox=text_background(),
             zorder=6,
         )
@@ -222,34 +231,44 @@ def _axis(levels: Sequence[str | float]) -> tuple[dict[str | float, float], dict
         The positions of the levels in [0, 1], and the labels by position: the levels if they are
         few or not numbers, else round numbers.
     """
-    coordinates = _coordinates(levels)
-    names = {lv: lv if isinstance(lv, str) else short_number(lv) for lv in coordinates}
-    numbers = [level for level in coordinates if not isinstance(level, str)]
-    if len(numbers) < len(coordinates) or len(numbers) <= _MOST_LEVELS or 0 in numbers:
-        return coordinates, {coordinates[level]: name for level, name in names.items()}
-    low, high = min(numbers), max(numbers)
-    if not axis_coordinates(numbers)[1]:
-        ticks = [float(tick) for tick in MaxNLocator(5).tick_values(low, high)]
-        shown = [tick for tick in ticks if low <= tick <= high]
-        return coordinates, {(t - low) / (high - low): short_number(t) for t in shown}
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    shown = [10.0**d for d in decades if low <= 10.0**d <= high]
-    if len(shown) < 3:
-        shown = [m * 10.0**d for d in decades for m in (1, 2, 5) if low <= m * 10.0**d <= high]
-    length = math.log10(high / low)
-    return coordinates, {math.log10(t / low) / length: short_number(t) for t in shown}
-
-
-def _coordinates(levels: Sequence[str | float]) -> dict[str | float, float]:
-    """Map the levels of a setting to [0, 1]: numbers by size, others in order of appearance."""
     distinct = list(dict.fromkeys(levels))
-    numbers = [None if isinstance(level, str) else level for level in distinct]
-    coordinates, _ = axis_coordinates(numbers)
-    low, high = min(coordinates, default=0), max(coordinates, default=0)
-    return {
-        level: (coordinate - low) / (high - low) if high > low else 0.5
-        for level, coordinate in zip(distinct, coordinates, strict=True)
-    }
+    numbers = [level for level in distinct if not isinstance(level, str)]
+    if len(numbers) < len(distinct) or len(numbers) <= _MOST_LEVELS:
+        coordinates, _ = axis_coordinates(
+            [None if isinstance(level, str) else level for level in distinct]
+        )
+        low, high = min(coordinates, default=0), max(coordinates, default=0)
+        positions = {
+            level: (coordinate - low) / (high - low) if high > low else 0.5
+            for level, coordinate in zip(distinct, coordinates, strict=True)
+        }
+        return positions, {
+            position: level if isinstance(level, str) else short_number(level)
+            for level, position in positions.items()
+        }
+    low, high = min(numbers), max(numbers)
+    # values that were drawn on a linear scale have their median in the middle of the range
+    is_log = low > 0 and high > 8 * low and median(numbers) < (low + high) / 4
+    scale = LogNorm(low, high) if is_log else Normalize(low, high)
+    ticks = (
+        _decades(low, high)
+        if is_log
+        else MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)
+    )
+    shown = [float(tick) for tick in ticks if low <= tick <= high]
+    return (
+        {number: float(scale(number)) for number in numbers},
+        {float(scale(tick)): short_number(tick) for tick in shown},
+    )
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """Return the powers of ten in a range, with their doubles and fivefolds if they are few."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    tens = [10.0**power for power in powers]
+    if sum(low <= ten <= high for ten in tens) >= 3:
+        return tens
+    return [factor * ten for ten in tens for factor in (1, 2, 5)]
 
 
 def _draw_coordinate(axes: Axes, number: int, marks: Mapping[float, str]) -> None:

@@ -141,7 +141,9 @@ def _of_several_settings(
         ([_axis_value(level_of(record, key)) for key in levels], value)
         for record, value in complete
     ]
-    parallel = partial(draw_parallel_coordinates, [*map(_spoken, names.values())], lines, label, "%")
+    parallel = partial(
+        draw_parallel_coordinates, [*map(_spoken, names.values())], lines, label, "%"
+    )
     caption = (
         f"Each line is a run: its settings and, on the last axis, its {label}. The best has labels."
     )
@@ -161,6 +163,8 @@ def _heat_map(
     label: str,
     prefix: str,
 ) -> ReportFigure:
+    # the columns are those with fewer levels, so that the figure fits a narrow page
+    pair = (pair[1], pair[0]) if len(levels[pair[0]]) < len(levels[pair[1]]) else pair
     rows, columns = (list(levels[key]) for key in pair)
     cells: list[list[Cell | None]] = []
     for row in rows:
