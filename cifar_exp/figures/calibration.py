@@ -32,7 +32,7 @@ def draw_reliability(
     Shape:
         edges `(bins + 1,)`; images, confidence and accuracy `(bins,)`.
     """
-    figure = new_figure(6.2, f"Expected calibration error {calibration_error:.3f}")
+    figure = new_figure(6.2, f"Expected calibration error {calibration_error:.3f}", width=6.5)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], "--", color="black", linewidth=1, label="perfectly calibrated")
     filled = [index for index, count in enumerate(images) if count]

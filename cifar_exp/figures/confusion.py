@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from cifar_exp.figures.drawing import plain_text
 
+_FEW_CLASSES = 6  # number of classes up to which counts are large
 _MOST_NUMBERS = 20  # number of classes up to which counts fit into the cells
 _MOST_NAMES = 60  # number of classes up to which their names fit
 
@@ -22,7 +23,7 @@ def draw_confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     Shape:
         counts `(classes, classes)`.
     """
-    size = min(14.0, 2.2 + 0.32 * len(classes))
+    size = min(14.0, max(4.8, 2.2 + 0.32 * len(classes)))  # room for the title
     figure = Figure(figsize=(size, size), layout="constrained", facecolor="white")
     axes = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -36,9 +37,12 @@ def draw_confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Figure:
         axes.set_yticks(range(len(names)), names, fontsize=fontsize)
     axes.set(xlabel="predicted", ylabel="true")
     if len(classes) <= _MOST_NUMBERS:
+        number_size = 8 if len(classes) > _FEW_CLASSES else 12
         for row, column in np.argwhere(counts):
             colour = "white" if shares[row, column] > 0.5 else "black"
-            number = axes.text(column, row, f"{counts[row, column]}", color=colour, fontsize=8)
+            number = axes.text(
+                column, row, f"{counts[row, column]}", color=colour, fontsize=number_size
+            )
             number.set(
                 ha="center", va="center", in_layout=False
             )  # the layout does not depend on it

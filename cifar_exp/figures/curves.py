@@ -7,42 +7,59 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-# Colour-blind safe. Source: Okabe and Ito, 2008.
-TRAIN_COLOUR = "#0072B2"
-TEST_COLOUR = "#D55E00"
+from cifar_exp.figures.drawing import COLOURS, plain_text, tidy, value_text
+
+_UNITS = {"loss": "nats", "accuracy": "%"}
 
 
 def draw_curves(rows: Sequence[dict[str, Any]], title: str = "", evaluated: str = "test") -> Figure:
     """Draw loss and accuracy of a run on the training and the evaluated split.
+
+    The legends have the final value and, for the evaluated split, the best one and its epoch.
 
     Args:
         rows: lines of metrics.jsonl; None for non-finite values.
         title: of the figure.
         evaluated: prefix of the columns of the evaluated split, "test" or "val".
     """
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
-    figure.suptitle(title, fontsize=10)
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure.suptitle(plain_text(title, 90), fontsize=10)
     loss, accuracy = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in rows]
     for axes, metric in ((loss, "loss"), (accuracy, "accuracy")):
-        for split, colour, marker in (("train", TRAIN_COLOUR, "o"), (evaluated, TEST_COLOUR, "s")):
+        for split, colour, marker in (("train", COLOURS[0], "o"), (evaluated, COLOURS[1], "s")):
             values = [row[f"{split}_{metric}"] for row in rows]
+            name = "validation" if split == "val" else split
             axes.plot(
                 epochs,
                 [math.nan if value is None else value for value in values],
                 color=colour,
                 marker=marker if len(rows) <= 30 else None,
                 markersize=4,
-                label="validation" if split == "val" else split,
+                label=name + _summary(epochs, values, metric, with_best=split == evaluated),
             )
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    loss.set_ylabel("cross-entropy (nats)")
+        tidy(axes)
+        axes.legend(frameon=False, loc="upper right" if metric == "loss" else "lower right")
+    loss.set(title="loss (nats)")
     loss.set_ylim(bottom=0, top=loss.get_ylim()[1] * 1.1)
-    loss.legend(frameon=False)
-    accuracy.set_ylabel("accuracy")
-    accuracy.set_ylim(0, 1)
+    accuracy.set(title="accuracy", ylim=(0, 1))
     accuracy.yaxis.set_major_formatter(PercentFormatter(1))
     return figure
+
+
+def _summary(
+    epochs: Sequence[int], values: Sequence[float | None], metric: str, with_best: bool
+) -> str:
+    """Return the final value and the best one with its epoch."""
+    if not values or values[-1] is None:
+        return ""
+    text = f": {value_text(values[-1], _UNITS[metric])}"
+    finite = [(value, epoch) for value, epoch in zip(values, epochs, strict=True) if value]
+    if not with_best or not finite:
+        return text
+    best, epoch = (max if metric == "accuracy" else min)(finite)
+    if epoch == epochs[-1]:
+        return f"{text}, the best"
+    return f"{text}, best {value_text(best, _UNITS[metric])} at epoch {epoch}"

@@ -2,55 +2,154 @@
 
 import io
 import math
+import re
 import textwrap
 import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
+from xml.etree import ElementTree
 
 import matplotlib
+import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-_WIDTH = 7.5  # inches, 720 px in the report, where 9 pt are 12 px
+TILE = 4.0  # inches, the width of a figure; two are side by side in the report
 SMALL = 9  # pt; other text has 10 pt, the default of Matplotlib
 # Colour-blind safe; without yellow, which is hard to see on white. Source: Okabe and Ito, 2008.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+# Colour-blind safe; the ends, which are hard to see on black and on white, are left out.
+COLOUR_SCALE = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.25, 0.88, 48)))
+MOST_COLOURS = 12  # number of levels up to which each has a colour and an entry in the legend
+# The CSS variables of report.html by the colours that they replace.
+_VARIABLES = {
+    **dict(zip(map(str.lower, COLOURS), ("blue", "orange", "green", "pink"), strict=False)),
+    "#000000": "ink",
+    "#ffffff": "paper",
+}
+# Smallest ranges of axes by unit, so that noise does not look like an effect.
+_SMALLEST_SPANS = {"%": 0.1, "nats": 0.2}
+_RELATIVE_SPAN = 0.25  # of the largest value, for other units
+_ROTATED_DISTANCE = 15  # pt, between rotated labels
+_LARGEST_SCALE = 1.4  # CSS pixels per point, so that text is not larger than that of the page
+_SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+_TITLE = "title:"
+_NOT_IN_XML = "[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
-def as_files(figure: Figure) -> dict[str, bytes]:
+def as_files(figure: Figure, name: str = "") -> dict[str, bytes]:
     """Render a figure as SVG and PNG; equal figures give equal bytes.
 
     Args:
         figure: any figure.
+        name: part of the ids in the SVG, which differ between the figures of a page.
 
     Returns:
         The content of the files by suffix, ".svg" and ".png".
     """
-    # text as paths does not depend on the installed fonts
-    settings: Any = {"svg.fonttype": "path", "svg.hashsalt": "cifar_exp"}
-    svg, png = io.BytesIO(), io.BytesIO()
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": f"cifar_exp {name}"}
+    svg, png = io.StringIO(), io.BytesIO()
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         # characters that the font lacks are drawn as boxes
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # else each rendering moves the axes slightly
-        figure.savefig(svg, format="svg", metadata={"Date": None})
+        figure.savefig(svg, format="svg", transparent=True)
         figure.savefig(png, format="png", dpi=150)
-    return {".svg": svg.getvalue(), ".png": png.getvalue()}
+    return {".svg": _with_titles(svg.getvalue()), ".png": png.getvalue()}
 
 
-def new_figure(height: float, title: str = "") -> Figure:
-    """Create a figure as wide as the report.
+def _with_titles(svg: str) -> bytes:
+    """Add the titles that `hover` has set, and remove the metadata and the ids of groups."""
+    ElementTree.register_namespace("", _SVG)
+    ElementTree.register_namespace("xlink", _XLINK)
+    root = ElementTree.fromstring(re.sub(_NOT_IN_XML, "?", svg))
+    for metadata in root.findall(f"{{{_SVG}}}metadata"):
+        root.remove(metadata)
+    for group in root.iter(f"{{{_SVG}}}g"):
+        title = group.attrib.pop("id", "")
+        if title.startswith(_TITLE):
+            element = ElementTree.Element(f"{{{_SVG}}}title")
+            element.text = title.removeprefix(_TITLE)
+            group.insert(0, element)
+    return ElementTree.tostring(root, encoding="utf-8")
+
+
+def inline_svg(file: bytes, label: str) -> str:
+    """Return an SVG file as part of a page, with the width, the font and the colours of the page.
+
+    Figures that are wider than `TILE` have the class "broad".
+
+    Args:
+        file: as `as_files` returns it.
+        label: description for screen readers, escaped.
+    """
+    svg = file.decode()
+    head, _, body = svg[svg.index("<svg") :].partition(">")
+    size = re.search(r' width="([\d.]+)pt"', head)
+    points = float(size[1]) if size else 72 * TILE
+    head = re.sub(r' (?:width|height)="[^"]*"', "", head)
+    broad = ' class="broad"' if points > 72 * TILE else ""
+    head += f'{broad} style="max-width: {_LARGEST_SCALE * points:.0f}px"'
+    body = re.sub(r"<style.*?</style>", "", body, count=1)
+    body = re.sub(r"font: (bold )?([\d.]+px) [^;\"]*", _page_font, body)
+    body = re.sub(r"(fill|stroke): (#[0-9a-f]{6})", _page_colour, body)
+    return f'{head} role="img" aria-label="{label}">{body}'
+
+
+def _page_font(match: re.Match[str]) -> str:
+    return f"font-size: {match[2]}" + "; font-weight: bold" * bool(match[1])
+
+
+def _page_colour(match: re.Match[str]) -> str:
+    name = _VARIABLES.get(match[2])
+    return f"{match[1]}: var(--{name})" if name else match[0]
+
+
+def hover(artist: Artist, text: str) -> None:
+    """Set the text that browsers show when the mouse is over an artist."""
+    artist.set_gid(_TITLE + text)
+
+
+def new_figure(height: float, title: str = "", width: float = TILE) -> Figure:
+    """Create a figure.
 
     Args:
         height: in inches.
         title: of the figure.
+        width: in inches; the report shows figures that are wider than `TILE` in a row of their own.
     """
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     if title:
-        figure.suptitle(wrapped_text(title), fontsize=11)
+        text = wrapped_text(title[0].upper() + title[1:], round(11 * width))
+        figure.suptitle(text, fontsize=10, fontweight="bold")
     return figure
+
+
+def smallest_range(low: float, high: float, unit: str) -> tuple[float, float]:
+    """Widen the range of an axis to the smallest span of its unit.
+
+    Args:
+        low: smallest value, a fraction if the unit is "%".
+        high: largest value.
+        unit: of the values.
+    """
+    span = _SMALLEST_SPANS.get(unit, _RELATIVE_SPAN * max(abs(low), abs(high)))
+    bottom, top = (-0.01, 1.01) if unit == "%" else (0.0 if low >= 0 else -math.inf, math.inf)
+    missing = max(0.0, span - (high - low)) / 2
+    return (
+        max(bottom, min(low - missing, top - span)),
+        min(top, max(high + missing, bottom + span)),
+    )
+
+
+def value_text(value: float, unit: str) -> str:
+    """Format a value with its unit; those in percent are fractions."""
+    return f"{100 * value:.1f} %" if unit == "%" else f"{short_number(value)} {unit}".rstrip()
 
 
 def tidy(axes: Axes) -> None:
@@ -60,9 +159,16 @@ def tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def plain_text(text: str) -> str:
+def percent_axis(axes: Axes) -> None:
+    """Label the vertical axis of a fraction in percent, with round numbers."""
+    axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}")
+
+
+def plain_text(text: str, longest: int = 30) -> str:
     """Shorten a long name, and escape dollar signs, which would start math text."""
-    text = text if len(text) <= 30 else f"{text[:16]}…{text[-13:]}"
+    if len(text) > longest:
+        text = f"{text[: longest // 2 + 1]}…{text[2 - longest // 2 :]}"
     return text.replace("$", r"\$")
 
 
@@ -71,20 +177,14 @@ def short_number(number: float) -> str:
     return f"{number:.0f}" if 100 <= abs(number) < 1e6 else f"{number:.3g}"
 
 
-def metric_label(metric: str, percent: bool) -> str:
-    """Return the axis label of a metric.
-
-    Args:
-        metric: its label.
-        percent: whether it is a fraction shown in percent.
-    """
-    text = metric + (" (%)" if percent else "")
-    return textwrap.fill(text, 40).replace("$", r"\$")
+def metric_label(metric: str, unit: str) -> str:
+    """Return the axis label of a metric, such as "final test accuracy (%)"."""
+    return wrapped_text(f"{metric} ({unit})" if unit else metric, 40)
 
 
-def wrapped_text(text: str) -> str:
-    """Break a long text into lines, and escape dollar signs."""
-    return textwrap.fill(text, 75).replace("$", r"\$")
+def wrapped_text(text: str, width: int = 75) -> str:
+    """Break a long text into lines of `width` characters, and escape dollar signs."""
+    return textwrap.fill(text, width).replace("$", r"\$")
 
 
 def text_background() -> dict[str, Any]:
@@ -123,20 +223,32 @@ def label_ticks(axes: Axes, coordinates: Sequence[float], names: Sequence[str]) 
         coordinates: of the ticks.
         names: of the ticks.
     """
-    labels = [plain_text(name) for name in names]
-    axes.set_xticks(coordinates, labels)
-    if would_overlap(coordinates, [6.2 * len(label) for label in labels]):
-        for label in axes.get_xticklabels():
-            label.set(rotation=35, ha="right", rotation_mode="anchor")
+    pairs = [*zip(coordinates, map(plain_text, names), strict=True)]
+    rotated = would_overlap(axes, coordinates, [6.2 * len(label) for _, label in pairs])
+    if rotated:
+        distance = _ROTATED_DISTANCE / _points_per_unit(axes, coordinates)
+        pairs, ordered = [], sorted(pairs)
+        for x, name in ordered:
+            if not pairs or x - pairs[-1][0] >= distance:
+                pairs.append((x, name))
+    axes.set_xticks([x for x, _ in pairs], [label for _, label in pairs])
+    for label in axes.get_xticklabels() if rotated else ():
+        label.set(rotation=35, ha="right", rotation_mode="anchor")
 
 
-def would_overlap(coordinates: Sequence[float], widths: Sequence[float]) -> bool:
+def would_overlap(axes: Axes, coordinates: Sequence[float], widths: Sequence[float]) -> bool:
     """Return whether texts would overlap on the horizontal axis.
 
     Args:
+        axes: of the texts.
         coordinates: centers of the texts in data units.
         widths: of the texts, in points.
     """
     texts = sorted(zip(coordinates, widths, strict=True))
-    points = 410 / (max(coordinates) - min(coordinates) or 1)  # per data unit
+    points = _points_per_unit(axes, coordinates)
     return any((b - a) * points < (v + w) / 2 + 5 for (a, v), (b, w) in pairwise(texts))
+
+
+def _points_per_unit(axes: Axes, coordinates: Sequence[float]) -> float:
+    width = 72 * axes.get_figure(root=True).get_figwidth() - 80  # without labels and margins
+    return width / (max(coordinates) - min(coordinates) or 1)

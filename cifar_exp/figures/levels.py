@@ -7,20 +7,29 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from cifar_exp.figures.drawing import (
+    COLOUR_SCALE,
     COLOURS,
+    MOST_COLOURS,
     SMALL,
     axis_coordinates,
+    hover,
     label_ticks,
     metric_label,
     new_figure,
+    percent_axis,
     plain_text,
+    smallest_range,
+    text_background,
     tidy,
+    value_text,
     would_overlap,
 )
 
@@ -64,104 +73,143 @@ class Point:
     diverged: int
 
 
-def draw_level_curves(levels: Sequence[Level], title: str, evaluated: str = "test") -> Figure:
-    """Draw loss and accuracy on the training and the evaluated split, one colour per level.
+def draw_level_curves(
+    levels: Sequence[Level], setting: str, split: str, evaluated: str = "test"
+) -> Figure:
+    """Draw loss and accuracy of a split, one colour per level.
+
+    The axes are the same for both splits. Above `MOST_COLOURS` levels a colour scale replaces the
+    legend, only the means are drawn, and the best and the worst level have a label.
 
     Args:
         levels: in the order of the legend.
-        title: of the figure.
+        setting: name of the setting.
+        split: prefix of the columns to draw, "train", "test" or "val".
         evaluated: prefix of the columns of the evaluated split, "test" or "val".
     """
-    figure = new_figure(6.4, title)
     names = {"train": "training", "val": "validation", "test": "test"}
-    panels = figure.subplots(2, 2, sharex=True, sharey="row")
+    figure = new_figure(5.4, f"{names[split]} loss and accuracy by {setting}")
+    loss, accuracy = figure.subplots(2, 1, sharex=True)
     top, is_cut = _loss_limit(levels, evaluated)
+    loss.set_ylim(0, top)
     any_diverged = False
-    for axes, split in zip(panels[0], ("train", evaluated), strict=True):
-        axes.set_title(f"{names[split]} set", fontsize=10)
-        axes.set_ylim(0, top)
-        for number, level in enumerate(levels):
-            _draw_level(axes, level, number, f"{split}_loss", highest=10 * top)
-            ends = [rows[-1]["epoch"] for rows in level.seeds if _has_diverged(rows, evaluated)]
-            if ends:
-                any_diverged = True
-                cross = _style(number) | {"marker": "x", "linestyle": "", "clip_on": False}
-                axes.plot(ends, [top] * len(ends), zorder=4, **cross)
-    for axes, split in zip(panels[1], ("train", evaluated), strict=True):
-        for number, level in enumerate(levels):
-            _draw_level(axes, level, number, f"{split}_accuracy", highest=1)
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
-    for axes in panels.flat:
+    for number, level in enumerate(levels):
+        style = _style(number, len(levels))
+        many = len(levels) > MOST_COLOURS
+        _draw_level(loss, level, style, f"{split}_loss", 10 * top, setting, many)
+        _draw_level(accuracy, level, style, f"{split}_accuracy", 1, setting, many)
+        ends = [rows[-1]["epoch"] for rows in level.seeds if _has_diverged(rows, evaluated)]
+        if ends:
+            any_diverged = True
+            cross = style | {"marker": "x", "linestyle": "", "clip_on": False}
+            loss.plot(ends, [top] * len(ends), zorder=4, **cross)
+    values = [
+        row[f"{name}_accuracy"]
+        for level in levels
+        for rows in level.seeds
+        for row in rows
+        for name in ("train", evaluated)
+        if row.get(f"{name}_accuracy") is not None
+    ]
+    low, high = smallest_range(min(values, default=0), max(values, default=1), "%")
+    accuracy.set_ylim(low - 0.04 * (high - low), high + 0.04 * (high - low))
+    accuracy.set_xlabel("epoch")
+    accuracy.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+    percent_axis(accuracy)
+    loss.set_ylabel(f"loss (nats){f', cut at {top:.2g}' if is_cut else ''}")
+    accuracy.set_ylabel("accuracy (%)")
+    for axes in (loss, accuracy):
         tidy(axes)
     figure.align_ylabels()
-    panels[0, 0].set_ylabel(f"loss (nats){f', cut at {top:.2g}' if is_cut else ''}")
-    panels[1, 0].set_ylabel("accuracy (%)")
-    notes = []
-    if any(len(level.seeds) > 1 for level in levels):
-        notes.append("thick: mean over seeds    thin: seeds    band: range of the seeds")
-    if any_diverged:
-        notes.append("cross at the upper edge: diverged run")
+    note = "\ncross at the upper edge: diverged" if any_diverged else ""
     labels = [plain_text(level.label) for level in levels]
+    if len(levels) > MOST_COLOURS:
+        _label_best_and_worst(accuracy, levels, f"{split}_accuracy")
+        bar = figure.colorbar(
+            ScalarMappable(Normalize(0, len(levels) - 1), COLOUR_SCALE),
+            ax=[loss, accuracy],
+            location="bottom",
+            aspect=40,
+            label=plain_text(setting) + note,
+        )
+        shown = sorted({round(i * (len(levels) - 1) / 4) for i in range(5)})
+        bar.set_ticks(shown, labels=[labels[number] for number in shown])
+        bar.outline.set_visible(False)
+        return figure
     figure.legend(
-        [Line2D([], [], linewidth=2, **_style(number)) for number in range(len(levels))],
+        [Line2D([], [], linewidth=2, **_style(i, len(levels))) for i in range(len(levels))],
         labels,
         loc="outside lower center",
-        ncols=max(1, min(6, 540 // (50 + 6 * max(map(len, labels), default=1)))),
-        title="\n".join(notes) or None,
+        ncols=max(1, min(6, int(280 / (36 + 5.5 * max(map(len, labels), default=1))))),
+        title=plain_text(setting) + note,
         title_fontsize=SMALL,
+        fontsize=SMALL,
+        handlelength=1.8,
+        columnspacing=1.2,
         frameon=False,
     )
     return figure
 
 
-def draw_effect(points: Sequence[Point], setting: str, metric: str, percent: bool) -> Figure:
+def draw_effect(points: Sequence[Point], setting: str, metric: str, unit: str) -> Figure:
     """Draw a metric against the levels of a setting: seeds, and their mean with its interval.
 
     Args:
         points: the levels; those that are not numbers keep this order.
         setting: name of the setting.
         metric: label of the metric.
-        percent: whether it is a fraction shown in percent.
+        unit: of the metric, which is a fraction if it is "%".
     """
-    figure = new_figure(4)
+    figure = new_figure(3.2, f"{metric} by {setting}")
     axes = figure.subplots()
     tidy(axes)
     axes.margins(x=0.08)
     coordinates, scale = axis_coordinates([point.position for point in points])
     label_ticks(axes, coordinates, [point.label for point in points])
     axes.set_xlabel(plain_text(setting) + scale)
-    axes.set_ylabel(metric_label(metric, percent))
+    axes.set_ylabel(metric_label(metric, unit))
     located = [*zip(coordinates, points, strict=True)]
-    seeds = [(x, value) for x, point in located for value in point.values]
-    means = [(x, point.mean) for x, point in located if point.mean is not None]
-    half_widths = [p.half_width for p in points if p.mean is not None]
+    means = [(x, point) for x, point in located if point.mean is not None]
+    several = not all(math.isnan(point.half_width) for _, point in means)
     if means and all(point.position is not None for point in points):
-        axes.plot(*zip(*sorted(means), strict=True), color=COLOURS[0], linewidth=1, alpha=0.5)
-    if means:
-        several = not all(map(math.isnan, half_widths))
-        axes.errorbar(
-            [x for x, _ in means],
-            [mean for _, mean in means],
-            half_widths if several else None,
-            fmt="o",
-            capsize=4,
-            color=COLOURS[0],
-            label="mean over seeds, 95 % interval" if several else "one run per level",
-        )
-    if len(seeds) > len(means):
-        axes.plot(*zip(*seeds, strict=True), ".", color=COLOURS[1], zorder=3, label="seeds")
-    if percent:
-        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
-        low, high = axes.get_ylim()
-        axes.set_ylim(max(low, -0.01), min(high, 1.01))  # the interval of two seeds is wide
+        line = sorted((x, point.mean or 0.0) for x, point in means)
+        axes.plot(*zip(*line, strict=True), color=COLOURS[0], linewidth=1, alpha=0.5)
+    for x, point in means:
+        half_width = None if math.isnan(point.half_width) else point.half_width
+        bar = axes.errorbar(x, point.mean or 0.0, half_width, fmt="o", capsize=4, color=COLOURS[0])
+        for artist in bar.get_children():
+            hover(artist, _hover_text(point, setting, unit))
+    has_seeds = any(len(point.values) > 1 for point in points)
+    for x, point in located if has_seeds else ():
+        for value in point.values:
+            (dot,) = axes.plot(x, value, ".", color=COLOURS[1], zorder=3)
+            hover(dot, f"{setting} {point.label}: a seed with {value_text(value, unit)}")
+    if unit == "%":
+        percent_axis(axes)
+    axes.set_ylim(smallest_range(*axes.get_ylim(), unit))
+    axes.errorbar([], [], [], fmt="o", capsize=4, color=COLOURS[0]).set_label(
+        "mean, 95 % interval" if several else "one run per level"
+    )
+    if has_seeds:
+        axes.plot([], [], ".", color=COLOURS[1], label="seeds")
     _mark_diverged(axes, points, coordinates)
-    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=SMALL)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=SMALL)
     return figure
 
 
-def _style(number: int) -> dict[str, Any]:
+def _hover_text(point: Point, setting: str, unit: str) -> str:
+    text = f"{setting} {point.label}: {value_text(point.mean or 0.0, unit)}"
+    if math.isnan(point.half_width):
+        return text
+    low, high = (
+        value_text((point.mean or 0.0) + sign * point.half_width, unit) for sign in (-1, 1)
+    )
+    return f"{text} ({low} to {high}; {len(point.values)} seeds)"
+
+
+def _style(number: int, levels: int) -> dict[str, Any]:
+    if levels > MOST_COLOURS:
+        return {"color": COLOUR_SCALE(number / (levels - 1)), "linestyle": "-"}
     return {
         "color": COLOURS[number % len(COLOURS)],
         "linestyle": _STYLES[number % len(_STYLES)],
@@ -188,15 +236,28 @@ def _loss_limit(levels: Sequence[Level], evaluated: str) -> tuple[float, bool]:
     return 1.05 * max(kept, default=0.0) or 1.0, len(kept) < len(largest)
 
 
-def _draw_level(axes: Axes, level: Level, number: int, key: str, highest: float) -> None:
+def _values_of_seeds(level: Level, key: str) -> tuple[list[int], NDArray[np.float64]]:
+    """Return the epochs, and the values of the seeds; NaN where a seed has none."""
     epochs = sorted({row["epoch"] for rows in level.seeds for row in rows})
     values: NDArray[np.float64] = np.full((len(level.seeds), len(epochs)), np.nan)
     for seed, rows in enumerate(level.seeds):
         for row in rows:
             if row.get(key) is not None:
                 values[seed, epochs.index(row["epoch"])] = row[key]
-    style = _style(number)
-    if len(values) > 1:
+    return epochs, values
+
+
+def _draw_level(
+    axes: Axes,
+    level: Level,
+    style: dict[str, Any],
+    key: str,
+    highest: float,
+    setting: str,
+    only_mean: bool,
+) -> None:
+    epochs, values = _values_of_seeds(level, key)
+    if len(values) > 1 and not only_mean:
         # browsers do not draw huge coordinates, so the values are clipped outside of the axes
         bounded = np.minimum(values, highest)
         axes.plot(epochs, bounded.T, linewidth=0.7, alpha=0.6, **style)
@@ -205,8 +266,37 @@ def _draw_level(axes: Axes, level: Level, number: int, key: str, highest: float)
             epochs, bounded.min(0), bounded.max(0), color=style["color"], alpha=0.15, linewidth=0
         )
     mean = np.minimum((values / max(1, len(values))).sum(0), highest)
-    few = len(epochs) <= _FEW_EPOCHS
-    axes.plot(epochs, mean, linewidth=2, marker="o" if few else None, markersize=4, **style)
+    few = len(epochs) <= _FEW_EPOCHS and not only_mean
+    width = 1.2 if only_mean else 2
+    lines = axes.plot(
+        epochs, mean, linewidth=width, marker="o" if few else None, markersize=4, **style
+    )
+    if len(mean) and math.isfinite(mean[-1]):
+        value = value_text(float(mean[-1]), "%" if key.endswith("accuracy") else "nats")
+        hover(lines[0], f"{setting} {level.label}: {value} after epoch {epochs[-1]}")
+
+
+def _label_best_and_worst(axes: Axes, levels: Sequence[Level], key: str) -> None:
+    """Label the ends of the curves with the highest and the lowest mean."""
+    ends = []
+    for level in levels:
+        epochs, values = _values_of_seeds(level, key)
+        mean = values.mean(0) if values.size else values
+        if mean.size and math.isfinite(mean[-1]):
+            ends.append((float(mean[-1]), epochs[-1], level.label))
+    for (value, epoch, label), word in zip(
+        [max(ends), min(ends)] if len(ends) > 1 else [], ("best", "worst"), strict=False
+    ):
+        axes.annotate(
+            f"{word}: {plain_text(label)}",
+            (epoch, value),
+            xytext=(0, 3 if word == "best" else -3),
+            textcoords="offset points",
+            ha="right",
+            va="bottom" if word == "best" else "top",
+            fontsize=SMALL,
+            bbox=text_background(),
+        )
 
 
 def _mark_diverged(axes: Axes, points: Sequence[Point], coordinates: Sequence[float]) -> None:
@@ -220,7 +310,7 @@ def _mark_diverged(axes: Axes, points: Sequence[Point], coordinates: Sequence[fl
     at_edge: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "color": "black"}
     crosses = [x for x, _ in marked]
     axes.plot(crosses, [0.03] * len(crosses), "x", label="diverged", **at_edge)
-    crowded = would_overlap(coordinates, [42 if point.diverged else 0 for point in points])
+    crowded = would_overlap(axes, coordinates, [42 if point.diverged else 0 for point in points])
     for x, point in marked:
         text = f"{point.diverged} of {point.diverged + len(point.values)}"
         text += "" if crowded else "\ndiverged"

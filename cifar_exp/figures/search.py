@@ -7,7 +7,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cifar_exp.figures.drawing import COLOURS, metric_label, new_figure, tidy
+from cifar_exp.figures.drawing import (
+    COLOURS,
+    SMALL,
+    hover,
+    metric_label,
+    new_figure,
+    percent_axis,
+    smallest_range,
+    tidy,
+    value_text,
+)
 
 _FAINT = "#8a8f98"
 
@@ -27,83 +37,79 @@ class TrialCurve:
     complete: bool
 
 
-def draw_history(trials: Sequence[TrialCurve], higher: bool, metric: str, percent: bool) -> Figure:
+def draw_history(trials: Sequence[TrialCurve], higher: bool, metric: str, unit: str) -> Figure:
     """Draw the last value of each trial and the best complete trial so far.
 
     Args:
         trials: ordered by number.
         higher: whether higher values are better.
         metric: label of the metric.
-        percent: whether it is a fraction shown in percent.
+        unit: of the metric, which is a fraction if it is "%".
     """
-    figure = new_figure(3.4)
-    axes = _axes(figure, "trial", metric, percent)
-    factor = 100 if percent else 1
+    figure = new_figure(3.2, f"{metric} by trial")
+    axes = _axes(figure, "trial", metric, unit)
     shown = [trial for trial in trials if trial.values]
-    for is_complete, marker, colour, label in (
-        (True, "o", COLOURS[0], "complete"),
-        (False, "x", _FAINT, "pruned or diverged (last epoch)"),
-    ):
-        points = [(t.number, factor * t.values[-1]) for t in shown if t.complete == is_complete]
-        if points:
-            numbers, values = zip(*points, strict=True)
-            axes.scatter(numbers, values, s=28, marker=marker, color=colour, label=label)
+    for trial in shown:
+        marker, colour = ("o", COLOURS[0]) if trial.complete else ("x", _FAINT)
+        (dot,) = axes.plot(trial.number, trial.values[-1], marker, markersize=5, color=colour)
+        hover(dot, f"trial {trial.number}: {value_text(trial.values[-1], unit)}")
     best: list[float] = []
     complete = [trial for trial in shown if trial.complete]
     for trial in complete:
         better = max if higher else min
-        best.append(better([*best[-1:], factor * trial.values[-1]]))
+        best.append(better([*best[-1:], trial.values[-1]]))
     if best:
         steps = [*(trial.number for trial in complete), shown[-1].number]
-        best.append(best[-1])
-        axes.step(steps, best, where="post", color=COLOURS[1], label="best so far")
-    axes.legend(frameon=False)
+        axes.step(steps, [*best, best[-1]], where="post", color=COLOURS[1])
+        hover(axes.lines[-1], f"best: {value_text(best[-1], unit)}")
+    axes.set_ylim(smallest_range(*axes.get_ylim(), unit))
+    _legend(figure, [(COLOURS[1], "-", "best so far")])
     return figure
 
 
-def draw_trials(
-    trials: Sequence[TrialCurve], best: int | None, metric: str, percent: bool
-) -> Figure:
+def draw_trials(trials: Sequence[TrialCurve], best: int | None, metric: str, unit: str) -> Figure:
     """Draw the metric of each trial per epoch.
 
     Args:
         trials: the trials.
         best: number of the best trial; None if none is complete.
         metric: label of the metric.
-        percent: whether it is a fraction shown in percent.
+        unit: of the metric, which is a fraction if it is "%".
     """
-    figure = new_figure(3.8)
-    axes = _axes(figure, "epoch", metric, percent)
+    figure = new_figure(3.2, f"{metric} by epoch")
+    axes = _axes(figure, "epoch", metric, unit)
     for trial in sorted(trials, key=lambda trial: (trial.number == best, trial.complete)):
         if not trial.values:
             continue
-        values = [100 * value if percent else value for value in trial.values]
         is_best = trial.number == best
         colour = COLOURS[1] if is_best else COLOURS[0] if trial.complete else _FAINT
-        epochs = range(1, len(values) + 1)
-        axes.plot(
-            epochs,
-            values,
-            color=colour,
-            linewidth=2.2 if is_best else 1,
-            zorder=3 if is_best else 2,
-        )
+        epochs = range(1, len(trial.values) + 1)
+        width = 2.2 if is_best else 1
+        (line,) = axes.plot(epochs, trial.values, color=colour, lw=width, zorder=2 + is_best)
         marker = "o" if trial.complete else "x"
-        axes.plot(epochs[-1], values[-1], marker, color=colour, markersize=5)
-    for colour, marker, label in (
-        (COLOURS[1], "o", "best"),
-        (COLOURS[0], "o", "complete"),
-        (_FAINT, "x", "pruned or diverged"),
-    ):
-        axes.plot([], [], marker=marker, color=colour, label=label)
-    axes.legend(frameon=False)
+        (end,) = axes.plot(epochs[-1], trial.values[-1], marker, color=colour, markersize=5)
+        text = f"trial {trial.number}: {value_text(trial.values[-1], unit)} at epoch {epochs[-1]}"
+        hover(line, text)
+        hover(end, text)
+    axes.set_ylim(smallest_range(*axes.get_ylim(), unit))
+    _legend(figure, [(COLOURS[1], "o-", "best")])
     return figure
 
 
-def _axes(figure: Figure, x_label: str, metric: str, percent: bool) -> Axes:
+def _legend(figure: Figure, first: list[tuple[str, str, str]]) -> None:
+    entries = [*first, (COLOURS[0], "o", "complete"), (_FAINT, "x", "pruned or diverged")]
+    axes = figure.axes[0]
+    for colour, style, label in entries:
+        axes.plot([], [], style, color=colour, markersize=5, label=label)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=SMALL)
+
+
+def _axes(figure: Figure, x_label: str, metric: str, unit: str) -> Axes:
     axes = figure.subplots()
     tidy(axes)
     axes.set_xlabel(x_label)
-    axes.set_ylabel(metric_label(metric, percent))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_ylabel(metric_label(metric, unit))
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+    if unit == "%":
+        percent_axis(axes)
     return axes

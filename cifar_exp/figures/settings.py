@@ -1,126 +1,202 @@
 """Figures of several settings: heat map, parallel coordinates, importance."""
 
 import math
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Collection, Mapping, Sequence
+from statistics import median
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from cifar_exp.figures.drawing import (
+    COLOUR_SCALE,
     COLOURS,
     SMALL,
+    TILE,
     axis_coordinates,
+    hover,
     label_ticks,
     metric_label,
     new_figure,
     plain_text,
     short_number,
+    smallest_range,
     text_background,
     tidy,
+    value_text,
     wrapped_text,
 )
 
-# Colour-blind safe; the yellow end is left out.
-_MAP = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 0.92, 256)))
+_MOST_LEVELS = 6  # number of numeric levels up to which parallel axes have a tick at each
+_ON_BRIGHT, _ON_DARK = "#111111", "#fefefe"  # text in cells, the same on dark pages
+
+Cell = tuple[float, float]
+"""Mean, and half-width of its 95 % interval, which is NaN for a single run."""
 
 
 def draw_heat_map(
     rows: Sequence[str],
     columns: Sequence[str],
-    means: Sequence[Sequence[float | None]],
+    cells: Sequence[Sequence[Cell | None]],
     row_setting: str,
     column_setting: str,
     metric: str,
-    percent: bool,
+    unit: str,
 ) -> Figure:
-    """Draw a metric for each combination of the levels of two settings.
+    """Draw a metric with its interval for each combination of the levels of two settings.
 
     Args:
         rows: levels of the first setting, from top to bottom.
         columns: levels of the second setting, from left to right.
-        means: values of the metric; None for missing values.
+        cells: values of the metric; None for missing values.
         row_setting: name of the first setting.
         column_setting: name of the second setting.
         metric: label of the metric.
-        percent: whether it is a fraction shown in percent.
+        unit: of the metric, which is a fraction if it is "%".
 
     Shape:
-        means `(rows, columns)`.
+        cells `(rows, columns)`.
     """
-    figure = new_figure(1.6 + 0.5 * len(rows))
+    title = f"{metric_label(metric, unit)} by {row_setting} and {column_setting}"
+    width = max(TILE, 1.1 + 0.85 * len(columns))
+    figure = new_figure(1.3 + 0.5 * len(rows), title.replace("\n", " "), width)
     axes = figure.subplots()
-    values = np.array(means, dtype=float).reshape(len(rows), len(columns)) * (100 if percent else 1)
-    finite = values[np.isfinite(values)]
-    norm = Normalize(*((finite.min(), finite.max()) if len(finite) else (0, 1)))
-    image = axes.imshow(np.ma.masked_invalid(values), _MAP, norm, aspect="auto")
-    for (row, column), value in np.ndenumerate(values):
-        text: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL}
-        if math.isfinite(value):
-            red, green, blue, _ = _MAP(norm(value))
-            bright = 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.45
-            number = f"{value:.1f}" if percent else short_number(value)
-            axes.text(column, row, number, color="black" if bright else "white", **text)
-        else:
-            corner = (column - 0.5, row - 0.5)
-            axes.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="///", edgecolor="#999999"))
-            axes.text(column, row, "no\nvalue", bbox=text_background(), linespacing=0.9, **text)
+    axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5))
+    means = [cell[0] for line in cells for cell in line if cell and math.isfinite(cell[0])]
+    norm = Normalize(*smallest_range(min(means, default=0), max(means, default=1), unit))
+    for row, line in enumerate(cells):
+        for column, cell in enumerate(line):
+            patch = axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, edgecolor="white"))
+            if cell and math.isfinite(cell[0]):
+                _fill_cell(axes, patch, cell, COLOUR_SCALE(norm(cell[0])), unit)
+                names = f"{row_setting} {rows[row]}, {column_setting} {columns[column]}"
+                hover(patch, f"{names}: {value_text(cell[0], unit)}")
+            else:
+                patch.set(facecolor="none", hatch="///", edgecolor="#999999")
+                text: Any = {"ha": "center", "va": "center", "fontsize": SMALL}
+                axes.text(column, row, "no value", bbox=text_background(), **text)
     label_ticks(axes, range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), [plain_text(row) for row in rows])
     axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
     axes.set_xlabel(plain_text(column_setting))
     axes.set_ylabel(plain_text(row_setting))
-    if len(finite):
-        bar = figure.colorbar(image, label=metric_label(metric, percent))
-        bar.outline.set_visible(False)
     return figure
+
+
+def _fill_cell(
+    axes: Axes, patch: Rectangle, cell: Cell, colour: tuple[float, ...], unit: str
+) -> None:
+    """Write the mean and, below it, the interval into a cell."""
+    mean, half_width = cell
+    patch.set_facecolor(colour)
+    red, green, blue, _ = colour
+    bright = 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.45
+    text: dict[str, Any] = {"ha": "center", "color": _ON_BRIGHT if bright else _ON_DARK}
+    x, y = (patch.get_x() + 0.5, patch.get_y() + 0.5)
+    is_single = math.isnan(half_width)
+
+    def number(value: float) -> str:
+        return f"{100 * value:.1f}" if unit == "%" else short_number(value)
+
+    place: Any = {"xytext": (0, 0 if is_single else 1), "textcoords": "offset points"}
+    va = "center" if is_single else "bottom"
+    axes.annotate(number(mean), (x, y), va=va, fontsize=10, **place, **text)
+    if not is_single:
+        low, high = mean - half_width, mean + half_width
+        if unit == "%":
+            low, high = max(0.0, low), min(1.0, high)
+        axes.annotate(f"{number(low)} to {number(high)}", (x, y), va="top", fontsize=8, **text)
 
 
 def draw_parallel_coordinates(
     settings: Sequence[str],
     runs: Sequence[tuple[Sequence[str | float], float]],
     metric: str,
-    percent: bool,
+    unit: str,
+    higher: bool = True,
 ) -> Figure:
-    """Draw each run as a line through its levels, coloured by a metric.
+    """Draw each run as a line through its levels, coloured by a metric; the best has labels.
 
     Args:
         settings: names of the settings, one axis each.
         runs: the levels, in the order of the settings, and the metric of each run. Runs with a
             non-finite metric are left out.
         metric: label of the metric, which is the last axis.
-        percent: whether it is a fraction shown in percent.
+        unit: of the metric, which is a fraction if it is "%".
+        higher: whether higher values are better.
     """
-    figure = new_figure(4.5)
+    title = f"{metric} by {', '.join(settings)}"
+    figure = new_figure(3.8, title, max(TILE, 1.2 + 0.95 * len(settings)))
     axes = figure.subplots()
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     axes.set_yticks([])
     axes.set(xlim=(-0.05, len(settings) + 0.05), ylim=(-0.05, 1.05))
-    runs = [run for run in runs if math.isfinite(run[1])]
-    heights = []
+    runs = sorted((run for run in runs if math.isfinite(run[1])), key=lambda run: run[1])
+    runs = runs if higher else runs[::-1]  # the best is drawn last
+    heights, all_marks = [], []
     for number in range(len(settings)):
-        levels = [levels[number] for levels, _ in runs]
-        coordinates = _coordinates(levels)
-        names = [lv if isinstance(lv, str) else short_number(lv) for lv in coordinates]
-        _draw_coordinate(axes, number, dict(zip(coordinates.values(), names, strict=True)))
-        heights.append([coordinates[level] for level in levels])
+        coordinates, marks = _axis([levels[number] for levels, _ in runs])
+        _draw_coordinate(axes, number, marks)
+        all_marks.append(marks.values())
+        heights.append([coordinates[levels[number]] for levels, _ in runs])
     results = [result for _, result in runs]
-    ticks = MaxNLocator(6).tick_values(min(results, default=0), max(results, default=1))
+    low, high = smallest_range(min(results, default=0), max(results, default=1), unit)
+    ticks = [float(tick) for tick in MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(low, high)]
     scale = Normalize(ticks[0], ticks[-1])
-    marks = {float(scale(tick)): f"{100 * tick if percent else tick:.4g}" for tick in ticks}
+    marks = {float(scale(tick)): f"{100 * tick if unit == '%' else tick:.4g}" for tick in ticks}
     _draw_coordinate(axes, len(settings), marks)
     heights.append([float(scale(result)) for result in results])
     lines = [list(enumerate(line)) for line in zip(*heights, strict=True)]
-    axes.add_collection(LineCollection(lines, array=results, cmap=_MAP, linewidth=1.2, alpha=0.8))
-    label_ticks(axes, range(len(heights)), [*settings, metric + (" (%)" if percent else "")])
+    axes.add_collection(
+        LineCollection(lines, array=results, cmap=COLOUR_SCALE, linewidth=1, alpha=0.6)
+    )
+    if lines:
+        _draw_best(axes, settings, all_marks, lines[-1], *runs[-1], unit)
+    names = [*map(plain_text, settings), metric_label(metric, unit)]
+    labels = [textwrap.fill(name, 12, break_long_words=False) for name in names]
+    axes.set_xticks(range(len(heights)), labels, fontsize=SMALL)
     return figure
+
+
+def _draw_best(
+    axes: Axes,
+    settings: Sequence[str],
+    marks: Sequence[Collection[str]],
+    line: Sequence[tuple[int, float]],
+    levels: Sequence[str | float],
+    result: float,
+    unit: str,
+) -> None:
+    """Draw the line of the best run with its result, and its levels where they are no marks."""
+    names = [lv if isinstance(lv, str) else short_number(lv) for lv in levels]
+    (best,) = axes.plot(*zip(*line, strict=True), "o-", color=COLOURS[1], lw=2.5, zorder=5)
+    pairs = ", ".join(f"{name} {level}" for name, level in zip(settings, names, strict=True))
+    hover(best, f"best: {value_text(result, unit)} with {pairs}")
+    for number, ((x, y), text) in enumerate(
+        zip(line, [*names, value_text(result, unit)], strict=True)
+    ):
+        if number < len(settings) and text in marks[number]:
+            continue
+        axes.annotate(
+            plain_text(text),
+            (x, y),
+            xytext=(7, 0),
+            textcoords="offset points",
+            color=COLOURS[1],
+            fontweight="bold",
+            fontsize=SMALL,
+            va="center",
+            bbox=text_background(),
+            zorder=6,
+        )
 
 
 def draw_importance(shares: Mapping[str, float], label: str) -> Figure:
@@ -130,32 +206,69 @@ def draw_importance(shares: Mapping[str, float], label: str) -> Figure:
         shares: by name of the setting, in [0, 1].
         label: of the horizontal axis.
     """
-    figure = new_figure(1.1 + 0.36 * len(shares))
+    figure = new_figure(1.3 + 0.36 * len(shares), "importance of the settings")
     axes = figure.subplots()
     tidy(axes)
     ranked = sorted(shares.items(), key=lambda item: item[1])
     bars = axes.barh(
         [plain_text(name) for name, _ in ranked], [share for _, share in ranked], color=COLOURS[0]
     )
+    for bar, (name, share) in zip(bars, ranked, strict=True):
+        hover(bar, f"{name}: {share:.1%}")
     axes.bar_label(bars, [f"{share:.0%}" for _, share in ranked], padding=4)
     axes.grid(visible=False, axis="y")
-    axes.set_xlim(0, 1.06)  # room for "100%"
+    axes.set_xlim(0, 1.12)  # room for "100%"
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.xaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_xlabel(wrapped_text(label))
+    axes.set_xlabel(wrapped_text(label, 40))
     return figure
 
 
-def _coordinates(levels: Sequence[str | float]) -> dict[str | float, float]:
-    """Map the levels of a setting to [0, 1]: numbers by size, others in order of appearance."""
+def _axis(levels: Sequence[str | float]) -> tuple[dict[str | float, float], dict[float, str]]:
+    """Place the levels of a setting on a parallel axis.
+
+    Returns:
+        The positions of the levels in [0, 1], and the labels by position: the levels if they are
+        few or not numbers, else round numbers.
+    """
     distinct = list(dict.fromkeys(levels))
-    numbers = [None if isinstance(level, str) else level for level in distinct]
-    coordinates, _ = axis_coordinates(numbers)
-    low, high = min(coordinates, default=0), max(coordinates, default=0)
-    return {
-        level: (coordinate - low) / (high - low) if high > low else 0.5
-        for level, coordinate in zip(distinct, coordinates, strict=True)
-    }
+    numbers = [level for level in distinct if not isinstance(level, str)]
+    if len(numbers) < len(distinct) or len(numbers) <= _MOST_LEVELS:
+        coordinates, _ = axis_coordinates(
+            [None if isinstance(level, str) else level for level in distinct]
+        )
+        low, high = min(coordinates, default=0), max(coordinates, default=0)
+        positions = {
+            level: (coordinate - low) / (high - low) if high > low else 0.5
+            for level, coordinate in zip(distinct, coordinates, strict=True)
+        }
+        return positions, {
+            position: level if isinstance(level, str) else short_number(level)
+            for level, position in positions.items()
+        }
+    low, high = min(numbers), max(numbers)
+    # values that were drawn on a linear scale have their median in the middle of the range
+    is_log = low > 0 and high > 8 * low and median(numbers) < (low + high) / 4
+    scale = LogNorm(low, high) if is_log else Normalize(low, high)
+    ticks = (
+        _decades(low, high)
+        if is_log
+        else MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)
+    )
+    shown = [float(tick) for tick in ticks if low <= tick <= high]
+    return (
+        {number: float(scale(number)) for number in numbers},
+        {float(scale(tick)): short_number(tick) for tick in shown},
+    )
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """Return the powers of ten in a range, with their doubles and fivefolds if they are few."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    tens = [10.0**power for power in powers]
+    if sum(low <= ten <= high for ten in tens) >= 3:
+        return tens
+    return [factor * ten for ten in tens for factor in (1, 2, 5)]
 
 
 def _draw_coordinate(axes: Axes, number: int, marks: Mapping[float, str]) -> None:

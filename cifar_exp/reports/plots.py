@@ -8,10 +8,12 @@ from statistics import mean
 from typing import Any
 
 from cifar_exp.config.keys import short_names
-from cifar_exp.config.metrics import evaluated_split
+from cifar_exp.config.metrics import SPLITS, evaluated_split
 from cifar_exp.config.study import MetricOfRun, Value
+from cifar_exp.figures.drawing import MOST_COLOURS
 from cifar_exp.figures.levels import Level, Point, draw_effect, draw_level_curves
 from cifar_exp.figures.settings import (
+    Cell,
     draw_heat_map,
     draw_importance,
     draw_parallel_coordinates,
@@ -58,22 +60,37 @@ def report_figures(
     figures: list[ReportFigure | None] = []
     for key, runs in levels.items():
         if len(runs) > 1:
-            figures.append(_curves(runs, names[key], prefix))
+            figures += _curves(runs, names[key], prefix)
             figures += [_effect(runs, names[key], metric, prefix) for metric in metrics]
     return [figure for figure in figures if figure is not None]
 
 
-def _curves(runs: Levels, name: str, prefix: str) -> ReportFigure:
+def _spoken(name: str) -> str:
+    """Return the name of a setting in words, for titles."""
+    return "learning rate" if name == "lr" else name.replace("_", " ")
+
+
+def _curves(runs: Levels, name: str, prefix: str) -> list[ReportFigure]:
     levels = [
         Level(str(level), _position(level), [r.rows for r in records if r.rows])
         for level, records in runs.items()
     ]
-    caption = f"Loss and accuracy per epoch for each value of {name}"
-    if any(len(level.seeds) > 1 for level in levels):
-        caption += ". Thin lines are seeds, thick lines their mean, bands the range of the seeds"
+    if len(levels) > MOST_COLOURS:
+        marks = " Each line is the mean over the seeds."
+    elif any(len(level.seeds) > 1 for level in levels):
+        marks = " Thin lines are seeds, thick lines their mean, bands the range of the seeds."
+    else:
+        marks = ""
     evaluated_on = min(record.evaluated_on for records in runs.values() for record in records)
-    draw = partial(draw_level_curves, levels, name, evaluated_split(evaluated_on))
-    return ReportFigure(f"{prefix}curves", f"{caption}.", draw)
+    evaluated = evaluated_split(evaluated_on)
+    return [
+        ReportFigure(
+            f"{prefix}curves-{split}",
+            f"Loss and accuracy on {SPLITS[split]} images for each value of {name}.{marks}",
+            partial(draw_level_curves, levels, _spoken(name), split, evaluated),
+        )
+        for split in ("train", evaluated)
+    ]
 
 
 def _position(level: Value) -> float | None:
@@ -100,12 +117,10 @@ def _effect(runs: Levels, name: str, metric: MetricOfRun, prefix: str) -> Report
         )
     if not any(point.values for point in points):
         return None
-    percent = unit == "%"
-    label = measure.label if percent or not unit else f"{measure.label} ({unit})"
     caption = f"{measure.label[0].upper()}{measure.label[1:]} for each value of {name}"
     if any(len(point.values) > 1 for point in points):
         caption += ". Small dots are seeds, large dots their mean with its 95 % interval"
-    draw = partial(draw_effect, points, name, label, percent)
+    draw = partial(draw_effect, points, _spoken(name), measure.label, unit)
     file = f"{prefix}{name}-{metric}".replace(".", "-").replace("_", "-")
     return ReportFigure(file, f"{caption}.", draw)
 
@@ -126,10 +141,14 @@ def _of_several_settings(
         ([_axis_value(level_of(record, key)) for key in levels], value)
         for record, value in complete
     ]
-    parallel = partial(draw_parallel_coordinates, list(names.values()), lines, label, True)
-    caption = f"Each line is a run: its settings and, on the last axis, its {label}."
+    parallel = partial(
+        draw_parallel_coordinates, [*map(_spoken, names.values())], lines, label, "%"
+    )
+    caption = (
+        f"Each line is a run: its settings and, on the last axis, its {label}. The best has labels."
+    )
     figures.append(ReportFigure(f"{prefix}parallel", caption, parallel))
-    named = {names[key]: share for key, share in shares.items()}
+    named = {_spoken(names[key]): share for key, share in shares.items()}
     caption = f"Share of the variance of the {label} between runs that each setting alone explains."
     share = f"share of the variance of the {label}"
     importance = partial(draw_importance, named, share)
@@ -144,30 +163,39 @@ def _heat_map(
     label: str,
     prefix: str,
 ) -> ReportFigure:
+    # the columns are those with fewer levels, so that the figure fits a narrow page
+    pair = (pair[1], pair[0]) if len(levels[pair[0]]) < len(levels[pair[1]]) else pair
     rows, columns = (list(levels[key]) for key in pair)
-    means: list[list[float | None]] = []
+    cells: list[list[Cell | None]] = []
     for row in rows:
-        means.append([])
+        cells.append([])
         for column in columns:
             cell = [
-                value
+                (record, value)
                 for record, value in records
                 if (level_of(record, pair[0]), level_of(record, pair[1])) == (row, column)
             ]
-            means[-1].append(mean(cell) if cell else None)
+            cells[-1].append(_cell(cell) if cell else None)
     first, second = (names[key] for key in pair)
     draw = partial(
         draw_heat_map,
         list(map(str, rows)),
         list(map(str, columns)),
-        means,
-        first,
-        second,
+        cells,
+        _spoken(first),
+        _spoken(second),
         label,
-        True,
+        "%",
     )
-    caption = f"Mean {label} for each {first} and {second}."
+    caption = f"Mean {label} for each {first} and {second}, with its 95 % interval."
     return ReportFigure(f"{prefix}heat-map", caption, draw)
+
+
+def _cell(measured_runs: Sequence[tuple[Record, float]]) -> Cell:
+    records = [record for record, _ in measured_runs]
+    images = images_behind(records, main_metric(records))
+    found = estimate([value for _, value in measured_runs], images)
+    return found.mean, found.half_width
 
 
 def _axis_value(level: Value) -> str | float:

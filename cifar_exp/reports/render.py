@@ -1,6 +1,5 @@
 """The report of a sweep or search as HTML and Markdown."""
 
-import base64
 import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -12,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from tabulate import tabulate
 
-from cifar_exp.figures.drawing import as_files
+from cifar_exp.figures.drawing import as_files, inline_svg
 from cifar_exp.files import has_content, read_text, write_bytes
 from cifar_exp.paths import FIGURES, REPORT_PAGE, REPORT_TEXT
 from cifar_exp.reports.comparisons import Verdict
@@ -112,9 +111,9 @@ def _files(sweep: Path, read: Callable[[Path], Report]) -> dict[Path, bytes]:
     report = read(sweep)
     figures = _figures(report)
     images = {
-        Path(name).stem: f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}"
-        for name, content in figures.items()
-        if name.endswith(".svg")
+        figure.name: Markup(inline_svg(figures[f"{figure.name}.svg"], escape(figure.caption)))
+        for section in report.sections
+        for figure in section.figures
     }
     claims = any(section.claim_results for section in report.sections)
     context: dict[str, Any] = {
@@ -137,7 +136,7 @@ def _figures(report: Report) -> dict[str, bytes]:
         figure.name + suffix: content
         for section in report.sections
         for figure in section.figures
-        for suffix, content in as_files(figure.draw()).items()
+        for suffix, content in as_files(figure.draw(), figure.name).items()
     }
 
 

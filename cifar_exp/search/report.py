@@ -172,7 +172,8 @@ def _trials(search: StoredSearch, runs: dict[int, Record]) -> Section:
 def _figures(
     search: StoredSearch, runs: dict[int, Record], complete: Sequence[StoredTrial]
 ) -> list[ReportFigure]:
-    metric, percent = _metric(search)
+    metric = f"validation {search.settings.metric}"
+    unit = "%" if search.settings.metric == "accuracy" else "nats"
     trials = [
         _tried(search, trial, runs[trial.number]) for trial in search.trials if trial.number in runs
     ]
@@ -182,12 +183,12 @@ def _figures(
         ReportFigure(
             "history",
             "The result of each trial, in the order of their start.",
-            partial(draw_history, trials, higher, metric, percent),
+            partial(draw_history, trials, higher, metric, unit),
         ),
         ReportFigure(
             "trials",
             "Each trial after each epoch, until it ended or was pruned.",
-            partial(draw_trials, trials, search.best, metric, percent),
+            partial(draw_trials, trials, search.best, metric, unit),
         ),
     ]
     if search.importance:
@@ -211,7 +212,7 @@ def _figures(
     ]
     if len(lines) > 1:
         caption = f"Each line is a complete trial: its settings and, at the end, its {metric}."
-        draw = partial(draw_parallel_coordinates, names, lines, metric, percent)
+        draw = partial(draw_parallel_coordinates, names, lines, metric, unit, higher)
         figures.append(ReportFigure("parallel", caption, draw))
     return figures
 

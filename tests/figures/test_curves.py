@@ -15,9 +15,19 @@ ROWS: list[dict[str, Any]] = [
 def test_each_curve_shows_its_metric_and_has_a_gap_at_non_finite_values() -> None:
     loss, accuracy = draw_curves(ROWS, "a run", "val").axes
     for axes, metric in ((loss, "loss"), (accuracy, "accuracy")):
-        lines = {str(line.get_label()): line for line in axes.get_lines()}
+        lines = {str(line.get_label()).partition(":")[0]: line for line in axes.get_lines()}
         assert sorted(lines) == ["train", "validation"]
         for label, split in (("train", "train"), ("validation", "val")):
             assert list(lines[label].get_xdata()) == [1, 2]
             shown = [None if math.isnan(y) else y for y in lines[label].get_ydata()]
             assert shown == [row[f"{split}_{metric}"] for row in ROWS]
+
+
+def test_the_legends_have_the_final_and_the_best_value() -> None:
+    rows = [*ROWS, ROWS[0] | {"epoch": 3}]
+    loss, accuracy = (
+        [text.get_text() for text in axes.get_legend().get_texts()]
+        for axes in draw_curves(rows, "a run", "val").axes
+    )
+    assert loss == ["train: 2 nats", "validation: 2.5 nats, best 2.5 nats at epoch 1"]
+    assert accuracy == ["train: 20.0 %", "validation: 10.0 %, best 40.0 % at epoch 2"]

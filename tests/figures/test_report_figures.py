@@ -1,12 +1,14 @@
 """The figures of reports."""
 
 import math
+import re
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from matplotlib.figure import Figure
 
-from cifar_exp.figures.drawing import as_files
+from cifar_exp.figures.drawing import MOST_COLOURS, as_files, inline_svg, smallest_range
 from cifar_exp.figures.levels import Level, Point, draw_effect, draw_level_curves
 from cifar_exp.figures.settings import draw_heat_map, draw_importance, draw_parallel_coordinates
 
@@ -37,7 +39,7 @@ def texts(figure: Figure) -> list[str]:
 
 
 def tick_coordinates(points: list[Point]) -> dict[str, float]:
-    axes = draw_effect(points, "lr", "accuracy", percent=True).axes[0]
+    axes = draw_effect(points, "lr", "accuracy", "%").axes[0]
     labels = [label.get_text() for label in axes.get_xticklabels()]
     return dict(zip(labels, map(float, axes.get_xticks()), strict=True))
 
@@ -48,29 +50,32 @@ def legend_title(figure: Figure) -> str:
 
 def test_equal_figures_give_equal_bytes() -> None:
     levels = [Level("0.1", 0.1, [rows(2, 1), rows(2, None)]), Level("0.2", 0.2, [rows(2, 1)])]
-    figure = draw_level_curves(levels, "lr")
+    figure = draw_level_curves(levels, "lr", "test")
     first = as_files(figure)
     assert first == as_files(figure)
-    assert first == as_files(draw_level_curves(levels, "lr"))
-    assert first[".svg"].startswith(b"<?xml")
+    assert first == as_files(draw_level_curves(levels, "lr", "test"))
+    assert first[".svg"].startswith(b"<svg ")
     assert first[".png"].startswith(b"\x89PNG")
 
 
 def test_an_exploded_run_does_not_flatten_the_others() -> None:
     runs = [rows(2.3, 1.0), rows(2.2, 0.9), rows(2.3, 8e30, None)]
-    figure = draw_level_curves([Level(str(i), i, [run]) for i, run in enumerate(runs)], "lr")
-    for axes in figure.axes[:2]:
-        assert 2.3 < axes.get_ylim()[1] < 3
+    figure = draw_level_curves(
+        [Level(str(i), i, [run]) for i, run in enumerate(runs)], "lr", "train"
+    )
+    assert 2.3 < figure.axes[0].get_ylim()[1] < 3
     assert "cut at" in figure.axes[0].get_ylabel()
 
 
 def test_runs_without_a_finite_loss_do_not_cut_off_the_others() -> None:
     levels = [Level("1", 1, [rows(None), rows(None)]), Level("2", 2, [rows(2.3, 1.0)])]
-    assert draw_level_curves(levels, "lr").axes[0].get_ylim()[1] > 2.3
+    assert draw_level_curves(levels, "lr", "test").axes[0].get_ylim()[1] > 2.3
 
 
 def test_the_mean_ends_with_the_shortest_seed() -> None:
-    figure = draw_level_curves([Level("1", 1, [rows(2.0, 1.0, 0.5), rows(1.0, 0.5)])], "lr")
+    figure = draw_level_curves(
+        [Level("1", 1, [rows(2.0, 1.0, 0.5), rows(1.0, 0.5)])], "lr", "train"
+    )
     long, short, mean = ([*map(float, line.get_ydata())] for line in figure.axes[0].lines)
     assert long == [2.0, 1.0, 0.5]
     assert short[:2] == [1.0, 0.5]
@@ -81,8 +86,8 @@ def test_the_mean_ends_with_the_shortest_seed() -> None:
 
 def test_the_legend_explains_divergence_only_if_a_run_diverged() -> None:
     complete, diverged = Level("1", 1, [rows(2.0, 1.0)]), Level("2", 2, [rows(2.0, None)])
-    assert "diverged" not in legend_title(draw_level_curves([complete], "lr"))
-    assert "diverged" in legend_title(draw_level_curves([complete, diverged], "lr"))
+    assert "diverged" not in legend_title(draw_level_curves([complete], "lr", "test"))
+    assert "diverged" in legend_title(draw_level_curves([complete, diverged], "lr", "test"))
 
 
 def test_levels_over_several_decades_have_a_log_axis() -> None:
@@ -108,21 +113,86 @@ def test_levels_that_are_not_numbers_keep_their_order() -> None:
 
 def test_a_diverged_level_is_marked() -> None:
     points = [point("0.1", 0.1, 0.5, 0.6, 0.7), point("0.2", 0.2, 0.5, diverged=2)]
-    assert texts(draw_effect(points, "lr", "accuracy", percent=True)) == ["2 of 3\ndiverged"]
+    assert texts(draw_effect(points, "lr", "accuracy", "%")) == ["2 of 3\ndiverged"]
 
 
-def test_a_heat_map_marks_missing_values() -> None:
-    means = [[0.5, None], [0.123, 1.0]]
-    figure = draw_heat_map(["1", "2"], ["a", "b"], means, "lr", "schedule", "accuracy", True)
-    assert texts(figure) == ["50.0", "no\nvalue", "12.3", "100.0"]
+def test_a_heat_map_shows_intervals_and_marks_missing_values() -> None:
+    cells = [[(0.5, 0.1), None], [(0.123, math.nan), (0.95, 0.1)]]
+    figure = draw_heat_map(["1", "2"], ["a", "b"], cells, "lr", "schedule", "accuracy", "%")
+    assert texts(figure) == ["50.0", "40.0 to 60.0", "no value", "12.3", "95.0", "85.0 to 100.0"]
 
 
 def test_parallel_coordinates_draw_a_line_for_each_run_with_a_finite_metric() -> None:
     runs = [((0.1, "cosine"), 0.5), ((0.01, "constant"), 0.7), ((0.1, "cosine"), math.nan)]
-    figure = draw_parallel_coordinates(["lr", "schedule"], runs, "accuracy", percent=True)
+    figure = draw_parallel_coordinates(["lr", "schedule"], runs, "accuracy", "%")
     lines = figure.axes[0].collections[-1].get_paths()
     assert [path.vertices[:2, 1].tolist() for path in lines] == [[1, 0], [0, 1]]
     assert {"0.1", "0.01", "cosine", "constant"} <= {*texts(figure)}
+
+
+def test_parallel_coordinates_have_round_ticks_and_label_the_best() -> None:
+    rates = [0.0013 * 1.7**i for i in range(10)]
+    runs = [((rate,), 0.5 - i / 100) for i, rate in enumerate(rates)]
+    highest = texts(draw_parallel_coordinates(["lr"], runs, "accuracy", "%"))
+    assert {"0.002", "0.005", "0.01", "0.02", "0.05", "0.1"} <= {*highest}
+    assert highest[-2:] == ["0.0013", "50.0 %"]
+    lowest = texts(draw_parallel_coordinates(["lr"], runs, "loss", "nats", higher=False))
+    assert lowest[-1] == "0.41 nats"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "unit", "shown"),
+    [
+        (0.501, 0.503, "%", (0.452, 0.552)),
+        (0.99, 0.995, "%", (0.91, 1.01)),
+        (0.2, 0.7, "%", (0.2, 0.7)),
+        (0.01, 0.02, "nats", (0, 0.2)),
+        (1000, 1010, "images/s", (878.75, 1131.25)),
+    ],
+)
+def test_an_axis_does_not_magnify_noise(
+    low: float, high: float, unit: str, shown: tuple[float, float]
+) -> None:
+    assert smallest_range(low, high, unit) == pytest.approx(shown)
+
+
+def test_many_levels_have_a_colour_scale_and_labels_of_the_best_and_worst() -> None:
+    runs = [rows(2.0, 1.0) for _ in range(MOST_COLOURS + 1)]
+    for number, run in enumerate(runs):
+        run[-1]["test_accuracy"] = number / 20
+    levels = [Level(f"0.{i:02}", i / 100, [run]) for i, run in enumerate(runs)]
+    figure = draw_level_curves(levels, "lr", "test")
+    assert not figure.legends
+    assert [text.get_text() for text in figure.axes[1].texts] == ["best: 0.12", "worst: 0.00"]
+    few = draw_level_curves(levels[:MOST_COLOURS], "lr", "test")
+    assert len(few.legends[0].get_texts()) == MOST_COLOURS
+
+
+def test_inline_figures_have_selectable_text_titles_and_the_colours_of_the_page() -> None:
+    hostile = point("<b>\x00$", 0.1, 0.5, 0.6)
+    figure = draw_effect([hostile, point("0.2", 0.2, 0.7, 0.8)], "learning rate", "accuracy", "%")
+    svg = inline_svg(as_files(figure, "a")[".svg"], "the caption")
+    root = ElementTree.fromstring(svg)
+    names = {element.tag.rpartition("}")[2] for element in root.iter()}
+    assert not names & {"image", "style", "script", "metadata"}
+    words = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"Accuracy by learning rate", "accuracy (%)", "<b>?$", "0.2"} <= words
+    titles = {element.text for element in root.iter("{http://www.w3.org/2000/svg}title")}
+    assert "learning rate 0.2: 75.0 % (73.0 % to 77.0 %; 2 seeds)" in titles
+    assert "var(--blue)" in svg
+    assert not re.findall(r"#0072b2|#000000|#ffffff|DejaVu", svg)
+    assert "width" not in root.attrib
+    assert "viewBox" in root.attrib
+
+
+def test_the_ids_of_two_figures_of_a_page_differ() -> None:
+    figures = [
+        as_files(draw_effect([point("1", 1, 0.5)], "lr", "accuracy", "%"), name)[".svg"].decode()
+        for name in "ab"
+    ]
+    first, second = (set(re.findall(r' id="([^"]*)"', figure)) for figure in figures)
+    assert first
+    assert not first & second
 
 
 def test_the_most_important_setting_is_on_top() -> None:
@@ -131,15 +201,15 @@ def test_the_most_important_setting_is_on_top() -> None:
 
 
 def test_names_are_not_parsed_as_math_text() -> None:
-    figure = draw_effect([point("$a$", None, 0.5)], r"$\no$", "$x", percent=False)
+    figure = draw_effect([point("$a$", None, 0.5)], r"$\no$", "$x", "")
     as_files(figure)  # raises if math text is parsed
 
 
 def test_figures_of_diverged_runs_only_can_be_drawn() -> None:
-    as_files(draw_level_curves([Level("1", 1, [rows(None), []])], "lr"))
-    effect = draw_effect([point("1", 1, diverged=3)], "lr", "accuracy", percent=True)
+    as_files(draw_level_curves([Level("1", 1, [rows(None), []])], "lr", "test"))
+    effect = draw_effect([point("1", 1, diverged=3)], "lr", "accuracy", "%")
     as_files(effect)
-    heat = draw_heat_map(["1"], ["1"], [[None]], "lr", "width", "accuracy", percent=True)
+    heat = draw_heat_map(["1"], ["1"], [[None]], "lr", "width", "accuracy", "%")
     as_files(heat)
-    runs = draw_parallel_coordinates(["lr"], [([1.0], math.nan)], "accuracy", percent=True)
+    runs = draw_parallel_coordinates(["lr"], [([1.0], math.nan)], "accuracy", "%")
     as_files(runs)
