@@ -188,7 +188,7 @@ def statuses(records: Sequence[Record]) -> str:
 
 
 def mean_and_interval(records: Sequence[Record], metric: MetricOfRun) -> str:
-    """Return the mean of a metric with its interval, such as "61.3 % ± 2.1 % (n = 3)".
+    """Return the mean of a metric with its interval, such as "61.3 % (59.2 to 63.4; 3 seeds)".
 
     Args:
         records: the runs; those that diverged or lack the metric are not counted.
@@ -200,8 +200,10 @@ def mean_and_interval(records: Sequence[Record], metric: MetricOfRun) -> str:
     if not finite:
         return "diverged" if math.inf in map(abs, filter(None, values)) else ""
     found = estimate(finite, images_behind(records, metric))
-    interval = f" ± {measure.text(found.half_width)}" if found.n > 1 else ""
-    return f"{measure.text(found.mean)}{interval} (n = {found.n})"
+    if found.n == 1:
+        return f"{measure.text(found.mean)} (1 seed)"
+    interval = measure.interval(found.mean, found.half_width)
+    return f"{measure.text(found.mean)} ({interval}; {found.n} seeds)"
 
 
 def shared_settings(configs: Sequence[RunConfig]) -> dict[str, str]:

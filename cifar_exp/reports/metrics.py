@@ -39,21 +39,31 @@ class Measure:
         """Format a value with its unit."""
         if not math.isfinite(value):
             return "never" if self.unit == "epochs" else "diverged"
-        match self.unit:
-            case "%":
-                return f"{100 * value:.1f} %"
-            case "bytes":
-                return f"{value / 1e6:,.0f} MB"
-            case "" | "epochs":
-                return f"{round(value, 1):,g} {self.unit}".rstrip()
-        digits = f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
-        return f"{digits} {self.unit}".rstrip()
+        unit = "MB" if self.unit == "bytes" else self.unit
+        return f"{self._digits(value, value)} {unit}".rstrip()
 
     def difference(self, value: float) -> str:
         """Format the difference of two values with its unit."""
         if self.unit == "%" and math.isfinite(value):
             return f"{100 * value:.1f} points"
         return self.text(value)
+
+    def interval(self, mean: float, half_width: float) -> str:
+        """Format an interval without its unit, such as "46.8 to 52.2"."""
+        return " to ".join(self._digits(mean + d, mean) for d in (-half_width, half_width))
+
+    def _digits(self, value: float, mean: float) -> str:
+        """Format a value without its unit, with as many decimals as the mean has."""
+        match self.unit:
+            case "%":
+                value, decimals = 100 * value, 1
+            case "bytes":
+                value, decimals = value / 1e6, 0
+            case "" | "epochs":
+                return f"{round(value, 1) + 0.0:,g}"
+            case _:  # three digits of the mean
+                decimals = max(0, min(6, 2 - int(f"{mean:.2e}".partition("e")[2])))
+        return f"{round(value, decimals) + 0.0:,.{decimals}f}"  # + 0.0: never "-0.0"
 
 
 def on_evaluated_split(metric: MetricOfRun, records: Iterable[Record]) -> MetricOfRun:

@@ -48,8 +48,8 @@ _VERDICTS: dict[Verdict, _Explanation] = {
 }
 _SEEDS = {
     "Seeds": "Each level is trained with several seeds, which determine the initial weights and "
-    "the order of the images. The value after ± is the half-width of the 95 % interval of the "
-    "mean: Student's t over n seeds and, for accuracies, the uncertainty due to the limited number "
+    "the order of the images. The range in brackets is the 95 % interval of the "
+    "mean: Student's t over the seeds and, for accuracies, the uncertainty due to the limited number "
     "of test images, which more seeds do not reduce. The interval is wide for two or three seeds, "
     "and does not exist for one. It is not corrected for the number of levels.",
     "Divergence": "A run has diverged if its loss exploded or became NaN. This is a result, not a "
@@ -57,11 +57,12 @@ _SEEDS = {
 }
 _CLAIMS = {
     "Pairs": "Each seed at one level is compared with the same seed at the other, which cancels "
-    "effects that both share. 'A minus B' is the mean of these differences. A diverged run is "
+    "effects that both share. The difference is the mean over the seeds. A diverged run is "
     "worse than any other, by an unknown amount: its differences are not tested, only their signs "
     "are counted, and all seeds must agree.",
-    "Tests": "p is the probability of a difference at least as large if there were none, corrected "
-    "for the number of claims of the study (Holm). A difference with p below 0.05 is significant.",
+    "Tests": "p is the probability of a difference at least as large if there were none. Verdicts "
+    "use p corrected for the number of claims of the study (Holm). A difference with a corrected "
+    "p below 0.05 is significant.",
 }
 Rows = Sequence[Mapping[str, str]]
 

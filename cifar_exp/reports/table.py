@@ -53,6 +53,14 @@ class Group:
         """Half-width of the 95 % interval of the mean; None for fewer than two runs."""
         return self.accuracy.half_width if self.accuracy and self.accuracy.n > 1 else None
 
+    @property
+    def interval(self) -> str:
+        """The 95 % interval of the mean, such as "0.7250 to 0.8710"; "" for fewer than two runs."""
+        if not self.accuracy or self.half_width is None:
+            return ""
+        bounds = self.accuracy.mean - self.half_width, self.accuracy.mean + self.half_width
+        return " to ".join(f"{bound:.4f}" for bound in bounds)
+
     def mean(self, metric: MetricOfRun) -> str:
         """Return the mean of a metric over the complete runs, formatted with its unit."""
         complete = [record for record in self.records if record.status == "complete"]
@@ -151,7 +159,7 @@ TABLE_COLUMNS = (
         "interval_half_width",
         "95 % interval",
         lambda group, _: group.half_width,
-        lambda group: "" if group.half_width is None else f"± {group.half_width:.4f}",
+        lambda group: group.interval,
     ),
     TableColumn("n", "n", lambda group, _: group.n, lambda group: str(group.n)),
     TableColumn(
