@@ -5,11 +5,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cifar_exp.config.metrics import BEST, EPOCHS_TO, FINAL, OSCILLATION, Better, Column
 from cifar_exp.config.study import MetricOfRun
 from cifar_exp.runs.record import Record, fewest, tested_images
+
+if TYPE_CHECKING:  # importing SciPy takes half a second
+    from cifar_exp.reports.statistics import Estimate
 
 Row = dict[str, Any]
 # Sweeps without claims are compared by this metric; see `main_metrics`.
@@ -48,9 +51,19 @@ class Measure:
             return f"{100 * value:.1f} points"
         return self.text(value)
 
-    def interval(self, mean: float, half_width: float) -> str:
+    def with_interval(self, found: "Estimate") -> str:
+        """Format a mean with its interval, such as "61.3 % (59.2 to 63.4; 3 seeds)"."""
+        if found.n == 1:
+            return f"{self.text(found.mean)} (1 seed)"
+        low, high = found.bounds
+        if self.unit == "%":
+            low, high = max(0.0, low), min(1.0, high)
+        interval = self.interval(low, high, found.mean)
+        return f"{self.text(found.mean)} ({interval}; {found.n} seeds)"
+
+    def interval(self, low: float, high: float, mean: float) -> str:
         """Format an interval without its unit, such as "46.8 to 52.2"."""
-        return " to ".join(self._digits(mean + d, mean) for d in (-half_width, half_width))
+        return f"{self._digits(low, mean)} to {self._digits(high, mean)}"
 
     def _digits(self, value: float, mean: float) -> str:
         """Format a value without its unit, with as many decimals as the mean has."""

@@ -15,12 +15,14 @@ from tabulate import tabulate
 from cifar_exp.figures.drawing import as_files
 from cifar_exp.files import has_content, read_text, write_bytes
 from cifar_exp.paths import FIGURES, REPORT_PAGE, REPORT_TEXT
+from cifar_exp.reports.answer import answer_rows
 from cifar_exp.reports.comparisons import Verdict
 from cifar_exp.reports.content import Report, read_report
 from cifar_exp.reports.locking import writing
 from cifar_exp.terminal import printable
 
 _SUFFIXES = (".svg", ".png")
+_LINKS = ("folder", "page")  # of the first column of a list of runs
 
 
 class _Explanation(NamedTuple):
@@ -49,9 +51,9 @@ _VERDICTS: dict[Verdict, _Explanation] = {
 _SEEDS = {
     "Seeds": "Each level is trained with several seeds, which determine the initial weights and "
     "the order of the images. The range in brackets is the 95 % interval of the "
-    "mean: Student's t over the seeds and, for accuracies, the uncertainty due to the limited number "
-    "of test images, which more seeds do not reduce. The interval is wide for two or three seeds, "
-    "and does not exist for one. It is not corrected for the number of levels.",
+    "mean: Student's t over the seeds and, for accuracies, the uncertainty due to the limited "
+    "number of test images, which more seeds do not reduce. The interval is wide for two or three "
+    "seeds, and does not exist for one. It is not corrected for the number of levels.",
     "Divergence": "A run has diverged if its loss exploded or became NaN. This is a result, not a "
     "failure.",
 }
@@ -117,9 +119,11 @@ def _files(sweep: Path, read: Callable[[Path], Report]) -> dict[Path, bytes]:
         if name.endswith(".svg")
     }
     claims = any(section.claim_results for section in report.sections)
+    answers = [(section.title, section.answer) for section in report.sections]
     context: dict[str, Any] = {
         "verdicts": _VERDICTS,
         "claims": claims,
+        "answers": answer_rows(answers) if len(answers) > 1 and any(a for _, a in answers) else [],
         "reading": _SEEDS | (_CLAIMS if claims else {}) | report.reading,
     }
     page = _page().render(report=report, images=images, **context)
@@ -187,13 +191,13 @@ def _environment(**options: Any) -> Environment:
 
 
 def _tied(text: str) -> str:
-    """Insert no-break spaces into "n = 3", "± 7.2 %" and "1.5 nats"."""
-    ties = r" (?=[=<%])|(?<=[=<±]) |(?<=\d) (?=(?:nats|points|s|MB|epochs|images/s)\b)"
+    """Insert no-break spaces into "p = 0.3", "7.2 %" and "1.5 nats"."""
+    ties = r" (?=[=<%])|(?<=[=<]) |(?<=\d) (?=(?:nats|points|s|MB|epochs|images/s|seeds?)\b)"
     return re.sub(ties, "\N{NO-BREAK SPACE}", text)
 
 
 def _columns(rows: Rows) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row if name != "folder"))
+    return list(dict.fromkeys(name for row in rows for name in row if name not in _LINKS))
 
 
 def _pairs(mapping: Mapping[str, str], name: str = "setting") -> Rows:
@@ -232,7 +236,7 @@ def _table(rows: Rows, link: str = "") -> Markup:
     lines = [[_escaped(row.get(column, "")) for column in columns] for row in rows]
     if link:
         for line, row in zip(lines, rows, strict=True):
-            line.insert(0, f"[{_escaped(_run_id(row['folder']))}]({_address(row['folder'])})")
+            line.insert(0, f"[{_escaped(_run_id(row['folder']))}]({_address(row['page'])})")
     header = [*([link] if link else []), *map(_escaped, columns)]
     return Markup(tabulate(lines, header, tablefmt="github", disable_numparse=True))
 

@@ -16,6 +16,7 @@ from cifar_exp.config.keys import short_names
 from cifar_exp.config.metrics import CURVES, evaluated_split
 from cifar_exp.config.study import MetricOfRun
 from cifar_exp.files import write_bytes
+from cifar_exp.paths import CURVES_FILE, RUNS
 from cifar_exp.reports.levels import level_of
 from cifar_exp.reports.locking import writing
 from cifar_exp.reports.metrics import MEASURES, main_metrics, measured, optional_metrics
@@ -58,8 +59,8 @@ class Group:
         """The 95 % interval of the mean, such as "0.7250 to 0.8710"; "" for fewer than two runs."""
         if not self.accuracy or self.half_width is None:
             return ""
-        bounds = self.accuracy.mean - self.half_width, self.accuracy.mean + self.half_width
-        return " to ".join(f"{bound:.4f}" for bound in bounds)
+        low, high = self.accuracy.bounds
+        return f"{max(0.0, low):.4f} to {min(1.0, high):.4f}"
 
     def mean(self, metric: MetricOfRun) -> str:
         """Return the mean of a metric over the complete runs, formatted with its unit."""
@@ -193,7 +194,14 @@ TABLE_COLUMNS = (
         lambda _, r: f"../runs/{r.folder.path.name}",
         in_report=lambda r: f"../runs/{r.folder.path.name}",
     ),
+    TableColumn("page", "page", in_report=lambda r: run_page(r.folder.path)),
 )
+
+
+def run_page(folder: Path) -> str:
+    """Return the path of a run's curves relative to a sweep, or its folder if they are missing."""
+    has_curves = (folder / CURVES_FILE).is_file()
+    return f"../{RUNS}/{folder.name}/{CURVES_FILE if has_curves else ''}"
 
 
 def columns_of(records: Sequence[Record]) -> list[TableColumn]:

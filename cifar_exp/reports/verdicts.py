@@ -26,7 +26,7 @@ class ClaimResult:
         claim: the claim.
         verdict: the verdict.
         sentence: the numbers behind the verdict.
-        effects: the differences that decide, with their intervals.
+        effects: the differences that decide, with intervals and p values.
         n: number of seeds that are compared.
         p: p value corrected for the number of claims (Holm); None if not tested.
         missing: values that could not be compared, such as "0.1 with seed 2 (failed)".
@@ -132,11 +132,17 @@ def judge_best(
 
 
 def _result(comparison: Comparison, p: float | None) -> ClaimResult:
+    claim = comparison.claim
     n = min((len(d.values) for d in comparison.differences), default=0)
     verdict = _verdict(comparison, p) if n else "not measured"
-    sentence = _sentence(comparison, verdict, p)
-    effects = tuple(_effect(comparison.claim, d, verdict) for d in comparison.differences if d.values)
-    return ClaimResult(comparison.claim, verdict, sentence, effects, n, p, comparison.missing)
+    alone = len(comparison.differences) == 1
+    effects = tuple(
+        _effect(claim, d, verdict, _p_of_comparison(claim, d, p if alone else None))
+        for d in comparison.differences
+        if d.values
+    )
+    sentence = _sentence(comparison, verdict, effects, p)
+    return ClaimResult(claim, verdict, sentence, effects, n, p, comparison.missing)
 
 
 def _verdict(comparison: Comparison, p: float | None) -> Verdict:
@@ -167,7 +173,9 @@ def _verdict_of_same(difference: Difference, p: float | None, margin: float) -> 
     return "contradicted" if abs(estimate.mean) - estimate.half_width > margin else "inconclusive"
 
 
-def _sentence(comparison: Comparison, verdict: Verdict, p: float | None) -> str:
+def _sentence(
+    comparison: Comparison, verdict: Verdict, effects: Sequence[str], p: float | None
+) -> str:
     claim, measure = comparison.claim, MEASURES[comparison.claim.metric]
     label = measure.label + (f" of {claim.reached:g}" if claim.reached else "")
     means = {
@@ -186,15 +194,11 @@ def _sentence(comparison: Comparison, verdict: Verdict, p: float | None) -> str:
         return "There are no runs to compare."
     compared = {level for d in comparison.differences for level in (d.high, d.low)}
     shown = [text for level, text in means.items() if str(level) in compared]
-    alone = len(comparison.differences) == 1
-    parts = [
-        f"{_effect(claim, d, verdict, _p_of_comparison(claim, d, p if alone else None))}."
-        for d in comparison.differences
-    ]
+    parts = [f"{effect}." for effect in effects]
     parts.append(f"{_capitalized(label)}: {'; '.join(shown)}.")
     if comparison.remark:
         parts.append(f"{_capitalized(comparison.remark)}.")
-    if p is not None and not alone:
+    if p is not None and len(effects) > 1:
         parts.append(f"{_p_text(p)} for the claim, corrected.")
     if verdict == "inconclusive":
         parts.append(_needed_for_a_verdict(comparison))
@@ -218,8 +222,8 @@ def _never_finite(by_seed: Mapping[int, float]) -> bool:
     return bool(by_seed) and not any(map(math.isfinite, by_seed.values()))
 
 
-def _effect(claim: Claim, difference: Difference, verdict: Verdict, p_text: str = "") -> str:
-    """Return for example "0.01 beats 0.0001 by 24.1 points (20.7 to 27.5; 3 seeds)".
+def _effect(claim: Claim, difference: Difference, verdict: Verdict, p_text: str) -> str:
+    """Return for example "0.01 beats 0.0001 by 24.1 points (20.7 to 27.5; 3 seeds; p = 0.001)".
 
     "beats" is reserved for significant differences of a metric of which more is better.
     """
@@ -232,12 +236,12 @@ def _effect(claim: Claim, difference: Difference, verdict: Verdict, p_text: str 
     found = difference.estimate
     if found.mean < 0:
         high, low = low, high
-    size = abs(found.mean)
-    details = [measure.interval(size, found.half_width)] if n > 1 else []
+    size, half_width = abs(found.mean), found.half_width
+    details = [measure.interval(size - half_width, size + half_width, size)] if n > 1 else []
     details.append(f"{n} seed{'s' * (n > 1)}")
     details += ["along a line fitted to all levels"] * difference.fitted
     details += [p_text] if p_text else []
-    is_clear = verdict in ("supported", "contradicted") and size > found.half_width
+    is_clear = verdict in ("supported", "contradicted") and size > half_width
     if is_clear and measure.better == "higher" and claim.expects != "same":
         text = f"{high} beats {low} by {measure.difference(size)}"
     else:
