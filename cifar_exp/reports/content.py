@@ -5,14 +5,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median_low
 from typing import Any
 
 from cifar_exp.config.identity import differences, settings, varied
 from cifar_exp.config.keys import short_names
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.config.study import MetricOfRun, Study, Value, read_study
+from cifar_exp.config.study import MetricOfRun, Study, Value
 from cifar_exp.models.settings import NetworkSection
+from cifar_exp.reports.answer import Answer, answer_of, portable_settings
 from cifar_exp.reports.levels import level_of, sorted_levels
 from cifar_exp.reports.metrics import (
     MEASURES,
@@ -23,13 +23,13 @@ from cifar_exp.reports.metrics import (
     optional_metrics,
 )
 from cifar_exp.reports.plots import ReportFigure, report_figures
-from cifar_exp.reports.records import read_list, read_sweep
-from cifar_exp.reports.sequential import Looks
+from cifar_exp.reports.records import read_list, read_sweep, runs_of_studies
+from cifar_exp.reports.sequential import looks_of
 from cifar_exp.reports.statistics import estimate
-from cifar_exp.reports.table import report_rows
+from cifar_exp.reports.table import ranked, report_rows
 from cifar_exp.reports.verdicts import ClaimResult, judge_claims
 from cifar_exp.runs.folder import ENDED
-from cifar_exp.runs.record import Record, remarks
+from cifar_exp.runs.record import Record, fewest, remarks, tested_images
 
 _ARTICLE = RunConfig()
 
@@ -47,6 +47,7 @@ class Section:
         summary: one row per combination of levels: settings, number of runs and metrics as text.
         caption: of the summary; "" for the default caption.
         note: shown instead of verdicts; "" for the default note.
+        answer: the best settings; None if no run is complete.
     """
 
     title: str
@@ -57,6 +58,7 @@ class Section:
     summary: list[dict[str, str]]
     caption: str = ""
     note: str = ""
+    answer: Answer | None = None
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,12 @@ class Report:
     Attributes:
         title: of the report.
         command: that trained the runs.
+        facts: date, data, number of runs and duration, on one line.
+        answer: the best settings of all runs; None if no run is complete.
         cautions: limits of the results, such as little data or failed runs.
         sections: one per study.
-        runs: one row per run, a mapping from column title to text; "folder" is a relative path.
+        runs: one row per run, a mapping from column title to text; "folder" and "page", the
+            run's folder and its curves, are relative paths.
         shared: settings that are the same in all runs.
         from_article: those of them that differ from the baseline.
         provenance: hardware, versions, commit and dates by label.
@@ -78,6 +83,8 @@ class Report:
 
     title: str
     command: str
+    facts: str
+    answer: Answer | None
     cautions: list[str]
     sections: list[Section]
     runs: list[dict[str, str]]
@@ -112,11 +119,7 @@ def report_of(sweep: Path, by_id: Mapping[str, Record], left_out: Sequence[str])
         UserError: it is not the folder of a sweep.
     """
     content, records = read_list(sweep), list(by_id.values())
-    parts = [
-        (read_study(part["study"]), [by_id[run] for run in part["runs"] if run in by_id])
-        for part in content.get("studies", [])
-    ]
-    studies = [(study, runs) for study, runs in parts if runs]
+    studies = runs_of_studies(content, by_id)
     keys = varied([record.config for record in records])
     if studies:
         sections = [_section(study, runs, f"{study.name}-") for study, runs in studies]
@@ -129,9 +132,14 @@ def report_of(sweep: Path, by_id: Mapping[str, Record], left_out: Sequence[str])
     return Report(
         title=title,
         command=f"python {content['command']}",
-        cautions=[*(f"Left out: {line}." for line in left_out), *cautions_of(records)],
+        facts=facts_of(records),
+        answer=sections[0].answer if len(sections) == 1 else answer_of(records),
+        cautions=[
+            *(f"Left out: {line}." for line in left_out),
+            *cautions_of(records, of_study=bool(studies)),
+        ],
         sections=sections,
-        runs=report_rows(records, keys),
+        runs=report_rows([r for group in ranked(records) for r in group.records], keys),
         shared=shared,
         from_article=article,
         provenance=provenance_of(records),
@@ -155,23 +163,15 @@ def _section(study: Study | None, records: list[Record], prefix: str, title: str
         else [],
         figures=report_figures(records, levels, metrics, prefix),
         summary=_summary(records, keys, metrics),
+        answer=answer_of(records, looks_of(study) if study else None),
     )
-
-
-def looks_of(study: Study) -> Looks | None:
-    """Return the times at which the claims are tested; None if the seeds are fixed.
-
-    Args:
-        study: study whose seeds may be added.
-    """
-    return Looks(len(study.seeds), study.max_seeds) if study.add_seeds else None
 
 
 def _summary(
     records: Sequence[Record], keys: list[str], metrics: list[MetricOfRun]
 ) -> list[dict[str, str]]:
     groups: dict[tuple[Value, ...], list[Record]] = {}
-    for record in records:
+    for record in (record for group in ranked(records) for record in group.records):
         groups.setdefault(tuple(level_of(record, key) for key in keys), []).append(record)
     return [
         dict(zip(short_names(keys), map(str, levels), strict=True))
@@ -188,7 +188,7 @@ def statuses(records: Sequence[Record]) -> str:
 
 
 def mean_and_interval(records: Sequence[Record], metric: MetricOfRun) -> str:
-    """Return the mean of a metric with its interval, such as "61.3 % ± 2.1 % (n = 3)".
+    """Return the mean of a metric with its interval, such as "61.3 % (59.2 to 63.4; 3 seeds)".
 
     Args:
         records: the runs; those that diverged or lack the metric are not counted.
@@ -199,28 +199,17 @@ def mean_and_interval(records: Sequence[Record], metric: MetricOfRun) -> str:
     finite = [value for value in values if value is not None and math.isfinite(value)]
     if not finite:
         return "diverged" if math.inf in map(abs, filter(None, values)) else ""
-    found = estimate(finite, images_behind(records, metric))
-    interval = f" ± {measure.text(found.half_width)}" if found.n > 1 else ""
-    return f"{measure.text(found.mean)}{interval} (n = {found.n})"
+    return measure.with_interval(estimate(finite, images_behind(records, metric)))
 
 
 def shared_settings(configs: Sequence[RunConfig]) -> dict[str, str]:
     """Return the settings, except the seed, that are the same in all runs."""
-    first, *others = [_settings(config) for config in configs]
+    first, *others = [portable_settings(config) for config in configs]
     return {
         key: str(value)
         for key, value in first.items()
         if key != "seed" and all(other.get(key) == value for other in others)
     }
-
-
-def _settings(config: RunConfig) -> dict[str, Any]:
-    """Return the settings, with a relative path of the image folder if it is in the project."""
-    if not config.data.place:
-        return settings(config)
-    root, project = Path(config.data.place), Path(config.paths.results).parent
-    near = root.is_relative_to(project)
-    return settings(config) | {"data.root": str(root.relative_to(project) if near else root)}
 
 
 def changed_from_article(configs: Sequence[RunConfig], shared: dict[str, str]) -> dict[str, str]:
@@ -234,30 +223,17 @@ def changed_from_article(configs: Sequence[RunConfig], shared: dict[str, str]) -
     return {key: shared[key] for key in changed if key in shared}
 
 
-def cautions_of(records: Sequence[Record]) -> list[str]:
-    """Return the limits of the results: small size, validation images, failed runs."""
+def cautions_of(records: Sequence[Record], of_study: bool = False) -> list[str]:
+    """Return the limits of the results: small size, validation images, failed runs.
+
+    Args:
+        records: the runs.
+        of_study: whether to compare their size with the baseline, unless the images are the user's.
+    """
     cautions = []
     configs = [record.config for record in records]
-    small = []
-    for config in configs:
-        flat = settings(config)
-        if config.data.name != _ARTICLE.data.name:
-            small.append(f"data {flat['data']}")
-        if config.data.limit_train is not None:
-            small.append(f"{config.data.limit_train:,} training images")
-        if isinstance(config.model, NetworkSection) and config.model.width < 1:
-            small.append(f"width {config.model.width:g}")
-        if config.model.name != _ARTICLE.model.name:
-            small.append(flat["model"])
-    epochs = median_low(config.training.epochs for config in configs)
-    if epochs < _ARTICLE.training.epochs:
-        small.append(f"{epochs} epochs")
-    if small:
-        sizes = ", ".join(dict.fromkeys(small))
-        cautions.append(
-            f"The runs are smaller than the article's baseline ({sizes}). The results may differ "
-            "at full size."
-        )
+    if size := _size_caution(configs, of_study):
+        cautions.append(size)
     if any(config.data.evaluated_on == "validation" for config in configs):
         cautions.append(
             "With data.val_fraction, accuracies are measured on validation images, which are held "
@@ -282,6 +258,58 @@ def cautions_of(records: Sequence[Record]) -> list[str]:
     if len(digests) > 1:
         cautions.append("The runs were not all trained on the same images.")
     return cautions
+
+
+def _size_caution(configs: Sequence[RunConfig], of_study: bool) -> str:
+    """Return a warning about settings of all runs that make them small; "" if there are none."""
+    data, model, epochs = configs[0].data, configs[0].model, configs[0].training.epochs
+    limit = f"{data.limit_train:,} training images" if data.limit_train is not None else ""
+    reduced = {"data.limit_train": limit}
+    flat, article = settings(configs[0]), _ARTICLE
+    is_custom = bool(data.place) or "." in flat["data"]
+    with_article = of_study and not is_custom
+    if with_article:
+        narrow = isinstance(model, NetworkSection) and model.width < 1
+        reduced |= {
+            "data": f"data {flat['data']}" * (data.name != article.data.name),
+            "model": flat["model"] * (model.name != article.model.name),
+            "model.width": f"width {model.width:g}" if narrow else "",
+            "training.epochs": f"{epochs} epochs" * (epochs < article.training.epochs),
+        }
+    fixed = shared_settings(configs)
+    sizes = ", ".join(text for key, text in reduced.items() if text and key in fixed)
+    if not sizes:
+        return ""
+    if with_article:
+        return (
+            f"The runs are smaller than the article's baseline ({sizes}). The results may differ "
+            "at full size."
+        )
+    return f"The runs use {sizes} only. The results may differ with all images."
+
+
+def facts_of(records: Sequence[Record]) -> str:
+    """Return date, network, data, number of runs and duration on one line."""
+    configs = [record.config for record in records]
+    seconds = sum(record.results.seconds for record in records if record.rows)
+    tested = fewest(map(tested_images, records))
+    split = "/".join(sorted({record.evaluated_on for record in records}))
+    sets = {Path(c.data.place).name or str(settings(c)["data"]) for c in configs}
+    networks = {str(settings(c)["model"]) for c in configs}
+    facts = [
+        _span([r.state["started"] for r in records if "started" in r.state]),
+        f"{', '.join(sorted(networks))} on {', '.join(sorted(sets))}",
+        f"{tested:,} {split} images" if tested else "",
+        f"{len(records)} run{'s' * (len(records) > 1)}",
+        f"{_duration(seconds)} of training and evaluation",
+    ]
+    return " · ".join(fact for fact in facts if fact)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def provenance_of(records: Sequence[Record]) -> dict[str, str]:

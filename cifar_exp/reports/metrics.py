@@ -5,11 +5,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cifar_exp.config.metrics import BEST, EPOCHS_TO, FINAL, OSCILLATION, Better, Column
 from cifar_exp.config.study import MetricOfRun
 from cifar_exp.runs.record import Record, fewest, tested_images
+
+if TYPE_CHECKING:  # importing SciPy takes half a second
+    from cifar_exp.reports.statistics import Estimate
 
 Row = dict[str, Any]
 # Sweeps without claims are compared by this metric; see `main_metrics`.
@@ -39,21 +42,41 @@ class Measure:
         """Format a value with its unit."""
         if not math.isfinite(value):
             return "never" if self.unit == "epochs" else "diverged"
-        match self.unit:
-            case "%":
-                return f"{100 * value:.1f} %"
-            case "bytes":
-                return f"{value / 1e6:,.0f} MB"
-            case "" | "epochs":
-                return f"{round(value, 1):,g} {self.unit}".rstrip()
-        digits = f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
-        return f"{digits} {self.unit}".rstrip()
+        unit = "MB" if self.unit == "bytes" else self.unit
+        return f"{self._digits(value, value)} {unit}".rstrip()
 
     def difference(self, value: float) -> str:
         """Format the difference of two values with its unit."""
         if self.unit == "%" and math.isfinite(value):
             return f"{100 * value:.1f} points"
         return self.text(value)
+
+    def with_interval(self, found: "Estimate") -> str:
+        """Format a mean with its interval, such as "61.3 % (59.2 to 63.4; 3 seeds)"."""
+        if found.n == 1:
+            return f"{self.text(found.mean)} (1 seed)"
+        low, high = found.bounds
+        if self.unit == "%":
+            low, high = max(0.0, low), min(1.0, high)
+        interval = self.interval(low, high, found.mean)
+        return f"{self.text(found.mean)} ({interval}; {found.n} seeds)"
+
+    def interval(self, low: float, high: float, mean: float) -> str:
+        """Format an interval without its unit, such as "46.8 to 52.2"."""
+        return f"{self._digits(low, mean)} to {self._digits(high, mean)}"
+
+    def _digits(self, value: float, mean: float) -> str:
+        """Format a value without its unit, with as many decimals as the mean has."""
+        match self.unit:
+            case "%":
+                value, decimals = 100 * value, 1
+            case "bytes":
+                value, decimals = value / 1e6, 0
+            case "" | "epochs":
+                return f"{round(value, 1) + 0.0:,g}"
+            case _:  # three digits of the mean
+                decimals = max(0, min(6, 2 - int(f"{mean:.2e}".partition("e")[2])))
+        return f"{round(value, decimals) + 0.0:,.{decimals}f}"  # + 0.0: never "-0.0"
 
 
 def on_evaluated_split(metric: MetricOfRun, records: Iterable[Record]) -> MetricOfRun:

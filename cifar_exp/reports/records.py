@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cifar_exp.config.study import Study, read_study
 from cifar_exp.errors import UserError
 from cifar_exp.files import read_text
 from cifar_exp.paths import RUNS, SWEEP_FILE
@@ -93,6 +94,22 @@ def read_list(sweep: Path) -> dict[str, Any]:
             f"{file}: expected the runs of sweep {named[1]}, got others; the file was changed"
         )
     return content
+
+
+def runs_of_studies(
+    content: Mapping[str, Any], by_id: Mapping[str, Record]
+) -> list[tuple[Study, list[Record]]]:
+    """Return the studies of a sweep that have runs, each with its runs.
+
+    Args:
+        content: of sweep.json.
+        by_id: the runs of the sweep.
+    """
+    parts = [
+        (read_study(part["study"]), [by_id[run] for run in part["runs"] if run in by_id])
+        for part in content.get("studies", [])
+    ]
+    return [(study, runs) for study, runs in parts if runs]
 
 
 def sweep_id(run_ids: Sequence[str], add_seeds: bool = False) -> str:

@@ -14,12 +14,14 @@ from tabulate import tabulate
 from cifar_exp.figures.drawing import as_files, inline_svg
 from cifar_exp.files import has_content, read_text, write_bytes
 from cifar_exp.paths import FIGURES, REPORT_PAGE, REPORT_TEXT
+from cifar_exp.reports.answer import answer_rows
 from cifar_exp.reports.comparisons import Verdict
 from cifar_exp.reports.content import Report, read_report
 from cifar_exp.reports.locking import writing
 from cifar_exp.terminal import printable
 
 _SUFFIXES = (".svg", ".png")
+_LINKS = ("folder", "page")  # of the first column of a list of runs
 
 
 class _Explanation(NamedTuple):
@@ -47,21 +49,22 @@ _VERDICTS: dict[Verdict, _Explanation] = {
 }
 _SEEDS = {
     "Seeds": "Each level is trained with several seeds, which determine the initial weights and "
-    "the order of the images. The value after ± is the half-width of the 95 % interval of the "
-    "mean: Student's t over n seeds and, for accuracies, the uncertainty due to the limited number "
-    "of test images, which more seeds do not reduce. The interval is wide for two or three seeds, "
-    "and does not exist for one. It is not corrected for the number of levels.",
+    "the order of the images. The range in brackets is the 95 % interval of the "
+    "mean: Student's t over the seeds and, for accuracies, the uncertainty due to the limited "
+    "number of test images, which more seeds do not reduce. The interval is wide for two or three "
+    "seeds, and does not exist for one. It is not corrected for the number of levels.",
     "Divergence": "A run has diverged if its loss exploded or became NaN. This is a result, not a "
     "failure.",
 }
 _CLAIMS = {
     "Pairs": "Each seed at one level is compared with the same seed at the other, which cancels "
-    "effects that both share. 'A minus B' is the mean of these differences. A diverged run is "
+    "effects that both share. The difference is the mean over the seeds. A diverged run is "
     "worse than any other, by an unknown amount: its differences are not tested, only their signs "
     "are counted, and all seeds must agree.",
-    "Tests": "p is the probability of a difference at least as large if there were none, corrected "
-    "for the number of claims of the study (Holm). A difference with p below 0.05 is significant. This holds if the number of seeds was "
-    "fixed before the first result, or if seed=auto added them: then p is corrected for all looks.",
+    "Tests": "p is the probability of a difference at least as large if there were none. Verdicts "
+    "use p corrected for the number of claims of the study (Holm). A difference with a corrected "
+    "p below 0.05 is significant. This holds if the number of seeds was fixed before the first "
+    "result, or if seed=auto added them: then p is corrected for all looks.",
 }
 Rows = Sequence[Mapping[str, str]]
 
@@ -116,9 +119,11 @@ def _files(sweep: Path, read: Callable[[Path], Report]) -> dict[Path, bytes]:
         for figure in section.figures
     }
     claims = any(section.claim_results for section in report.sections)
+    answers = [(section.title, section.answer) for section in report.sections]
     context: dict[str, Any] = {
         "verdicts": _VERDICTS,
         "claims": claims,
+        "answers": answer_rows(answers) if len(answers) > 1 and any(a for _, a in answers) else [],
         "reading": _SEEDS | (_CLAIMS if claims else {}) | report.reading,
     }
     page = _page().render(report=report, images=images, **context)
@@ -186,13 +191,13 @@ def _environment(**options: Any) -> Environment:
 
 
 def _tied(text: str) -> str:
-    """Insert no-break spaces into "n = 3", "± 7.2 %" and "1.5 nats"."""
-    ties = r" (?=[=<%])|(?<=[=<±]) |(?<=\d) (?=(?:nats|points|s|MB|epochs|images/s)\b)"
+    """Insert no-break spaces into "p = 0.3", "7.2 %" and "1.5 nats"."""
+    ties = r" (?=[=<%])|(?<=[=<]) |(?<=\d) (?=(?:nats|points|s|MB|epochs|images/s|seeds?)\b)"
     return re.sub(ties, "\N{NO-BREAK SPACE}", text)
 
 
 def _columns(rows: Rows) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row if name != "folder"))
+    return list(dict.fromkeys(name for row in rows for name in row if name not in _LINKS))
 
 
 def _pairs(mapping: Mapping[str, str], name: str = "setting") -> Rows:
@@ -231,7 +236,7 @@ def _table(rows: Rows, link: str = "") -> Markup:
     lines = [[_escaped(row.get(column, "")) for column in columns] for row in rows]
     if link:
         for line, row in zip(lines, rows, strict=True):
-            line.insert(0, f"[{_escaped(_run_id(row['folder']))}]({_address(row['folder'])})")
+            line.insert(0, f"[{_escaped(_run_id(row['folder']))}]({_address(row['page'])})")
     header = [*([link] if link else []), *map(_escaped, columns)]
     return Markup(tabulate(lines, header, tablefmt="github", disable_numparse=True))
 

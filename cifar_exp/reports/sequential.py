@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import stdtr, stdtrit
 
+from cifar_exp.config.study import Study
+
 _NEGLIGIBLE = 1e-9
 _GRID = 401  # points at which the probability of a later crossing is known
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(96)
@@ -156,3 +158,12 @@ def _distribution(phi: Array, n: int) -> Array:
 def _normalizer(n: int) -> float:
     """Return what makes cos(phi)^(n - 1) a density on (-pi/2, pi/2)."""
     return math.exp(math.lgamma((n + 1) / 2) - math.lgamma(n / 2)) / math.sqrt(math.pi)
+
+
+def looks_of(study: Study) -> Looks | None:
+    """Return the times at which the claims are tested; None if the seeds are fixed.
+
+    Args:
+        study: study whose seeds may be added.
+    """
+    return Looks(len(study.seeds), study.max_seeds) if study.add_seeds else None

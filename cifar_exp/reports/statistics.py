@@ -27,6 +27,11 @@ class Estimate:
     half_width: float
     n: int
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Both ends of the interval."""
+        return self.mean - self.half_width, self.mean + self.half_width
+
 
 def estimate(values: Sequence[float], images: int | None = None, tail: float = TAIL) -> Estimate:
     """Estimate the mean over seeds with its 95 % confidence interval.

@@ -16,6 +16,7 @@ from cifar_exp.config.keys import short_names
 from cifar_exp.config.metrics import CURVES, evaluated_split
 from cifar_exp.config.study import MetricOfRun
 from cifar_exp.files import write_bytes
+from cifar_exp.paths import CURVES_FILE, RUNS
 from cifar_exp.reports.levels import level_of
 from cifar_exp.reports.locking import writing
 from cifar_exp.reports.metrics import MEASURES, main_metrics, measured, optional_metrics
@@ -52,6 +53,14 @@ class Group:
     def half_width(self) -> float | None:
         """Half-width of the 95 % interval of the mean; None for fewer than two runs."""
         return self.accuracy.half_width if self.accuracy and self.accuracy.n > 1 else None
+
+    @property
+    def interval(self) -> str:
+        """The 95 % interval of the mean, such as "0.7250 to 0.8710"; "" for fewer than two runs."""
+        if not self.accuracy or self.half_width is None:
+            return ""
+        low, high = self.accuracy.bounds
+        return f"{max(0.0, low):.4f} to {min(1.0, high):.4f}"
 
     def mean(self, metric: MetricOfRun) -> str:
         """Return the mean of a metric over the complete runs, formatted with its unit."""
@@ -151,7 +160,7 @@ TABLE_COLUMNS = (
         "interval_half_width",
         "95 % interval",
         lambda group, _: group.half_width,
-        lambda group: "" if group.half_width is None else f"± {group.half_width:.4f}",
+        lambda group: group.interval,
     ),
     TableColumn("n", "n", lambda group, _: group.n, lambda group: str(group.n)),
     TableColumn(
@@ -185,7 +194,14 @@ TABLE_COLUMNS = (
         lambda _, r: f"../runs/{r.folder.path.name}",
         in_report=lambda r: f"../runs/{r.folder.path.name}",
     ),
+    TableColumn("page", "page", in_report=lambda r: run_page(r.folder.path)),
 )
+
+
+def run_page(folder: Path) -> str:
+    """Return the path of a run's curves relative to a sweep, or its folder if they are missing."""
+    has_curves = (folder / CURVES_FILE).is_file()
+    return f"../{RUNS}/{folder.name}/{CURVES_FILE if has_curves else ''}"
 
 
 def columns_of(records: Sequence[Record]) -> list[TableColumn]:

@@ -26,6 +26,7 @@ class ClaimResult:
         claim: the claim.
         verdict: the verdict.
         sentence: the numbers behind the verdict.
+        effects: the differences that decide, with intervals and p values.
         n: number of seeds that are compared.
         p: p value corrected for the number of claims (Holm); None if not tested.
         missing: values that could not be compared, such as "0.1 with seed 2 (failed)".
@@ -34,6 +35,7 @@ class ClaimResult:
     claim: Claim
     verdict: Verdict
     sentence: str
+    effects: tuple[str, ...]
     n: int
     p: float | None
     missing: tuple[str, ...]
@@ -89,10 +91,7 @@ def compared_levels(claim: Claim, levels: Levels) -> set[Value]:
 
 
 def _best_against_second(levels: Levels, looks: Looks | None) -> list[ClaimResult]:
-    """Compare the two best levels.
-
-    They are selected by the values that are then tested, so p is corrected for all pairs.
-    """
+    """Compare the two best levels, if there are two with results."""
     metric = main_metric(record for records in levels.values() for record in records)
     means = {}
     for level, records in levels.items():
@@ -101,7 +100,25 @@ def _best_against_second(levels: Levels, looks: Looks | None) -> list[ClaimResul
             means[level] = mean(values)
     if len(means) < 2:
         return []
+    levels = {level: levels[level] for level in means}
     best, second, *_ = sorted(means, key=lambda level: -means[level])
+    return [judge_best(best, second, levels, looks)]
+
+
+def judge_best(
+    best: Value, second: Value, levels: Levels, looks: Looks | None = None
+) -> ClaimResult:
+    """Compare the accuracies of the best and the second best level.
+
+    They were selected by the values that are then tested, so p is corrected for all pairs.
+
+    Args:
+        best: the level with the highest mean accuracy.
+        second: the level with the second highest.
+        levels: the runs at each level.
+        looks: as in `judge_claims`.
+    """
+    metric = main_metric(record for records in levels.values() for record in records)
     claim = Claim(
         says=f"{best}, the best level, is better than {second}, the second best.",
         metric=metric,
@@ -110,15 +127,22 @@ def _best_against_second(levels: Levels, looks: Looks | None) -> list[ClaimResul
         than=second,
     )
     comparison = Comparison.of(claim, levels, looks)
-    pairs = len(means) * (len(means) - 1) // 2
-    return [_result(comparison, None if comparison.p is None else min(1.0, pairs * comparison.p))]
+    pairs = len(levels) * (len(levels) - 1) // 2
+    return _result(comparison, None if comparison.p is None else min(1.0, pairs * comparison.p))
 
 
 def _result(comparison: Comparison, p: float | None) -> ClaimResult:
+    claim = comparison.claim
     n = min((len(d.values) for d in comparison.differences), default=0)
     verdict = _verdict(comparison, p) if n else "not measured"
-    sentence = _sentence(comparison, verdict, p)
-    return ClaimResult(comparison.claim, verdict, sentence, n, p, comparison.missing)
+    alone = len(comparison.differences) == 1
+    effects = tuple(
+        _effect(claim, d, verdict, _p_of_comparison(claim, d, p if alone else None))
+        for d in comparison.differences
+        if d.values
+    )
+    sentence = _sentence(comparison, verdict, effects, p)
+    return ClaimResult(claim, verdict, sentence, effects, n, p, comparison.missing)
 
 
 def _verdict(comparison: Comparison, p: float | None) -> Verdict:
@@ -149,7 +173,9 @@ def _verdict_of_same(difference: Difference, p: float | None, margin: float) -> 
     return "contradicted" if abs(estimate.mean) - estimate.half_width > margin else "inconclusive"
 
 
-def _sentence(comparison: Comparison, verdict: Verdict, p: float | None) -> str:
+def _sentence(
+    comparison: Comparison, verdict: Verdict, effects: Sequence[str], p: float | None
+) -> str:
     claim, measure = comparison.claim, MEASURES[comparison.claim.metric]
     label = measure.label + (f" of {claim.reached:g}" if claim.reached else "")
     means = {
@@ -168,12 +194,12 @@ def _sentence(comparison: Comparison, verdict: Verdict, p: float | None) -> str:
         return "There are no runs to compare."
     compared = {level for d in comparison.differences for level in (d.high, d.low)}
     shown = [text for level, text in means.items() if str(level) in compared]
-    parts = [f"{_capitalized(label)}: {'; '.join(shown)}."]
-    parts += [_difference_text(measure, d) for d in comparison.differences]
+    parts = [f"{effect}." for effect in effects]
+    parts.append(f"{_capitalized(label)}: {'; '.join(shown)}.")
     if comparison.remark:
         parts.append(f"{_capitalized(comparison.remark)}.")
-    if p is not None:
-        parts.append("p < 0.0001." if p < 1e-4 else f"p = {p:.2g}.")
+    if p is not None and len(effects) > 1:
+        parts.append(f"{_p_text(p)} for the claim, corrected.")
     if verdict == "inconclusive":
         parts.append(_needed_for_a_verdict(comparison))
     return " ".join(parts)
@@ -196,19 +222,50 @@ def _never_finite(by_seed: Mapping[int, float]) -> bool:
     return bool(by_seed) and not any(map(math.isfinite, by_seed.values()))
 
 
-def _difference_text(measure: Measure, difference: Difference) -> str:
-    n = len(difference.values)
-    seeds = f"n = {n} seed{'s' * (n > 1)}"
-    names = f"{difference.high} minus {difference.low}"
-    names += ", on a line fitted to all levels" * difference.fitted
-    finite = [value for value in difference.values if math.isfinite(value)]
-    if len(finite) < n:
+def _effect(claim: Claim, difference: Difference, verdict: Verdict, p_text: str) -> str:
+    """Return for example "0.01 beats 0.0001 by 24.1 points (20.7 to 27.5; 3 seeds; p = 0.001)".
+
+    "beats" is reserved for significant differences of a metric of which more is better.
+    """
+    measure, n = MEASURES[claim.metric], len(difference.values)
+    high, low = difference.high, difference.low
+    if not difference.finite:
         agree = sum(value > 0 for value in difference.values)
         counted = "never" if measure.unit == "epochs" else "divergence"
-        return f"{names}: above 0 with {agree} of {n} seeds, counting {counted}."
-    estimate = difference.estimate
-    interval = f" ± {measure.difference(estimate.half_width)}" if n > 1 else ""
-    return f"{names}: {measure.difference(estimate.mean)}{interval} ({seeds})."
+        return f"{high} has a higher value than {low} with {agree} of {n} seeds, counting {counted}"
+    found = difference.estimate
+    if found.mean < 0:
+        high, low = low, high
+    size, half_width = abs(found.mean), found.half_width
+    details = [measure.interval(size - half_width, size + half_width, size)] if n > 1 else []
+    details.append(f"{n} seed{'s' * (n > 1)}")
+    details += ["along a line fitted to all levels"] * difference.fitted
+    details += [p_text] if p_text else []
+    is_clear = verdict in ("supported", "contradicted") and size > half_width
+    if is_clear and measure.better == "higher" and claim.expects != "same":
+        text = f"{high} beats {low} by {measure.difference(size)}"
+    else:
+        text = f"{high} has {measure.difference(size)} more than {low}"
+    return f"{text} ({'; '.join(details)})"
+
+
+def _p_of_comparison(claim: Claim, difference: Difference, corrected: float | None) -> str:
+    """Return for example "p = 0.02 for this comparison, 0.04 corrected"; "" if not tested."""
+    if difference.p is None:
+        return ""
+    if claim.expects == "same":
+        p = difference.equivalence_p(claim.matters_from)
+        margin = MEASURES[claim.metric].difference(claim.matters_from)
+        text = f"{_p_text(p)} for a difference below {margin}"
+    else:
+        text = f"{_p_text(difference.p)} for this comparison"
+    if corrected is None or text.startswith(f"{_p_text(corrected)} "):
+        return text
+    return f"{text}, {_p_text(corrected).removeprefix('p = ').removeprefix('p ')} corrected"
+
+
+def _p_text(p: float) -> str:
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
 
 
 def _needed_for_a_verdict(comparison: Comparison) -> str:

@@ -14,12 +14,14 @@ from cifar_exp.figures.search import TrialCurve, draw_history, draw_trials
 from cifar_exp.figures.settings import draw_importance, draw_parallel_coordinates
 from cifar_exp.files import read_text
 from cifar_exp.paths import RUNS, SEARCH_FILE
+from cifar_exp.reports.answer import Answer, train_command
 from cifar_exp.reports.comparisons import Levels
 from cifar_exp.reports.content import (
     Report,
     Section,
     cautions_of,
     changed_from_article,
+    facts_of,
     mean_and_interval,
     provenance_of,
     shared_settings,
@@ -29,6 +31,7 @@ from cifar_exp.reports.metrics import MAIN_METRIC, MEASURES
 from cifar_exp.reports.plots import ReportFigure, report_figures
 from cifar_exp.reports.records import read_runs
 from cifar_exp.reports.stored import StoredConfirmation, StoredSearch, StoredTrial
+from cifar_exp.reports.table import run_page
 from cifar_exp.reports.verdicts import judge_claims
 from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.runs.record import Record, remarks
@@ -74,22 +77,25 @@ def read_search_report(folder: Path) -> Report:
     tested = [record for records in confirmed.values() for record in records]
     ended = [record for record in runs.values() if record.status in ENDED]
     sections = [_confirmation(search, confirmed)] if tested else []
+    all_runs = [*runs.values(), *tested]
     shared = shared_settings([record.config for record in runs.values()]) if runs else {}
     return Report(
         title=f"Search over {', '.join(short_names(list(search.space)))}",
         command=f"python {search.command}",
+        facts=facts_of(all_runs) if all_runs else "",
+        answer=sections[0].answer if sections else _best_trial(search, runs),
         cautions=[
             *_cautions(search),
             *(f"Left out: {line}." for line in left_out),
             *(cautions_of(tested or ended) if ended else []),
         ],
         sections=[*sections, _trials(search, runs)],
-        runs=[_row(search, trial) for trial in search.trials if trial.run],
+        runs=[_row(search, trial, runs) for trial in search.trials if trial.run],
         shared=shared,
         from_article=changed_from_article([r.config for r in runs.values()][:1], shared)
         if runs
         else {},
-        provenance=_counts(search) | provenance_of([*runs.values(), *tested]),
+        provenance=_counts(search) | provenance_of(all_runs),
         problems=[*left_out, *remarks(records)],
         reading=_READING,
     )
@@ -129,11 +135,23 @@ def _confirmation(search: StoredSearch, confirmed: Levels) -> Section:
     winner = search.confirmations[-1].winner
     params = next(trial.params for trial in search.trials if trial.number == winner)
     details = {"found": [f"{describe(params)} (trial {winner})"]}
+    results = judge_claims([_GAIN], confirmed) if len(confirmed) > 1 else []
+    found = confirmed.get("found", [])
     return Section(
         title="Test of the best trial",
         question="How good are the settings that were found, on test images and with new seeds?",
         keys=["settings"],
-        claim_results=judge_claims([_GAIN], confirmed) if len(confirmed) > 1 else [],
+        claim_results=results,
+        answer=Answer(
+            best=details["found"][0],
+            result=f"test accuracy {mean_and_interval(found, MAIN_METRIC)}",
+            command=train_command(found[0].config),
+            effect="; ".join(effect for result in results for effect in result.effects),
+            verdict=results[0].verdict if results else "not measured",
+            is_final=all(record.status in ENDED for record in found),
+        )
+        if found
+        else None,
         figures=report_figures(
             [record for records in confirmed.values() for record in records],
             {"settings": confirmed},
@@ -151,6 +169,18 @@ def _confirmation(search: StoredSearch, confirmed: Levels) -> Section:
     )
 
 
+def _best_trial(search: StoredSearch, runs: Mapping[int, Record]) -> Answer | None:
+    """Return the best trial, which has not been tested."""
+    trial = next((trial for trial in search.trials if trial.number == search.best), None)
+    if trial is None or trial.value is None or trial.number not in runs:
+        return None
+    return Answer(
+        best=f"{describe(trial.params)} (trial {trial.number})",
+        result=f"{_metric(search)[0]} {_value_text(search, trial.value)} (1 seed, not tested)",
+        command=train_command(runs[trial.number].config),
+    )
+
+
 def _trials(search: StoredSearch, runs: dict[int, Record]) -> Section:
     """Return the section about all trials."""
     complete = [trial for trial in search.trials if trial.status == "complete"]
@@ -162,7 +192,7 @@ def _trials(search: StoredSearch, runs: dict[int, Record]) -> Section:
         keys=["trial"],
         claim_results=[],
         figures=_figures(search, runs, complete),
-        summary=[_row(search, trial) for trial in best[:_MAX_ROWS]],
+        summary=[_row(search, trial, runs) for trial in best[:_MAX_ROWS]],
         caption="The best trials, on validation images and with one seed",
         note="These results on validation images are for choosing a trial. The best of many is "
         "optimistic.",
@@ -234,10 +264,14 @@ def _metric(search: StoredSearch) -> tuple[str, bool]:
     return f"validation {metric}" + " (nats)" * (metric == "loss"), metric == "accuracy"
 
 
-def _row(search: StoredSearch, trial: StoredTrial) -> dict[str, str]:
-    metric, percent = _metric(search)
-    value = trial.value
-    text = "" if value is None else f"{100 * value:.1f} %" if percent else f"{value:.4g}"
+def _value_text(search: StoredSearch, value: float) -> str:
+    return f"{100 * value:.1f} %" if _metric(search)[1] else f"{value:.4g}"
+
+
+def _row(search: StoredSearch, trial: StoredTrial, runs: Mapping[int, Record]) -> dict[str, str]:
+    metric, _ = _metric(search)
+    text = "" if trial.value is None else _value_text(search, trial.value)
+    record = runs.get(trial.number)
     names = short_names(list(search.space))
     params = {
         name: trial.params.get(key, "") for name, key in zip(names, search.space, strict=True)
@@ -249,6 +283,7 @@ def _row(search: StoredSearch, trial: StoredTrial) -> dict[str, str]:
         metric: text,
         "epochs": str(trial.epochs),
         "folder": f"../{RUNS}/{trial.run}",
+        "page": run_page(record.folder.path) if record else f"../{RUNS}/{trial.run}/",
     }
 
 

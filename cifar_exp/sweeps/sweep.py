@@ -269,9 +269,13 @@ class Sweep:
             write_json(self.folder / SWEEP_FILE, content)
 
     def _write_table(self, by_id: Mapping[str, Record], left_out: Sequence[str]) -> None:
+        from cifar_exp.reports.answer import answer_text  # imports SciPy, which is slow
+
         records = list(by_id.values())
         groups = ranked(records)
         print(f"\n{as_text(groups, width=columns())}\n", flush=True)
+        if text := answer_text(self.folder, by_id):
+            print(f"{printable(text)}\n", flush=True)
         for line in (*left_out, *remarks(records)):
             print(printable(line), file=sys.stderr, flush=True)
         write_csv(self.folder / TABLE_FILE, groups)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Study
 from cifar_exp.errors import UserError
-from cifar_exp.reports.content import looks_of
 from cifar_exp.reports.levels import sorted_levels
+from cifar_exp.reports.sequential import looks_of
 from cifar_exp.reports.verdicts import compared_levels, judge_claims
 from cifar_exp.runs.record import Record
 

@@ -83,7 +83,17 @@ def test_the_table_shows_the_varied_settings_and_the_interval() -> None:
         "seconds",
     ]
     # 4.303 * 0.1 / sqrt(3) = 0.2484
-    assert lines[2].split() == ["1", "0.01", "0.8000", "±", "0.2485", "3", "complete", "10"]
+    assert lines[2].split() == [
+        "1",
+        "0.01",
+        "0.8000",
+        "0.5515",
+        "to",
+        "1.0000",
+        "3",
+        "complete",
+        "10",
+    ]
     assert lines[3].split() == ["2", "0.1", "0.5000", "1", "complete", "10"]
 
 

@@ -128,8 +128,8 @@ def test_one_seed_is_observed_and_not_tested(expects: str) -> None:
     result = found(claim, {0.01: [1.0], 0.1: [2.0], 1.0: [3.0]})
     assert result.verdict == "one seed: observed, not tested"
     assert (result.n, result.p) == (1, None)
-    assert "(n = 1 seed)" in result.sentence
-    assert "±" not in result.sentence
+    assert re.search(r"\(1 seed[;)]", result.sentence)
+    assert " to " not in result.sentence.replace("to all levels", "")
     assert "p =" not in result.sentence
 
 
@@ -174,9 +174,8 @@ def test_rises_is_the_change_along_a_line_fitted_for_each_seed() -> None:
     levels = {1: [0.0, 0.0], 2: [0.0, 3.0], 3: [3.0, 0.0]}
     result = found(claimed("rises"), levels)
     # mean 1.5, standard deviation 3 / sqrt(2), half-width 12.706 * 1.5
-    assert (
-        "3 minus 1, on a line fitted to all levels: 1.50 nats ± 19.1 nats (n = 2 seeds)."
-        in result.sentence
+    assert result.sentence.startswith(
+        "3 has 1.50 nats more than 1 (-17.56 to 20.56; 2 seeds; along a line fitted to all levels; "
     )
 
 
@@ -197,8 +196,8 @@ def test_a_count_that_is_equal_for_all_seeds_has_a_tiny_p_value() -> None:
     (result,) = judge_claims([claim], levels)
     assert result.verdict == "supported"
     assert result.sentence == (
-        "Steps per epoch: 10 at 16; 3 at 64. "
-        "16 minus 64, on a line fitted to all levels: 7 ± 0 (n = 3 seeds). p < 0.0001."
+        "16 has 7 more than 64 (7 to 7; 3 seeds; along a line fitted to all levels; "
+        "p < 0.0001 for this comparison). Steps per epoch: 10 at 16; 3 at 64."
     )
 
 
@@ -209,9 +208,26 @@ def test_the_sentence_on_two_levels() -> None:
     result = found(claimed("higher", matters_from=0.1), {0.01: BASE, 0.1: plus(0.49, 0.5, 0.51)})
     # t = 0.5 / (0.01 / sqrt(3)) = 86.6
     assert result.sentence == (
-        "Final training loss: 1.10 nats at 0.01; 1.60 nats at 0.1. "
-        "0.1 minus 0.01: 0.500 nats ± 0.0248 nats (n = 3 seeds). p = 0.00013."
+        "0.1 has 0.500 nats more than 0.01 (0.475 to 0.525; 3 seeds; p = 0.00013 for this "
+        "comparison). Final training loss: 1.10 nats at 0.01; 1.60 nats at 0.1."
     )
+
+
+def test_a_difference_that_may_be_chance_beats_nothing() -> None:
+    claim = claimed("higher", metric="final_test_accuracy")
+    result = found(claim, {0.01: (0.5, 0.6, 0.7), 0.1: (0.7, 0.5, 0.4)})
+    # the level with the higher mean comes first, whatever the claim expects
+    assert result.sentence.startswith("0.01 has 6.7 points more than 0.1 (-")
+    assert found(claim, {0.01: (0.5,), 0.1: (0.9,)}).effects == (
+        "0.1 has 40.0 points more than 0.01 (1 seed)",
+    )
+
+
+def test_the_sentence_on_same_names_the_margin() -> None:
+    claim = claimed("same", metric="final_test_accuracy", matters_from=0.02)
+    result = found(claim, {0.01: (0.5, 0.6, 0.7), 0.1: (0.501, 0.6, 0.701)})
+    assert re.search(r"p [=<] [\d.]+ for a difference below 2.0 points\)", result.sentence)
+    assert "beats" not in result.sentence
 
 
 def test_the_sentence_on_lower_subtracts_the_lower_level() -> None:
@@ -219,8 +235,8 @@ def test_the_sentence_on_lower_subtracts_the_lower_level() -> None:
     result = found(claim, {0.01: (0.8, 0.82, 0.84), 0.1: (0.7, 0.72, 0.75)})
     # differences 0.1, 0.1, 0.09: standard deviation 0.00577
     assert result.sentence == (
-        "Final test accuracy: 82.0 % at 0.01; 72.3 % at 0.1. "
-        "0.01 minus 0.1: 9.7 points ± 1.5 points (n = 3 seeds). p = 0.0012."
+        "0.01 beats 0.1 by 9.7 points (8.1 to 11.2; 3 seeds; p = 0.0012 for this comparison). "
+        "Final test accuracy: 82.0 % at 0.01; 72.3 % at 0.1."
     )
 
 
@@ -232,8 +248,9 @@ def test_the_sentence_on_epochs_names_the_accuracy() -> None:
         for level in (0.01, 0.1)
     }
     (result,) = judge_claims([claim], levels)
-    assert result.sentence.startswith(
+    assert (
         "Epochs to a training accuracy of 0.8: 1 epochs at 0.01; 1 epochs at 0.1."
+        in result.sentence
     )
 
 
@@ -241,10 +258,11 @@ def test_the_sentence_on_best_inside_names_the_best_level() -> None:
     claim = claimed("best_inside", metric="final_test_accuracy")
     inside = found(claim, {1: (0.5, 0.5), 2: (0.7, 0.7), 3: (0.6, 0.6)})
     assert "Best at 2. " in inside.sentence
-    assert (
-        "2 minus 1: 20.0 points ± 0.8 points (n = 2 seeds). 2 minus 3: 10.0 points"
-        in inside.sentence
+    assert inside.effects == (
+        "2 beats 1 by 20.0 points (19.2 to 20.8; 2 seeds; p < 0.0001 for this comparison)",
+        "2 beats 3 by 10.0 points (9.4 to 10.6; 2 seeds; p < 0.0001 for this comparison)",
     )
+    assert inside.sentence.endswith("p < 0.0001 for the claim, corrected.")
     end = found(claim, {1: (0.5, 0.5), 2: (0.7, 0.7), 3: (0.8, 0.8)})
     assert "Best at 3, the last level. " in end.sentence
     assert (end.verdict, end.claim) == ("contradicted", claim)
@@ -255,8 +273,8 @@ def test_the_sentence_on_the_best_loss_subtracts_the_lower_from_the_higher() -> 
     assert result.verdict == "supported"
     # the differences follow from the means
     assert "1.50 nats at 1; 1.00 nats at 2; 1.25 nats at 3." in result.sentence
-    assert "1 minus 2: 0.500 nats" in result.sentence
-    assert "3 minus 2: 0.250 nats" in result.sentence
+    assert "1 has 0.500 nats more than 2" in result.sentence
+    assert "3 has 0.250 nats more than 2" in result.sentence
 
 
 def test_the_sentence_shows_a_level_that_the_study_formats_differently() -> None:
@@ -316,7 +334,7 @@ def test_unpaired_seeds_are_left_out() -> None:
     levels = {0.01: [1.0, 1.1, FAILED, 1.3], 0.1: [1.49, 1.6, 1.7]}
     result = found(claimed("higher"), levels)
     assert result.n == 2
-    assert "(n = 2 seeds)" in result.sentence
+    assert "; 2 seeds; " in result.sentence
     assert result.missing == ("0.01 with seed 2 (failed)",)
 
 
@@ -366,7 +384,7 @@ def test_rises_ignores_a_level_without_results() -> None:
     result = found(claimed("rises"), levels)
     assert result.verdict == "supported"
     assert len(result.missing) == 3
-    assert "3 minus 2" in result.sentence
+    assert "3 has 0.500 nats more than 2" in result.sentence
 
 
 # Diverged runs.
@@ -378,8 +396,8 @@ def test_a_level_that_always_diverges_is_worse_without_a_test() -> None:
     assert (result.verdict, result.n, result.p) == ("supported", 3, None)
     assert result.missing == ()
     assert result.sentence == (
-        "Final training loss: 1.10 nats at 0.01; diverged (3 of 3 runs) at 0.1. "
-        "0.1 minus 0.01: above 0 with 3 of 3 seeds, counting divergence."
+        "0.1 has a higher value than 0.01 with 3 of 3 seeds, counting divergence. "
+        "Final training loss: 1.10 nats at 0.01; diverged (3 of 3 runs) at 0.1."
     )
     assert found(claimed("lower"), levels).verdict == "contradicted"
     assert found(claimed("same", matters_from=0.1), levels).verdict == "contradicted"
@@ -406,7 +424,7 @@ def test_one_diverged_run_of_three_is_inconclusive(others: tuple[float, float]) 
     result = found(claimed("higher", matters_from=0.1), levels)
     assert (result.verdict, result.n) == ("inconclusive", 3)
     assert re.search(
-        r"above 0 with \d of 3 seeds.* would be needed for a verdict\.$", result.sentence
+        r"higher value .* with \d of 3 seeds.* would be needed for a verdict\.$", result.sentence
     )
 
 
@@ -562,7 +580,7 @@ def test_p_is_corrected_for_the_number_of_claims() -> None:
     first, *others = judge_claims([claimed("higher"), *OTHERS], levels)
     assert first.p == pytest.approx(0.09, abs=3e-4)
     assert first.verdict == "inconclusive"
-    assert "p = 0.09." in first.sentence
+    assert "p = 0.03 for this comparison, 0.09 corrected)." in first.sentence
     assert [other.p for other in others] == pytest.approx([1.0, 1.0], abs=1e-4)
 
 
@@ -614,7 +632,7 @@ def test_the_best_two_levels_are_compared_if_no_claim_is_about_some_levels() -> 
     t = 0.1 * math.sqrt(3) / 0.01
     # the number of images changes p by less than one percent
     assert best.p == pytest.approx(3 * (1 - t / math.sqrt(t**2 + 2)), rel=0.01)
-    assert "0.03 minus 0.02: 10.0 points" in best.sentence
+    assert "0.03 beats 0.02 by 10.0 points" in best.sentence
 
 
 def test_the_best_two_levels_are_not_compared_if_claims_are_about_all_levels() -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.runs.folder import RunFolder
+from cifar_exp.search.plan import describe
 from tests.conftest import CommandLine, computed, read_rows, read_state
 from tests.reliability.faults import SHORT, TWO_AT_ONCE, end, held, killed_in, replaced_in
 from tests.reliability.hold import Hold
@@ -116,9 +118,10 @@ def test_only_the_winner_is_tested_with_new_seeds(search: Search) -> None:
     assert tested == {*confirmation["found"], *confirmation["start"]}
 
     report = (search.folder / "report.md").read_text()
-    assert (
-        "**inconclusive** The settings that were found" in report or "found minus start" in report
-    )
+    best = f"**Best: {describe(winner['params'])} (trial {winner['number']}), test accuracy "
+    assert best in report
+    assert re.search(r"\(trial \d+\).*: (found|start) (beats|has) .*; 2 seeds; p ", report)
+    assert report.index(best) < report.index("The settings that were found are better")
     assert (search.folder / "report.html").exists()
     assert {path.stem for path in (search.folder / "figures").glob("*.svg")} >= {
         "history", "trials", "parallel",

@@ -1,0 +1,172 @@
+"""The answer of a sweep, a study or a search: the best settings and the command for them."""
+
+import json
+import re
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cifar_exp.config.identity import differences, settings, varied
+from cifar_exp.config.keys import short, short_names
+from cifar_exp.config.schema import CAN_BE_CUSTOM, RunConfig
+from cifar_exp.config.study import Value
+from cifar_exp.reports.comparisons import Verdict
+from cifar_exp.reports.metrics import MEASURES, main_metric
+from cifar_exp.reports.records import read_list, runs_of_studies
+from cifar_exp.reports.sequential import Looks, looks_of
+from cifar_exp.reports.table import Group, ranked
+from cifar_exp.reports.verdicts import judge_best
+from cifar_exp.runs.folder import ENDED
+from cifar_exp.runs.record import Record
+from cifar_exp.terminal import columns, table, wrapped
+
+_MAX_SHOWN = 3  # varied settings
+_WORD = r"[\w./+-]+"  # text that needs no quotes in an override
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The best settings, and how they compare with the second best.
+
+    Attributes:
+        best: the settings that vary, such as "lr=0.01"; "" if none vary.
+        result: such as "test accuracy 73.6 % (70.9 to 76.3; 3 seeds)".
+        command: trains them.
+        effect: the difference to the second best, with its interval; "" if it is not known.
+        verdict: on the difference.
+        is_final: whether all runs have ended.
+    """
+
+    best: str
+    result: str
+    command: str
+    effect: str = ""
+    verdict: Verdict = "not measured"
+    is_final: bool = True
+
+    @property
+    def text(self) -> str:
+        """For example "Best: lr=0.01, test accuracy 73.6 % (70.9 to 76.3; 3 seeds)."."""
+        best = f"Best{' so far' * (not self.is_final)}: {self.best}, {self.result}."
+        if not self.best:
+            best = f"{self.result[0].upper()}{self.result[1:]}."
+        verdict = self.verdict.replace(": observed", "").capitalize()
+        return f"{best} {verdict}: {self.effect}." if self.effect else best
+
+
+def answer_of(records: Sequence[Record], looks: Looks | None = None) -> Answer | None:
+    """Compare the best configuration with the second best; None if no run is complete.
+
+    Args:
+        records: runs of a sweep or a study.
+        looks: times at which claims are tested if seeds are added; None if seeds are fixed.
+    """
+    groups = [group for group in ranked(records) if group.accuracy]
+    if not groups:
+        return None
+    keys = varied([record.config for record in records])
+    labels = _labels(groups, keys)
+    first = next(record for record in groups[0].records if record.status == "complete")
+    assert groups[0].accuracy
+    accuracy = MEASURES[main_metric(groups[0].records)].with_interval(groups[0].accuracy)
+    one_key = len(keys) == 1
+    answer = Answer(
+        best=f"{short_names(keys)[0]}={labels[0]}" if one_key else labels[0],
+        result=f"{first.evaluated_on} accuracy {accuracy}",
+        command=train_command(first.config),
+        is_final=all(record.status in ENDED for record in records),
+    )
+    if len(groups) == 1 or not answer.is_final:
+        return answer
+    levels: dict[Value, list[Record]] = {
+        label: group.records for label, group in zip(labels, groups, strict=True)
+    }
+    result = judge_best(labels[0], labels[1], levels, looks)
+    effect = "; ".join(result.effects)
+    return Answer(answer.best, answer.result, answer.command, effect, result.verdict)
+
+
+def _labels(groups: Sequence[Group], keys: Sequence[str]) -> list[str]:
+    """Return the varied settings of each group; of many, only those that are not the usual ones."""
+    flat = [settings(group.records[0].config) for group in groups]
+    if len(keys) == 1:
+        return [str(one.get(keys[0])) for one in flat]
+    usual: dict[str, Any] = {}
+    if len(keys) > _MAX_SHOWN:
+        usual = {
+            key: Counter(str(one.get(key)) for one in flat).most_common(1)[0][0] for key in keys
+        }
+    pairs = list(zip(short_names(keys), keys, strict=True))
+    labels = [
+        [
+            f"{name}={one[key]}"
+            for name, key in pairs
+            if key in one and str(one[key]) != usual.get(key)
+        ]
+        for one in flat
+    ]
+    return [" ".join(words) or ("the most common settings" if keys else "") for words in labels]
+
+
+def train_command(config: RunConfig) -> str:
+    """Return the command that trains a run."""
+    shown = portable_settings(config)
+    words = [_override(key, shown[key]) for key in differences(config)]
+    return shlex.join(["python", "train.py", *words])
+
+
+def _override(key: str, value: Any) -> str:
+    if key in CAN_BE_CUSTOM and "." in str(value):
+        key = f"{key}._target_"
+    is_word = isinstance(value, str) and re.fullmatch(_WORD, value)
+    return f"{short(key)}={value if is_word else json.dumps(value)}"
+
+
+def portable_settings(config: RunConfig) -> dict[str, Any]:
+    """Return the settings, with a relative path of the image folder if it is in the project."""
+    if not config.data.place:
+        return settings(config)
+    root, project = Path(config.data.place), Path(config.paths.results).parent
+    near = root.is_relative_to(project)
+    return settings(config) | {"data.root": str(root.relative_to(project) if near else root)}
+
+
+def answer_text(sweep: Path, by_id: Mapping[str, Record]) -> str:
+    """Return the answer as lines for the terminal; "" if no run is complete.
+
+    Args:
+        sweep: the folder with sweep.json.
+        by_id: its runs, as `read_sweep` returns them.
+    """
+    studies = [
+        (study.title, answer_of(runs, looks_of(study)))
+        for study, runs in runs_of_studies(read_list(sweep), by_id)
+    ]
+    answer = studies[0][1] if len(studies) == 1 else answer_of(list(by_id.values()))
+    if answer is None:
+        return ""
+    lines = [wrapped(answer.text), answer.command]
+    if len(studies) > 1:
+        rows = answer_rows(studies)
+        lines.append(f"\n{table([list(row.values()) for row in rows], list(rows[0]), columns())}")
+    return "\n".join(lines)
+
+
+def answer_rows(answers: Sequence[tuple[str, Answer | None]]) -> list[dict[str, str]]:
+    """Return one row per study, from column title to text.
+
+    Args:
+        answers: title and answer of each study.
+    """
+    return [
+        {
+            "study": title,
+            "answer": f"{answer.best}: {answer.result}" if answer else "no complete run",
+            "effect": answer.effect if answer else "",
+            "verdict": answer.verdict if answer else "",
+        }
+        for title, answer in answers
+    ]

@@ -1,0 +1,138 @@
+"""The answer at the top of a report and below the table of a sweep."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from cifar_exp.cli.overrides import translate_overrides
+from cifar_exp.config.identity import run_id
+from cifar_exp.config.schema import RunConfig, Training
+from cifar_exp.data.settings import Cifar10, ImageFolder, Synthetic
+from cifar_exp.models.settings import Model
+from cifar_exp.optimizers import Adam, Sgd
+from cifar_exp.reports.answer import answer_of, answer_rows, train_command
+from cifar_exp.reports.content import cautions_of, facts_of
+from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.record import Record
+from cifar_exp.schedulers import Cosine
+from tests.config.test_conf import composed
+
+
+def record(accuracy: float, status: str = "complete", **settings) -> Record:
+    rows = [{"epoch": 1, "test_accuracy": accuracy, "train_seconds": 90.0, "test_seconds": 1.0}]
+    state = {"status": status, "started": "2026-11-24T10:00:00+00:00"}
+    return Record(RunConfig(**settings), RunFolder(Path("runs") / "x"), status, state, rows)
+
+
+def rates(**accuracies: tuple[float, ...]) -> list[Record]:
+    """Return runs by learning rate: rates(high=(0.7, 0.8)) has two seeds."""
+    lr = {"high": 0.01, "low": 0.0001, "other": 0.001}
+    return [
+        record(accuracy, optimizer=Adam(lr=lr[name]), seed=seed)
+        for name, by_seed in accuracies.items()
+        for seed, accuracy in enumerate(by_seed)
+    ]
+
+
+def test_the_best_is_named_with_its_interval_and_compared_with_the_second() -> None:
+    answer = answer_of(rates(low=(0.50, 0.51, 0.52), high=(0.70, 0.71, 0.725), other=(0.1,) * 3))
+    assert answer is not None
+    assert re.fullmatch(
+        r"Best: lr=0\.01, test accuracy 71\.2 % \([\d.]+ to [\d.]+; 3 seeds\)\. Supported: 0\.01 "
+        r"beats 0\.0001 by 20\.2 points \([\d.]+ to [\d.]+; 3 seeds; p [=<] [\d.]+ for this "
+        r"comparison, [\d.]+ corrected\)\.",
+        answer.text,
+    )
+    assert answer.command == "python train.py lr=0.01"
+
+
+def test_a_best_that_may_be_chance_is_inconclusive_and_beats_nothing() -> None:
+    answer = answer_of(rates(low=(0.5, 0.7, 0.6), high=(0.7, 0.5, 0.63)))
+    assert answer is not None
+    assert answer.verdict == "inconclusive"
+    assert "Inconclusive: 0.01 has 1.0 points more than 0.0001 (-" in answer.text
+    assert "beats" not in answer.text
+
+
+def test_one_seed_is_not_tested() -> None:
+    answer = answer_of(rates(low=(0.5,), high=(0.7,)))
+    assert answer is not None
+    assert answer.text == (
+        "Best: lr=0.01, test accuracy 70.0 % (1 seed). "
+        "One seed, not tested: 0.01 has 20.0 points more than 0.0001 (1 seed)."
+    )
+
+
+def test_while_runs_are_missing_the_best_is_preliminary_and_not_compared() -> None:
+    runs = [*rates(low=(0.5,), high=(0.7,)), record(0.1, "interrupted")]
+    answer = answer_of(runs)
+    assert answer is not None
+    assert answer.text == "Best so far: lr=0.01, test accuracy 70.0 % (1 seed)."
+    assert answer_of([record(0.1, "failed")]) is None
+
+
+def test_of_many_varied_settings_only_the_unusual_ones_are_named() -> None:
+    changes = [
+        {"optimizer": Adam(lr=0.1)},
+        {"model": Model(dropout=0.5)},
+        {"data": Cifar10(batch_size=1)},
+        {"training": Training(epochs=10)},
+    ]
+    runs = [record(0.5), *(record(0.1 * n, **one) for n, one in enumerate(changes, 4))]
+    answer = answer_of(runs)
+    assert answer is not None
+    assert answer.best == "epochs=10"
+    assert "epochs=10 has 10.0 points more than batch_size=1" in answer.effect
+    center = answer_of([record(0.9), *runs[1:]])
+    assert center is not None
+    assert center.best == "the most common settings"
+
+
+def test_a_sweep_over_seeds_alone_states_its_accuracy() -> None:
+    answer = answer_of([record(a, seed=n) for n, a in enumerate((0.5, 0.5))])
+    assert answer is not None
+    assert answer.text.startswith("Test accuracy 50.0 % (")
+    (row,) = answer_rows([("Seeds", None)])
+    assert row["answer"] == "no complete run"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        RunConfig(),
+        RunConfig(optimizer=Sgd(lr=0.03, momentum=0.5), scheduler=Cosine(), seed=3),
+        RunConfig(data=ImageFolder(root="my photos, 1"), model=Model(name="resnet18", width=0.25)),
+        RunConfig(data=Synthetic(val_fraction=0.1), optimizer=Adam(betas=(0.8, 0.9), eps=1e-7)),
+    ],
+)
+def test_the_command_trains_the_same_run(config: RunConfig) -> None:
+    program, *words = shlex.split(train_command(config).removeprefix("python "))
+    assert program == "train.py"
+    assert run_id(composed(*translate_overrides(words, False))) == run_id(config)
+
+
+def test_the_size_is_compared_with_the_baseline_only_in_studies_and_not_for_photos() -> None:
+    demo = [record(0.5, data=Synthetic(), model=Model(width=0.125), seed=n) for n in (0, 1)]
+    assert "data synthetic, width 0.125" in cautions_of(demo, of_study=True)[0]
+    assert cautions_of(demo) == []
+    photos = [record(0.5, data=ImageFolder(root="x"), training=Training(epochs=5))]
+    assert cautions_of(photos, of_study=True) == []
+    limited = [record(0.5, data=ImageFolder(root="x", limit_train=5000))]
+    assert cautions_of(limited, of_study=True) == [
+        "The runs use 5,000 training images only. The results may differ with all images."
+    ]
+
+
+def test_varied_settings_are_not_listed_in_the_warning_about_the_size() -> None:
+    runs = [record(0.5, training=Training(epochs=n), model=Model(width=0.5)) for n in (1, 100)]
+    (caution,) = cautions_of(runs, of_study=True)
+    assert "(width 0.5)" in caution
+
+
+def test_the_facts_are_date_network_data_runs_and_duration() -> None:
+    photos = ImageFolder(root="/home/me/my_images", limit_test=50)
+    facts = facts_of([record(0.5, data=photos, seed=seed) for seed in (0, 1)])
+    assert facts.startswith("2026-11-24 · vgg16 on my_images")
+    assert facts.endswith("· 2 runs · 3 min of training and evaluation")
