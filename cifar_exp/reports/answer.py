@@ -5,7 +5,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +72,8 @@ def answer_of(records: Sequence[Record], looks: Looks | None = None) -> Answer |
     first = next(record for record in groups[0].records if record.status == "complete")
     assert groups[0].accuracy
     accuracy = MEASURES[main_metric(groups[0].records)].with_interval(groups[0].accuracy)
-    one_key = len(keys) == 1
     answer = Answer(
-        best=f"{short_names(keys)[0]}={labels[0]}" if one_key else labels[0],
+        best=f"{short_names(keys)[0]}={labels[0]}" if len(keys) == 1 else labels[0],
         result=f"{first.evaluated_on} accuracy {accuracy}",
         command=train_command(first.config),
         is_final=all(record.status in ENDED for record in records),
@@ -85,8 +84,7 @@ def answer_of(records: Sequence[Record], looks: Looks | None = None) -> Answer |
         label: group.records for label, group in zip(labels, groups, strict=True)
     }
     result = judge_best(labels[0], labels[1], levels, looks)
-    effect = "; ".join(result.effects)
-    return Answer(answer.best, answer.result, answer.command, effect, result.verdict)
+    return replace(answer, effect="; ".join(result.effects), verdict=result.verdict)
 
 
 def _labels(groups: Sequence[Group], keys: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 import re
 import shutil
 import signal
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,10 @@ def test_a_study_ends_with_a_verdict_and_its_report_can_be_written_again(
     assert str(folder.relative_to(train.folder) / "report.html") in whole.output
     text = (folder / "report.md").read_text()
     assert "A tiny rate hardly learns" in text
+    (answer,) = re.findall(r"\*\*(Best: lr=.*; 3 seeds.*)\*\*", text)
+    assert unescape(answer) in whole.output
+    assert unescape(answer) in command(train, "table", folder)
+    assert text.index(answer) < text.index("Before you read on")
     assert "supported" in text
     assert re.search(r"1e-05 has [\d.]+ nats more than 0.01 \([\d.]+ to [\d.]+; 3 seeds; p ", text)
     assert "smaller than the article's baseline" in text

@@ -13,7 +13,14 @@ from cifar_exp.config.schema import RunConfig
 from cifar_exp.models.settings import Model
 from cifar_exp.optimizers import Adam, Sgd
 from cifar_exp.reports import table
-from cifar_exp.reports.table import TableColumn, as_text, ranked, report_rows, write_csv
+from cifar_exp.reports.table import (
+    TableColumn,
+    as_text,
+    ranked,
+    report_rows,
+    run_page,
+    write_csv,
+)
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.record import Record
 
@@ -164,3 +171,9 @@ def test_the_columns_of_results_csv_do_not_change(tmp_path: Path) -> None:
         *("balanced_accuracy", "largest_class_share", "mean_test_accuracy"),
         *("interval_half_width", "n", "folder"),
     }
+
+
+def test_a_run_links_to_its_curves_or_without_them_to_its_folder(tmp_path: Path) -> None:
+    assert run_page(tmp_path) == f"../runs/{tmp_path.name}/"
+    (tmp_path / "curves.png").touch()
+    assert run_page(tmp_path) == f"../runs/{tmp_path.name}/curves.png"
