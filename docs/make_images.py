@@ -63,10 +63,12 @@ def _page(file: Path) -> Iterator[Page]:
 
 
 def _photograph_report(page: Page) -> None:
-    curves, levels = (_box(page, f"figure >> nth={i}") for i in (0, 1))
+    curves, levels = (
+        _box(page, f"figure >> nth={i}") for i in (0, 2)
+    )  # 1 is the second panel of the curves
     verdicts = _box(page, "main p.note.screen >> nth=0")
     parts = {
-        "report": (0.0, _bottom(_box(page, "figure >> nth=0 >> .picture"))),
+        "report": (0.0, _bottom(_box(page, "figure >> nth=0 >> svg"))),
         "report-verdicts": (0.0, _bottom(verdicts)),
         "report-curves": (curves["y"] - 10, _bottom(curves)),
         "report-levels": (levels["y"] - 10, _bottom(levels)),

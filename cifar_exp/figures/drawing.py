@@ -76,7 +76,7 @@ def _with_titles(svg: str) -> bytes:
             element = ElementTree.Element(f"{{{_SVG}}}title")
             element.text = title.removeprefix(_TITLE)
             group.insert(0, element)
-    return ElementTree.tostring(root, encoding="utf-8")
+    return ElementTree.tostring(root, encoding="unicode").encode()
 
 
 def inline_svg(file: bytes, label: str) -> str:
@@ -96,13 +96,9 @@ def inline_svg(file: bytes, label: str) -> str:
     broad = ' class="broad"' if points > 72 * TILE else ""
     head += f'{broad} style="max-width: {_LARGEST_SCALE * points:.0f}px"'
     body = re.sub(r"<style.*?</style>", "", body, count=1)
-    body = re.sub(r"font: (bold )?([\d.]+px) [^;\"]*", _page_font, body)
+    body = re.sub(r"font-family: [^;\"]*(?:; )?", "", body)
     body = re.sub(r"(fill|stroke): (#[0-9a-f]{6})", _page_colour, body)
     return f'{head} role="img" aria-label="{label}">{body}'
-
-
-def _page_font(match: re.Match[str]) -> str:
-    return f"font-size: {match[2]}" + "; font-weight: bold" * bool(match[1])
 
 
 def _page_colour(match: re.Match[str]) -> str:
@@ -250,5 +246,7 @@ def would_overlap(axes: Axes, coordinates: Sequence[float], widths: Sequence[flo
 
 
 def _points_per_unit(axes: Axes, coordinates: Sequence[float]) -> float:
-    width = 72 * axes.get_figure(root=True).get_figwidth() - 80  # without labels and margins
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    width = 72 * figure.get_figwidth() - 80  # without labels and margins
     return width / (max(coordinates) - min(coordinates) or 1)

@@ -72,7 +72,8 @@ def draw_heat_map(
     norm = Normalize(*smallest_range(min(means, default=0), max(means, default=1), unit))
     for row, line in enumerate(cells):
         for column, cell in enumerate(line):
-            patch = axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, edgecolor="white"))
+            patch = Rectangle((column - 0.5, row - 0.5), 1, 1, edgecolor="white")
+            axes.add_patch(patch)
             if cell and math.isfinite(cell[0]):
                 _fill_cell(axes, patch, cell, COLOUR_SCALE(norm(cell[0])), unit)
                 names = f"{row_setting} {rows[row]}, {column_setting} {columns[column]}"
@@ -91,7 +92,7 @@ def draw_heat_map(
 
 
 def _fill_cell(
-    axes: Axes, patch: Rectangle, cell: Cell, colour: tuple[float, ...], unit: str
+    axes: Axes, patch: Rectangle, cell: Cell, colour: tuple[float, float, float, float], unit: str
 ) -> None:
     """Write the mean and, below it, the interval into a cell."""
     mean, half_width = cell
