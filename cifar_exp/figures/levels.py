@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,10 @@ from cifar_exp.figures.drawing import (
 
 _STYLES = ["-", "--", ":", "-."]  # distinguish levels in grey print
 _FEW_EPOCHS = 12  # up to this number, epochs have markers
+_PUBLISHED: dict[str, Any] = {"linestyle": (0, (4, 3)), "linewidth": 1, "marker": "D"} | {
+    "markersize": 4,
+    "markerfacecolor": "white",
+}
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,13 @@ class Level:
         label: the level.
         position: its value; None if it is not a number.
         seeds: lines of metrics.jsonl for each seed; None for non-finite values.
+        published: published values like lines of metrics.jsonl, which may lack metrics.
     """
 
     label: str
     position: float | None
     seeds: list[list[dict[str, Any]]]
+    published: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -64,13 +70,16 @@ class Point:
     diverged: int
 
 
-def draw_level_curves(levels: Sequence[Level], title: str, evaluated: str = "test") -> Figure:
+def draw_level_curves(
+    levels: Sequence[Level], title: str, evaluated: str = "test", published: str = ""
+) -> Figure:
     """Draw loss and accuracy on the training and the evaluated split, one colour per level.
 
     Args:
         levels: in the order of the legend.
         title: of the figure.
         evaluated: prefix of the columns of the evaluated split, "test" or "val".
+        published: label of the published values.
     """
     figure = new_figure(6.4, title)
     names = {"train": "training", "val": "validation", "test": "test"}
@@ -104,8 +113,12 @@ def draw_level_curves(levels: Sequence[Level], title: str, evaluated: str = "tes
     if any_diverged:
         notes.append("cross at the upper edge: diverged run")
     labels = [plain_text(level.label) for level in levels]
+    handles = [Line2D([], [], linewidth=2, **_style(number)) for number in range(len(levels))]
+    if any(level.published for level in levels):
+        handles.append(Line2D([], [], color="0.4", **_PUBLISHED))
+        labels.append(plain_text(published))
     figure.legend(
-        [Line2D([], [], linewidth=2, **_style(number)) for number in range(len(levels))],
+        handles,
         labels,
         loc="outside lower center",
         ncols=max(1, min(6, 540 // (50 + 6 * max(map(len, labels), default=1)))),
@@ -207,6 +220,20 @@ def _draw_level(axes: Axes, level: Level, number: int, key: str, highest: float)
     mean = np.minimum((values / max(1, len(values))).sum(0), highest)
     few = len(epochs) <= _FEW_EPOCHS
     axes.plot(epochs, mean, linewidth=2, marker="o" if few else None, markersize=4, **style)
+    # of accuracies, often only the best so far is published
+    values_by_epoch = {
+        row["epoch"]: min(row[name], highest)
+        for row in level.published
+        for name in (f"best_{key}_so_far", key)
+        if name in row
+    }
+    axes.plot(
+        list(values_by_epoch),
+        list(values_by_epoch.values()),
+        color=style["color"],
+        markevery=max(1, len(values_by_epoch) // _FEW_EPOCHS),
+        **_PUBLISHED,
+    )
 
 
 def _mark_diverged(axes: Axes, points: Sequence[Point], coordinates: Sequence[float]) -> None:

@@ -24,6 +24,7 @@ from cifar_exp.reports.metrics import (
 )
 from cifar_exp.reports.plots import ReportFigure, report_figures
 from cifar_exp.reports.records import read_list, read_sweep
+from cifar_exp.reports.reference import READING, Published
 from cifar_exp.reports.sequential import Looks
 from cifar_exp.reports.statistics import estimate
 from cifar_exp.reports.table import report_rows
@@ -47,6 +48,7 @@ class Section:
         summary: one row per combination of levels: settings, number of runs and metrics as text.
         caption: of the summary; "" for the default caption.
         note: shown instead of verdicts; "" for the default note.
+        published: comparison with published values; None without a reference.
     """
 
     title: str
@@ -57,6 +59,7 @@ class Section:
     summary: list[dict[str, str]]
     caption: str = ""
     note: str = ""
+    published: Published | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,7 @@ def report_of(sweep: Path, by_id: Mapping[str, Record], left_out: Sequence[str])
         from_article=article,
         provenance=provenance_of(records),
         problems=[*left_out, *remarks(records)],
+        reading=READING if any(section.published for section in sections) else {},
     )
 
 
@@ -146,6 +150,7 @@ def _section(study: Study | None, records: list[Record], prefix: str, title: str
     claimed = [on_evaluated_split(c.metric, records) for c in claims if c.reached is None]
     metrics = [*main_metrics(records), *claimed, *optional_metrics(records)]
     metrics = list(dict.fromkeys(metrics))
+    published = Published.of(study, levels[keys[0]]) if study else None
     return Section(
         title=study.title if study else title,
         question=study.question if study else "",
@@ -153,8 +158,9 @@ def _section(study: Study | None, records: list[Record], prefix: str, title: str
         claim_results=judge_claims(claims, levels[keys[0]], looks_of(study))
         if study and claims
         else [],
-        figures=report_figures(records, levels, metrics, prefix),
+        figures=report_figures(records, levels, metrics, prefix, published),
         summary=_summary(records, keys, metrics),
+        published=published,
     )
 
 

@@ -19,6 +19,7 @@ from cifar_exp.figures.settings import (
 from cifar_exp.reports.comparisons import Levels
 from cifar_exp.reports.levels import level_of
 from cifar_exp.reports.metrics import MEASURES, images_behind, main_metric, measured
+from cifar_exp.reports.reference import Published
 from cifar_exp.reports.statistics import estimate
 from cifar_exp.runs.record import Record
 
@@ -43,6 +44,7 @@ def report_figures(
     levels: Mapping[str, Levels],
     metrics: Sequence[MetricOfRun],
     prefix: str = "",
+    published: Published | None = None,
 ) -> list[ReportFigure]:
     """Return the figures of a study or sweep.
 
@@ -51,28 +53,38 @@ def report_figures(
         levels: the runs at each level, by dotted key of the settings that vary.
         metrics: plotted against the levels.
         prefix: of the file names.
+        published: values to draw with the curves.
     """
     names = dict(zip(levels, short_names(list(levels)), strict=True))
     if len(levels) > 1:
         return _of_several_settings(records, levels, names, prefix)
     figures: list[ReportFigure | None] = []
     for key, runs in levels.items():
+        if len(runs) > 1 or published:
+            figures.append(_curves(runs, names[key], prefix, published))
         if len(runs) > 1:
-            figures.append(_curves(runs, names[key], prefix))
             figures += [_effect(runs, names[key], metric, prefix) for metric in metrics]
     return [figure for figure in figures if figure is not None]
 
 
-def _curves(runs: Levels, name: str, prefix: str) -> ReportFigure:
+def _curves(
+    runs: Levels, name: str, prefix: str, published: Published | None = None
+) -> ReportFigure:
+    values = published.rows if published else {}
     levels = [
-        Level(str(level), _position(level), [r.rows for r in records if r.rows])
+        Level(
+            str(level), _position(level), [r.rows for r in records if r.rows], values.get(level, [])
+        )
         for level, records in runs.items()
     ]
     caption = f"Loss and accuracy per epoch for each value of {name}"
     if any(len(level.seeds) > 1 for level in levels):
         caption += ". Thin lines are seeds, thick lines their mean, bands the range of the seeds"
+    if published:
+        caption += f". Dashed lines with diamonds are {published.label}"
     evaluated_on = min(record.evaluated_on for records in runs.values() for record in records)
-    draw = partial(draw_level_curves, levels, name, evaluated_split(evaluated_on))
+    label = published.label if published else ""
+    draw = partial(draw_level_curves, levels, name, evaluated_split(evaluated_on), label)
     return ReportFigure(f"{prefix}curves", f"{caption}.", draw)
 
 

@@ -18,6 +18,7 @@ from cifar_exp.paths import FIGURES, REPORT_PAGE, REPORT_TEXT
 from cifar_exp.reports.comparisons import Verdict
 from cifar_exp.reports.content import Report, read_report
 from cifar_exp.reports.locking import writing
+from cifar_exp.reports.reference import CAPTION
 from cifar_exp.terminal import printable
 
 _SUFFIXES = (".svg", ".png")
@@ -119,6 +120,7 @@ def _files(sweep: Path, read: Callable[[Path], Report]) -> dict[Path, bytes]:
     context: dict[str, Any] = {
         "verdicts": _VERDICTS,
         "claims": claims,
+        "published_caption": CAPTION,
         "reading": _SEEDS | (_CLAIMS if claims else {}) | report.reading,
     }
     page = _page().render(report=report, images=images, **context)
