@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from cifar_exp.config.keys import CONF, short
 from cifar_exp.config.metrics import BEST, CURVES
@@ -33,7 +34,7 @@ class Reference(Section):
     settings: dict[str, int | float | str | bool | None] = Field(
         {}, description="settings of the published runs; the report lists those that differ"
     )
-    text: str = Field("", description="content of the file, which sweep.json stores")
+    text: SkipJsonSchema[str] = ""  # content of the file; sweep.json stores it
 
     def rows(self, key: str) -> list[dict[str, Any]]:
         """Return the values, one row per level and epoch: `level`, `epoch` and metrics.

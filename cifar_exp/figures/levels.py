@@ -227,13 +227,10 @@ def _draw_level(axes: Axes, level: Level, number: int, key: str, highest: float)
         for name in (f"best_{key}_so_far", key)
         if name in row
     }
-    axes.plot(
-        list(values_by_epoch),
-        list(values_by_epoch.values()),
-        color=style["color"],
-        markevery=max(1, len(values_by_epoch) // _FEW_EPOCHS),
-        **_PUBLISHED,
-    )
+    if values_by_epoch:
+        distance = max(1, len(values_by_epoch) // _FEW_EPOCHS)
+        coordinates = zip(*values_by_epoch.items(), strict=True)
+        axes.plot(*coordinates, color=style["color"], markevery=distance, **_PUBLISHED)
 
 
 def _mark_diverged(axes: Axes, points: Sequence[Point], coordinates: Sequence[float]) -> None:

@@ -55,8 +55,10 @@ class Published:
             return None
         (key,) = study.vary
         rows: dict[Value, list[dict[str, Any]]] = {}
-        for row in sorted(reference.rows(key), key=lambda row: row["epoch"]):
+        for row in reference.rows(key):
             rows.setdefault(row["level"], []).append(row)
+        for of_level in rows.values():
+            of_level.sort(key=lambda row: int(row["epoch"]))
         (name,), label = short_names([key]), reference.label
         table = [
             {name: str(level)} | _compared(metric, label, of_level, levels.get(level, ()))
@@ -77,23 +79,27 @@ def _compared(
 ) -> dict[str, str]:
     column = REFERENCE_METRICS[metric]
     so_far = metric.endswith(SO_FAR)
-    name = {"metric": f"best {column.label} so far" if so_far else column.label}
+    measure = MEASURES[f"final_{column.key}"]
     published = {row["epoch"]: row[metric] for row in rows if metric in row}
     ended = [record for record in records if record.status in ENDED]
     curves = [_curve(record, column.key, so_far) for record in ended]
-    ours = {e: [curve[e] for curve in curves if e in curve] for e in sorted(published)}
+    ours = {e: [curve[e] for curve in curves if e in curve] for e in published}
     ours = {epoch: values for epoch, values in ours.items() if values}
+    last = max(ours or published)
+    cells = {
+        "metric": f"best {column.label} so far" if so_far else column.label,
+        "epoch": str(last),
+        label: measure.text(published[last]),
+    }
     if not ours:
-        return name | {"verdict": "no common epoch" if ended else "not trained"}
-    last = max(ours)
-    values, measure = ours[last], MEASURES[f"final_{column.key}"]
+        verdict = "no common epoch" if ended else "not trained"
+        return cells | {"ours": "", "difference": "", "verdict": verdict}
+    values = ours[last]
     interval = f" ± {measure.text(prediction_half_width(values))}" if len(values) > 1 else ""
     diverged = sum(record.status == "diverged" for record in ended)
     count = f"n = {len(values)}" + (f", {diverged} diverged" if diverged else "")
     within = {e: _is_within(published[e], v) for e, v in ours.items() if len(v) > 1}
-    return name | {
-        "epoch": str(last),
-        label: measure.text(published[last]),
+    return cells | {
         "ours": f"{measure.text(mean(values))}{interval} ({count})",
         "difference": measure.difference(mean(values) - published[last]),
         "verdict": verdict_of(published[last], values),
