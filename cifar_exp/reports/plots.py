@@ -9,6 +9,7 @@ from typing import Any
 
 from cifar_exp.config.keys import short_names
 from cifar_exp.config.metrics import evaluated_split
+from cifar_exp.config.reference import SO_FAR
 from cifar_exp.config.study import MetricOfRun, Value
 from cifar_exp.figures.levels import Level, Point, draw_effect, draw_level_curves
 from cifar_exp.figures.settings import (
@@ -70,7 +71,8 @@ def report_figures(
 def _curves(
     runs: Levels, name: str, prefix: str, published: Published | None = None
 ) -> ReportFigure:
-    values = published.rows if published else {}
+    last = max((row["epoch"] for of in runs.values() for r in of for row in r.rows), default=0)
+    values = published.until(last) if published else {}
     levels = [
         Level(
             str(level), _position(level), [r.rows for r in records if r.rows], values.get(level, [])
@@ -81,7 +83,9 @@ def _curves(
     if any(len(level.seeds) > 1 for level in levels):
         caption += ". Thin lines are seeds, thick lines their mean, bands the range of the seeds"
     if published:
-        caption += f". Dashed lines with diamonds are {published.label}"
+        caption += f". Dashed lines with diamonds: {published.label}"
+        if any(key.endswith(SO_FAR) for of in values.values() for row in of for key in row):
+            caption += ", with its best test accuracy so far"
     evaluated_on = min(record.evaluated_on for records in runs.values() for record in records)
     label = published.label if published else ""
     draw = partial(draw_level_curves, levels, name, evaluated_split(evaluated_on), label)

@@ -44,14 +44,18 @@ class Published:
 
     @classmethod
     def of(cls, study: Study, levels: Levels) -> "Published | None":
-        """Compare the runs of a study with its reference; None if it has none.
+        """Compare the runs of a study with its reference.
 
         Args:
             study: the study.
             levels: the runs at each level.
+
+        Returns:
+            None if the study has no reference, or one for other data.
         """
         reference = study.reference
-        if reference is None:
+        records = [record for of_level in levels.values() for record in of_level]
+        if reference is None or _differing(reference.settings, records, only="data"):
             return None
         (key,) = study.vary
         rows: dict[Value, list[dict[str, Any]]] = {}
@@ -66,12 +70,18 @@ class Published:
             for metric in REFERENCE_METRICS
             if any(metric in row for row in of_level)
         ]
-        records = [record for of_level in levels.values() for record in of_level]
         differing = _differing(reference.settings, records)
         note = f"Source of the values of {label}: {reference.source}."
         if differing:
             note += f" Settings that differ: {'; '.join(differing)}."
         return cls(label, rows, table, note)
+
+    def until(self, epoch: int) -> dict[Value, list[dict[str, Any]]]:
+        """Return the values up to an epoch, by level."""
+        return {
+            level: [row for row in rows if row["epoch"] <= epoch]
+            for level, rows in self.rows.items()
+        }
 
 
 def _compared(
@@ -134,13 +144,13 @@ def _curve(record: Record, key: str, so_far: bool) -> dict[int, float]:
     return curve
 
 
-def _differing(expected: Mapping[str, Any], records: Sequence[Record]) -> list[str]:
-    """Return the settings of the published runs that some of the runs do not have."""
+def _differing(expected: Mapping[str, Any], records: Sequence[Record], only: str = "") -> list[str]:
+    """Return the settings of the published runs that some runs do not have, all or one of them."""
     flat = [all_settings(record.config) for record in records]
     texts = []
     for key, value in expected.items():
         full = SHORT_NAMES.get(key, key)
         others = dict.fromkeys(str(f.get(full)) for f in flat if f.get(full) != value)
-        if others:
+        if others and only in ("", full):
             texts.append(f"{short(full)} is {' or '.join(others)}, published {value}")
     return texts

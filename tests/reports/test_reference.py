@@ -30,12 +30,16 @@ def seeds(*values: float) -> list[Record]:
 
 
 def published(csv: str, levels: dict[Any, list[Record]], **settings: Any) -> Published:
+    found = compared(csv, levels, **settings)
+    assert found is not None
+    return found
+
+
+def compared(csv: str, levels: dict[Any, list[Record]], **settings: Any) -> Published | None:
     reference = {"label": "article", "source": "a paper", "file": "a.csv", "text": csv}
     content = {"name": "mine", "title": "T", "question": "Q?", "vary": {"optimizer.lr": (0.1, 1.0)}}
     study = Study.model_validate(content | {"reference": reference | {"settings": settings}})
-    found = Published.of(study, levels)
-    assert found is not None
-    return found
+    return Published.of(study, levels)
 
 
 @pytest.mark.parametrize(
@@ -101,3 +105,9 @@ def test_the_note_has_the_source_and_the_settings_that_differ() -> None:
         "Source of the values of article: a paper. Settings that differ: batch_size is 64, "
         "published 256."
     )
+
+
+def test_runs_on_other_data_are_not_compared() -> None:
+    csv = "lr,epoch,test_accuracy\n0.1,1,0.5\n"
+    assert compared(csv, {0.1: seeds(*THREE)}, data="cifar10") is not None
+    assert compared(csv, {0.1: seeds(*THREE)}, data="cifar100") is None
