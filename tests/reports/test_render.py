@@ -131,7 +131,7 @@ def test_hostile_names_cannot_break_the_markdown(sweep: Path) -> None:
             tables.append(set())
     assert [len(bars) for bars in tables if bars] == [
         1
-    ] * 5  # all rows of a table have the same number of cells
+    ] * 6  # all rows of a table have the same number of cells
     shown = "\n".join(line for line in lines if not line.startswith("    "))  # without code
     assert "<" not in shown
     assert not re.search(r"(?<!\\)\]\(http", shown)
