@@ -98,7 +98,7 @@ def _level(cell: str) -> Any:
         level = json.loads(cell)
     except ValueError:
         return cell
-    return str(level) if isinstance(level, list) else level
+    return str(level) if isinstance(level, list | dict) else level
 
 
 def read_reference(file: str) -> str:
