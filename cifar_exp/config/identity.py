@@ -23,6 +23,7 @@ NOT_IN_IDENTITY = {"logger", "metrics", "paths", "rerun", "resume", "keep_checkp
 _ADDED_LATER: dict[tuple[str, str], Any] = {
     ("data", "val_fraction"): 0.0,
     ("data", "test_fraction"): 0.2,  # earlier, a folder needed train/ and test/
+    ("model", "dropout_in_testing"): False,
 }
 # The order of settings in a name, which may be truncated: first all settings of _WHOLE and those
 # with a short name, by section, then the others.
@@ -111,6 +112,17 @@ def settings(config: RunConfig) -> dict[str, Any]:
     return flat
 
 
+def all_settings(config: RunConfig) -> dict[str, Any]:
+    """Return `settings` and those that were added later and equal the earlier behavior."""
+    later = {
+        f"{section}.{name}": earlier
+        for (section, name), earlier in _ADDED_LATER.items()
+        if name in type(getattr(config, section)).model_fields
+    }
+    flat = settings(config)
+    return flat | {key: earlier for key, earlier in later.items() if key not in flat}
+
+
 def model_and_data(config: RunConfig) -> str:
     """Return the model and the data set: "vgg16 on cifar10"."""
     flat = settings(config)
@@ -174,6 +186,6 @@ def varied(configs: Sequence[RunConfig]) -> list[str]:
     """
     values: dict[str, set[str]] = defaultdict(set)
     for config in configs:
-        for key, value in settings(config).items():
+        for key, value in all_settings(config).items():
             values[key].add(str(value))
     return [key for key, distinct in values.items() if len(distinct) > 1 and key != "seed"]

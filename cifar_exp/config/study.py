@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from cifar_exp.config.keys import SHORT_NAMES
 from cifar_exp.config.load import NO_CLAIMS, format_errors, resolved
 from cifar_exp.config.metrics import RUN_METRICS
+from cifar_exp.config.reference import Reference, read_reference
 from cifar_exp.errors import UserError
 from cifar_exp.expressions import expressions_kept
 from cifar_exp.sections import Section
@@ -93,6 +94,9 @@ class Study(Section):
     )
     max_seeds: int = Field(10, ge=2, le=100, description="limit of the seeds that are added")
     claims: tuple[Claim, ...] = Field((), description="claims that the report tests; see below")
+    reference: Reference | None = Field(
+        None, description="published values to compare the runs with; see below"
+    )
 
     @model_validator(mode="after")
     def _check_levels(self) -> Self:
@@ -100,6 +104,10 @@ class Study(Section):
             raise ValueError("expected at least one level for every key of `vary`")
         if len(self.vary) > 1 and self.claims:
             raise ValueError("expected one key under `vary` in a study with claims")
+        if self.reference is not None:
+            if len(self.vary) > 1:
+                raise ValueError("expected one key under `vary` in a study with a reference")
+            self.reference.rows(*self.vary)  # reports mistakes before training
         if "seed" in self.vary:
             raise ValueError("expected seeds under `seeds`, not under `vary`")
         if self.add_seeds and not self.claims:
@@ -192,5 +200,8 @@ def _validated(content: dict[str, Any]) -> Study:
             SHORT_NAMES.get(key, key) if not isinstance(value, str) else key: value
             for key, value in settings.items()
         }
+    reference = content.get("reference")
+    if isinstance(reference, dict) and isinstance(reference.get("file"), str):
+        content["reference"] = reference | {"text": read_reference(reference["file"])}
     # JSON mode is strict about types but accepts a list for a tuple
     return Study.model_validate_json(json.dumps(content))

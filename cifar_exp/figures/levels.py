@@ -1,8 +1,8 @@
 """Curves and metrics for the levels of a setting, over several seeds."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,10 @@ from cifar_exp.figures.drawing import (
 
 _STYLES = ["-", "--", ":", "-."]  # distinguish levels in grey print
 _FEW_EPOCHS = 12  # up to this number, epochs have markers
+_PUBLISHED: dict[str, Any] = {"linestyle": (0, (4, 3)), "linewidth": 1, "marker": "D"} | {
+    "markersize": 4,
+    "markerfacecolor": "white",
+}
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,13 @@ class Level:
         label: the level.
         position: its value; None if it is not a number.
         seeds: lines of metrics.jsonl for each seed; None for non-finite values.
+        published: published values like lines of metrics.jsonl, which may lack metrics.
     """
 
     label: str
     position: float | None
     seeds: list[list[dict[str, Any]]]
+    published: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,11 @@ class Point:
 
 
 def draw_level_curves(
-    levels: Sequence[Level], setting: str, split: str, evaluated: str = "test"
+    levels: Sequence[Level],
+    setting: str,
+    split: str,
+    evaluated: str = "test",
+    published: str = "",
 ) -> Figure:
     """Draw loss and accuracy of a split, one colour per level.
 
@@ -86,6 +96,7 @@ def draw_level_curves(
         setting: name of the setting.
         split: prefix of the columns to draw, "train", "test" or "val".
         evaluated: prefix of the columns of the evaluated split, "test" or "val".
+        published: label of the published values.
     """
     names = {"train": "training", "val": "validation", "test": "test"}
     figure = new_figure(5.4, f"{names[split]} loss and accuracy by {setting}")
@@ -98,6 +109,8 @@ def draw_level_curves(
         many = len(levels) > MOST_COLOURS
         _draw_level(loss, level, style, f"{split}_loss", 10 * top, setting, many)
         _draw_level(accuracy, level, style, f"{split}_accuracy", 1, setting, many)
+        _draw_published(loss, level, style, f"{split}_loss", 10 * top)
+        _draw_published(accuracy, level, style, f"{split}_accuracy", 1)
         ends = [rows[-1]["epoch"] for rows in level.seeds if _has_diverged(rows, evaluated)]
         if ends:
             any_diverged = True
@@ -106,7 +119,7 @@ def draw_level_curves(
     values = [
         row[f"{name}_accuracy"]
         for level in levels
-        for rows in level.seeds
+        for rows in [*level.seeds, level.published]
         for row in rows
         for name in ("train", evaluated)
         if row.get(f"{name}_accuracy") is not None
@@ -136,8 +149,12 @@ def draw_level_curves(
         bar.set_ticks(shown, labels=[labels[number] for number in shown])
         bar.outline.set_visible(False)
         return figure
+    handles = [Line2D([], [], linewidth=2, **_style(i, len(levels))) for i in range(len(levels))]
+    if any(level.published for level in levels):
+        handles.append(Line2D([], [], color="0.4", **_PUBLISHED))
+        labels.append(plain_text(published))
     figure.legend(
-        [Line2D([], [], linewidth=2, **_style(i, len(levels))) for i in range(len(levels))],
+        handles,
         labels,
         loc="outside lower center",
         ncols=max(1, min(6, int(280 / (36 + 5.5 * max(map(len, labels), default=1))))),
@@ -274,6 +291,22 @@ def _draw_level(
     if len(mean) and math.isfinite(mean[-1]):
         value = value_text(float(mean[-1]), "%" if key.endswith("accuracy") else "nats")
         hover(lines[0], f"{setting} {level.label}: {value} after epoch {epochs[-1]}")
+
+
+def _draw_published(
+    axes: Axes, level: Level, style: Mapping[str, Any], key: str, highest: float
+) -> None:
+    # of accuracies, often only the best so far is published
+    values = {
+        row["epoch"]: min(row[name], highest)
+        for row in level.published
+        for name in (f"best_{key}_so_far", key)
+        if name in row
+    }
+    if values:
+        distance = max(1, len(values) // _FEW_EPOCHS)
+        coordinates = zip(*values.items(), strict=True)
+        axes.plot(*coordinates, color=style["color"], markevery=distance, **_PUBLISHED)
 
 
 def _label_best_and_worst(axes: Axes, levels: Sequence[Level], key: str) -> None:

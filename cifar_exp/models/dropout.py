@@ -30,11 +30,12 @@ def _streams(key: int, steps: int, device: torch.device | None = None) -> Tensor
 
 
 class Dropout(nn.Module):
-    """Zeroes each feature with probability p during training and scales the others by 1 / (1 - p).
+    """Zeroes each feature with probability p in training mode; scales the others by 1 / (1 - p).
 
     The mask is a hash of a key, the step and the position of the feature. The training loop sets
     the key from (seed, epoch). Masks are therefore the same in a resumed run, on another device
-    and among concurrent runs, and no generator state is saved.
+    and among concurrent runs, and no generator state is saved. With `dropout_in_testing` the
+    layer stays in training mode in evaluation, and the loop sets another key.
 
     Args:
         probability: dropout probability, in [0, 1).
@@ -57,7 +58,7 @@ class Dropout(nn.Module):
         self._indices: dict[tuple[int, torch.Size], Tensor] = {}
 
     def start_epoch(self, key: int, steps: int = 0, of: int = 1000) -> None:
-        """Start the masks of an epoch.
+        """Start the masks of the training or the evaluation of an epoch.
 
         Args:
             key: seed derived from (seed, epoch).

@@ -24,6 +24,11 @@ class NetworkSection(Section):
     dropout: float = Field(
         0.0, ge=0, lt=1, description="dropout probability before the linear layer"
     )
+    dropout_in_testing: bool = Field(
+        False,
+        description="keep dropout on in the evaluation after each epoch, as in the article; the "
+        "trained model predicts without dropout",
+    )
 
     @property
     def smallest_image(self) -> int:

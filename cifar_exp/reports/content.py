@@ -24,6 +24,7 @@ from cifar_exp.reports.metrics import (
 )
 from cifar_exp.reports.plots import ReportFigure, report_figures
 from cifar_exp.reports.records import read_list, read_sweep, runs_of_studies
+from cifar_exp.reports.reference import READING, Published
 from cifar_exp.reports.sequential import looks_of
 from cifar_exp.reports.statistics import estimate
 from cifar_exp.reports.table import ranked, report_rows
@@ -48,6 +49,7 @@ class Section:
         caption: of the summary; "" for the default caption.
         note: shown instead of verdicts; "" for the default note.
         answer: the best settings; None if no run is complete.
+        published: comparison with published values; None without a reference.
     """
 
     title: str
@@ -59,6 +61,7 @@ class Section:
     caption: str = ""
     note: str = ""
     answer: Answer | None = None
+    published: Published | None = None
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,7 @@ def report_of(sweep: Path, by_id: Mapping[str, Record], left_out: Sequence[str])
         from_article=article,
         provenance=provenance_of(records),
         problems=[*left_out, *remarks(records)],
+        reading=READING if any(section.published for section in sections) else {},
     )
 
 
@@ -154,6 +158,7 @@ def _section(study: Study | None, records: list[Record], prefix: str, title: str
     claimed = [on_evaluated_split(c.metric, records) for c in claims if c.reached is None]
     metrics = [*main_metrics(records), *claimed, *optional_metrics(records)]
     metrics = list(dict.fromkeys(metrics))
+    published = Published.of(study, levels[keys[0]]) if study else None
     return Section(
         title=study.title if study else title,
         question=study.question if study else "",
@@ -161,9 +166,10 @@ def _section(study: Study | None, records: list[Record], prefix: str, title: str
         claim_results=judge_claims(claims, levels[keys[0]], looks_of(study))
         if study and claims
         else [],
-        figures=report_figures(records, levels, metrics, prefix),
+        figures=report_figures(records, levels, metrics, prefix, published),
         summary=_summary(records, keys, metrics),
         answer=answer_of(records, looks_of(study) if study else None),
+        published=published,
     )
 
 
@@ -269,11 +275,11 @@ def _size_caution(configs: Sequence[RunConfig], of_study: bool) -> str:
     is_custom = bool(data.place) or "." in flat["data"]
     with_article = of_study and not is_custom
     if with_article:
-        narrow = isinstance(model, NetworkSection) and model.width < 1
+        width = model.width if isinstance(model, NetworkSection) else 1.0
         reduced |= {
             "data": f"data {flat['data']}" * (data.name != article.data.name),
             "model": flat["model"] * (model.name != article.model.name),
-            "model.width": f"width {model.width:g}" if narrow else "",
+            "model.width": f"width {width:g}" * (width < 1),
             "training.epochs": f"{epochs} epochs" * (epochs < article.training.epochs),
         }
     fixed = shared_settings(configs)

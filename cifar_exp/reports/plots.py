@@ -9,6 +9,7 @@ from typing import Any
 
 from cifar_exp.config.keys import short_names
 from cifar_exp.config.metrics import SPLITS, evaluated_split
+from cifar_exp.config.reference import SO_FAR
 from cifar_exp.config.study import MetricOfRun, Value
 from cifar_exp.figures.drawing import MOST_COLOURS
 from cifar_exp.figures.levels import Level, Point, draw_effect, draw_level_curves
@@ -21,6 +22,7 @@ from cifar_exp.figures.settings import (
 from cifar_exp.reports.comparisons import Levels
 from cifar_exp.reports.levels import level_of
 from cifar_exp.reports.metrics import MEASURES, images_behind, main_metric, measured
+from cifar_exp.reports.reference import Published
 from cifar_exp.reports.statistics import estimate
 from cifar_exp.runs.record import Record
 
@@ -45,6 +47,7 @@ def report_figures(
     levels: Mapping[str, Levels],
     metrics: Sequence[MetricOfRun],
     prefix: str = "",
+    published: Published | None = None,
 ) -> list[ReportFigure]:
     """Return the figures of a study or sweep.
 
@@ -53,14 +56,16 @@ def report_figures(
         levels: the runs at each level, by dotted key of the settings that vary.
         metrics: plotted against the levels.
         prefix: of the file names.
+        published: values to draw with the curves.
     """
     names = dict(zip(levels, short_names(list(levels)), strict=True))
     if len(levels) > 1:
         return _of_several_settings(records, levels, names, prefix)
     figures: list[ReportFigure | None] = []
     for key, runs in levels.items():
+        if len(runs) > 1 or published:
+            figures += _curves(runs, names[key], prefix, published)
         if len(runs) > 1:
-            figures += _curves(runs, names[key], prefix)
             figures += [_effect(runs, names[key], metric, prefix) for metric in metrics]
     return [figure for figure in figures if figure is not None]
 
@@ -70,9 +75,15 @@ def _spoken(name: str) -> str:
     return "learning rate" if name == "lr" else name.replace("_", " ")
 
 
-def _curves(runs: Levels, name: str, prefix: str) -> list[ReportFigure]:
+def _curves(
+    runs: Levels, name: str, prefix: str, published: Published | None = None
+) -> list[ReportFigure]:
+    last = max((row["epoch"] for of in runs.values() for r in of for row in r.rows), default=0)
+    values = published.until(last) if published else {}
     levels = [
-        Level(str(level), _position(level), [r.rows for r in records if r.rows])
+        Level(
+            str(level), _position(level), [r.rows for r in records if r.rows], values.get(level, [])
+        )
         for level, records in runs.items()
     ]
     if len(levels) > MOST_COLOURS:
@@ -81,13 +92,19 @@ def _curves(runs: Levels, name: str, prefix: str) -> list[ReportFigure]:
         marks = " Thin lines are seeds, thick lines their mean, bands the range of the seeds."
     else:
         marks = ""
+    if published:
+        marks += f" Dashed lines with diamonds: {published.label}"
+        if any(key.endswith(SO_FAR) for of in values.values() for row in of for key in row):
+            marks += ", with its best test accuracy so far"
+        marks += "."
+    label = published.label if published else ""
     evaluated_on = min(record.evaluated_on for records in runs.values() for record in records)
     evaluated = evaluated_split(evaluated_on)
     return [
         ReportFigure(
             f"{prefix}curves-{split}",
             f"Loss and accuracy on {SPLITS[split]} images for each value of {name}.{marks}",
-            partial(draw_level_curves, levels, _spoken(name), split, evaluated),
+            partial(draw_level_curves, levels, _spoken(name), split, evaluated, label),
         )
         for split in ("train", evaluated)
     ]

@@ -18,6 +18,7 @@ from cifar_exp.reports.answer import answer_rows
 from cifar_exp.reports.comparisons import Verdict
 from cifar_exp.reports.content import Report, read_report
 from cifar_exp.reports.locking import writing
+from cifar_exp.reports.reference import CAPTION
 from cifar_exp.terminal import printable
 
 _SUFFIXES = (".svg", ".png")
@@ -124,6 +125,7 @@ def _files(sweep: Path, read: Callable[[Path], Report]) -> dict[Path, bytes]:
         "verdicts": _VERDICTS,
         "claims": claims,
         "answers": answer_rows(answers) if len(answers) > 1 and any(a for _, a in answers) else [],
+        "published_caption": CAPTION,
         "reading": _SEEDS | (_CLAIMS if claims else {}) | report.reading,
     }
     page = _page().render(report=report, images=images, **context)

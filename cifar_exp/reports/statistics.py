@@ -54,6 +54,16 @@ def estimate(values: Sequence[float], images: int | None = None, tail: float = T
     return Estimate(mean(values), half_width, len(values))
 
 
+def prediction_half_width(values: Sequence[float]) -> float:
+    """Return the half-width of the 95 % prediction interval of one further value.
+
+    Args:
+        values: one per seed, at least two, finite.
+    """
+    n = len(values)
+    return -float(stdtrit(n - 1, TAIL)) * stdev(values) * math.sqrt(1 + 1 / n)
+
+
 def _standard_errors(values: Sequence[float], images: int | None) -> tuple[float, float]:
     """Return the standard errors of the mean due to the seeds and due to the images.
 

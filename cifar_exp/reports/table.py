@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
-from cifar_exp.config.identity import config_id, settings, varied
+from cifar_exp.config.identity import all_settings, config_id, varied
 from cifar_exp.config.keys import short_names
 from cifar_exp.config.metrics import CURVES, evaluated_split
 from cifar_exp.config.study import MetricOfRun
@@ -300,7 +300,7 @@ def report_rows(records: Sequence[Record], keys: Sequence[str]) -> list[dict[str
 
 
 def _varied_values(group: Group, keys: Sequence[str]) -> list[Any]:
-    flat = settings(group.records[0].config)
+    flat = all_settings(group.records[0].config)
     return [flat.get(key, "") for key in keys]
 
 

@@ -15,7 +15,7 @@ from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import Batches, DeviceImages
 from cifar_exp.models.build import build_model
 from cifar_exp.models.dropout import Dropout
-from cifar_exp.models.settings import CustomModel
+from cifar_exp.models.settings import CustomModel, NetworkSection
 from cifar_exp.out_of_memory import is_out_of_memory
 from cifar_exp.training.batch_norm import convert_sync_batchnorm
 from cifar_exp.training.cuda_graphs import CudaGraphs, StepFn, StepRunner
@@ -81,6 +81,10 @@ class Training:
         self._processes = processes
         self._checked = time.monotonic()
         self._custom = isinstance(config.model, CustomModel)
+        self._dropouts = [layer for layer in self.model.modules() if isinstance(layer, Dropout)]
+        self._drops_in_testing = (
+            isinstance(config.model, NetworkSection) and config.model.dropout_in_testing
+        )
         # communication between processes cannot be captured on every system
         self.replays = graphs and compute.on_gpu and processes.alone
         self._stream = new_stream(compute.device)
@@ -189,7 +193,7 @@ class Training:
         self.model.train()
         for size in _batch_sizes(self.batches.train_size, self.batches.batch_size):
             graphs.capture(self.step.train, "train", size)
-        self.model.eval()
+        self._evaluate_model()
         for size in _batch_sizes(self.batches.test_size, self.batches.test_batch_size):
             graphs.capture(self.step.test, "test", size)
         self._peak_memory.settle()
@@ -197,14 +201,29 @@ class Training:
 
     def _begin_epoch(self, epoch: int) -> None:
         seed = self.config.seed
-        layers = [layer for layer in self.model.modules() if isinstance(layer, Dropout)]
-        for number, layer in enumerate(layers):
-            purpose = f"dropout {number}" if number else "dropout"
-            key, steps = derived_seed(seed, purpose, epoch), self.batches.steps_per_epoch
-            layer.start_epoch(key, self._steps, of=steps)
+        self._start_dropout("dropout", epoch, self._steps)
         self.batches.begin_epoch(
             generator(seed, "order", epoch), generator(seed, "augmentation", epoch)
         )
+
+    def _start_dropout(self, purpose: str, epoch: int, steps: int) -> None:
+        """Start the masks of the training or the evaluation of an epoch after some steps."""
+        # a common number of masks, so that their tensors keep their addresses
+        of = self.batches.steps_per_epoch
+        if self._drops_in_testing:
+            batches = -(-self.batches.test_size // self.batches.test_batch_size)
+            of = max(of, batches * (1 + self.config.data.test_flip))
+        for number, layer in enumerate(self._dropouts):
+            key = derived_seed(
+                self.config.seed, f"{purpose} {number}" if number else purpose, epoch
+            )
+            layer.start_epoch(key, steps, of=of)
+
+    def _evaluate_model(self) -> None:
+        """Set the network to evaluation mode, except dropout with `dropout_in_testing`."""
+        self.model.eval()
+        for layer in self._dropouts:
+            layer.train(self._drops_in_testing)
 
     def _train(self, epoch: int, run_step: StepRunner) -> Iterator[Progress]:
         self.model.train()
@@ -221,7 +240,9 @@ class Training:
         self.step.train_sums.fetch()
 
     def _test(self, epoch: int, run_step: StepRunner) -> Iterator[Progress]:
-        self.model.eval()
+        self._evaluate_model()
+        if self._drops_in_testing:
+            self._start_dropout("dropout in testing", epoch, 0)
         self.step.test_sums.reset()
         size, batch_size = self.batches.test_size, self.batches.test_batch_size
         for start in range(0, size, batch_size):

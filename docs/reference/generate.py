@@ -19,6 +19,7 @@ from pydantic import BaseModel
 import hydra_plugins.cifar_exp
 from cifar_exp.__main__ import _parser
 from cifar_exp.config.keys import SHORT_NAMES
+from cifar_exp.config.reference import Reference
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.search_settings import SearchSettings
 from cifar_exp.config.study import Claim, Study
@@ -176,7 +177,7 @@ def type_of(value: Schema) -> str:
     if value.get("type") == "array" and (items := items_of(value)):
         count = f"{len(value['prefixItems'])} " if "prefixItems" in value else ""
         return f"list of {count}{type_of(items)}s" if "type" in items else "list"
-    return TYPES.get(value.get("type", ""), "any")
+    return TYPES.get(value.get("type", "object" if "$ref" in value else ""), "any")
 
 
 def range_of(value: Schema) -> str:
@@ -293,7 +294,8 @@ def yaml_rows(prefix: str, file: Path) -> Iterator[tuple[str, str, str]]:
 def studies() -> Iterator[str]:
     """Yield the keys of the files in conf/study/."""
     yield "## Files of `conf/study/`"
-    for heading, model in (("A study", Study), ("A claim of a study", Claim)):
+    models = ("A study", Study), ("A claim of a study", Claim), ("Published values", Reference)
+    for heading, model in models:
         yield f"### {heading}"
         yield schema_table("", model)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cifar_exp.config.identity import config_id, differences, identity, run_id, run_name
+from cifar_exp.config.identity import config_id, differences, identity, run_id, run_name, varied
 from cifar_exp.config.schema import Logger, Paths, RunConfig, Training
 from cifar_exp.data.settings import CustomData, ImageFolder, Synthetic
 from cifar_exp.models.settings import CustomModel, Model
@@ -30,6 +30,13 @@ GOLDEN = {
 def test_ids_do_not_change(name: str) -> None:
     config, expected = GOLDEN[name]
     assert run_id(config) == expected
+
+
+def test_a_setting_that_was_added_later_varies_between_its_default_and_another_value() -> None:
+    runs = [RunConfig(model=Model(dropout=0.5, dropout_in_testing=on)) for on in (False, True)]
+    assert varied(runs) == ["model.dropout_in_testing"]
+    assert run_name(runs[1]) == "dropout=0.5,dropout_in_testing=True"
+    assert "dropout_in_testing" not in identity(runs[0])["model"]
 
 
 def test_an_integer_has_the_same_id_as_the_equal_float() -> None:

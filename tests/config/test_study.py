@@ -170,7 +170,8 @@ def test_a_mistake_in_a_part_is_reported() -> None:
         load({"parts": {"good": STUDY, "bad": study(tite="T")}})
 
 
-STUDIES = sorted(file.stem for file in (CONF / "study").glob("*.yaml") if file.stem != "article")
+COMBINED = ("article", "dropout_article")
+STUDIES = sorted(f.stem for f in (CONF / "study").glob("*.yaml") if f.stem not in COMBINED)
 
 
 def studies(name: str) -> list[Study]:
@@ -188,6 +189,14 @@ def test_every_study_has_its_file_name_and_claims(name: str) -> None:
 
 def test_the_study_article_contains_all_studies() -> None:
     assert sorted(study.name for study in studies("article")) == STUDIES
+
+
+def test_the_study_dropout_article_compares_dropout_that_is_off_and_on_in_testing() -> None:
+    off, on = studies("dropout_article")
+    assert off.vary == {"model.dropout": (0.0, 0.5)}
+    assert on.vary == {"model.dropout_in_testing": (False, True)}
+    assert on.settings == off.settings | {"model.dropout": 0.5}
+    assert all(part.claims and part.reference for part in (off, on))
 
 
 @pytest.mark.parametrize("name", ["lr", "weight_decay", "batch_size", "epochs"])

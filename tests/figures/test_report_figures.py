@@ -90,6 +90,24 @@ def test_the_legend_explains_divergence_only_if_a_run_diverged() -> None:
     assert "diverged" in legend_title(draw_level_curves([complete, diverged], "lr", "test"))
 
 
+def test_published_values_are_dashed_in_the_panel_of_their_metric() -> None:
+    published = [
+        {"epoch": epoch, "train_loss": 2.0, "best_test_accuracy_so_far": 0.1 * epoch}
+        for epoch in (1, 2, 3)
+    ]
+    levels = [Level("0.1", 0.1, [rows(2, 1)], published), Level("0.2", 0.2, [rows(2, 1)])]
+    figure = draw_level_curves(levels, "lr", published="article")
+    train_loss, test_loss, train_accuracy, test_accuracy = (
+        [line for line in axes.lines if line.get_marker() == "D"] for axes in figure.axes
+    )
+    assert (test_loss, train_accuracy) == ([], [])
+    assert list(train_loss[0].get_ydata()) == [2.0, 2.0, 2.0]
+    assert list(test_accuracy[0].get_ydata()) == pytest.approx([0.1, 0.2, 0.3])
+    assert [text.get_text() for text in figure.legends[0].texts] == ["0.1", "0.2", "article"]
+    without = draw_level_curves([Level("0.1", 0.1, [rows(2, 1)])], "lr")
+    assert [text.get_text() for text in without.legends[0].texts] == ["0.1"]
+
+
 def test_levels_over_several_decades_have_a_log_axis() -> None:
     coordinates = tick_coordinates([point(str(lr), lr, 0.5, 0.6) for lr in (0.001, 0.01, 0.1)])
     assert [*coordinates] == ["0.001", "0.01", "0.1"]

@@ -33,6 +33,12 @@ STUDY = {
             "than": 0.01,
         }
     ],
+    "reference": {
+        "label": "<b>a</b> | `b`",
+        "source": HOSTILE,
+        "file": "a.csv",
+        "text": "lr,epoch,test_accuracy\n0.01,2,0.55\n",
+    },
 }
 
 
@@ -126,7 +132,7 @@ def test_hostile_names_cannot_break_the_markdown(sweep: Path) -> None:
             tables.append(set())
     assert [len(bars) for bars in tables if bars] == [
         1
-    ] * 5  # all rows of a table have the same number of cells
+    ] * 6  # all rows of a table have the same number of cells
     shown = "\n".join(line for line in lines if not line.startswith("    "))  # without code
     assert "<" not in shown
     assert not re.search(r"(?<!\\)\]\(http", shown)
@@ -153,6 +159,16 @@ def test_failed_runs_are_named_before_the_verdicts(sweep: Path) -> None:
     (failed,) = [run["run_id"] for run in runs if run["status"] == "failed"]
     for text in (page, (sweep / "report.md").read_text("utf-8")):
         assert text.index(failed) < text.index("no memory") < text.index("not tested")
+
+
+def test_published_values_are_in_a_table_with_their_source(sweep: Path) -> None:
+    page = Tags(write_report(sweep).read_text("utf-8")).text
+    for text in (page, (sweep / "report.md").read_text("utf-8")):
+        table = text[text.index("epochs within") :]
+        assert "55.0 % ± 110.0 % (n = 2)" in table.replace("\xa0", " ")
+        assert "reproduced within the spread of seeds" in table
+        assert "Source of the values of" in table
+        assert "prediction interval" in table
 
 
 def test_obsolete_figures_are_removed_and_files_of_the_user_are_kept(sweep: Path) -> None:

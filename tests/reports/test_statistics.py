@@ -11,6 +11,7 @@ from cifar_exp.reports.statistics import (
     estimate,
     holm,
     p_value,
+    prediction_half_width,
     seeds_needed,
 )
 
@@ -31,6 +32,13 @@ def test_the_interval_equals_scipys(n: int) -> None:
     assert (result.mean - result.half_width, result.mean + result.half_width) == pytest.approx(
         (low, high)
     )
+
+
+def test_the_prediction_interval_covers_one_further_value_in_95_percent_of_cases() -> None:
+    assert prediction_half_width([1.0, 2.0, 3.0]) == pytest.approx(4.3027 * (4 / 3) ** 0.5, 1e-4)
+    drawn = np.random.default_rng(0).normal(size=(4000, 4))
+    covered = [abs(r[3] - r[:3].mean()) <= prediction_half_width(r[:3].tolist()) for r in drawn]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.014)  # four standard deviations
 
 
 def test_one_seed_has_a_value_and_no_interval() -> None:

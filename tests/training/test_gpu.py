@@ -44,6 +44,10 @@ SETTINGS = {
     },
     "lion": {"optimizer": Lion(lr=1e-3, weight_decay=0.1)},
     "resnet18": {"model": RESNET, "optimizer": AdamW(), "data": data(train_size=32)},
+    "dropout in testing": {
+        "model": Model(name="vgg11", width=0.0625, dropout=0.5, dropout_in_testing=True),
+        "data": data(train_size=32, test_size=260, test_flip=True),
+    },
     "a batch larger than the data": {"data": data(train_size=20, batch_size=64)},
     "nondeterministic kernels": {"deterministic": False},
 }

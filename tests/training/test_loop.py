@@ -185,6 +185,29 @@ def test_a_run_resumes_from_any_step_bit_for_bit(
         assert_same(resumed, whole)
 
 
+def test_dropout_in_testing_changes_the_evaluation_only_and_resumes_with_the_same_masks(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "_STEPS_BETWEEN_PAUSES", 1)
+    model = Model(name="vgg11", width=0.0625, dropout=0.5)
+    length = Length(epochs=2)
+    off = training(config(model=model, training=length), dataset)
+    list(off.run())
+    run = config(model=model.model_copy(update={"dropout_in_testing": True}), training=length)
+    on = training(run, dataset)
+    states = [saved_and_loaded(on.state_dict()) for _ in on.run()]
+    for without, dropped in zip(off.history, on.history, strict=True):
+        assert dropped["train_loss"] == without["train_loss"]
+        assert dropped["test_loss"] != without["test_loss"]
+    images = on.batches.test_images(slice(0, 8))
+    assert torch.equal(on.logits(images), off.logits(images))  # the model predicts without it
+    for state in states[3:7]:  # the last step of an epoch, its evaluation and the next epoch
+        resumed = training(run, dataset)
+        resumed.load_state_dict(state)
+        list(resumed.run())
+        assert_same(resumed, on)
+
+
 def saved_and_loaded(state: dict[str, Any]) -> dict[str, Any]:
     """Return the state after a round trip through a file."""
     file = io.BytesIO()

@@ -51,7 +51,7 @@ def trained_in_float64() -> dict[str, Any] | None:
     data = Synthetic(train_size=83, test_size=41, batch_size=41, augment="crop_flip")
     config = schema.RunConfig(
         data=data,
-        model=Model(name="vgg11", width=0.0625, dropout=0.5),
+        model=Model(name="vgg11", width=0.0625, dropout=0.5, dropout_in_testing=True),
         optimizer=Sgd(lr=0.01),
         training=schema.Training(epochs=2),
         device="cpu",

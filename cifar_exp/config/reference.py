@@ -1,0 +1,117 @@
+"""Published values that the report of a study compares with its runs."""
+
+import csv
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
+
+from cifar_exp.config.keys import CONF, short
+from cifar_exp.config.metrics import BEST, CURVES
+from cifar_exp.errors import UserError
+from cifar_exp.files import read_text
+from cifar_exp.sections import Section
+
+SO_FAR = "_so_far"
+# Metrics of a reference: those of an epoch, and the best value up to it.
+REFERENCE_METRICS = CURVES | {f"{name}{SO_FAR}": column for name, column in BEST.items()}
+
+
+class Reference(Section):
+    """Published values of a study, such as those of a paper."""
+
+    label: str = Field(
+        "published", min_length=1, max_length=30, description="name in figures and tables"
+    )
+    source: str = Field(description="where the values were published")
+    file: str = Field(
+        description="CSV file of the values, relative to the current folder or to the project"
+    )
+    settings: dict[str, int | float | str | bool | None] = Field(
+        {}, description="settings of the published runs; the report lists those that differ"
+    )
+    text: SkipJsonSchema[str] = ""  # content of the file; sweep.json stores it
+
+    def rows(self, key: str) -> list[dict[str, Any]]:
+        """Return the values, one row per level and epoch: `level`, `epoch` and metrics.
+
+        Args:
+            key: dotted key of the varied setting.
+
+        Raises:
+            UserError: the file has a mistake; the message has its line.
+        """
+        lines = csv.reader(self.text.splitlines())
+        header = [name.strip() for name in next(lines, [])]
+        expected = {"epoch", *REFERENCE_METRICS}
+        if header[:1] not in ([key], [short(key)]) or "epoch" not in header:
+            raise UserError(
+                f"{self.file}, line 1: expected the columns {short(key)}, epoch and metrics"
+            )
+        if unknown := [name for name in header[1:] if name not in expected]:
+            raise UserError(
+                f"{self.file}, line 1: unknown metric {unknown[0]}. Use names such as "
+                "test_accuracy or best_test_accuracy_so_far."
+            )
+        if len({*header}) < len(header):
+            raise UserError(f"{self.file}, line 1: expected different columns")
+        rows: dict[tuple[str, int], dict[str, Any]] = {}
+        for cells in lines:
+            if not cells:
+                continue
+            try:
+                row = dict(_parsed(header, cells))
+                if rows.setdefault((str(row["level"]), row["epoch"]), row) is not row:
+                    raise ValueError("expected each level and epoch once")
+            except ValueError as error:
+                raise UserError(f"{self.file}, line {lines.line_num}: {error}") from error
+        if not rows:
+            raise UserError(f"{self.file}: expected at least one line of values")
+        return list(rows.values())
+
+
+def _parsed(header: list[str], cells: list[str]) -> Iterator[tuple[str, Any]]:
+    if len(cells) != len(header):
+        raise ValueError(f"expected {len(header)} values, got {len(cells)}")
+    yield "level", _level(cells[0].strip())
+    for name, cell in zip(header[1:], cells[1:], strict=True):
+        if name == "epoch":
+            if not cell.strip().isdecimal() or int(cell) < 1:
+                raise ValueError(f"epoch: expected a whole number from 1, got {cell!r}")
+            yield name, int(cell)
+        elif cell.strip():  # empty: not published
+            try:
+                value = float(cell)
+            except ValueError:
+                value = math.nan
+            if not math.isfinite(value):
+                raise ValueError(f"{name}: expected a finite number or nothing, got {cell!r}")
+            yield name, value
+
+
+def _level(cell: str) -> Any:
+    try:
+        level = json.loads(cell)
+    except ValueError:
+        return cell
+    return str(level) if isinstance(level, list | dict) else level
+
+
+def read_reference(file: str) -> str:
+    """Return the content of a reference's file.
+
+    Args:
+        file: path relative to the current folder or to the project.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    path = Path(file).expanduser()
+    try:
+        return read_text(path if path.exists() else CONF.parent / path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"study.reference.file: cannot read {file}: {error}") from error

@@ -1,0 +1,156 @@
+"""Comparison of a study's runs with published values."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from cifar_exp.config.identity import all_settings
+from cifar_exp.config.keys import SHORT_NAMES, short, short_names
+from cifar_exp.config.reference import REFERENCE_METRICS, SO_FAR
+from cifar_exp.config.study import Study, Value
+from cifar_exp.reports.comparisons import Levels
+from cifar_exp.reports.metrics import MEASURES
+from cifar_exp.reports.statistics import prediction_half_width
+from cifar_exp.runs.folder import ENDED
+from cifar_exp.runs.record import Record
+
+CAPTION = "Published values and ours at the last common epoch"
+READING = {
+    "Published values": "Ours is the mean over n seeds, up to the same epoch. The value after ± is "
+    "the half-width of the 95 % prediction interval of one further run: the t quantile for n seeds "
+    "times their standard deviation times √(1 + 1/n). A published value within it is reproduced "
+    "within the spread of seeds. This needs two seeds, and with two or three the interval is wide. "
+    "The last column counts the epochs whose published value lies within their interval."
+}
+
+
+@dataclass(frozen=True)
+class Published:
+    """Published values of a study and their comparison with its runs.
+
+    Attributes:
+        label: name in figures and tables.
+        rows: the values as in metrics.jsonl, by level.
+        table: one row per level and metric, as text.
+        note: the source, and settings that differ.
+    """
+
+    label: str
+    rows: Mapping[Value, list[dict[str, Any]]]
+    table: list[dict[str, str]]
+    note: str
+
+    @classmethod
+    def of(cls, study: Study, levels: Levels) -> "Published | None":
+        """Compare the runs of a study with its reference.
+
+        Args:
+            study: the study.
+            levels: the runs at each level.
+
+        Returns:
+            None if the study has no reference, or one for other data.
+        """
+        reference = study.reference
+        records = [record for of_level in levels.values() for record in of_level]
+        if reference is None or _differing(reference.settings, records, only="data"):
+            return None
+        (key,) = study.vary
+        rows: dict[Value, list[dict[str, Any]]] = {}
+        for row in reference.rows(key):
+            rows.setdefault(row["level"], []).append(row)
+        for of_level in rows.values():
+            of_level.sort(key=lambda row: int(row["epoch"]))
+        (name,), label = short_names([key]), reference.label
+        table = [
+            {name: str(level)} | _compared(metric, label, of_level, levels.get(level, ()))
+            for level, of_level in rows.items()
+            for metric in REFERENCE_METRICS
+            if any(metric in row for row in of_level)
+        ]
+        differing = _differing(reference.settings, records)
+        note = f"Source of the values of {label}: {reference.source}."
+        if differing:
+            note += f" Settings that differ: {'; '.join(differing)}."
+        return cls(label, rows, table, note)
+
+    def until(self, epoch: int) -> dict[Value, list[dict[str, Any]]]:
+        """Return the values up to an epoch, by level."""
+        return {
+            level: [row for row in rows if row["epoch"] <= epoch]
+            for level, rows in self.rows.items()
+        }
+
+
+def _compared(
+    metric: str, label: str, rows: Sequence[Mapping[str, Any]], records: Sequence[Record]
+) -> dict[str, str]:
+    column = REFERENCE_METRICS[metric]
+    so_far = metric.endswith(SO_FAR)
+    measure = MEASURES[f"final_{column.key}"]
+    published = {row["epoch"]: row[metric] for row in rows if metric in row}
+    ended = [record for record in records if record.status in ENDED]
+    curves = [_curve(record, column.key, so_far) for record in ended]
+    ours = {e: [curve[e] for curve in curves if e in curve] for e in published}
+    ours = {epoch: values for epoch, values in ours.items() if values}
+    last = max(ours or published)
+    cells = {
+        "metric": f"best {column.label} so far" if so_far else column.label,
+        "epoch": str(last),
+        label: measure.text(published[last]),
+    }
+    if not ours:
+        verdict = "no common epoch" if ended else "not trained"
+        return cells | {"ours": "", "difference": "", "verdict": verdict}
+    values = ours[last]
+    interval = f" ± {measure.text(prediction_half_width(values))}" if len(values) > 1 else ""
+    diverged = sum(record.status == "diverged" for record in ended)
+    count = f"n = {len(values)}" + (f", {diverged} diverged" if diverged else "")
+    within = {e: _is_within(published[e], v) for e, v in ours.items() if len(v) > 1}
+    return cells | {
+        "ours": f"{measure.text(mean(values))}{interval} ({count})",
+        "difference": measure.difference(mean(values) - published[last]),
+        "verdict": verdict_of(published[last], values),
+        "epochs within": f"{sum(within.values())} of {len(within)}" if within else "",
+    }
+
+
+def verdict_of(published: float, values: Sequence[float]) -> str:
+    """Judge whether a published value could be one further run.
+
+    Args:
+        published: the value.
+        values: of our runs, one per seed.
+    """
+    if len(values) < 2:
+        return "not enough seeds"
+    within = _is_within(published, values)
+    return "reproduced within the spread of seeds" if within else "not reproduced"
+
+
+def _is_within(published: float, values: Sequence[float]) -> bool:
+    return abs(published - mean(values)) <= prediction_half_width(values)
+
+
+def _curve(record: Record, key: str, so_far: bool) -> dict[int, float]:
+    """Return the finite values of a run by epoch, or their running maximum."""
+    curve, best = {}, -math.inf
+    for row in record.rows:
+        if (value := row.get(key)) is not None:
+            best = max(best, value) if so_far else value
+            curve[row["epoch"]] = best
+    return curve
+
+
+def _differing(expected: Mapping[str, Any], records: Sequence[Record], only: str = "") -> list[str]:
+    """Return the settings of the published runs that some runs do not have, all or one of them."""
+    flat = [all_settings(record.config) for record in records]
+    texts = []
+    for key, value in expected.items():
+        full = SHORT_NAMES.get(key, key)
+        others = dict.fromkeys(str(f.get(full)) for f in flat if f.get(full) != value)
+        if others and only in ("", full):
+            texts.append(f"{short(full)} is {' or '.join(others)}, published {value}")
+    return texts
