@@ -25,7 +25,7 @@ from cifar_exp.reports.records import read_sweep, sweep_id
 from cifar_exp.reports.table import as_text, ranked, write_csv
 from cifar_exp.runs.continuing import checkpoint_room, continuing_lines
 from cifar_exp.runs.folder import ENDED, BusyError, RunFolder
-from cifar_exp.runs.moved_images import recognised
+from cifar_exp.runs.moved_images import changed_images, recognised
 from cifar_exp.runs.record import Record, read_record, remarks
 from cifar_exp.signals import stop_request
 from cifar_exp.sweeps.cluster_jobs import RunJobs, train_as_jobs
@@ -123,6 +123,8 @@ class Sweep:
             UserError: the runs cannot be trained on this machine, or some of them failed.
             Interrupted: a signal was received.
         """
+        for line in changed_images(self.runs):
+            print(line, flush=True)
         try:
             if not any(config.rerun for config, _ in self.runs):
                 self._extend()  # with the seeds added before an interruption
