@@ -136,6 +136,7 @@ class Sweep:
                 with suppress(UserError):  # would hide the exception above
                     self._write_table(*read_sweep(self.folder))
             raise
+        self._write_list()  # the folder may have been deleted
         by_id, left_out = read_sweep(self.folder)
         self._write_table(by_id, left_out)
         self._write_report(by_id, left_out)
@@ -234,7 +235,6 @@ class Sweep:
             print(line, flush=True)
         if room := checkpoint_room(kept_bytes):
             print(room, flush=True)
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._write_list()
 
     def label(self, config: RunConfig) -> str:
@@ -252,7 +252,8 @@ class Sweep:
         return " ".join(words) or run_name(config)
 
     def _write_list(self) -> None:
-        """Write sweep.json."""
+        """Write sweep.json, unless it is already there."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         runs = [
             {"run_id": run_id(config), "folder": folder.path.name} for config, folder in self.runs
         ]
