@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from cifar_exp.cli.overrides import as_typed
 from cifar_exp.config.keys import SHORT_NAMES, explain_key, explain_option, is_list, short
@@ -71,6 +71,10 @@ def _explained(error: Exception) -> str:
         return _explain_several(several[1])
     if existing := re.search(r"An item is already at '(.*)'", str(error)):
         return f"+{existing[1]}: expected no plus, since {existing[1]} exists"
+    cause = error.__cause__
+    if isinstance(cause, ValidationError) and cause.full_key:  # a setting of Hydra
+        problem = str(cause).partition("\n")[0]
+        return f"{cause.full_key}: {problem[:1].lower()}{problem[1:]}"
     if key := _refused_key(error):
         return explain_key(key)
     return describe(error)

@@ -65,6 +65,7 @@ MISTAKES = {
     # what a sweep cannot do
     "-m lr=interval(0.1,0.2)": "lr=interval(0.1,0.2): expected a list or a range",
     "-m seed=range(0,2),5": "expected one list or one range, not both; write seed=0,1,5",
+    "-m hydra.sweeper.max_batch_size=x": "max_batch_size: value 'x' of type 'str' could not be",
     "-m lr=0.1,0.2 --cfg all": "--cfg all: expected --cfg job with -m",
     "hydra/launcher=ray": "hydra/launcher=ray: expected a sweep; add -m",
     "hydra/sweeper=optuna": "hydra/sweeper=optuna: expected a search; add -m",
