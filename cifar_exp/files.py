@@ -46,7 +46,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     except OSError as error:
         if error.filename in (None, str(temporary)):
             error.filename = str(path)
-            error.filename2 = None
+            if error.filename2 is not None:  # None would be part of the message
+                error.filename2 = str(path)
         raise
     finally:
         with suppress(OSError):  # for example, the folder was deleted

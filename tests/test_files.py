@@ -92,7 +92,7 @@ def test_a_write_error_names_the_file(tmp_path: Path) -> None:
     def full(_: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(OSError, match=r"No space left on device: '.*/curves\.png'"):
+    with pytest.raises(OSError, match=r"No space left on device: '.*/curves\.png'$"):
         write_atomically(tmp_path / "curves.png", full)
 
 

@@ -102,13 +102,15 @@ def adapted_composition() -> Iterator[None]:
 
 
 def _refuse_unless_swept(hydra: DictConfig) -> None:
-    """Refuse a launcher of jobs and the levels of a sweep, which a single run would ignore."""
+    """Refuse launchers of jobs, searches and levels of a sweep, which a single run would ignore."""
     if "hydra.mode=RUN" in sys.argv:  # one run of an experiment that is a sweep
         return
     launcher = hydra.runtime.choices["hydra/launcher"]
     if launcher not in ("packed", "basic"):
         raise UserError(f"hydra/launcher={launcher}: expected a sweep; add -m")
-    if hydra.sweeper.get("params"):
+    if hydra.runtime.choices["hydra/sweeper"] == "optuna":
+        raise UserError("hydra/sweeper=optuna: expected a search; add -m")
+    if (hydra.sweeper or {}).get("params"):
         raise UserError("hydra.sweeper.params: expected a sweep; add -m")
 
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from cifar_exp.cli.overrides import as_typed
 from cifar_exp.config.keys import SHORT_NAMES, explain_key, explain_option, is_list, short
 from cifar_exp.errors import UserError
+from cifar_exp.files import disk_full
 from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY, free_memory, is_out_of_memory
 from cifar_exp.terminal import printable
 
@@ -54,18 +55,26 @@ def _explained(error: Exception) -> str:
         return TOO_LITTLE_MEMORY
     if isinstance(error, OSError) and error.strerror:
         file = f"{error.filename}: " if error.filename else ""
-        return f"{file}{error.strerror}. Finished work is kept; run the same command again."
+        first = "Free some space, then run" if disk_full(error) else "Run"
+        return f"{file}{error.strerror}. {first} the same command again; finished work is kept."
     if isinstance(error, OverrideParseException):
+        joined = re.sub(r"\s*=\s*", "=", error.override.strip(), count=1)
+        if joined != error.override:
+            return f"{error.override}: expected no spaces; write {shlex.quote(joined)}"
         return (
             f"{error.override}: expected KEY=VALUE, such as lr=0.01; "
             "a value with special characters needs quotes: 'KEY=\"VALUE\"'"
         )
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _explain_missing(str(error.missing_cfg_file), error.options or ())
-    if ambiguous := re.match(r"Ambiguous value for argument '(.*)'", str(error)):
-        return _explain_several(ambiguous[1])
+    if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", str(error)):
+        return _explain_several(several[1])
     if existing := re.search(r"An item is already at '(.*)'", str(error)):
         return f"+{existing[1]}: expected no plus, since {existing[1]} exists"
+    cause = error.__cause__
+    if isinstance(cause, ValidationError) and cause.full_key:  # a setting of Hydra
+        problem = str(cause).partition("\n")[0]
+        return f"{cause.full_key}: {problem[:1].lower()}{problem[1:]}"
     if key := _refused_key(error):
         return explain_key(key)
     return describe(error)

@@ -198,14 +198,14 @@ def check_groups(overrides: Sequence[str]) -> list[str]:
 def _chooses_nothing(argument: str) -> bool:
     name, _, text = argument.partition("=")
     plain = name.lstrip("+")
-    if name.startswith("+") and plain in groups():
+    if name.startswith("+") and _is_group(plain):
         problem = f"expected no plus, since {plain} exists"
         raise UserError(f"{argument}: {problem}; write {plain}={text}")
     if plain.startswith("~") and plain[1:] in (*_SECTIONS, "logger"):
         nothing = NO_OPTION.get(plain[1:])
         hint = f"; write {plain[1:]}={nothing}" if nothing else ""
         raise UserError(f"{argument}: cannot be removed, since every run needs it{hint}")
-    override = _parsed(argument) if name in groups() else None
+    override = _parsed(argument) if _is_group(name) else None
     if override is None or override.type is not OverrideType.CHANGE:
         return False
     values = list(_values(override))
@@ -218,8 +218,15 @@ def _chooses_nothing(argument: str) -> bool:
             joined = ",".join(map(str, value))
             raise UserError(f"{argument}: expected one option; to sweep write -m {name}={joined}")
         if not isinstance(value, str | list):
+            if name not in groups():
+                raise UserError(f"{argument}: expected the name of an option")
             raise UserError(explain_option(name, "null" if value is None else str(value)))
     return False
+
+
+def _is_group(name: str) -> bool:
+    """Return whether Hydra takes a name for a group: one of conf/, or `hydra/launcher`."""
+    return name in groups() or name == "hydra" or name.startswith("hydra/") or "@" in name
 
 
 def _parsed(argument: str) -> Override | None:

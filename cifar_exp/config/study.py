@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from cifar_exp.config.keys import SHORT_NAMES
+from cifar_exp.config.keys import SHORT_NAMES, level
 from cifar_exp.config.load import NO_CLAIMS, format_errors, resolved
 from cifar_exp.config.metrics import RUN_METRICS
 from cifar_exp.config.reference import Reference, read_reference
@@ -187,13 +187,23 @@ def read_study(content: Any) -> Study:
         raise UserError(format_errors(error, "study.")) from error
 
 
+def _without_names(key: str, levels: Any) -> Any:
+    """Replace named levels by their values: `lr: [high, 0.1]` is `lr: [0.01, 0.1]`."""
+    if key not in SHORT_NAMES or not isinstance(levels, list):
+        return levels
+    values = [level(key, name) if isinstance(name, str) else None for name in levels]
+    return [name if value is None else value for name, value in zip(levels, values, strict=True)]
+
+
 def _validated(content: dict[str, Any]) -> Study:
     if content.get("seeds") == "auto":
         del content["seeds"]
         content["add_seeds"] = True
     vary = content.get("vary")
     if isinstance(vary, dict):
-        content["vary"] = {SHORT_NAMES.get(key, key): levels for key, levels in vary.items()}
+        content["vary"] = {
+            SHORT_NAMES.get(key, key): _without_names(key, levels) for key, levels in vary.items()
+        }
     settings = content.get("settings")
     if isinstance(settings, dict):  # a short name with a named level, lr=high, stays
         content["settings"] = {

@@ -1,6 +1,7 @@
-"""Recognises moved or copied image folders by their content."""
+"""Recognises moved, copied and changed image folders by their content."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.expressions import as_path
 from cifar_exp.files import read_text
 from cifar_exp.paths import CONFIG_FILE, RUNS
-from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.folder import ENDED, RunFolder
 
 
 def recognised(
@@ -32,6 +33,33 @@ def recognised(
     """
     cache = {} if known is None else known
     return [_recognised(config, cache) for config in configs]
+
+
+def changed_images(runs: Sequence[tuple[RunConfig, RunFolder]]) -> list[str]:
+    """Compare the images of finished runs with those that the runs were trained on.
+
+    Args:
+        runs: settings and folder of each run; runs that will be trained are ignored.
+
+    Returns:
+        A message for each image folder that has changed.
+    """
+    digests: dict[str, str | None] = {}
+    changed: Counter[str] = Counter()
+    for config, folder in runs:
+        data = config.data
+        if not isinstance(data, ImageFolder) or config.rerun or folder.status not in ENDED:
+            continue
+        before, key = folder.read_state().get("data_sha256"), data.model_dump_json()
+        if key not in digests:
+            digests[key] = _digest(data, data.root, as_path(config.paths.cache))
+        changed[data.root] += None not in (before, digests[key]) and before != digests[key]
+    return [
+        f"data.root={root}: the images have changed since {count} of the finished runs "
+        f"{'was' if count == 1 else 'were'} trained. Add rerun=true to train on the current images."
+        for root, count in changed.items()
+        if count
+    ]
 
 
 def _recognised(config: RunConfig, known: dict[str, str | None]) -> RunConfig:

@@ -94,9 +94,10 @@ def _check_space(configs: Sequence[RunConfig], sizes: Sequence[int], at_once: in
     for folder, required in needed.items():
         total, _, free = shutil.disk_usage(folder)
         if total and required > free:  # some file systems report a size of 0
+            runs = "1 run needs" if len(configs) == 1 else f"{len(configs)} runs need"
             without = ", or set keep_checkpoint=false" * (folder == results)
             raise UserError(
-                f"{folder}: {len(configs)} runs need about {in_bytes(required)}, and "
+                f"{folder}: {runs} about {in_bytes(required)}, and "
                 f"{in_bytes(free)} are free. Free some space, choose another disk with "
                 f"paths.results=FOLDER and paths.logs=FOLDER{without if kept else ''}."
             )

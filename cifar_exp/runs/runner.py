@@ -1,6 +1,7 @@
 """Runs one configuration: skips finished runs, resumes interrupted ones, trains new ones."""
 
 import dataclasses
+import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -45,6 +46,7 @@ from cifar_exp.training.loop import Training
 from cifar_exp.training.process_group import ALONE, ProcessGroup
 from cifar_exp.training.progress import EpochMetrics, Progress
 
+_log = logging.getLogger("cifar_exp")
 Events = Generator[Progress | EpochMetrics, None, bool]
 
 
@@ -94,10 +96,7 @@ class Runner:
             if self.finished(config, folder):  # also on a read-only disk
                 folder.tidy_if_free()
                 if needs_events(config):
-                    with suppress(BusyError, OSError), folder.lock():  # event files are optional
-                        restore_events(
-                            config, folder.path, folder.read_metrics(), folder.read_state()
-                        )
+                    _restore_events(config, folder)
                 self._processes.broadcast(None)
                 return False
             with folder.lock() as check:
@@ -213,6 +212,7 @@ class Runner:
                     yield from tuple(training.history)
                 yield from recorder.epochs(loggers)
                 recorder.check_metrics()
+                folder.claim(config)  # config.yaml may have been deleted or edited
                 balance = write_outputs(folder.path, training, loaded.dataset)
                 run.check()
             except Exception as error:
@@ -291,6 +291,15 @@ class _Loaded:
     dataset: Dataset
     sha256: str
     images: DeviceImages
+
+
+def _restore_events(config: RunConfig, folder: RunFolder) -> None:
+    """Restore deleted TensorBoard files, or warn; they are optional."""
+    try:
+        with suppress(BusyError), folder.lock():
+            restore_events(config, folder.path, folder.read_metrics(), folder.read_state())
+    except OSError as error:
+        _log.warning("%s: cannot restore the TensorBoard files: %s", error.filename, error.strerror)
 
 
 def _set_aside(config: RunConfig, folder: RunFolder) -> None:

@@ -19,7 +19,7 @@ from cifar_exp.paths import (
 from cifar_exp.runs.continuing import shorter_run
 from cifar_exp.runs.folder import RunFolder, in_epochs
 from cifar_exp.runs.log import show_warnings
-from cifar_exp.runs.moved_images import recognised
+from cifar_exp.runs.moved_images import changed_images, recognised
 from cifar_exp.runs.preflight import preflight
 from cifar_exp.runs.progress_bar import RunBar
 from cifar_exp.runs.runner import Runner
@@ -78,6 +78,8 @@ def _train_and_print(config: RunConfig, processes: ProcessGroup, in_job: bool) -
     finally:
         bar.close()
         runner.close()
+    for line in () if trained else changed_images([(config, folder)]):
+        print(line)
     hint = "" if trained else " (finished before, not repeated; rerun=true repeats it)"
     print(folder.outcome() + hint)
     print(folder.path)

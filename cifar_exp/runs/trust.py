@@ -12,7 +12,8 @@ from cifar_exp.config.load import from_yaml
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.files import read_text, sha256
-from cifar_exp.paths import CONFIG_FILE, METRICS_FILE, MODEL_FILE, WEIGHTS_FILE
+from cifar_exp.paths import CONFIG_FILE, METRICS_FILE, MODEL_FILE, STATE_FILE, WEIGHTS_FILE
+from cifar_exp.runs.stored import StoredRun, check
 
 # Limit for text files; a metrics.jsonl of this size has more than a million epochs.
 MAX_TEXT_BYTES = 2**29
@@ -74,6 +75,10 @@ def results_problem(
     Returns:
         Why the results cannot be trusted; "" if they can.
     """
+    try:
+        check(StoredRun, state, folder / STATE_FILE)
+    except UserError:
+        return "run.json has invalid values"
     if not rows:
         return "metrics.jsonl has no epochs"
     for name in (CONFIG_FILE, METRICS_FILE):

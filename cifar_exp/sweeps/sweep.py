@@ -25,7 +25,7 @@ from cifar_exp.reports.records import read_sweep, sweep_id
 from cifar_exp.reports.table import as_text, ranked, write_csv
 from cifar_exp.runs.continuing import checkpoint_room, continuing_lines
 from cifar_exp.runs.folder import ENDED, BusyError, RunFolder
-from cifar_exp.runs.moved_images import recognised
+from cifar_exp.runs.moved_images import changed_images, recognised
 from cifar_exp.runs.record import Record, read_record, remarks
 from cifar_exp.signals import stop_request
 from cifar_exp.sweeps.cluster_jobs import RunJobs, train_as_jobs
@@ -123,6 +123,8 @@ class Sweep:
             UserError: the runs cannot be trained on this machine, or some of them failed.
             Interrupted: a signal was received.
         """
+        for line in changed_images(self.runs):
+            print(line, flush=True)
         try:
             if not any(config.rerun for config, _ in self.runs):
                 self._extend()  # with the seeds added before an interruption
@@ -134,6 +136,7 @@ class Sweep:
                 with suppress(UserError):  # would hide the exception above
                     self._write_table(*read_sweep(self.folder))
             raise
+        self._write_list()  # the folder may have been deleted
         by_id, left_out = read_sweep(self.folder)
         self._write_table(by_id, left_out)
         self._write_report(by_id, left_out)
@@ -232,7 +235,6 @@ class Sweep:
             print(line, flush=True)
         if room := checkpoint_room(kept_bytes):
             print(room, flush=True)
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._write_list()
 
     def label(self, config: RunConfig) -> str:
@@ -250,7 +252,8 @@ class Sweep:
         return " ".join(words) or run_name(config)
 
     def _write_list(self) -> None:
-        """Write sweep.json."""
+        """Write sweep.json, unless it is already there."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         runs = [
             {"run_id": run_id(config), "folder": folder.path.name} for config, folder in self.runs
         ]

@@ -1,6 +1,11 @@
 """Mistakes on the command line: their messages and exit status."""
 
+import errno
+
 import pytest
+from hydra.errors import OverrideParseException
+
+from cifar_exp.cli.error_messages import explain
 
 MISTAKES = {
     # unknown keys and options, with the nearest name
@@ -25,6 +30,7 @@ MISTAKES = {
     "optimizer.name=adaam": "expected one of adam, adamw, lion, rmsprop, sgd; did you mean adam",
     # misunderstandings
     "epochs": "epochs: expected KEY=VALUE",
+    "lr=choice(1,2)": "lr=choice(1,2): several values need a sweep; write -m 'lr=choice(1,2)'",
     "lr=0.1,0.2": "lr=0.1,0.2: several values need a sweep; write -m lr=0.1,0.2",
     "data=image_folder": "data.root: missing value; set data.root=VALUE",
     "-m lr=0.1,abc": "expected either numbers or names of levels, not both",
@@ -59,8 +65,10 @@ MISTAKES = {
     # what a sweep cannot do
     "-m lr=interval(0.1,0.2)": "lr=interval(0.1,0.2): expected a list or a range",
     "-m seed=range(0,2),5": "expected one list or one range, not both; write seed=0,1,5",
+    "-m hydra.sweeper.max_batch_size=x": "max_batch_size: value 'x' of type 'str' could not be",
     "-m lr=0.1,0.2 --cfg all": "--cfg all: expected --cfg job with -m",
     "hydra/launcher=ray": "hydra/launcher=ray: expected a sweep; add -m",
+    "hydra/sweeper=optuna": "hydra/sweeper=optuna: expected a search; add -m",
     "data.root=~/photos": "a value with special characters needs quotes",
 }
 
@@ -71,6 +79,18 @@ def test_a_mistake_is_reported_in_two_lines(train, mistake: str) -> None:
     assert MISTAKES[mistake] in output
     assert len(output.strip().splitlines()) <= 2
     assert not train.runs.exists()
+
+
+@pytest.mark.parametrize("typed", ["lr = 0.1", " lr=0.1", "lr =0.1"])
+def test_spaces_in_a_quoted_override_are_explained(typed: str) -> None:
+    message = explain(OverrideParseException(typed, ""))
+    assert message == f"{typed}: expected no spaces; write lr=0.1"
+
+
+def test_a_full_disk_is_explained_without_a_file_name() -> None:
+    message = explain(OSError(errno.ENOSPC, "No space left on device"))
+    assert message is not None
+    assert message.startswith("No space left on device. Free some space, then run the same")
 
 
 def test_cuda_without_a_gpu_is_refused(train) -> None:

@@ -64,6 +64,11 @@ def test_short_names_become_dotted_keys() -> None:
     ]
 
 
+def test_named_levels_become_their_values() -> None:
+    (loaded,) = load(study(vary={"lr": ["high", 0.1]}))
+    assert loaded.vary == {"optimizer.lr": (0.01, 0.1)}
+
+
 def test_levels_keep_their_types() -> None:
     (loaded,) = load(study(vary={"x": [1, 1.0, "1", True, None]}))
     assert [type(level) for level in loaded.vary["x"]] == [int, float, str, bool, type(None)]

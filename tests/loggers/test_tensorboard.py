@@ -335,3 +335,13 @@ def test_missing_event_files_are_restored(train: CommandLine) -> None:
                 events = EventAccumulator(str(event_folder(train.folder / "logs", run)))
                 events.Reload()
                 assert [scalar.step for scalar in events.Scalars("accuracy/test")] == [1, 2]
+
+
+def test_event_files_that_cannot_be_restored_are_reported(train: CommandLine) -> None:
+    tiny = (*TINY, "data.train_size=20", "data.test_size=10", "batch_size=10")
+    train(*tiny)
+    logs = train.folder / "logs"
+    shutil.rmtree(logs)
+    logs.write_text("")  # a file cannot contain event files
+    for command in (tiny, ("-m", *tiny)):
+        assert "cannot restore the TensorBoard files: " in train(*command)

@@ -13,13 +13,15 @@ from PIL import Image
 
 from cifar_exp.config.identity import run_id
 from cifar_exp.config.load import to_yaml
-from cifar_exp.config.schema import Paths, RunConfig
+from cifar_exp.config.schema import Paths, RunConfig, Training
 from cifar_exp.config.stored_paths import anchored, relocate
 from cifar_exp.data.settings import Cifar10, ImageFolder, Synthetic
+from cifar_exp.data.sources import load
 from cifar_exp.models.settings import Model
 from cifar_exp.runs.folder import RunFolder
-from cifar_exp.runs.moved_images import recognised
+from cifar_exp.runs.moved_images import changed_images, recognised
 from tests.conftest import CommandLine, read_rows
+from tests.made import make_run
 
 FOLDER = (
     *("data=image_folder", "data.root=photos", "model=vgg11", "model.width=0.015625"),
@@ -46,6 +48,24 @@ def original(tmp_path_factory: pytest.TempPathFactory, command_line) -> CommandL
     make_photos(project.folder / "photos")
     project("-m", *FOLDER, "seed=0,1")
     return project
+
+
+def test_images_that_changed_after_a_run_are_reported(tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos")
+    config = RunConfig(
+        data=ImageFolder(root=str(photos)),
+        model=Model(name="vgg11"),
+        training=Training(epochs=1),
+        paths=Paths(results=str(tmp_path), cache=str(tmp_path / "cache")),
+    )
+    folder = make_run(tmp_path, data=config.data)
+    digest = load(config.data, tmp_path / "cache").digest()
+    folder.write_state(folder.read_state() | {"data_sha256": digest})
+    assert changed_images([(config, folder)]) == []
+    (photos / "train" / "cat" / "0.png").unlink()
+    (message,) = changed_images([(config, folder)])
+    assert "the images have changed since 1 of the finished runs was trained" in message
+    assert changed_images([(config.model_copy(update={"rerun": True}), folder)]) == []
 
 
 def sweep_of(project: CommandLine) -> Path:

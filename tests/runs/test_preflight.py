@@ -34,7 +34,7 @@ def test_a_full_disk_is_refused_and_a_disk_without_a_size_is_not(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_disk_usage(monkeypatch, 10**9, 10**9, 0)
-    with pytest.raises(UserError, match=r"1 runs need about .* and 0 kB are free"):
+    with pytest.raises(UserError, match=r"1 run needs about .* and 0 kB are free"):
         preflight([config])
     set_disk_usage(monkeypatch, 0, 0, 0)
     preflight([config])

@@ -14,6 +14,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.models.settings import Model
 from cifar_exp.optimizers import Sgd
 from cifar_exp.runs.folder import BusyError, RunFolder
+from cifar_exp.runs.record import read_record
 from cifar_exp.runs.runner import Runner
 from cifar_exp.signals import Interrupted
 from cifar_exp.training.progress import EpochMetrics
@@ -128,6 +129,18 @@ def test_a_run_whose_metrics_are_changed_during_training_fails(tmp_path: Path, h
     assert folder.status == "failed"
     finish(quick(tmp_path))
     assert [row["epoch"] for row in folder.read_metrics()] == [1, 2]
+
+
+def test_settings_that_are_deleted_during_training_are_restored(tmp_path: Path) -> None:
+    run = Runner(threads=1).run(quick(tmp_path))
+    next(run)
+    folder = RunFolder.of(quick(tmp_path))
+    folder.config_file.unlink()
+    for _ in run:
+        pass
+    assert folder.status == "complete"
+    assert "config.yaml" in folder.read_state()["sha256"]
+    assert read_record(folder).config.data == quick(tmp_path).data
 
 
 def test_a_finished_run_can_be_on_a_read_only_disk(

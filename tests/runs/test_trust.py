@@ -86,6 +86,12 @@ def test_changed_settings_of_a_run_on_an_image_folder_are_detected(
         read_record(folder)
 
 
+def test_a_complete_run_with_invalid_values_in_run_json_is_damaged(tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    folder.write_state(folder.read_state() | {"compute": []})
+    assert (folder.status, folder.problem) == ("damaged", "run.json has invalid values")
+
+
 def test_run_json_has_the_sums_of_existing_files(tmp_path: Path) -> None:
     folder = make_run(tmp_path)
     names = {"config.yaml", "metrics.jsonl", "model.json", "model.safetensors"}

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cifar_exp.sweeps.sweep import Sweep
 from tests.conftest import ROOT, TINY, CommandLine, computed, event_folder, read_state
+from tests.made import make_run
 from tests.reliability.faults import SHORT, TWO_AT_ONCE, end, held
 
 pytestmark = pytest.mark.integration
@@ -143,6 +147,21 @@ def test_the_process_of_a_sweep_does_not_import_pytorch() -> None:
     code = "import sys, cifar_exp.sweeps.sweep; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_a_sweep_whose_folder_is_deleted_during_training_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = Sweep([make_run(tmp_path).read_config()])
+
+    def train(*_: object) -> int:
+        sweep.folder.mkdir()
+        shutil.rmtree(sweep.folder)
+        return 0
+
+    monkeypatch.setattr(Sweep, "_train_unfinished", train)
+    sweep.run(None)
+    assert {"sweep.json", "results.csv", "report.html"} <= set(os.listdir(sweep.folder))
 
 
 def test_a_folder_without_a_sweep_is_refused(tmp_path: Path) -> None:
