@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cifar_exp.config.identity import settings
+from cifar_exp.config.identity import all_settings
 from cifar_exp.config.study import Value, level_name
 from cifar_exp.runs.record import Record
 
@@ -29,5 +29,5 @@ def level_of(record: Record, key: str) -> Value:
         record: the run.
         key: dotted key of the setting.
     """
-    value: Value = level_name(settings(record.config).get(key))
+    value: Value = level_name(all_settings(record.config).get(key))
     return value
