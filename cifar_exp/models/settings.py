@@ -30,7 +30,7 @@ class NetworkSection(Section):
     )
     init: PathText | None = Field(
         None,
-        description="id or folder of a run with the same network, whose weights are the initial ones",
+        description="id or folder of a run with the same network, to start from its weights",
     )
 
     def identity(self) -> dict[str, Any]:

@@ -41,14 +41,15 @@ def with_initial_weights(config: RunConfig) -> RunConfig:
 def _pinned(model: NetworkSection, results: Path) -> str:
     assert model.init
     folder = _source(model, model.init, results)
-    is_listed = folder.run_id and folder.path.absolute().parent == results / RUNS
-    run = folder.run_id if is_listed else folder.path.absolute()
+    run = model.init if "${" in model.init else str(folder.path.absolute())
+    if folder.run_id and folder.path.absolute().parent == results / RUNS:
+        run = folder.run_id
     return f"{run}{PINNED}{sha256(folder.path / WEIGHTS_FILE)}"
 
 
 def _source(model: NetworkSection, run: str, results: Path) -> RunFolder:
     """Find the run and check its network and its files."""
-    folder = find_run(run, results)
+    folder = find_run(str(as_path(run)), results)
     if folder.status != "complete":
         raise UserError(f"model.init={run}: the run is {folder.status}. Choose a complete run.")
     other = folder.read_config().model

@@ -81,6 +81,13 @@ def test_the_id_contains_the_weights_and_not_their_place(tmp_path: Path) -> None
     assert f"init={source.name[-10:]}" in run_name(by_name)
 
 
+def test_a_variable_stays_unresolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = finish(first(tmp_path / "others"))
+    monkeypatch.setenv("OTHERS", str(source.parent))
+    init = "${oc.env:OTHERS}/" + source.name
+    assert started(tmp_path, init).model.init.startswith(f"{init}@sha256:")
+
+
 def test_random_weights_do_not_change_an_id(tmp_path: Path) -> None:
     assert run_id(RunConfig(model=Model(init=None))) == "bcde3c0931"
     custom = {"_target_": "my_package.MyNet", "init": None}
