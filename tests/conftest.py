@@ -37,7 +37,13 @@ TINY = (
     "device=cpu",
 )
 # Columns that vary between identical runs.
-MEASURED = {"train_seconds", "test_seconds", "images_per_second", "peak_memory_bytes"}
+MEASURED = {
+    "train_seconds",
+    "val_seconds",
+    "test_seconds",
+    "images_per_second",
+    "peak_memory_bytes",
+}
 # Prefixes of variables that are read only at the start of a process.
 READ_AT_THE_START = ("PYTHON", "OMP_", "LD_", "HOME", "CUDA_")
 

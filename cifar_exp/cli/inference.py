@@ -1,6 +1,8 @@
 """The commands for trained networks: predict, evaluate, export."""
 
 import argparse
+import glob
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -26,7 +28,10 @@ def add_commands(commands: Any) -> None:
     does = "Predict the classes of images with a trained network."
     predict = _command(commands, "predict", does, "epochs=5,model photos/cat.jpg", _predict)
     predict.add_argument(
-        "images", nargs="*", metavar="IMAGE", help="file of any format and size, or a folder"
+        "images", nargs="*", metavar="IMAGE", help="file, folder or 'pattern'; any format and size"
+    )
+    predict.add_argument(
+        "--csv", type=Path, metavar="FILE", help="write the predictions to this CSV file as well"
     )
     predict.add_argument(
         "--grid",
@@ -102,7 +107,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     if not arguments.images and arguments.grid is None:
         raise UserError("predict: expected images, or --grid N for test images")
     from cifar_exp.inference.predict import predict
-    from cifar_exp.inference.saving import write_grid, write_predictions
+    from cifar_exp.inference.saving import write_csv, write_grid, write_predictions
     from cifar_exp.inference.test_data import data_settings, labelled_images
 
     run = _loaded(arguments, arguments.device)
@@ -111,6 +116,9 @@ def _predict(arguments: argparse.Namespace) -> int:
     if predictions:
         print(printable(write_predictions(folder, run, predictions)))
         print(folder / PREDICTIONS_FILE)
+        if arguments.csv:
+            write_csv(arguments.csv, run, predictions)
+            print(arguments.csv)
     if arguments.grid is not None:
         images = labelled_images(run, data_settings(run))
         print(write_grid(folder, run, images, arguments.grid))
@@ -120,15 +128,21 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _files(names: list[str]) -> list[str]:
-    """Return the image files, with each folder replaced by its images."""
+    """Return the image files; patterns and folders are replaced by the files they contain."""
     from cifar_exp.data.class_folders import images_in
 
     files: list[str] = []
     for name in names:
-        found = images_in(name) if Path(name).is_dir() else [name]
-        if not found:
-            raise UserError(f"{name}: expected a folder with images, found none")
-        files += found
+        matches = [name]
+        if any(sign in name for sign in "*?[") and not os.path.lexists(name):
+            matches = sorted(glob.glob(name, recursive=True))
+            if not matches:
+                raise UserError(f"{name}: no file matches the pattern. Check the path.")
+        for match in matches:
+            found = images_in(match) if Path(match).is_dir() else [match]
+            if not found and len(matches) == 1:
+                raise UserError(f"{match}: expected a folder with images, found none")
+            files += found
     return files
 
 
@@ -146,7 +160,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     print(printable(write_evaluation(folder, run, images, evaluation, data)))
     if not arguments.data:
         message = difference_from_training(run, evaluation)
-        print(message or "The results equal those of the run's last epoch.")
+        print(message or f"The results equal those of the run after epoch {run.epoch}.")
     print(folder)
     return 0
 

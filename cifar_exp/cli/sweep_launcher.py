@@ -18,6 +18,7 @@ from cifar_exp.config.load import load_config, to_yaml
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Study
 from cifar_exp.errors import UserError
+from cifar_exp.runs.initial_weights import with_initial_weights
 
 
 class SweepLauncher(BasicLauncher):
@@ -106,7 +107,7 @@ class SweepLauncher(BasicLauncher):
             HydraConfig.instance().set_config(composed)  # for ${hydra:...} in the settings
             with open_dict(composed):
                 del composed["hydra"]
-            return load_config(composed)
+            return with_initial_weights(load_config(composed))
         except Exception as error:
             if (message := explain(error)) is None:
                 raise

@@ -47,6 +47,8 @@ def with_data(
     if any(key == "data.root" for key, _ in parsed):
         content["data"].pop("same_as", None)  # belongs to the old root
     content["data"] |= {key.partition(".")[2]: value for key, value in parsed if key != "data"}
+    if not content["data"].get("val_fraction"):  # test images must not select an epoch
+        content["training"] |= {"keep": "last", "patience": None}
     try:
         return checked(content)
     except ValidationError as error:

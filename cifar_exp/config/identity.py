@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from cifar_exp.config.keys import SHORT_NAMES
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.files import shortened
+from cifar_exp.models.settings import PINNED, NetworkSection
 
 # Increase it when the same settings compute something else. This changes every id.
 VERSION = 2
@@ -24,6 +25,9 @@ _ADDED_LATER: dict[tuple[str, str], Any] = {
     ("data", "val_fraction"): 0.0,
     ("data", "test_fraction"): 0.2,  # earlier, a folder needed train/ and test/
     ("model", "dropout_in_testing"): False,
+    ("training", "keep"): "last",
+    ("training", "patience"): None,
+    ("model", "init"): None,
 }
 # The order of settings in a name, which may be truncated: first all settings of _WHOLE and those
 # with a short name, by section, then the others.
@@ -37,11 +41,15 @@ _ARTICLE = RunConfig()
 def identity(config: RunConfig) -> dict[str, Any]:
     """Return the settings that determine what a run computes, as JSON values."""
     content = config.model_dump(mode="json", exclude=NOT_IN_IDENTITY)
-    content["data"] = config.data.identity()
+    content |= {"data": config.data.identity(), "model": config.model.identity()}
     for (section, name), earlier in _ADDED_LATER.items():
-        if content[section].get(name) == earlier:
+        if content[section].get(name, ...) == earlier and _has_field(config, section, name):
             del content[section][name]
     return content
+
+
+def _has_field(config: RunConfig, section: str, name: str) -> bool:
+    return name in type(getattr(config, section)).model_fields  # not an argument of custom code
 
 
 def run_id(config: RunConfig) -> str:
@@ -109,18 +117,20 @@ def settings(config: RunConfig) -> dict[str, Any]:
         option = value.pop("_target_", value.pop("name", None))
         flat |= {section: option} if option else {}
         flat |= {f"{section}.{key}": setting for key, setting in value.items()}
+    if isinstance(config.model, NetworkSection) and config.model.init:
+        flat["model.init"] = config.model.init.partition(PINNED)[0]  # shorter than the SHA-256
     return flat
 
 
 def all_settings(config: RunConfig) -> dict[str, Any]:
-    """Return `settings` and those that were added later and equal the earlier behavior."""
-    later = {
+    """Return `settings`, and those that the identity omits so that ids of older runs are kept."""
+    omitted = {
         f"{section}.{name}": earlier
         for (section, name), earlier in _ADDED_LATER.items()
-        if name in type(getattr(config, section)).model_fields
+        if _has_field(config, section, name)
     }
     flat = settings(config)
-    return flat | {key: earlier for key, earlier in later.items() if key not in flat}
+    return flat | {key: value for key, value in omitted.items() if key not in flat}
 
 
 def model_and_data(config: RunConfig) -> str:

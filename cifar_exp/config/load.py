@@ -21,6 +21,7 @@ _Task = TypeVar("_Task")
 FREE_TEXT = (
     "data.root",
     "data.same_as",
+    "model.init",
     "paths.results",
     "paths.logs",
     "paths.cache",

@@ -9,9 +9,9 @@ Source: the article trains VGG16 on CIFAR-10 with Adam (0.001), MultiStepLR ([75
 batches of 64, random horizontal flips and 100 epochs.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from cifar_exp.config.metrics import OPTIONAL
 from cifar_exp.data.settings import Cifar10, Data
@@ -41,6 +41,15 @@ class Training(Section):
     )
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="label smoothing of the training loss"
+    )
+    keep: Literal["last", "best"] = Field(
+        "last", description="epoch whose weights are kept; best: highest validation accuracy"
+    )
+    patience: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="stop after this many epochs without a higher validation accuracy; null: never",
     )
 
 
@@ -102,6 +111,18 @@ class RunConfig(Section):
         True,
         description="keep the last checkpoint of a complete run, to continue it for more epochs",
     )
+
+    @model_validator(mode="after")
+    def _selects_by_validation(self) -> Self:
+        settings = {"keep=best": self.training.keep == "best"}
+        settings[f"patience={self.training.patience}"] = self.training.patience is not None
+        for setting, is_set in settings.items():
+            if is_set and self.data.evaluated_on == "test":
+                raise ValueError(
+                    f"training.{setting}: expected validation images, since test images must not "
+                    "select an epoch. Set data.val_fraction=0.1."
+                )
+        return self
 
     @property
     def custom_code(self) -> frozenset[str]:

@@ -179,7 +179,7 @@ def evaluate(run: TrainedRun, images: Split) -> Evaluation:
 
 
 def difference_from_training(run: TrainedRun, evaluation: Evaluation) -> str | None:
-    """Describe the last line of metrics.jsonl if it differs from an evaluation.
+    """Describe the line of metrics.jsonl for the run's weights if it differs from an evaluation.
 
     Rounding errors differ between devices, and in bf16 between processors.
 
@@ -190,10 +190,10 @@ def difference_from_training(run: TrainedRun, evaluation: Evaluation) -> str | N
     Returns:
         A message; None if both agree.
     """
-    last = run.metrics[-1]
+    row = run.metrics[run.epoch - 1]
     split = run.config.data.evaluated_on
-    accuracy, loss = (last[evaluated(name, split)] for name in ("accuracy", "loss"))
+    accuracy, loss = (row[evaluated(name, split)] for name in ("accuracy", "loss"))
     same = np.isclose([evaluation.accuracy, evaluation.loss], [accuracy, loss], 1e-4, 1e-6)
     if same.all():
         return None
-    return f"at the end of training: accuracy {accuracy:.4f}, loss {loss:.4f}"
+    return f"in training, after epoch {run.epoch}: accuracy {accuracy:.4f}, loss {loss:.4f}"

@@ -64,6 +64,11 @@ class TrainedRun:
     compute: Compute
     trusted: frozenset[str]
 
+    @property
+    def epoch(self) -> int:
+        """The epoch that the weights are from: the last, or the best with training.keep=best."""
+        return int(self.state.get("epoch_kept", len(self.metrics)))
+
     def logits(self, images: Tensor) -> Tensor:
         """Compute logits as in the evaluation of the run, with its precision and `data.test_flip`.
 
@@ -149,8 +154,10 @@ def load_run(
 def _check_complete(record: Record) -> None:
     path = record.folder.path
     match record.status:
-        case "complete":
+        case "complete" if record.state.get("epoch_kept", 1) <= len(record.rows):
             return
+        case "complete":
+            message = "epoch_kept in run.json is an epoch that metrics.jsonl does not have."
         case "diverged":
             message = "the run diverged and has no network."
         case "damaged":

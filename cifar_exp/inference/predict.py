@@ -1,12 +1,14 @@
 """Predict the classes of image files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
+from cifar_exp.data.batches import TEST_BATCH_SIZE
 from cifar_exp.data.decoding import UnreadableImage, read_image
 from cifar_exp.inference.load import TrainedRun
 
@@ -31,7 +33,7 @@ class Prediction:
 
 
 def predict(run: TrainedRun, files: Sequence[str]) -> tuple[list[Prediction], dict[str, str]]:
-    """Predict the classes of image files, decoded as for training.
+    """Predict the classes of image files, decoded as for training, with a progress bar.
 
     Args:
         run: trained run.
@@ -40,16 +42,25 @@ def predict(run: TrainedRun, files: Sequence[str]) -> tuple[list[Prediction], di
     Returns:
         The predictions in the order of the files, and the reasons why other files cannot be read.
     """
-    pixels: dict[str, NDArray[np.uint8]] = {}
+    files = list(dict.fromkeys(files))
+    predictions: list[Prediction] = []
     unreadable: dict[str, str] = {}
-    for file in files:
-        try:
-            pixels[file] = read_image(file, run.image_size)
-        except UnreadableImage as error:
-            unreadable[file] = str(error)
-    if not pixels:
-        return [], unreadable
+    with tqdm(total=len(files), unit="image", leave=False, disable=None) as bar:
+        for start in range(0, len(files), TEST_BATCH_SIZE):
+            pixels: dict[str, NDArray[np.uint8]] = {}
+            for file in files[start : start + TEST_BATCH_SIZE]:
+                try:
+                    pixels[file] = read_image(file, run.image_size)
+                except UnreadableImage as error:
+                    unreadable[file] = str(error)
+                bar.update()
+            if pixels:
+                predictions += _predict_batch(run, pixels)
+    return predictions, unreadable
+
+
+def _predict_batch(run: TrainedRun, pixels: Mapping[str, NDArray[np.uint8]]) -> list[Prediction]:
     logits = run.logits(torch.from_numpy(np.stack(list(pixels.values()))))
     probabilities = logits.double().softmax(1).numpy()
     rows = zip(pixels.items(), probabilities, strict=True)
-    return [Prediction(file, image, row) for (file, image), row in rows], unreadable
+    return [Prediction(file, image, row) for (file, image), row in rows]

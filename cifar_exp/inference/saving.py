@@ -1,5 +1,7 @@
 """Save evaluations and predictions as text, JSON and figures."""
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -42,11 +44,11 @@ def write_evaluation(
     from cifar_exp.figures.confusion import draw_confusion
 
     folder.mkdir(parents=True, exist_ok=True)
-    text = printable(_as_text(evaluation))  # class names may contain anything
+    text = printable(_as_text(run, evaluation))  # class names may contain anything
     if not evaluation.mistakes and (folder / "evaluation.json").is_file():
         (folder / "mistakes.png").unlink(missing_ok=True)  # from an earlier evaluation
     write_bytes(folder / "evaluation.txt", text.encode())
-    head = {"run": run.path.name, "data": data, "compute": str(run.compute)}
+    head = {"run": run.path.name, "epoch": run.epoch, "data": data, "compute": str(run.compute)}
     write_json(folder / "evaluation.json", head | _as_json(evaluation))
     bins = evaluation.bins
     figures = {
@@ -102,9 +104,11 @@ def _as_json(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _as_text(evaluation: Evaluation) -> str:
+def _as_text(run: TrainedRun, evaluation: Evaluation) -> str:
     low, high = evaluation.interval
+    chosen = "the best on validation images" if "epoch_kept" in run.state else "the last"
     head = [
+        ["weights", f"of epoch {run.epoch}, {chosen}"],
         ["images", f"{len(evaluation.labels):,}"],
         ["accuracy", f"{evaluation.accuracy:.4f}   (95 % interval {low:.4f} to {high:.4f})"],
         *([name.replace("_", " "), f"{value:.4f}"] for name, value in evaluation.balance.items()),
@@ -195,6 +199,24 @@ def write_predictions(folder: Path, run: TrainedRun, predictions: Sequence[Predi
     )
     _save(figure, folder / PREDICTIONS_FILE)
     return _prediction_table(run, predictions)
+
+
+def write_csv(file: Path, run: TrainedRun, predictions: Sequence[Prediction]) -> None:
+    """Write a CSV file with one row per image: file, class, and the probability of each class.
+
+    Args:
+        file: output file; its folder is created if missing.
+        run: trained run.
+        predictions: of the run.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["file", "class", *(f"probability of {name}" for name in run.classes)])
+    for prediction in predictions:
+        name = run.classes[prediction.best(1)[0]]
+        writer.writerow([_text(prediction.file), name, *prediction.probabilities.tolist()])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(file, text.getvalue().encode())
 
 
 def _best(run: TrainedRun, prediction: Prediction, count: int) -> list[tuple[str, float]]:

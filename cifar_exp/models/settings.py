@@ -4,14 +4,18 @@ PyTorch is imported only to build a network, since most commands do not need it.
 """
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from cifar_exp.sections import CustomCode, Section
+from cifar_exp.sections import CustomCode, PathText, Section
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+# Between the run and the SHA-256 of its weights in `init`.
+PINNED = "@sha256:"
 
 
 class NetworkSection(Section):
@@ -29,6 +33,15 @@ class NetworkSection(Section):
         description="keep dropout on in the evaluation after each epoch, as in the article; the "
         "trained model predicts without dropout",
     )
+    init: PathText | None = Field(
+        None,
+        description="id or folder of a run with the same network, to start from its weights",
+    )
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that are part of a run's id: of `init`, only the SHA-256."""
+        content = self.model_dump(mode="json", exclude={"init"})
+        return content | ({"init": self.init.rpartition(PINNED)[2]} if self.init else {})
 
     @property
     def smallest_image(self) -> int:
@@ -71,6 +84,10 @@ class Model(NetworkSection):
 
 class CustomModel(CustomCode):
     """A custom network."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that are part of a run's id."""
+        return self.model_dump(mode="json")
 
     def build(self, classes: int, trusted: Collection[str] = ()) -> "nn.Module":
         """Build the custom network.

@@ -68,11 +68,16 @@ class Group:
         values = [v for record in complete if (v := measured(record, metric)) is not None]
         return MEASURES[metric].text(sum(values) / len(values)) if values else ""
 
-    def stored_mean(self, name: str) -> str:
-        """Return the mean of an entry of run.json over the complete runs that have it."""
+    def stored_mean(self, name: str, digits: int = 4) -> str:
+        """Return the mean of an entry of run.json over the complete runs that have it.
+
+        Args:
+            name: of the entry.
+            digits: number of decimal places.
+        """
         states = [record.state for record in self.records if record.status == "complete"]
         values = [state[name] for state in states if name in state]
-        return f"{sum(values) / len(values):.4f}" if values else ""
+        return f"{sum(values) / len(values):.{digits}f}" if values else ""
 
     @property
     def seconds(self) -> float | None:
@@ -146,6 +151,17 @@ def _share(name: str) -> Callable[[Record], str]:
     return lambda r: f"{100 * r.state[name]:.1f} %" if name in r.state else ""
 
 
+def _epoch(name: str) -> TableColumn:
+    return TableColumn(
+        name,
+        name.replace("_", " "),
+        _stored(name),
+        lambda group: group.stored_mean(name, digits=1),
+        lambda record: str(record.state.get(name, "")),
+        needs=name,
+    )
+
+
 # Preceded by the settings that vary; `columns_of` inserts the metrics after "epoch".
 TABLE_COLUMNS = (
     TableColumn("seed", "seed", lambda _, r: r.config.seed, in_report=lambda r: str(r.config.seed)),
@@ -178,6 +194,7 @@ TABLE_COLUMNS = (
         lambda group: group.stored_mean("largest_class_share"),
         needs="largest_class_share",
     ),
+    *map(_epoch, ("epoch_kept", "epoch_stopped")),
     TableColumn("status", "status", of_group=lambda group: group.statuses),
     TableColumn(
         "seconds",

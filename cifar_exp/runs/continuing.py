@@ -20,7 +20,7 @@ class Shorter:
 
     Attributes:
         folder: folder of the shorter run.
-        epochs: number of epochs of the shorter run.
+        epochs: number of epochs that the shorter run has trained.
         problem: why the longer run cannot continue it; "" if it can.
     """
 
@@ -55,7 +55,7 @@ def shorter_run(config: RunConfig, stored: Mapping[str, RunFolder] | None = None
         if not can_be_continued(config):
             return Shorter(folder, epochs, _of_schedule(config))
         if any((folder.path / CHECKPOINTS).glob("step-*.pt")):
-            return Shorter(folder, epochs, "")
+            return Shorter(folder, len(folder.read_metrics()), "")
         found = found or Shorter(folder, epochs, f"{folder.path.name} has no checkpoint")
     return found
 

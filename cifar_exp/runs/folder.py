@@ -346,7 +346,7 @@ class RunFolder:
         return (
             f"{state['status']}: {results.evaluated_on} accuracy {results.accuracy:.4f} after "
             f"{in_epochs(epochs)} (best {results.best_accuracy:.4f}), "
-            f"{results.seconds:.0f} s{_balance(state)}"
+            f"{results.seconds:.0f} s{_selection(state)}{_balance(state)}"
         )
 
     @property
@@ -363,6 +363,12 @@ def original(copies: Sequence[RunFolder]) -> RunFolder:
         return folder.path.name != f"{folder.read_state().get('name')}-{folder.run_id}"
 
     return copies[0] if len(copies) == 1 else min(copies, key=is_renamed)
+
+
+def _selection(state: dict[str, Any]) -> str:
+    """Return which epochs `training.keep` and `training.patience` selected; "" without them."""
+    texts = {"epoch_stopped": "stopped after epoch", "epoch_kept": "weights of epoch"}
+    return "".join(f"; {text} {state[key]}" for key, text in texts.items() if key in state)
 
 
 def _balance(state: dict[str, Any]) -> str:

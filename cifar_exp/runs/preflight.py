@@ -132,7 +132,8 @@ def _kept_bytes(configs: Sequence[RunConfig], sizes: Sequence[int]) -> int:
 
 
 def _checkpoint_bytes(config: RunConfig, size: int) -> int:
-    return size * (1 + config.optimizer.moments) * _BYTES_PER_VALUE
+    copies = 1 + config.optimizer.moments + (config.training.keep == "best")
+    return size * copies * _BYTES_PER_VALUE
 
 
 @cache  # the runs of a sweep share networks

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cifar_exp.config.metrics import evaluated, with_current_names
+from cifar_exp.training.progress import best_epoch
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class Results:
     def best_accuracy(self) -> float | None:
         """Best accuracy of all epochs, in [0, 1]; None without epochs."""
         return max(self.column("accuracy"), default=None)
+
+    @property
+    def best_epoch(self) -> int:
+        """The first epoch with the best accuracy, counted from 1; 0 without epochs."""
+        return best_epoch(self.column("accuracy"))
 
     @property
     def seconds(self) -> float:

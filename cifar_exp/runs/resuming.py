@@ -1,7 +1,7 @@
 """Resumes runs: chooses the checkpoint and the hardware settings, and restores the training."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from cifar_exp.runs.checkpoint import Checkpoints, DamagedError, State
 from cifar_exp.runs.continuing import shorter_run
 from cifar_exp.runs.failures import CannotResumeError
 from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.results import Results
 from cifar_exp.runs.trust import file_sums
 from cifar_exp.training.device import Compute
 from cifar_exp.training.loop import Training
@@ -142,12 +143,29 @@ def rebuild_state(config: RunConfig, folder: RunFolder) -> None:
         config: settings of the run.
         folder: folder of the run.
     """
-    rows = folder.read_metrics()
-    complete = len(rows) == config.training.epochs and (folder.path / PREDICTIONS_FILE).exists()
-    if folder.has_state or not complete:
+    rows, patience = folder.read_metrics(), config.training.patience
+    best = Results(rows, config.data.evaluated_on).best_epoch
+    ended = len(rows) == config.training.epochs or (patience and len(rows) - best >= patience)
+    if folder.has_state or not ended or not (folder.path / PREDICTIONS_FILE).exists():
         return
-    folder.write_state(ids(config) | {"status": "complete", "sha256": file_sums(folder.path)})
+    state = ids(config) | {"status": "complete", "sha256": file_sums(folder.path)}
+    folder.write_state(state | selected_epochs(config, rows))
     _log.warning("%s: run.json could not be read and was rebuilt", folder.path)
+
+
+def selected_epochs(config: RunConfig, rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Return the part of run.json that `training.keep` and `training.patience` determine.
+
+    Args:
+        config: settings of a complete run.
+        rows: lines of its metrics.jsonl.
+    """
+    epochs = {}
+    if config.training.keep == "best":
+        epochs["epoch_kept"] = Results(rows, config.data.evaluated_on).best_epoch
+    if config.training.patience is not None:
+        epochs["epoch_stopped"] = len(rows)
+    return epochs
 
 
 def custom_code_digests(

@@ -24,9 +24,10 @@ from cifar_exp.loggers.tensorboard import event_folder, needs_events
 from cifar_exp.out_of_memory import free_memory, keep_reserve
 from cifar_exp.paths import CHECKPOINTS
 from cifar_exp.runs.artifacts import write_outputs
-from cifar_exp.runs.checkpoint import Checkpoints
+from cifar_exp.runs.checkpoint import Checkpoints, State
 from cifar_exp.runs.failures import CannotResumeError, run_error
 from cifar_exp.runs.folder import ENDED, BusyError, GoneError, RunFolder
+from cifar_exp.runs.initial_weights import initial_weights
 from cifar_exp.runs.log import log_to
 from cifar_exp.runs.provenance import provenance
 from cifar_exp.runs.recorder import ActiveRun, Recorder
@@ -38,6 +39,7 @@ from cifar_exp.runs.resuming import (
     last_state,
     rebuild_state,
     restore,
+    selected_epochs,
 )
 from cifar_exp.runs.trust import file_sums
 from cifar_exp.signals import Interrupted
@@ -188,7 +190,7 @@ class Runner:
             saved = continued(config, checkpoints, loaded.sha256, custom_code, log)
         before = saved["run"] if saved else folder.read_state()
         compute = compute_as_before(compute, before, log)
-        training = self._training(config, loaded, compute)
+        training = self._training(config, loaded, compute, saved)
         restore(training, saved, folder, loaded.sha256, log)
         self._processes.broadcast((compute.precision, compute.threads, loaded.sha256, saved))
         state = ids(config) | {
@@ -213,7 +215,8 @@ class Runner:
                 yield from recorder.epochs(loggers)
                 recorder.check_metrics()
                 folder.claim(config)  # config.yaml may have been deleted or edited
-                balance = write_outputs(folder.path, training, loaded.dataset)
+                with training.kept_weights():
+                    balance = write_outputs(folder.path, training, loaded.dataset)
                 run.check()
             except Exception as error:
                 free_memory(error)  # the loggers need some
@@ -227,7 +230,8 @@ class Runner:
             and recorder.save_last()
         )
         end = {"status": status, "ended": _now(), "sha256": file_sums(folder.path)}
-        folder.write_state(state | end | balance)
+        epochs = selected_epochs(config, folder.read_metrics()) if status == "complete" else {}
+        folder.write_state(state | end | epochs | balance)
         checkpoints.keep_last() if keeps_last else folder.remove_checkpoints()
         log.info("%s after %d epochs", status, len(training.history))
 
@@ -254,7 +258,7 @@ class Runner:
         loaded = self._data(config, compute)
         if loaded.sha256 != sha256:
             raise UserError("the images of this process differ from those of process 0")
-        training = self._training(config, loaded, compute)
+        training = self._training(config, loaded, compute, saved)
         if saved is not None:
             training.load_state_dict(saved)
         yield from training.run()
@@ -268,11 +272,16 @@ class Runner:
         """
         return replace(choose_compute(config, self._threads), processes=self._processes.size)
 
-    def _training(self, config: RunConfig, loaded: "_Loaded", compute: Compute) -> Training:
+    def _training(
+        self, config: RunConfig, loaded: "_Loaded", compute: Compute, saved: State | None
+    ) -> Training:
         if compute.threads:
             torch.set_num_threads(compute.threads)
         classes = loaded.dataset.classes
-        return Training(config, loaded.images, classes, compute, processes=self._processes)
+        training = Training(config, loaded.images, classes, compute, processes=self._processes)
+        if saved is None and (weights := initial_weights(config, classes, training.model)):
+            training.load_weights(weights)
+        return training
 
     def _data(self, config: RunConfig, compute: Compute) -> "_Loaded":
         batch_settings = {"batch_size", "augment", "cutout", "test_flip", "normalize"}

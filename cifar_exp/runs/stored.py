@@ -35,6 +35,7 @@ Accuracy = Annotated[float, Field(ge=0, le=1)]
 Loss = Annotated[float, Field(ge=-_LARGEST_FLOAT32, le=_LARGEST_FLOAT32)]
 Amount = Annotated[float, Field(ge=0, le=1e15)]
 Count = Annotated[int, Field(ge=0, le=10**15)]
+Epoch = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class Stored(BaseModel):
@@ -69,6 +70,8 @@ class StoredRun(Stored):
     reason: Text = ""
     balanced_accuracy: Accuracy | None = None
     largest_class_share: Accuracy | None = None
+    epoch_kept: Epoch = 1
+    epoch_stopped: Epoch = 1
     data_sha256: Text = ""
     sha256: dict[Text, Text] = {}
     evaluated_images: Count = 0
@@ -85,7 +88,7 @@ class StoredRun(Stored):
 
 
 class _Epoch(Stored):
-    epoch: int = Field(ge=1, le=1_000_000)
+    epoch: Epoch
 
 
 # Range of a column by its unit. Missing and non-finite values are None.

@@ -18,6 +18,7 @@ from cifar_exp.paths import (
 )
 from cifar_exp.runs.continuing import shorter_run
 from cifar_exp.runs.folder import RunFolder, in_epochs
+from cifar_exp.runs.initial_weights import with_initial_weights
 from cifar_exp.runs.log import show_warnings
 from cifar_exp.runs.moved_images import changed_images, recognised
 from cifar_exp.runs.preflight import preflight
@@ -43,6 +44,7 @@ def train_one(config: RunConfig, in_job: bool = False) -> None:
         UserError: the run failed, or another process trains it.
         Interrupted: a signal stopped the run after a checkpoint was saved.
     """
+    config = with_initial_weights(config)
     show_warnings(tqdm.write if is_first() else lambda _: None)
     with all_processes(config) as processes:
         try:

@@ -90,7 +90,7 @@ def results_problem(
         config = read_config()
     except UserError:
         return "config.yaml cannot be read"
-    epochs = config.training.epochs
+    epochs = state.get("epoch_stopped", config.training.epochs)
     if state["status"] == "complete" and len(rows) != epochs:
         return f"metrics.jsonl has {len(rows)} epochs, expected {epochs}"
     return config_problem(folder, config, state)

@@ -49,8 +49,12 @@ def _with_new_seeds(config: RunConfig, plan: Plan) -> list[RunConfig]:
     """Return runs on all training images, with seeds that the search has not used."""
     count = plan.settings.confirm
     seeds = [seed for seed in range(count + 1) if seed != plan.start.seed][:count]
-    data = config.data.model_copy(update={"val_fraction": 0.0})
-    return [config.model_copy(update={"data": data, "seed": seed}) for seed in seeds]
+    changes = {
+        "data": config.data.model_copy(update={"val_fraction": 0.0}),
+        # test images must not select an epoch
+        "training": config.training.model_copy(update={"keep": "last", "patience": None}),
+    }
+    return [config.model_copy(update=changes | {"seed": seed}) for seed in seeds]
 
 
 def _folders(configs: Sequence[RunConfig]) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cifar_exp.config.identity import differences, run_id, run_name, settings, varied
+from cifar_exp.config.identity import all_settings, differences, run_id, run_name, varied
 from cifar_exp.config.keys import short_names
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Study
@@ -242,7 +242,7 @@ class Sweep:
 
         If the sweep varies many settings, the label has only those that differ from the baseline.
         """
-        flat = settings(config)
+        flat = all_settings(config)
         names = list(zip(short_names(self._varied), self._varied, strict=True))
         if len(self._varied) > _MAX_LABEL_SETTINGS:
             names = [(name, key) for name, key in names if key in differences(config)]

@@ -3,7 +3,8 @@
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from cifar_exp.training.cuda_graphs import CudaGraphs, StepFn, StepRunner
 from cifar_exp.training.device import Clock, Compute, current_stream, new_stream, on_stream
 from cifar_exp.training.memory import PeakMemory
 from cifar_exp.training.process_group import ALONE, ProcessGroup
-from cifar_exp.training.progress import EpochMetrics, Progress, has_diverged
+from cifar_exp.training.progress import EpochMetrics, Progress, best_epoch, has_diverged
 from cifar_exp.training.randomness import derived_seed, generator
 from cifar_exp.training.step import Step
 from cifar_exp.training.throttle import Throttle
@@ -36,7 +37,8 @@ class Training:
 
     Random numbers are derived from (seed, purpose, epoch), and the next epoch is
     `len(history) + 1`. A checkpoint therefore contains only the network, the optimizer, the
-    history, and the steps and metric sums of an unfinished epoch.
+    history, the steps and metric sums of an unfinished epoch, and the weights of the best epoch if
+    `training.keep` selects them.
 
     Args:
         config: settings of the run.
@@ -75,6 +77,7 @@ class Training:
             self.model = model.to(compute.device)
             self.step = Step(config, self.model, self.batches, compute, processes)
         self.history: list[EpochMetrics] = []
+        self._best_weights: dict[str, Tensor] = {}  # on the CPU; filled only for training.keep=best
         self._split = evaluated_split(config.data.evaluated_on)
         self._steps = 0  # completed in the current epoch
         self._seconds = 0.0  # of these steps before the run was resumed
@@ -103,8 +106,17 @@ class Training:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has trained all epochs or diverged."""
-        return self.diverged or len(self.history) >= self.config.training.epochs
+        """Whether the run has trained all epochs, diverged, or stopped early."""
+        if self.diverged or len(self.history) >= self.config.training.epochs:
+            return True
+        patience = self.config.training.patience
+        return patience is not None and len(self.history) - self.best_epoch >= patience
+
+    @property
+    def best_epoch(self) -> int:
+        """The first epoch with the highest accuracy on the evaluated split; 0 without epochs."""
+        accuracy = METRICS["accuracy"].key(self._split)
+        return best_epoch([metrics[accuracy] for metrics in self.history])
 
     @property
     def total_steps(self) -> int:
@@ -163,6 +175,8 @@ class Training:
             metrics = self._metrics(epoch, train_seconds, self._clock.seconds(trained, tested))
             self.history.append(metrics)
             self._steps, self._seconds = 0, 0.0
+            if self.config.training.keep == "best" and self.best_epoch == epoch:
+                self._best_weights = self._copied_weights()
             yield metrics
 
     def _step_runner(self) -> StepRunner:
@@ -315,6 +329,7 @@ class Training:
         return {
             "model": self.model.state_dict(),
             "optimizer": self.step.optimizer.state_dict(),
+            "best_weights": self._best_weights,
             "history": [metrics.as_json() for metrics in self.history],
             "epoch": {
                 "steps": self._steps,
@@ -328,6 +343,7 @@ class Training:
         """Restore the state returned by `state_dict`; call it before `run`."""
         self.model.load_state_dict(state["model"])
         self.step.refresh_bf16_weights()
+        self._best_weights = state.get("best_weights", {})  # older checkpoints have none
         self.step.optimizer.load_state_dict(state["optimizer"])
         evaluated_on = self.config.data.evaluated_on
         self.history = [EpochMetrics.from_json(row, evaluated_on) for row in state["history"]]
@@ -335,6 +351,30 @@ class Training:
         self._steps, self._seconds = epoch["steps"], epoch["seconds"]
         # older checkpoints have the sums of these two metrics, without their names
         self.step.train_sums.restore(epoch["sums"], epoch.get("metrics", ("loss", "accuracy")))
+
+    @contextmanager
+    def kept_weights(self) -> Iterator[None]:
+        """Evaluate with the weights that `training.keep` selects, within the block."""
+        if not self._best_weights:
+            yield
+            return
+        last = self._copied_weights()
+        self.load_weights(self._best_weights)
+        try:
+            yield
+        finally:
+            self.load_weights(last)
+
+    def _copied_weights(self) -> dict[str, Tensor]:
+        state = self.model.state_dict()
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Replace weights; those that are not given do not change."""
+        state = self.model.state_dict()  # with its version, see `inference.load`
+        state.update(weights)
+        self.model.load_state_dict(state)
+        self.step.refresh_bf16_weights()
 
     def logits(self, images: Tensor) -> Tensor:
         """Compute the logits of normalized images in evaluation mode.

@@ -1,7 +1,7 @@
 """Progress and metrics that a run reports while it trains. This module does not use PyTorch."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,11 @@ class EpochMetrics:
         epoch = named.pop("epoch")
         values = {key: math.nan if value is None else value for key, value in named.items()}
         return EpochMetrics(epoch, values)
+
+
+def best_epoch(accuracies: Sequence[float]) -> int:
+    """Return the first epoch with the highest accuracy, counted from 1; 0 without epochs."""
+    return accuracies.index(max(accuracies)) + 1 if accuracies else 0
 
 
 def has_diverged(loss: float, classes: int) -> bool:

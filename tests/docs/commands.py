@@ -55,6 +55,7 @@ RULES = [
         r"\1 $(ls -td multirun_results/runs/* | head -1)",
         "has another name at the small size",
     ),
+    Rule(r"model\.init=8f6c2f1c4e", None, "needs the id of a run with the same network"),
     Rule(r"python -m cifar_exp$", None, "names the program"),
     Rule(r"python -m docs", None, "writes the pages; another test compares them"),
     Rule(r"device[ =]cuda", None, "needs a GPU"),

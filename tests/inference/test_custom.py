@@ -31,7 +31,7 @@ def test_custom_code_is_called_only_if_it_is_allowed(train: CommandLine, run: Pa
         "model._target_: my_net.MyNet can run any code. If you trust it, add --allow my_net.MyNet\n"
     )
     output = train.cifar_exp("evaluate", str(run), "--allow", "my_net.MyNet")
-    assert "The results equal those of the run's last epoch." in output
+    assert "The results equal those of the run after epoch 1." in output
     output = train.cifar_exp("export", str(run), "--allow", "my_net.MyNet", "--format", "torch")
     assert "model.pt2: logits differ by at most" in output
     with pytest.raises(UserError, match="can run any code"):

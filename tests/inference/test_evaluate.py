@@ -20,7 +20,7 @@ def evaluated(run: Path, name: str = "test") -> dict:
 
 def test_an_evaluation_has_the_results_of_the_last_epoch(trained: Trained) -> None:
     output = trained.cifar_exp("evaluate", "epochs=3")
-    assert "The results equal those of the run's last epoch." in output
+    assert "The results equal those of the run after epoch 3." in output
     last, found = read_rows(trained.run)[-1], evaluated(trained.run)
     assert found["images"] == 60
     assert found["accuracy"] == pytest.approx(last["test_accuracy"])
@@ -43,7 +43,7 @@ def test_a_run_in_bf16_is_evaluated_in_bf16(train: CommandLine) -> None:
 
 def test_evaluations_on_other_data_have_another_folder(trained: Trained) -> None:
     output = trained.cifar_exp("evaluate", "epochs=3", "data.limit_test=20", "data.test_flip=false")
-    assert "last epoch" not in output
+    assert "results equal" not in output
     found = evaluated(trained.run, "data.limit_test=20,data.test_flip=false")
     assert found["images"] == 20
     assert found["data"]["test_flip"] is False
@@ -103,7 +103,7 @@ def test_an_evaluation_that_differs_from_training_shows_both(trained: Trained) -
     (trained.run / "metrics.jsonl").write_text(text)
     trained.delete_sums()
     output = trained.cifar_exp("evaluate", "epochs=3")
-    assert "at the end of training: accuracy 0.9000, loss 0.2500" in output
+    assert "in training, after epoch 3: accuracy 0.9000, loss 0.2500" in output
 
 
 def test_results_of_classes_and_confident_mistakes() -> None:

@@ -214,3 +214,9 @@ def test_a_run_without_sha256_sums_is_loaded_with_a_warning(
     with caplog.at_level("WARNING"):
         load_run(trained.run)
     assert "no sha256 sums in run.json" in caplog.text
+
+
+def test_an_epoch_that_was_not_trained_is_refused(trained: Trained) -> None:
+    trained.write_json("run.json", trained.read_json("run.json") | {"epoch_kept": 4})
+    with pytest.raises(UserError, match=r"epoch_kept in run\.json is an epoch that"):
+        load_run(trained.run)

@@ -1,5 +1,6 @@
 """Predictions for image files, and a grid of test images."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -109,3 +110,42 @@ def test_the_python_api_predicts_images(trained: Trained, tmp_path: Path) -> Non
     assert (one.file, one.pixels.shape) == (file, (32, 32, 3))
     assert one.best(1) == [int(one.probabilities.argmax())]
     assert unreadable == {"nowhere.png": "No such file or directory"}
+
+
+def test_a_pattern_means_all_files_and_folders_that_match(trained: Trained) -> None:
+    for name in ("cat/b.png", "cat/a.jpg", "dog/c.png", "[1].png"):
+        (trained.folder / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        noise().save(trained.folder / "photos" / name)
+    trained.cifar_exp("predict", "epochs=3", "photos/[cd]*", "photos/**/*.png", "photos/[1].png")
+    names = ["cat/a.jpg", "cat/b.png", "dog/c.png", "[1].png"]
+    assert list(predictions(trained)) == [f"photos/{name}" for name in names]
+    output = trained.cifar_exp("predict", "epochs=3", "photos/*.gif", status=1)
+    assert output == "photos/*.gif: no file matches the pattern. Check the path.\n"
+
+
+def test_predictions_are_written_as_csv(trained: Trained) -> None:
+    for number in range(3):
+        noise(number).save(trained.folder / f"{number},.png")
+    output = trained.cifar_exp("predict", "epochs=3", "*,.png", "--csv", "out/all.csv")
+    assert output.splitlines()[-1] == "out/all.csv"
+    with (trained.folder / "out" / "all.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for row, (name, probabilities) in zip(rows, predictions(trained).items(), strict=True):
+        assert row["file"] == name
+        assert float(row[f"probability of {row['class']}"]) == max(probabilities.values())
+
+
+def test_more_images_than_a_batch_are_predicted(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [str(trained.folder / f"{number}.png") for number in range(5)]
+    for number, file in enumerate(files):
+        noise(number).save(file)
+    run = load_run(trained.run)
+    at_once, _ = predict(run, files)
+    monkeypatch.setattr("cifar_exp.inference.predict.TEST_BATCH_SIZE", 2)
+    in_batches, unreadable = predict(run, [*files, "nowhere.png"])
+    assert [one.file for one in in_batches] == files
+    assert list(unreadable) == ["nowhere.png"]
+    for one, other in zip(in_batches, at_once, strict=True):
+        np.testing.assert_allclose(one.probabilities, other.probabilities, rtol=1e-4)

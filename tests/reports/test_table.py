@@ -169,6 +169,7 @@ def test_the_columns_of_results_csv_do_not_change(tmp_path: Path) -> None:
         *("rank", "seed", "status", "epoch", "train_loss", "train_accuracy", "test_loss"),
         *("test_accuracy", "best_test_accuracy", "seconds", "peak_memory_bytes", "reason"),
         *("balanced_accuracy", "largest_class_share", "mean_test_accuracy"),
+        *("epoch_kept", "epoch_stopped"),
         *("interval_half_width", "n", "folder"),
     }
 
