@@ -269,11 +269,11 @@ def _size_caution(configs: Sequence[RunConfig], of_study: bool) -> str:
     is_custom = bool(data.place) or "." in flat["data"]
     with_article = of_study and not is_custom
     if with_article:
-        narrow = isinstance(model, NetworkSection) and model.width < 1
+        width = model.width if isinstance(model, NetworkSection) else 1
         reduced |= {
             "data": f"data {flat['data']}" * (data.name != article.data.name),
             "model": flat["model"] * (model.name != article.model.name),
-            "model.width": f"width {model.width:g}" if narrow else "",
+            "model.width": f"width {width:g}" * (width < 1),
             "training.epochs": f"{epochs} epochs" * (epochs < article.training.epochs),
         }
     fixed = shared_settings(configs)
