@@ -275,7 +275,7 @@ def _size_caution(configs: Sequence[RunConfig], of_study: bool) -> str:
     is_custom = bool(data.place) or "." in flat["data"]
     with_article = of_study and not is_custom
     if with_article:
-        width = model.width if isinstance(model, NetworkSection) else 1.0
+        width = model.width if isinstance(model, NetworkSection) else 1
         reduced |= {
             "data": f"data {flat['data']}" * (data.name != article.data.name),
             "model": flat["model"] * (model.name != article.model.name),
