@@ -96,15 +96,20 @@ def test_published_values_are_dashed_in_the_panel_of_their_metric() -> None:
         for epoch in (1, 2, 3)
     ]
     levels = [Level("0.1", 0.1, [rows(2, 1)], published), Level("0.2", 0.2, [rows(2, 1)])]
-    figure = draw_level_curves(levels, "lr", published="article")
-    train_loss, test_loss, train_accuracy, test_accuracy = (
-        [line for line in axes.lines if line.get_marker() == "D"] for axes in figure.axes
+    training, test = (
+        draw_level_curves(levels, "lr", split, published="article") for split in ("train", "test")
     )
+    dashed = [
+        [line for line in axes.lines if line.get_marker() == "D"]
+        for figure in (training, test)
+        for axes in figure.axes
+    ]
+    train_loss, train_accuracy, test_loss, test_accuracy = dashed
     assert (test_loss, train_accuracy) == ([], [])
     assert list(train_loss[0].get_ydata()) == [2.0, 2.0, 2.0]
     assert list(test_accuracy[0].get_ydata()) == pytest.approx([0.1, 0.2, 0.3])
-    assert [text.get_text() for text in figure.legends[0].texts] == ["0.1", "0.2", "article"]
-    without = draw_level_curves([Level("0.1", 0.1, [rows(2, 1)])], "lr")
+    assert [text.get_text() for text in test.legends[0].texts] == ["0.1", "0.2", "article"]
+    without = draw_level_curves([Level("0.1", 0.1, [rows(2, 1)])], "lr", "test")
     assert [text.get_text() for text in without.legends[0].texts] == ["0.1"]
 
 
