@@ -67,7 +67,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     ]
     print(printable(table(rows, ["check", "result", "what to do"], columns() or _WIDTH)))
     levels = [result.level for result in results.values()]
-    print(f"\n{levels.count('failed')} failed, {levels.count('warning')} warnings")
+    print(f"\nfailed: {levels.count('failed')}, warnings: {levels.count('warning')}")
     return int("failed" in levels)
 
 
@@ -85,7 +85,7 @@ def check_machine(results: Path, data: Path | None) -> Iterator[tuple[str, Resul
 
     folder = next(path for path in (results, *results.absolute().parents) if path.exists())
     checks: dict[str, tuple[Callable[[], Result], str]] = {
-        "packages": (_packages, "pip install -e ."),
+        "packages": (_packages, "install torch and torchvision again, in one command"),
         "GPU": (_gpu, "check `nvidia-smi` and update the driver, or use device=cpu"),
         "free space": (lambda: _free_space(folder), _OTHER_DISK),
         "atomic rename": (lambda: _atomic_rename(folder), _OTHER_DISK),
@@ -119,6 +119,8 @@ def _packages() -> Result:
         return Result("failed", f"not installed: {', '.join(missing)}", "pip install -e .")
     if wrong:
         return Result("warning", "; ".join(wrong), "pip install --upgrade -e .")
+    import torchvision  # noqa: F401 -- raises an exception if it was built for another PyTorch
+
     from cifar_exp.runs.provenance import provenance
 
     recorded = provenance()

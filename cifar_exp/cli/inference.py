@@ -26,7 +26,7 @@ _COMPARED = 250  # images on which an exported file is compared with the network
 def add_commands(commands: Any) -> None:
     """Add the commands to the result of `add_subparsers`."""
     does = "Predict the classes of images with a trained network."
-    predict = _command(commands, "predict", does, "epochs=5,model photos/cat.jpg", _predict)
+    predict = _command(commands, "predict", does, "d0f285f6f0 photos/cat.jpg", _predict)
     predict.add_argument(
         "images", nargs="*", metavar="IMAGE", help="file, folder or 'pattern'; any format and size"
     )
@@ -37,16 +37,16 @@ def add_commands(commands: Any) -> None:
         "--grid",
         type=_grid_size,
         metavar="N",
-        help="draw N test images with their labels and predictions",
+        help="save a figure of N test images with their classes and predictions",
     )
     does = "Evaluate a trained network on test images."
-    evaluate = _command(commands, "evaluate", does, "epochs=5,model data.limit_test=200", _evaluate)
+    evaluate = _command(commands, "evaluate", does, "d0f285f6f0 data.limit_test=200", _evaluate)
     does = "Export a trained network for use without this package."
-    export = _command(commands, "export", does, "epochs=5,model --format onnx", _export)
+    export = _command(commands, "export", does, "d0f285f6f0 --format onnx", _export)
     export.add_argument(
         "--format", choices=_FORMATS, help="torch (torch.export) or onnx (default: both)"
     )
-    for command, use in ((evaluate, "evaluate"), (export, "compare")):
+    for command, use in ((evaluate, "evaluate"), (export, "verify the files")):
         command.add_argument(
             "data",
             nargs="*",
@@ -68,7 +68,10 @@ def _command(
     parser = add_command(commands, name, does, example, run)
     parser.add_argument("name", metavar="RUN", help=NAME_HELP)
     parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="where files are written (default: run folder)"
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="where to write files (default: in the run's folder)",
     )
     add_results(parser)
     parser.add_argument(
@@ -76,7 +79,7 @@ def _command(
         action="append",
         default=[],
         metavar="NAME",
-        help="call this custom code, which the run names; can be repeated",
+        help="allow this custom code of the run, such as my_net.MyNet; can be repeated",
     )
     return parser
 

@@ -13,7 +13,7 @@ from cifar_exp.terminal import printable
 def add_commands(commands: Any) -> None:
     """Add the command to the result of `add_subparsers`."""
     does = "Write the report of a sweep, a study or a search from its run folders."
-    report = add_command(commands, "report", does, "multirun_results/lr-0eb49b8fde", _report)
+    report = add_command(commands, "report", does, "lr-a65bba6c96", _report)
     report.add_argument("sweep", metavar="SWEEP", help=NAME_HELP)
     add_results(report)
     report.add_argument(

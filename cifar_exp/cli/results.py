@@ -47,7 +47,7 @@ def _add_ls(commands: Any) -> None:
         "--status",
         action="append",
         default=[],
-        help="list only runs with this status; can be repeated",
+        help="list only runs with this status, such as complete or failed; can be repeated",
     )
     parser.add_argument(
         "--where",
@@ -62,26 +62,24 @@ def _add_ls(commands: Any) -> None:
         metavar="KEY",
         help="age, accuracy, size, status, name or a setting such as lr (default: age)",
     )
-    parser.add_argument("--all", action="store_true", help=f"list more than {_LISTED}")
+    parser.add_argument("--all", action="store_true", help=f"list all instead of {_LISTED}")
     parser.add_argument("--reverse", action="store_true", help="reverse the order")
     parser.add_argument("--json", action="store_true", help="print JSON with all settings")
 
 
 def _add_gc(commands: Any) -> None:
-    does = "Delete the checkpoints of runs that have ended."
+    does = "List the checkpoints of runs that have ended, and with --yes delete them."
     parser = add_command(commands, "gc", does, "--replaced --yes", _gc)
     add_results(parser)
     parser.add_argument(
-        "--replaced", action="store_true", help="also delete runs that rerun=true replaced"
+        "--replaced", action="store_true", help="include runs that rerun=true replaced"
     )
     parser.add_argument(
         "--interrupted",
         action="store_true",
-        help="also delete checkpoints of interrupted runs and pruned trials",
+        help="include interrupted runs and pruned trials, which then cannot be resumed",
     )
-    parser.add_argument(
-        "--yes", action="store_true", help="delete; without it the files are only listed"
-    )
+    parser.add_argument("--yes", action="store_true", help="delete the listed files")
 
 
 def _ls(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from cifar_exp.paths import RESULTS
 
 # The argument that names a run or a sweep.
-NAME_HELP = "folder, name or id, or the beginning of one"
+NAME_HELP = "folder, name or id, or the beginning of a name or id"
 
 
 def add_command(

@@ -56,7 +56,7 @@ def test_the_table_of_a_healthy_machine_fits_and_the_status_is_0(
     printed = table_of([], 60, 0, monkeypatch, capsys)
     for check in ("packages", "GPU", "free space", "atomic rename", "locks", "threads", "data"):
         assert check in printed
-    assert "0 failed, 1 warnings" in printed  # about missing images
+    assert "failed: 0, warnings: 1" in printed  # about missing images
     assert not list(tmp_path.iterdir())
 
 
@@ -67,7 +67,7 @@ def test_a_failure_is_a_row_and_status_1_and_the_other_checks_run(
     printed = table_of(["--results", "file"], 80, 1, monkeypatch, capsys)
     assert "failed: NotADirectoryError" in printed
     assert "paths.results=FOLDER" in printed
-    assert "2 failed, 1 warnings" in printed
+    assert "failed: 2, warnings: 1" in printed
 
 
 @pytest.mark.parametrize(

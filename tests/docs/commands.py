@@ -51,7 +51,7 @@ RULES = [
         "have other names at the small size",
     ),
     Rule(
-        r"(evaluate|predict|export) (epochs=5,model|8f6c2f)",
+        r"(evaluate|predict|export) (\S*epochs=\d+,model|8f6c2f|d0f285f6f0)",
         r"\1 $(ls -td multirun_results/runs/* | head -1)",
         "has another name at the small size",
     ),
