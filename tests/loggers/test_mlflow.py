@@ -83,11 +83,13 @@ def test_a_resumed_run_is_one_run_with_every_epoch_once(client: Any, config: Run
     }
 
 
-@pytest.mark.parametrize(("status", "count"), [("failed", 1), ("complete", 2), ("diverged", 2)])
+@pytest.mark.parametrize(
+    ("seed", "status", "count"), [(1, "failed", 1), (2, "complete", 2), (3, "diverged", 2)]
+)
 def test_only_a_run_that_had_ended_is_logged_as_a_new_run(
-    client: Any, config: RunConfig, status: str, count: int
+    client: Any, config: RunConfig, seed: int, status: str, count: int
 ) -> None:
-    repeated = config.model_copy(update={"seed": len(status)})
+    repeated = config.model_copy(update={"seed": seed})
     for end in (status, "complete"):
         run_logger = Mlflow()
         run_logger.begin(LoggedRun(repeated, {}, (), Path("missing")))
