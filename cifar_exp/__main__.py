@@ -1,7 +1,10 @@
 """Inspect, use and clean up trained runs and sweeps: `python -m cifar_exp COMMAND`."""
+# PYTHON_ARGCOMPLETE_OK
 
 import argparse
 import sys
+
+import argcomplete
 
 from cifar_exp.cli import check_data, doctor, inference, report, results
 from cifar_exp.errors import UserError
@@ -12,8 +15,10 @@ from cifar_exp.terminal import keep_output, printable
 
 def main() -> int:
     """Run a command, report errors in one or two lines, and return the exit status."""
+    parser = _parser()
+    argcomplete.autocomplete(parser)  # exits if a shell asks for completions
     keep_output()
-    arguments = _parser().parse_args()
+    arguments = parser.parse_args()
     try:
         status: int = arguments.run(arguments)
     except UserError as error:

@@ -32,6 +32,7 @@ FOR_ALL = ("errors", "files", "out_of_memory", "paths", "signals", "terminal")
 ONLY_IN = {
     "hydra": {"cli", "config"},
     "matplotlib": {"figures"},
+    "mlflow": {"loggers"},
     "omegaconf": {"cli", "config", "expressions"},
     "optuna": {"search"},
     "pandas": {"reports"},

@@ -59,11 +59,17 @@ class Logger(Section):
     tensorboard: bool = Field(False, description="TensorBoard: event files in paths.logs")
     wandb: bool = Field(False, description="Weights & Biases; offline without an API key")
     trackio: bool = Field(False, description="Trackio, stored on this machine")
+    mlflow: bool = Field(False, description="MLflow: a database in paths.logs, or a server")
     project: str = Field(
-        "cifar-exp", pattern=r"^[\w.-]+$", max_length=80, description="project in W&B and Trackio"
+        "cifar-exp",
+        pattern=r"^[\w.-]+$",
+        max_length=80,
+        description="project in W&B and Trackio, experiment in MLflow",
     )
     group: str | None = Field(
-        None, max_length=120, description="group in W&B and Trackio; null: the study or sweep"
+        None,
+        max_length=120,
+        description="group in W&B, Trackio and MLflow; null: the study or sweep",
     )
 
     @property
@@ -76,7 +82,9 @@ class Paths(Section):
     """Folders, relative to the working directory."""
 
     results: PathText = Field(RESULTS, description="folders of runs, sweeps and searches")
-    logs: PathText = Field("logs", description="event files of TensorBoard")
+    logs: PathText = Field(
+        "logs", description="event files of TensorBoard, and the database of MLflow"
+    )
     cache: PathText = Field("data", description="decoded images of data=image_folder")
 
 

@@ -1,1 +1,1 @@
-"""Loggers: TensorBoard, W&B and Trackio. Their data is never read back."""
+"""Loggers: TensorBoard, W&B, Trackio and MLflow. Their data is never read back."""

@@ -32,11 +32,13 @@ class LoggedRun:
         config: settings as in config.yaml, with unresolved environment variables.
         provenance: command, commit, versions and hardware, as in run.json.
         history: metrics of earlier epochs, of this run or of the shorter run that it continues.
+        folder: folder of the run.
     """
 
     config: RunConfig
     provenance: dict[str, Any]
     history: tuple[EpochMetrics, ...]
+    folder: Path
 
     @property
     def run_id(self) -> str:
@@ -92,12 +94,14 @@ class Kind:
         make: returns a logger for one run.
         title: name for warnings.
         package: required package, and its extra in pyproject.toml.
+        page: how to open its page; `{logs}` and `{project}` are replaced by the settings.
         is_service: whether it is a service, which has a thread and groups of runs.
     """
 
     make: Callable[[], RunLogger]
     title: str
     package: str
+    page: str
     is_service: bool = True
 
 

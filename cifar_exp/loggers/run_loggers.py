@@ -1,12 +1,14 @@
 """All loggers of a run, and all loggers of a process."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from cifar_exp.config.schema import Logger, RunConfig
+from cifar_exp.expressions import as_path
 from cifar_exp.loggers.background import BackgroundLogger, LoggerThread
 from cifar_exp.loggers.base import IMAGE_TAGS, Kind, LoggedRun, RunLogger
 from cifar_exp.loggers.tensorboard import TensorBoard, needs_events
@@ -14,12 +16,24 @@ from cifar_exp.signals import Interrupted
 from cifar_exp.training.progress import EpochMetrics
 
 # How long a process waits at its end for services.
-SECONDS_TO_FINISH = 10.0
+SECONDS_TO_FINISH = 30.0
 
 
 def kinds(logger: Logger) -> list[Kind]:
     """Return the kinds of loggers that are enabled, in the order of their settings."""
     return [import_module(f"cifar_exp.loggers.{name}").LOGGER for name in logger.chosen]
+
+
+def pages(configs: Iterable[RunConfig]) -> str:
+    """Return how to open the pages of the loggers of some runs, a line for each logger."""
+    lines = {
+        f"{kind.title}: {kind.page}".format(
+            logs=shlex.quote(str(as_path(config.paths.logs))), project=config.logger.project
+        )
+        for config in configs
+        for kind in kinds(config.logger)
+    }
+    return "".join(f"{line}\n" for line in sorted(lines))
 
 
 def in_group(config: RunConfig, group: str) -> RunConfig:
@@ -87,7 +101,7 @@ def restore_events(
         return False
     history = tuple(EpochMetrics.from_json(row, config.data.evaluated_on) for row in rows)
     run_logger = TensorBoard()
-    run_logger.begin(LoggedRun(config, state.get("provenance", {}), history))
+    run_logger.begin(LoggedRun(config, state.get("provenance", {}), history, folder))
     RunLoggers([run_logger], folder).end(str(state["status"]))
     return True
 
@@ -99,17 +113,16 @@ class ProcessLoggers:
         self._threads: dict[str, LoggerThread] = {}
 
     @contextmanager
-    def following(self, run: LoggedRun, folder: Path) -> Iterator[RunLoggers]:
+    def following(self, run: LoggedRun) -> Iterator[RunLoggers]:
         """Log a run during a block; if the block raises, the run has failed or was interrupted.
 
         Args:
             run: run to log.
-            folder: folder of the run.
         """
         run_loggers = list(self._of(run.config.logger))
         for run_logger in run_loggers:
             run_logger.begin(run)
-        all_loggers = RunLoggers(run_loggers, folder)
+        all_loggers = RunLoggers(run_loggers, run.folder)
         try:
             yield all_loggers
         except BaseException as error:
@@ -132,6 +145,6 @@ class ProcessLoggers:
         return self._threads[name]
 
     def close(self) -> None:
-        """Wait up to 10 s for each service; no run may be logged afterwards."""
+        """Wait up to 30 s for each service; no run may be logged afterwards."""
         for thread in self._threads.values():
             thread.close(SECONDS_TO_FINISH)

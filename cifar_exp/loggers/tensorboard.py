@@ -104,8 +104,10 @@ class TensorBoard:
 def _describe(run: LoggedRun, events: "EventFile") -> None:
     from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
-    # the page averages over the runs of a group, which differ in the seed
-    events.add(hparams_pb(values(run.config), trial_id=run.config_id))
+    # The page averages over the runs of a group, which differ in the seed. Its name is the id of
+    # the run with seed 0, which `ls` lists.
+    first = run.config.model_copy(update={"seed": 0})
+    events.add(hparams_pb(values(run.config), trial_id=run_id(first)))
     events.add_text(CONFIG_TAG, run.as_yaml)
     provenance = yaml.safe_dump(run.provenance, sort_keys=False, allow_unicode=True)
     events.add_text(PROVENANCE_TAG, provenance, step=len(run.history))
@@ -121,4 +123,10 @@ def _next_name(folder: Path) -> str:
     return f"{_PREFIX}.{max(int(time.time()), latest + 1):010d}.{os.getpid()}"
 
 
-LOGGER = Kind(TensorBoard, title="TensorBoard", package="tensorboard", is_service=False)
+LOGGER = Kind(
+    TensorBoard,
+    title="TensorBoard",
+    package="tensorboard",
+    page="tensorboard --logdir={logs}",
+    is_service=False,
+)

@@ -108,4 +108,4 @@ def _silence() -> None:
         vars(module)["print"] = lambda *_args, **_kwargs: None
 
 
-LOGGER = Kind(Trackio, title="Trackio", package="trackio")
+LOGGER = Kind(Trackio, title="Trackio", package="trackio", page="trackio show --project {project}")

@@ -102,4 +102,9 @@ def _is_warning(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING
 
 
-LOGGER = Kind(Wandb, title="W&B", package="wandb")
+LOGGER = Kind(
+    Wandb,
+    title="W&B",
+    package="wandb",
+    page="https://wandb.ai (if offline: wandb sync {logs}/wandb/offline-run-*)",
+)

@@ -207,8 +207,8 @@ class Runner:
         folder.write_state(state)
         log.info("%s: %s", model_and_data(config), compute)
         recorder = Recorder(run, training, checkpoints, state)
-        logged = LoggedRun(config, state["provenance"], tuple(training.history))
-        with self._loggers.following(logged, folder.path) as loggers:
+        logged = LoggedRun(config, state["provenance"], tuple(training.history), folder.path)
+        with self._loggers.following(logged) as loggers:
             try:
                 if is_new and self._processes.alone:  # else all processes must yield the same
                     yield from tuple(training.history)

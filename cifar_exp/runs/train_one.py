@@ -8,7 +8,7 @@ from tqdm import tqdm
 from cifar_exp.config.identity import model_and_data, run_id, run_name
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
-from cifar_exp.expressions import as_path
+from cifar_exp.loggers.run_loggers import pages
 from cifar_exp.paths import (
     CONFUSION_FILE,
     CURVES_FILE,
@@ -87,8 +87,7 @@ def _train_and_print(config: RunConfig, processes: ProcessGroup, in_job: bool) -
     print(folder.path)
     names = (CURVES_FILE, PREDICTIONS_FILE, CONFUSION_FILE, WEIGHTS_FILE, METRICS_FILE)
     print(", ".join(name for name in names if (folder.path / name).exists()))
-    if config.logger.tensorboard:
-        print(f"TensorBoard: tensorboard --logdir={as_path(config.paths.logs)}")
+    print(pages([config]), end="")
 
 
 def _train_silently(config: RunConfig, processes: ProcessGroup) -> None:

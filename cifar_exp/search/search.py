@@ -20,6 +20,7 @@ from cifar_exp.config.search_settings import SearchSettings
 from cifar_exp.errors import UserError, causes
 from cifar_exp.files import disk_full
 from cifar_exp.loggers.hparams import declare
+from cifar_exp.loggers.run_loggers import pages
 from cifar_exp.paths import SEARCH_FILE
 from cifar_exp.runs.continuing import checkpoint_room
 from cifar_exp.runs.folder import ENDED, RunFolder, in_epochs
@@ -77,7 +78,8 @@ def run_search(
     from cifar_exp.reports.render import write_report
     from cifar_exp.search.report import read_search_report  # imports matplotlib, which is slow
 
-    print(write_report(folder, read_search_report), flush=True)
+    print(write_report(folder, read_search_report))
+    print(pages([plan.start]), end="", flush=True)
 
 
 class Search:

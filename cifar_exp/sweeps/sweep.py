@@ -17,7 +17,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.expressions import as_path
 from cifar_exp.files import shortened, write_json
 from cifar_exp.loggers.hparams import declare
-from cifar_exp.loggers.run_loggers import in_group, restore_events
+from cifar_exp.loggers.run_loggers import in_group, pages, restore_events
 from cifar_exp.loggers.tensorboard import needs_events
 from cifar_exp.paths import SWEEP_FILE, TABLE_FILE
 from cifar_exp.reports.locking import writing
@@ -67,6 +67,7 @@ def run_sweep(
     by_id = {run_id(config): config for config in configs}
     with_ids = [(study, [run_id(configs[i]) for i in indices]) for study, indices in studies]
     records = Sweep(list(by_id.values()), with_ids, name).run(runs_per_device, run_jobs)
+    print(pages(configs), end="", flush=True)
     found = [records.get(run_id(config)) for config in configs]
     return [record.results.accuracy if record else None for record in found]
 

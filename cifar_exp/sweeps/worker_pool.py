@@ -28,7 +28,7 @@ from cifar_exp.sweeps.messages import (
 )
 from cifar_exp.sweeps.worker import check, work
 
-_SECONDS_TO_END = 30  # loggers may still have data to send
+_SECONDS_TO_END = 60  # loggers may still have data to send
 # The sweep fails after this many workers in a row have died without a run.
 _MAX_IDLE_DEATHS = 3
 _SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")

@@ -58,6 +58,9 @@ ENVIRONMENT = {
     "WANDB_API_KEY": "W&B API key for `logger=wandb`; without a key W&B works offline",
     "WANDB_IDENTITY_TOKEN_FILE": "file with a W&B identity token, instead of a key",
     "WANDB_BASE_URL": "URL of the W&B server; default: the public one",
+    "MLFLOW_TRACKING_URI": "MLflow server for `logger=mlflow` instead of a database in paths.logs",
+    "MLFLOW_DISABLE_TELEMETRY": "`false` lets MLflow send usage statistics; disabled by default",
+    "MLFLOW_LOGGING_LEVEL": "level of MLflow's messages; default: `WARNING`",
     "RAY_USAGE_STATS_ENABLED": "`1` lets Ray send usage statistics; disabled by default",
     "RANK": "index of this process; set by torchrun",
     "LOCAL_RANK": "index of this process on this machine; set by torchrun",
@@ -313,8 +316,8 @@ def commands_page() -> str:
         MADE_BY,
         "`python train.py` trains. `python train.py --help` lists the settings and groups, and "
         "`python train.py --hydra-help` lists the options, such as `-m` for a sweep. "
-        "`python -m cifar_exp COMMAND` works with the results; `COMMAND --help` prints the "
-        "options on this page.",
+        "`python -m cifar_exp COMMAND`, or for short `cifar-exp COMMAND`, works with the results; "
+        "`COMMAND --help` prints the options on this page.",
         *(text for name, parser in commands().items() for text in command_parts(name, parser)),
     ]
     return "\n\n".join(parts) + "\n"

@@ -26,7 +26,7 @@ def log_two_epochs_while_locked(folder: Path) -> None:
 
     SQLiteStorage.bulk_log = locked_at_first
     run_logger = Trackio()
-    run_logger.begin(LoggedRun(RunConfig(logger=Logger(trackio=True)), {}, ()))
+    run_logger.begin(LoggedRun(RunConfig(logger=Logger(trackio=True)), {}, (), Path()))
     for epoch in (1, 2):
         run_logger.epoch(an_epoch(epoch))
     run_logger.end("complete", {})

@@ -25,7 +25,7 @@ from tests.conftest import TINY, CommandLine
 from tests.made import an_epoch
 
 EPOCH = an_epoch(1)
-RUN = LoggedRun(RunConfig(), {}, ())
+RUN = LoggedRun(RunConfig(), {}, (), Path())
 
 
 class Recorder:
@@ -160,7 +160,7 @@ def test_a_run_completes_even_if_one_service_fails_and_another_hangs(
     assert warnings[1].startswith("warning: disabled Trackio: not finished after")
 
 
-@pytest.mark.parametrize("name", ["wandb", "trackio"])
+@pytest.mark.parametrize("name", ["wandb", "trackio", "mlflow"])
 def test_a_missing_package_is_reported_before_any_run_starts(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,5 +173,6 @@ def test_a_missing_package_is_reported_before_any_run_starts(
 def test_an_unknown_logger_is_reported_with_the_known_ones(train: CommandLine) -> None:
     output = train(*TINY, "logger=[tensorboard,wandbb]", status=1)
     assert output.strip() == (
-        "logger=wandbb: expected one of none, tensorboard, trackio, wandb; did you mean wandb?"
+        "logger=wandbb: expected one of mlflow, none, tensorboard, trackio, wandb; "
+        "did you mean wandb?"
     )

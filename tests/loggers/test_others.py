@@ -151,6 +151,7 @@ def test_a_resumed_run_is_one_run_with_every_epoch_once(
     [
         (Logger(wandb=True), "lr-0eb49b8fde"),
         (Logger(trackio=True, group="mine"), "mine"),
+        (Logger(mlflow=True), "lr-0eb49b8fde"),
         (Logger(tensorboard=True), None),  # has no groups
     ],
 )

@@ -38,7 +38,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     declare(runs)
     for config, accuracy in zip(runs, (0.25, 0.75, 0.8, 0.9), strict=True):
         run_logger = TensorBoard()
-        run_logger.begin(LoggedRun(config, {"python": "3.11"}, ()))
+        run_logger.begin(LoggedRun(config, {"python": "3.11"}, (), logs))
         run_logger.epoch(an_epoch(1, accuracy))
         run_logger.end("complete" if accuracy < 0.9 else "interrupted", {})
     return logs

@@ -69,9 +69,9 @@ class Page:
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, command_line) -> CommandLine:
-    """A sweep and a run that diverges."""
+    """A sweep, whose output is in `said`, and a run that diverges."""
     train = command_line(tmp_path_factory.mktemp("swept"))
-    train("-m", *TINY, "epochs=1", "lr=0.01,0.001", "seed=0,1")
+    train.said = train("-m", *TINY, "epochs=1", "lr=0.01,0.001", "seed=0,1")
     train(*TINY, "epochs=1", "lr=1e9", "optimizer=sgd")
     return train
 
@@ -81,7 +81,10 @@ def test_each_configuration_is_one_row_averaged_over_seeds(swept: CommandLine) -
     groups = [group for group in Page(swept.folder / "logs").groups() if len(group.sessions) > 1]
     assert len(groups) == 2  # two rates, with two seeds each
     for group in groups:
-        runs = [run for run in swept.runs.iterdir() if read_state(run)["config_id"] == group.name]
+        (first,) = swept.runs.glob(f"*-{group.name}")  # its id
+        configuration = read_state(first)["config_id"]
+        assert "seed=1" not in first.name
+        runs = [r for r in swept.runs.iterdir() if read_state(r)["config_id"] == configuration]
         assert len(runs) == len(group.sessions) == 2
         expected = [read_rows(run)[-1]["test_accuracy"] for run in runs]
         shown = {metric.name.tag: metric.value for metric in group.metric_values}
@@ -101,6 +104,11 @@ def test_the_page_has_check_boxes_for_settings_that_differ(swept: CommandLine) -
     assert page.experiment.metric_infos[0].name.tag == "accuracy/test"
     (row,) = page.groups(lr=[0.01])
     assert row.hparams["optimizer.lr"].number_value == 0.01
+
+
+@pytest.mark.integration
+def test_a_sweep_ends_with_the_command_that_opens_the_page(swept: CommandLine) -> None:
+    assert swept.said.splitlines()[-1] == "TensorBoard: tensorboard --logdir=logs"
 
 
 @pytest.mark.integration
@@ -255,7 +263,7 @@ def write(logs: Path, history: int, epochs: list[int], status: str) -> EventAccu
     """Log a run that resumes after `history` epochs, and return its events."""
     (config,) = with_lr(logs, 0.1)
     run_logger = TensorBoard()
-    run_logger.begin(LoggedRun(config, {}, tuple(map(epoch, range(1, history + 1)))))
+    run_logger.begin(LoggedRun(config, {}, tuple(map(epoch, range(1, history + 1))), logs))
     for number in epochs:
         run_logger.epoch(epoch(number))
     run_logger.end(status, {})

@@ -1,0 +1,133 @@
+"""MLflow: a local database, or a server that is set in the environment."""
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cifar_exp.config.identity import settings
+from cifar_exp.expressions import as_path
+from cifar_exp.loggers.base import Kind, LoggedRun, scalars
+from cifar_exp.paths import (
+    CONFUSION_FILE,
+    CURVES_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    PREDICTIONS_FILE,
+    WEIGHTS_FILE,
+)
+from cifar_exp.training.progress import EpochMetrics
+
+_DATABASE = "mlflow.db"
+_ARTIFACTS = "mlartifacts"
+_FILES = (
+    *(CURVES_FILE, PREDICTIONS_FILE, CONFUSION_FILE),
+    *(METRICS_FILE, WEIGHTS_FILE, MODEL_FILE),
+)
+_STATUSES = {"complete": "FINISHED", "interrupted": "KILLED"}  # others are FAILED
+_ENDED = ("complete", "diverged")  # with rerun=true, they are logged as new MLflow runs
+
+
+class Mlflow:
+    """Logs a run to MLflow. A tag has the run's id, by which a resumed run is found."""
+
+    def __init__(self) -> None:
+        self._client: Any = None
+        self._id: str | None = None
+        self._folder = Path()
+        self._stored: set[int] = set()  # epochs; an epoch that is logged twice is shown twice
+
+    def begin(self, run: LoggedRun) -> None:
+        """See `RunLogger`."""
+        _silence()
+        from mlflow import MlflowClient
+
+        self._folder = run.folder
+        logs = as_path(run.config.paths.logs).absolute()
+        is_local = not os.environ.get("MLFLOW_TRACKING_URI")
+        logs.mkdir(parents=True, exist_ok=True)
+        self._client = MlflowClient(f"sqlite:///{logs / _DATABASE}" if is_local else None)
+        artifacts = (logs / _ARTIFACTS).as_uri() if is_local else None
+        experiment = self._experiment(run.config.logger.project, artifacts)
+        found = self._client.search_runs([experiment], f"tags.run_id = '{run.run_id}'")
+        unfinished = [it for it in found if it.data.tags.get("status") not in _ENDED]
+        if unfinished:
+            self._id = unfinished[0].info.run_id
+            self._client.update_run(self._id, status="RUNNING")
+        else:
+            self._id = self._client.create_run(experiment, run_name=run.name).info.run_id
+        self._describe(run)
+        history = self._client.get_metric_history(self._id, "loss/train")
+        self._stored = {metric.step for metric in history}
+        for metrics in run.history:
+            self.epoch(metrics)
+
+    def epoch(self, metrics: EpochMetrics) -> None:
+        """See `RunLogger`; epochs that are stored are skipped."""
+        from mlflow.entities import Metric
+
+        if metrics.epoch in self._stored:
+            return
+        now = int(time.time() * 1000)
+        values = scalars(metrics).items()
+        logged = [Metric(tag, value, now, metrics.epoch) for tag, value in values]
+        self._client.log_batch(self._id, metrics=logged)
+
+    def end(self, status: str, images: Mapping[str, Path]) -> None:
+        """See `RunLogger`; figures and model are stored as artifacts."""
+        if self._id is None:
+            return
+        try:
+            for name in _FILES:
+                if (self._folder / name).is_file():
+                    self._client.log_artifact(self._id, self._folder / name)
+            self._client.set_tag(self._id, "status", status)
+        finally:
+            self._client.set_terminated(self._id, _STATUSES.get(status, "FAILED"))
+
+    def _experiment(self, name: str, artifacts: str | None) -> str:
+        """Return the id of an experiment, which is created unless another process has done so."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return str(self._client.create_experiment(name, artifacts))
+        except MlflowException:
+            found = self._client.get_experiment_by_name(name)
+            if found is None:
+                raise
+            return str(found.experiment_id)
+
+    def _describe(self, run: LoggedRun) -> None:
+        from mlflow.entities import Param, RunTag
+
+        params = [Param(key, str(value)) for key, value in settings(run.config).items()]
+        tags = {
+            "run_id": run.run_id,
+            "config_id": run.config_id,
+            "group": run.config.logger.group,
+            # the names that MLflow's page shows as columns
+            "mlflow.source.type": "LOCAL",
+            "mlflow.source.name": run.provenance.get("command"),
+            "mlflow.source.git.commit": run.provenance.get("commit"),
+        }
+        known = [RunTag(key, value) for key, value in tags.items() if value]
+        self._client.log_batch(self._id, params=params, tags=known)
+        self._client.log_text(self._id, run.as_yaml, "config.yaml")
+        self._client.log_dict(self._id, run.provenance, "provenance.yaml")
+
+
+def _silence() -> None:
+    """Disable MLflow's usage statistics and its messages about the database."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+LOGGER = Kind(
+    Mlflow,
+    title="MLflow",
+    package="mlflow",
+    page=f"mlflow ui --backend-store-uri sqlite:///{{logs}}/{_DATABASE}",
+)

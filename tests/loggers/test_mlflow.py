@@ -1,0 +1,101 @@
+"""MLflow with a local database."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar_exp.config.identity import run_id, settings
+from cifar_exp.config.schema import Logger, Paths, RunConfig, Training
+from cifar_exp.data.settings import Synthetic
+from cifar_exp.loggers import run_loggers
+from cifar_exp.loggers.base import LoggedRun
+from cifar_exp.loggers.mlflow import Mlflow
+from cifar_exp.models.settings import Model
+from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.runner import Runner
+from cifar_exp.signals import Interrupted
+from cifar_exp.training.progress import EpochMetrics
+from tests.conftest import read_rows
+from tests.made import an_epoch
+
+pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]
+TAGS = {"loss/train": "train_loss", "accuracy/test": "test_accuracy", "lr": "lr"}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    folder = tmp_path_factory.mktemp("mlflow")
+    return RunConfig(
+        data=Synthetic(train_size=64, test_size=20),
+        model=Model(name="vgg11", width=1 / 16),
+        training=Training(epochs=3),
+        device="cpu",
+        logger=Logger(mlflow=True, group="lr-0eb49b8fde"),
+        paths=Paths(results=str(folder), logs=str(folder / "logs"), cache=str(folder)),
+    )
+
+
+@pytest.fixture(scope="module")
+def client(config: RunConfig) -> Iterator[Any]:
+    mlflow = pytest.importorskip("mlflow")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setattr(run_loggers, "SECONDS_TO_FINISH", 600)
+        Path(config.paths.logs).mkdir()
+        yield mlflow.MlflowClient(f"sqlite:///{config.paths.logs}/mlflow.db")
+
+
+def runs(client: Any, config: RunConfig) -> list[Any]:
+    experiment = client.get_experiment_by_name("cifar-exp").experiment_id
+    found: list[Any] = client.search_runs([experiment], f"tags.run_id = '{run_id(config)}'")
+    return found
+
+
+def test_a_resumed_run_is_one_run_with_every_epoch_once(client: Any, config: RunConfig) -> None:
+    first = Runner(threads=1)
+    events = first.run(config)
+    while not isinstance(next(events), EpochMetrics):
+        pass
+    with pytest.raises(Interrupted):
+        events.throw(Interrupted(15))
+    first.close()
+    (run,) = runs(client, config)
+    assert run.info.status == "KILLED"
+
+    second = Runner(threads=1)
+    for _ in second.run(config):
+        pass
+    second.close()
+    (run,) = runs(client, config)
+    rows = read_rows(RunFolder.of(config).path)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {key: str(value) for key, value in settings(config).items()}
+    assert run.data.tags["group"] == "lr-0eb49b8fde"
+    for tag, column in TAGS.items():
+        curve = client.get_metric_history(run.info.run_id, tag)
+        assert [(it.step, it.value) for it in curve] == [(r["epoch"], r[column]) for r in rows]
+    names = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert names == {
+        *("config.yaml", "provenance.yaml", "metrics.jsonl", "model.json", "model.safetensors"),
+        *("curves.png", "predictions.png", "confusion.png"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("seed", "status", "count"), [(1, "failed", 1), (2, "complete", 2), (3, "diverged", 2)]
+)
+def test_only_a_run_that_had_ended_is_logged_as_a_new_run(
+    client: Any, config: RunConfig, seed: int, status: str, count: int
+) -> None:
+    repeated = config.model_copy(update={"seed": seed})
+    for end in (status, "complete"):
+        run_logger = Mlflow()
+        run_logger.begin(LoggedRun(repeated, {}, (), Path("missing")))
+        run_logger.epoch(an_epoch(1))
+        run_logger.end(end, {})
+    found = runs(client, repeated)
+    assert len(found) == count
+    for run in found:
+        assert len(client.get_metric_history(run.info.run_id, "loss/train")) == 1
