@@ -99,11 +99,13 @@ class Sweep:
         id = sweep_id(list(map(run_id, configs)), self._add_seeds)
         self.folder = as_path(configs[0].paths.results) / f"{shortened(name, 80)}-{id}"
         self.runs: list[tuple[RunConfig, RunFolder]] = []
+        self._seeds: set[int] = set()
         self._add(configs)
 
     def _add(self, configs: Sequence[RunConfig]) -> None:
         grouped = [in_group(config, self.folder.name) for config in configs]
         self.runs += zip(grouped, RunFolder.of_all(grouped), strict=True)
+        self._seeds |= {config.seed for config in configs}
 
     def run(
         self, runs_per_device: int | None, run_jobs: RunJobs | None = None
@@ -228,7 +230,7 @@ class Sweep:
         runs = f"{len(self.runs)} run{'s' * (len(self.runs) > 1)}"
         print(f"sweep of {runs} ({counts}): {self.folder}", flush=True)
         new = [run.config for run in pending if run.status == "pending"]
-        for line in continuing_lines(new, [run_id(config) for config, _ in self.runs]):
+        for line in continuing_lines(new, {run_id(config) for config, _ in self.runs}):
             print(line, flush=True)
         if room := checkpoint_room(kept_bytes):
             print(room, flush=True)
@@ -245,7 +247,7 @@ class Sweep:
         if len(self._varied) > _MAX_LABEL_SETTINGS:
             names = [(name, key) for name, key in names if key in differences(config)]
         words = [f"{name}={flat[key]}" for name, key in names if key in flat]
-        if len({other.seed for other, _ in self.runs}) > 1:
+        if len(self._seeds) > 1:
             words.append(f"seed={config.seed}")
         return " ".join(words) or run_name(config)
 
