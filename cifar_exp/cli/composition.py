@@ -133,7 +133,11 @@ class _Compositions:
         self._files = lru_cache(_MAX_KEPT)(_files)
 
     def compose(
-        self, loader: Any, config_name: str | None, overrides: Sequence[str], run_mode: RunMode,
+        self,
+        loader: Any,
+        config_name: str | None,
+        overrides: Sequence[str],
+        run_mode: RunMode,
         **_: Any,
     ) -> DictConfig:
         """Return what Hydra's method returns for these arguments.

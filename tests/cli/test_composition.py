@@ -61,13 +61,18 @@ class Files:
             context = HydraContext(loader, Callbacks())
             launcher.setup(hydra_context=context, task_function=run, config=sweep)
             results.append(OmegaConf.to_container(sweep))
+
+            def recorded(*given: Any) -> Any:
+                composed = loader.load_sweep_config(*given)
+                results.append(OmegaConf.to_container(composed))
+                return composed
+
+            launcher._composes = recorded
             for overrides in runs:
                 try:
-                    composed = loader.load_sweep_config(sweep, [*overrides])
-                    results.append((composed, OmegaConf.to_container(composed)))
                     results.append(launcher.compose(overrides))
-                except Exception as error:
-                    results.append((type(error), str(error)))
+                except UserError as error:
+                    results.append(str(error))
         return results
 
     @property
