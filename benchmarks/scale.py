@@ -124,8 +124,8 @@ def run(arguments: Sequence[str], folder: Path, until: str = "") -> Cost:
 def exponent(costs: Sequence[float], counts: Sequence[int]) -> str:
     """Return the growth exponent of what exceeds the first cost: 1 is linear, 2 quadratic."""
     (first, middle, last), (n_first, n_middle, n_last) = costs, counts
-    if middle - first < 0.05 * first:
-        return "flat" if last < 2 * first else "not measurable"
+    if min(middle, last) - first < 0.2 * first:  # a process does not always take the same time
+        return "not measurable"
     growth = math.log((last - first) / (middle - first))
     return f"{growth / math.log((n_last - n_first) / (n_middle - n_first)):.1f}"
 
