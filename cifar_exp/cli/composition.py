@@ -150,13 +150,15 @@ class _Compositions:
         group_exists = self._files(loader, config_name, paths).group_exists
         options, values = [], []
         for override in parsed:
-            key = override.key_or_group
-            if key == "hydra" or (override.is_sweep_override() and run_mode is RunMode.RUN):
-                raise NotImplementedError
+            key, of_hydra = override.key_or_group, override.is_hydra_override()
             if override.is_sweep_override():
+                if of_hydra or run_mode is RunMode.RUN:
+                    raise NotImplementedError  # Hydra refuses it
                 continue  # the runs of a sweep share nothing of it
+            if key == "hydra":
+                raise NotImplementedError  # overrides of Hydra's settings in an unusual order
             is_option = group_exists(key) and not isinstance(override.value(), dict)
-            if is_option or (override.is_hydra_override() and key != "hydra.mode"):
+            if is_option or (of_hydra and key != "hydra.mode"):
                 options.append(override.input_line)
             else:
                 values.append(override)

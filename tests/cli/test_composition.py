@@ -9,6 +9,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException
 from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
@@ -257,6 +258,11 @@ def test_the_runs_of_a_sweep_are_those_that_hydra_composes(
     quick = files.composed(shared, runs)
     monkeypatch.setattr(composition._Compositions, "compose", refuse)
     assert quick == files.composed(shared, runs)
+
+
+def test_hydras_settings_cannot_be_swept(files: Files) -> None:
+    with pytest.raises(ConfigCompositionException, match="Sweeping over Hydra's configuration"):
+        files.composed(["hydra.job.name=a,b"], [])
 
 
 def refuse(*_: Any, **__: Any) -> None:
