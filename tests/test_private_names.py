@@ -21,6 +21,7 @@ FILES = {
     r"\._set_flag\b": {"cli/hydra_private.py"},
     r"\._get_node\b": {"cli/hydra_private.py"},
     r"\._load_configuration_impl\b|\._apply_overrides_to_config\b": {"cli/composition.py"},
+    r"\._parse_overrides_and_create_caching_repo\b": {"cli/composition.py"},
     r"\._trial_id\b|_study\._storage\b": {"search/trials.py"},
     r"\b_next_step\b": {"loggers/trackio.py"},
     r"__dynamo_disable\b": {"training/optimizers.py"},
@@ -52,6 +53,7 @@ def test_hydra_still_has_the_private_names() -> None:
     from omegaconf import DictConfig, OmegaConf
 
     assert_has(ConfigLoaderImpl, "_load_configuration_impl", "_apply_overrides_to_config")
+    assert_has(ConfigLoaderImpl, "_parse_overrides_and_create_caching_repo")
     assert_has(ConfigLoaderImpl, "load_configuration", "load_sweep_config")
     assert_has(ConfigRepository, "load_config", "group_exists")
     assert_has(Override, "_convert_value")

@@ -8,7 +8,7 @@ import argparse
 import copy
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, NoReturn
 
 from hydra.core.config_search_path import ConfigSearchPath
@@ -103,6 +103,10 @@ def only_allowed(names: Collection[str]) -> Iterator[None]:
         UserError: a configuration names other code.
     """
 
+    @cache
+    def allowed() -> frozenset[str]:  # once Hydra has found the plugins
+        return frozenset([*names, *_registered()])
+
     def checked(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
         @wraps(compose)
         def wrapper(*args: Any, **kwargs: Any) -> DictConfig:
@@ -113,7 +117,7 @@ def only_allowed(names: Collection[str]) -> Iterator[None]:
                 with expressions_kept(), _as_hydra_errors():
                     compose(*args, **kwargs)
                 raise UserError("the value of an environment variable is not valid") from error
-            _check(config, {*names, *_registered()})
+            _check(config, allowed())
             return config
 
         return wrapper

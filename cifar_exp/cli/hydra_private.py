@@ -8,7 +8,7 @@ pyproject.toml bounds the versions; tests/test_private_names.py fails if a versi
 from dataclasses import replace
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
@@ -22,6 +22,7 @@ __all__ = [
     "Hydra",
     "allow_objects",
     "get_args_parser",
+    "get_overrides_dirname",
     "parsed_value",
     "plain_value",
     "stored_value",

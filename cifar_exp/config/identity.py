@@ -62,18 +62,14 @@ def config_id(config: RunConfig) -> str:
     return _digest({key: value for key, value in identity(config).items() if key != "seed"})
 
 
-def is_prefix(short: RunConfig, long: RunConfig) -> bool:
-    """Return whether one run equals the first epochs of another.
+def prefix_id(config: RunConfig) -> str:
+    """Return the id without the number of epochs, which a run shares with longer ones.
 
-    Args:
-        short: settings of the shorter run.
-        long: settings of the longer run.
+    If these can be continued, a run equals the first epochs of a longer run with the same id.
     """
-    if short.training.epochs >= long.training.epochs:
-        return False
-    same_length = short.training.model_copy(update={"epochs": long.training.epochs})
-    extended = short.model_copy(update={"training": same_length})
-    return can_be_continued(long) and identity(extended) == identity(long)
+    content = identity(config)
+    del content["training"]["epochs"]
+    return _digest(content)
 
 
 def can_be_continued(config: RunConfig) -> bool:

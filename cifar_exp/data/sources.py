@@ -11,7 +11,7 @@ from cifar_exp.data.dataset import (
     held_out,
     validation_size,
 )
-from cifar_exp.data.settings import Data
+from cifar_exp.data.settings import Contents, Data, DataSection
 from cifar_exp.errors import UserError
 
 
@@ -39,7 +39,9 @@ def load(config: Data, cache: Path, trusted: Collection[str] = ()) -> Dataset:
     return Dataset(train, test, dataset.classes)
 
 
-def check(config: Data, trusted: Collection[str] = ()) -> tuple[int, int, int]:
+def check(
+    config: Data, trusted: Collection[str] = (), known: dict[str, Contents] | None = None
+) -> tuple[int, int, int]:
     """Check the settings before a sweep starts, without decoding images.
 
     Missing archives are downloaded, and custom code is called.
@@ -47,6 +49,7 @@ def check(config: Data, trusted: Collection[str] = ()) -> tuple[int, int, int]:
     Args:
         config: source and limits.
         trusted: names of custom code that may be called.
+        known: cache of the contents of data sets; pass the same dictionary to several calls.
 
     Returns:
         The number of classes, the side of an image in pixels, and the size of the last batch of
@@ -56,7 +59,11 @@ def check(config: Data, trusted: Collection[str] = ()) -> tuple[int, int, int]:
         UserError: files, a folder or a class are missing, a limit is too low, a batch is larger
             than the training set, or custom code is not trusted or fails.
     """
-    counts, classes, train_size, image_size = config.contents(trusted)
+    known = {} if known is None else known
+    source = config.model_dump_json(exclude=set(DataSection.model_fields))
+    if source not in known:  # a folder has many files to list
+        known[source] = config.contents(trusted)
+    counts, classes, train_size, image_size = known[source]
     if counts and config.evaluated_on == "validation":
         check_held_out(list(counts.values()), list(counts), config.val_fraction)
     check_limit(config.limit_train, classes, "data.limit_train")

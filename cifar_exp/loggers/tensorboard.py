@@ -37,8 +37,10 @@ def event_folder(config: RunConfig) -> Path:
     """Return the folder of a run's event files, an existing one or a new name."""
     logs = as_path(config.paths.logs)
     usual = logs / short_name(config)  # others are renamed folders or copies
+    if usual.exists():  # listing all folders for each run would be slow
+        return usual
     found = sorted(logs.glob(f"*-{run_id(config)}")) if logs.is_dir() else []
-    return usual if usual in found or not found else found[0]
+    return found[0] if found else usual
 
 
 def needs_events(config: RunConfig) -> bool:

@@ -6,6 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ class Group:
 
     records: list[Record] = field(default_factory=list)
 
-    @property
+    @cached_property
     def accuracy(self) -> "Estimate | None":
         """Mean final accuracy of the complete runs; None if there are none."""
         from cifar_exp.reports.statistics import estimate

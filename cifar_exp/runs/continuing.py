@@ -1,7 +1,7 @@
 """A run that continues a shorter one: `epochs=20` after `epochs=10`. Nothing here needs PyTorch."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from cifar_exp.config.identity import can_be_continued, shorter_ids
@@ -60,7 +60,7 @@ def shorter_run(config: RunConfig, stored: Mapping[str, RunFolder] | None = None
     return found
 
 
-def continuing_lines(pending: Sequence[RunConfig], all_ids: Sequence[str]) -> list[str]:
+def continuing_lines(pending: Sequence[RunConfig], all_ids: Collection[str]) -> list[str]:
     """Count the runs of a sweep that continue shorter runs, and those that cannot.
 
     Args:

@@ -10,6 +10,7 @@ from tempfile import TemporaryFile
 
 from cifar_exp.config.identity import can_be_continued
 from cifar_exp.config.schema import Logger, RunConfig
+from cifar_exp.data.settings import Contents
 from cifar_exp.data.sources import check
 from cifar_exp.errors import UserError
 from cifar_exp.expressions import as_path
@@ -48,16 +49,19 @@ def preflight(configs: Sequence[RunConfig], at_once: int = 1, trains_here: bool 
         OSError: the hyperparameters cannot be written; `filename` is set.
     """
     sizes = []
+    contents: dict[str, Contents] = {}
+    for logger in {config.logger for config in configs}:
+        _check_loggers(logger)
     for config in configs:
-        _check_loggers(config.logger)
         if trains_here:
             uses_gpu(config)
-        classes, image_size, last_batch = check(config.data, config.custom_code)
+        classes, image_size, last_batch = check(config.data, config.custom_code, contents)
         is_single = last_batch == 1  # networks may reject a batch of one image
         sizes.append(_state_size(config.model, classes, image_size, config.custom_code, is_single))
-        _check_writable(as_path(config.paths.results))
-        if config.logger.tensorboard:
-            _check_writable(as_path(config.paths.logs))
+    folders = {config.paths.results for config in configs}
+    folders |= {config.paths.logs for config in configs if config.logger.tensorboard}
+    for folder in sorted(folders):
+        _check_writable(as_path(folder))
     if configs:
         _check_space(configs, sizes, at_once)
     declare(configs)

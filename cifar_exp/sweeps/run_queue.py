@@ -1,10 +1,11 @@
 """The run queue: the order in which runs are trained, and which runs wait for others."""
 
-from collections import deque
-from collections.abc import Callable, Sequence
+import math
+from collections import defaultdict, deque
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from cifar_exp.config.identity import is_prefix
+from cifar_exp.config.identity import can_be_continued, prefix_id
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.models.settings import NetworkSection
 
@@ -49,25 +50,37 @@ class RunQueue:
     """
 
     def __init__(
-        self, configs: Sequence[RunConfig], interrupted: Sequence[int] = (), on_gpu: bool = False
+        self, configs: Sequence[RunConfig], interrupted: Collection[int] = (), on_gpu: bool = False
     ) -> None:
         self._configs = configs
-        indices = range(len(configs))
-        self._longer = {
-            short: long
-            for short in indices
-            if short not in interrupted and not configs[short].rerun
-            for long in indices
-            if is_prefix(configs[short], configs[long])
-        }
+        first, indices = set(interrupted), range(len(configs))
+        self._shorter = self._find_shorter(first)
+        waiting = {short for runs in self._shorter.values() for short in runs}
         order = sorted(
-            indices, key=lambda run: (run not in interrupted, -expected_cost(configs[run], on_gpu))
+            indices, key=lambda run: (run not in first, -expected_cost(configs[run], on_gpu))
         )
-        self._ready = deque(run for run in order if run not in self._longer)
+        self._ready = deque(run for run in order if run not in waiting)
         self._unfinished = set(indices)
         self._training: set[int] = set()
         self._alone: deque[int] = deque()
         self._retried: set[int] = set()
+
+    def _find_shorter(self, interrupted: Collection[int]) -> dict[int, list[int]]:
+        """Return the shorter runs that wait for each run, the shortest last."""
+        same: dict[str, list[int]] = defaultdict(list)
+        for run, config in enumerate(self._configs):
+            if can_be_continued(config):
+                same[prefix_id(config)].append(run)
+        found = {}
+        for runs in same.values():
+            longest, *shorter = sorted(runs, key=self._epochs, reverse=True)
+            found[longest] = [
+                run for run in shorter if run not in interrupted and not self._configs[run].rerun
+            ]
+        return found
+
+    def _epochs(self, run: int) -> int:
+        return self._configs[run].training.epochs
 
     @property
     def done(self) -> bool:
@@ -90,7 +103,7 @@ class RunQueue:
         if run is None:
             return None
         self._training.add(run)
-        return Task(run, tuple(short for short, long in self._longer.items() if long == run))
+        return Task(run, tuple(sorted(self._shorter.get(run, ()))))
 
     def _take(self) -> int | None:
         if self.is_retrying:
@@ -106,13 +119,13 @@ class RunQueue:
             run: index of the run.
             epoch: completed epoch, counted from 1.
         """
-        self._release(run, lambda short: self._configs[short].training.epochs <= epoch)
+        self._release(run, epoch)
 
     def ended(self, run: int) -> None:
         """Record that a run has ended, whether complete or failed."""
         self._training.discard(run)
         self._unfinished.discard(run)
-        self._release(run, lambda short: True)
+        self._release(run)
 
     def postpone(self, run: int) -> None:
         """Move a run that another process is training to the end."""
@@ -136,7 +149,8 @@ class RunQueue:
         self._alone.append(run)
         return True
 
-    def _release(self, long: int, ends: Callable[[int], bool]) -> None:
-        for short in [s for s, other in self._longer.items() if other == long and ends(s)]:
-            del self._longer[short]
-            self._ready.appendleft(short)
+    def _release(self, long: int, epoch: float = math.inf) -> None:
+        """Release the shorter runs that end by this epoch of a run."""
+        waiting = self._shorter.get(long, [])
+        while waiting and self._epochs(waiting[-1]) <= epoch:
+            self._ready.appendleft(waiting.pop())

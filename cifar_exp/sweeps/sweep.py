@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,15 @@ from cifar_exp.files import shortened, write_json
 from cifar_exp.loggers.hparams import declare
 from cifar_exp.loggers.run_loggers import in_group, pages, restore_events
 from cifar_exp.loggers.tensorboard import needs_events
-from cifar_exp.paths import SWEEP_FILE, TABLE_FILE
+from cifar_exp.paths import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    REPORT_PAGE,
+    REPORT_TEXT,
+    STATE_FILE,
+    SWEEP_FILE,
+    TABLE_FILE,
+)
 from cifar_exp.reports.locking import writing
 from cifar_exp.reports.records import read_sweep, sweep_id
 from cifar_exp.reports.table import as_text, ranked, write_csv
@@ -36,6 +44,7 @@ from cifar_exp.sweeps.worker_pool import WorkerPool
 from cifar_exp.terminal import columns, printable
 
 _MAX_LABEL_SETTINGS = 3
+_OF_REPORT = (CONFIG_FILE, STATE_FILE, METRICS_FILE)  # the files of a run that a report shows
 
 
 def run_sweep(
@@ -100,11 +109,13 @@ class Sweep:
         id = sweep_id(list(map(run_id, configs)), self._add_seeds)
         self.folder = as_path(configs[0].paths.results) / f"{shortened(name, 80)}-{id}"
         self.runs: list[tuple[RunConfig, RunFolder]] = []
+        self._seeds: set[int] = set()
         self._add(configs)
 
     def _add(self, configs: Sequence[RunConfig]) -> None:
         grouped = [in_group(config, self.folder.name) for config in configs]
         self.runs += zip(grouped, RunFolder.of_all(grouped), strict=True)
+        self._seeds |= {config.seed for config in configs}
 
     def run(
         self, runs_per_device: int | None, run_jobs: RunJobs | None = None
@@ -232,7 +243,7 @@ class Sweep:
         runs = f"{len(self.runs)} run{'s' * (len(self.runs) > 1)}"
         print(f"sweep of {runs} ({counts}): {self.folder}", flush=True)
         new = [run.config for run in pending if run.status == "pending"]
-        for line in continuing_lines(new, [run_id(config) for config, _ in self.runs]):
+        for line in continuing_lines(new, {run_id(config) for config, _ in self.runs}):
             print(line, flush=True)
         if room := checkpoint_room(kept_bytes):
             print(room, flush=True)
@@ -248,7 +259,7 @@ class Sweep:
         if len(self._varied) > _MAX_LABEL_SETTINGS:
             names = [(name, key) for name, key in names if key in differences(config)]
         words = [f"{name}={flat[key]}" for name, key in names if key in flat]
-        if len({other.seed for other, _ in self.runs}) > 1:
+        if len(self._seeds) > 1:
             words.append(f"seed={config.seed}")
         return " ".join(words) or run_name(config)
 
@@ -286,10 +297,23 @@ class Sweep:
         print(self.folder / TABLE_FILE, flush=True)
 
     def _write_report(self, by_id: Mapping[str, Record], left_out: Sequence[str]) -> None:
-        from cifar_exp.reports.content import report_of
-        from cifar_exp.reports.render import write_report  # imports matplotlib, which is slow
+        page, text = self.folder / REPORT_PAGE, self.folder / REPORT_TEXT
+        if left_out or not _is_newer((page, text), self._sources(by_id.values())):
+            from cifar_exp.reports.content import report_of
+            from cifar_exp.reports.render import write_report  # imports matplotlib, which is slow
 
-        print(write_report(self.folder, lambda _: report_of(self.folder, by_id, left_out)))
+            write_report(self.folder, lambda _: report_of(self.folder, by_id, left_out))
+            for file in (page, text):
+                file.touch()  # also if it had the same content
+        print(page)
+
+    def _sources(self, records: Iterable[Record]) -> Iterator[Path]:
+        """Yield the files from which the report is made."""
+        yield self.folder / SWEEP_FILE
+        for record in records:
+            yield from (record.folder.path / name for name in _OF_REPORT)
+        package = Path(__file__).parents[1]
+        yield from (*package.rglob("*.py"), *package.glob("reports/templates/*"))
 
 
 @dataclass(frozen=True)
@@ -299,6 +323,16 @@ class _Pending:
     config: RunConfig
     folder: RunFolder
     status: str
+
+
+def _is_newer(files: Iterable[Path], sources: Iterable[Path]) -> bool:
+    """Return whether all files were written after the last change of their sources."""
+    try:
+        written = min(file.stat().st_mtime_ns for file in files)
+        # a copied file keeps its modification time, but not the time of its last change
+        return all(source.stat().st_ctime_ns < written for source in sources)
+    except OSError:
+        return False
 
 
 def _restore_events(finished: Sequence[tuple[RunConfig, RunFolder]]) -> None:

@@ -7,15 +7,21 @@ from typing import Any
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
-from hydra.types import RunMode
+from hydra.errors import ConfigCompositionException
+from hydra.types import HydraContext, RunMode
+from omegaconf import OmegaConf
 
+from cifar_exp.cli import composition
 from cifar_exp.cli.command_line import adapted_hydra
+from cifar_exp.cli.packed_launcher import PackedLauncher
 from cifar_exp.config.load import load_config
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.optimizers import Sgd
 from cifar_exp.schedulers import Constant
+from train import run
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -43,6 +49,32 @@ class Files:
             words = [*words, self._search_path]
             sweep = loader.load_configuration("config", words, RunMode.MULTIRUN)
             return loader.load_sweep_config(sweep, [*overrides])
+
+    def composed(self, shared: Sequence[str], runs: Sequence[Sequence[str]]) -> list[Any]:
+        """Compose a sweep; return the composed and the checked settings or the error of each."""
+        results: list[Any] = []
+        launcher = PackedLauncher()
+        with adapted_hydra(shared) as words, initialize_config_dir(str(CONF), version_base="1.3"):
+            loader = GlobalHydra.instance().config_loader()
+            sweep = loader.load_configuration(
+                "config", [*words, self._search_path], RunMode.MULTIRUN
+            )
+            context = HydraContext(loader, Callbacks())
+            launcher.setup(hydra_context=context, task_function=run, config=sweep)
+            results.append(OmegaConf.to_container(sweep))
+
+            def recorded(*given: Any) -> Any:
+                composed = loader.load_sweep_config(*given)
+                results.append(OmegaConf.to_container(composed))
+                return composed
+
+            launcher._composes = recorded
+            for overrides in runs:
+                try:
+                    results.append(launcher.compose(overrides))
+                except UserError as error:
+                    results.append(str(error))
+        return results
 
     @property
     def _search_path(self) -> str:
@@ -160,3 +192,91 @@ def test_hydra_creates_no_folder_for_a_run_and_does_not_change_to_it(
         ".",
     )
     assert printed[3].startswith("hydra.job.chdir=true: ignored")
+
+
+# Runs of one sweep: the shared command line, and the overrides of each run.
+SWEEPS: dict[str, tuple[list[str], list[list[str]]]] = {
+    "values": (
+        ["experiment=demo", "optimizer.lr=0.1,0.2", "seed=0,1"],
+        [[f"optimizer.lr={lr}", f"seed={seed}"] for lr in (0.1, 0.2) for seed in (0, 1)],
+    ),
+    "options": (
+        ["optimizer=adam,sgd", "++optimizer.momentum=0.5", "scheduler=cosine,constant"],
+        [
+            ["optimizer=sgd", "++optimizer.momentum=0.5", "scheduler=constant", "lr=high"],
+            ["++optimizer.momentum=0.5", "optimizer=adam", "lr=low"],
+            ["optimizer=sgd", "optimizer.momentum=0.5", "experiment=null"],
+        ],
+    ),
+    "additions and deletions": (
+        ["seed=0"],
+        [
+            ["+extra=1", "seed=0"],
+            ["~scheduler.gamma", "+scheduler.gamma=0.3"],
+            ["~logger.group", "++logger.group=x", "logger.project='a=b,c'"],
+            ["data={batch_size: 8}", "data.batch_size=16"],
+            ["data.batch_size=16", "data={batch_size: 8}", "data=synthetic"],
+            ["metrics=[top5,nll]", "paths={results: x}"],
+        ],
+    ),
+    "expressions": (
+        ["hydra.job.name=${oc.env:NAME_OF_JOB}", "hydra.mode=MULTIRUN"],
+        [
+            ["paths.results=${oc.env:SCRATCH_FOLDER}/${seed}", "seed=1"],
+            ["logger.project=${hydra:job.name}", "logger.group=${hydra:job.override_dirname}"],
+            ["seed=${training.epochs}", "training.epochs=7"],
+            ["seed=${hydra:runtime.choices.optimizer}", "optimizer=sgd"],
+            ["logger.project=${oc.env:NOT_SET}"],
+        ],
+    ),
+    "mistakes": (
+        ["seed=0"],
+        [
+            ["seed=abc"],
+            ["optimizer.lrr=0.1"],
+            ["optimizer=sgdd", "seed=1"],
+            ["seed=1,2"],
+            ["seed=("],
+            ["+seed=1"],
+            ["~nothing"],
+            ["hydra.nothing=1"],
+            ["model.width=${oc.env:SCRATCH_FOLDER}"],
+            ["model={_target_: os.system}"],
+            ["scheduler=cosine", "scheduler.gamma=0.1"],
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_the_runs_of_a_sweep_are_those_that_hydra_composes(
+    files: Files, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCRATCH_FOLDER", "/scratch")
+    monkeypatch.setenv("NAME_OF_JOB", "a-job")
+    shared, runs = SWEEPS[name]
+    quick = files.composed(shared, runs)
+    monkeypatch.setattr(composition._Compositions, "compose", refuse)
+    assert quick == files.composed(shared, runs)
+
+
+def test_hydras_settings_cannot_be_swept(files: Files) -> None:
+    with pytest.raises(ConfigCompositionException, match="Sweeping over Hydra's configuration"):
+        files.composed(["hydra.job.name=a,b"], [])
+
+
+def refuse(*_: Any, **__: Any) -> None:
+    raise NotImplementedError
+
+
+def test_the_files_of_a_sweep_are_read_once(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    composed: list[Any] = []
+    compose_from_files = composition._Compositions._compose_files
+    monkeypatch.setattr(
+        composition._Compositions,
+        "_compose_files",
+        lambda *given: composed.append(given) or compose_from_files(*given),
+    )
+    runs = [[f"optimizer={name}", f"seed={n}"] for n in range(50) for name in ("adam", "sgd")]
+    files.composed(["optimizer=adam,sgd", "seed=range(50)"], runs)
+    assert len(composed) == 3  # the settings that all runs share, and both optimizers

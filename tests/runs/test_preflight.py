@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from cifar_exp.config.schema import Logger, Paths, RunConfig
-from cifar_exp.data.settings import Synthetic
+from cifar_exp.data import image_folder
+from cifar_exp.data.settings import ImageFolder, Synthetic
 from cifar_exp.errors import UserError
 from cifar_exp.models.settings import Model
 from cifar_exp.runs import train_one
@@ -53,3 +54,23 @@ def test_a_finished_run_is_not_checked(
     assert outcome.endswith("(finished before, not repeated; rerun=true repeats it)")
     assert path == str(folder.path)
     assert "metrics.jsonl" in files
+
+
+@pytest.mark.parametrize("count", [50, 100])
+def test_an_image_folder_is_listed_once_for_all_runs(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    listed = []
+
+    def count_images(*given: Any) -> dict[str, int]:
+        listed.append(given)
+        return {"cat": 500, "dog": 500}
+
+    monkeypatch.setattr(image_folder, "count", count_images)
+    folders = [
+        ImageFolder(root=str(tmp_path / name), batch_size=size + 1, limit_train=900)
+        for size in range(count)
+        for name in ("a", "b")
+    ]
+    preflight([config.model_copy(update={"data": data}) for data in folders])
+    assert [root.name for root, _ in listed] == ["a", "b"]

@@ -1,9 +1,12 @@
 """The order of the runs of a sweep."""
 
+import pytest
+
 from cifar_exp.config.schema import RunConfig, Training
 from cifar_exp.data.settings import Synthetic
 from cifar_exp.models.settings import Model
 from cifar_exp.schedulers import Constant, Cosine
+from cifar_exp.sweeps import run_queue
 from cifar_exp.sweeps.run_queue import RunQueue
 
 
@@ -66,3 +69,16 @@ def test_two_shorter_runs_are_taken_from_the_longest() -> None:
 def test_runs_with_schedules_that_depend_on_the_length_share_no_epochs() -> None:
     configs = [run(epochs=10, scheduler=Cosine()), run(epochs=100, scheduler=Cosine())]
     assert order(RunQueue(configs)) == [1, 0]
+
+
+@pytest.mark.parametrize("count", [50, 100])
+def test_each_run_is_compared_once(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+    monkeypatch.setattr(run_queue, "prefix_id", lambda config: compared.append(config) or "same")
+    queue = RunQueue([run(epochs=n + 1, scheduler=Constant()) for n in range(count)])
+    assert len(compared) == count
+    task = queue.next()
+    assert task is not None
+    assert (task.run, task.prefix_runs) == (count - 1, tuple(range(count - 1)))
+    queue.passed(count - 1, epoch=2)
+    assert order(queue) == [1, 0]

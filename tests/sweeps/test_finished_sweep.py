@@ -1,0 +1,74 @@
+"""A sweep whose runs have ended, repeated."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar_exp.config.schema import Logger
+from cifar_exp.data.settings import Synthetic
+from cifar_exp.optimizers import Adam
+from cifar_exp.reports import render, statistics
+from cifar_exp.runs import folder
+from cifar_exp.sweeps.sweep import Sweep
+from tests.made import make_run
+
+
+def finished(results: Path, count: int) -> Sweep:
+    logger = Logger(tensorboard=False)
+    runs = [
+        make_run(results, optimizer=Adam(lr=n / 1000), data=Synthetic(), logger=logger)
+        for n in range(1, count + 1)
+    ]
+    return Sweep([run.read_config() for run in runs])
+
+
+def counted(module: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return a list to which each call of a function adds its arguments."""
+    calls: list[Any] = []
+    function: Callable[..., Any] = getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *given: calls.append(given) or function(*given))
+    return calls
+
+
+def test_files_are_read_and_means_computed_in_proportion_to_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Sweep, "_write_report", lambda *_: None)
+    read = counted(folder, "read_text", monkeypatch)
+    computed = counted(statistics, "estimate", monkeypatch)
+    counts = []
+    for runs in (50, 100):
+        sweep = finished(tmp_path / str(runs), runs)
+        read.clear()
+        computed.clear()
+        sweep.run(None)
+        counts.append((len(read), len(computed)))
+    (reads, means), doubled = counts
+    assert doubled == (2 * reads, 2 * means)
+    assert means == 50
+
+
+def test_the_report_is_made_again_only_if_a_file_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = finished(tmp_path, 2)
+    files = [sweep.folder / "report.html", sweep.folder / "report.md"]
+
+    def write(*_: Any) -> None:
+        for file in files:
+            file.write_text("")
+
+    monkeypatch.setattr(render, "write_report", write)
+    written = counted(render, "write_report", monkeypatch)
+    for modified, reports in ((None, 1), (10**12, 1), (0, 2)):  # after and before the runs
+        if modified is not None:
+            for file in files:
+                os.utime(file, (modified, modified))
+        sweep.run(None)
+        assert len(written) == reports
+    files[0].unlink()
+    sweep.run(None)
+    assert len(written) == 3
