@@ -3,6 +3,7 @@
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any, cast
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.hydra_config import HydraConfig
@@ -108,9 +109,9 @@ class SweepLauncher(BasicLauncher):
             composed = self._composes(self._sweep_config, check_groups(overrides))
             self._refuse_other_sweep(composed)
             # for ${hydra:...} in the settings; set_config would copy the node, which takes 4 ms
-            HydraConfig.instance().cfg = composed
-            settings = OmegaConf.masked_copy(composed, list(composed.keys() - {"hydra"}))
-            return with_initial_weights(load_config(settings))
+            HydraConfig.instance().cfg = cast(Any, composed)
+            keys = [str(key) for key in composed if key != "hydra"]
+            return with_initial_weights(load_config(OmegaConf.masked_copy(composed, keys)))
         except Exception as error:
             if (message := explain(error)) is None:
                 raise
