@@ -209,7 +209,7 @@ def test_the_result_table_fits_60_columns() -> None:
     assert max(map(len, as_text(groups).splitlines())) > 60
     fitted = as_text(groups, width=60).splitlines()
     assert max(map(len, fitted)) <= 60
-    assert fitted[0].split() == ["lr", "test", "95", "%", "n", "status", "seconds"]
+    assert fitted[0].split() == ["lr", "test", "95", "%", "interval", "n", "status", "seconds"]
     assert len(fitted) == 5  # the header takes two lines, each row one
 
 

@@ -11,6 +11,7 @@ from cifar_exp.config.identity import settings
 from cifar_exp.expressions import as_path
 from cifar_exp.loggers.base import Kind, LoggedRun, scalars
 from cifar_exp.paths import (
+    CONFIG_FILE,
     CONFUSION_FILE,
     CURVES_FILE,
     METRICS_FILE,
@@ -114,7 +115,7 @@ class Mlflow:
         }
         known = [RunTag(key, value) for key, value in tags.items() if value]
         self._client.log_batch(self._id, params=params, tags=known)
-        self._client.log_text(self._id, run.as_yaml, "config.yaml")
+        self._client.log_text(self._id, run.as_yaml, CONFIG_FILE)
         self._client.log_dict(self._id, run.provenance, "provenance.yaml")
 
 

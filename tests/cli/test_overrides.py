@@ -60,7 +60,7 @@ def test_custom_code_accepts_any_setting(typed: list[str], translated: list[str]
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        ("logger=null", "logger=null: expected one of none, .*; write logger=none"),
+        ("logger=null", "logger=null: expected one of mlflow, none, .*; write logger=none"),
         ("scheduler=null", "scheduler=null: expected one of .*; write scheduler=constant"),
         ("scheduler=none,null", "scheduler=null: expected one of"),
         ("optimizer=0.1", "optimizer=0.1: expected one of adam, adamw, lion, rmsprop, sgd$"),

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from cifar_exp.config.identity import all_settings, is_prefix, run_id, run_name, varied
+from cifar_exp.config.identity import all_settings, prefix_id, run_id, run_name, varied
 from cifar_exp.config.schema import RunConfig, Training
 from cifar_exp.data.settings import Synthetic
 from cifar_exp.errors import UserError
@@ -146,8 +146,8 @@ def test_an_interrupted_or_longer_run_does_not_read_the_initial_weights_again(
     runs = [
         started(tmp_path, "batch_size=16", training=Training(epochs=epochs)) for epochs in (2, 3)
     ]
-    assert is_prefix(*runs)
-    assert not is_prefix(first(tmp_path, seed=5, training=Training(epochs=2)), runs[1])
+    other = first(tmp_path, seed=5, training=Training(epochs=2))
+    assert prefix_id(other) != prefix_id(runs[0]) == prefix_id(runs[1])
     whole = finish(runs[1])
     kept = tmp_path / "kept"
     shutil.move(whole, kept)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from cifar_exp.__main__ import main
-from cifar_exp.config.identity import is_prefix
+from cifar_exp.config.identity import prefix_id
 from cifar_exp.config.schema import RunConfig, Training
 from cifar_exp.data.settings import Synthetic
 from cifar_exp.models.settings import Model
@@ -133,9 +133,9 @@ def test_a_longer_run_continues_a_shorter_one_with_its_best_weights(
 
 def test_a_run_is_a_prefix_only_of_one_that_selects_in_the_same_way(tmp_path: Path) -> None:
     long = unsteady(tmp_path, **BOTH)
-    assert is_prefix(unsteady(tmp_path, epochs=2, **BOTH), long)
+    assert prefix_id(unsteady(tmp_path, epochs=2, **BOTH)) == prefix_id(long)
     for other in ({}, {"keep": "best"}, {"patience": 2}, BOTH | {"patience": 3}):
-        assert not is_prefix(unsteady(tmp_path, epochs=2, **other), long)
+        assert prefix_id(unsteady(tmp_path, epochs=2, **other)) != prefix_id(long)
 
 
 @pytest.mark.parametrize("epochs", [2, EPOCHS - 1])
