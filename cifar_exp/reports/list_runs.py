@@ -15,12 +15,10 @@ from cifar_exp.config.keys import SHORT_NAMES, explain_option, level, short
 from cifar_exp.errors import UserError
 from cifar_exp.files import read_text
 from cifar_exp.paths import SEARCH_FILE, SWEEP_FILE
-from cifar_exp.reports.records import read_list
+from cifar_exp.reports.records import read_all, read_list
 from cifar_exp.reports.stored import StoredSearch
 from cifar_exp.runs.cleaning import size_bytes
-from cifar_exp.runs.find import run_folders
-from cifar_exp.runs.folder import RunFolder
-from cifar_exp.runs.record import Record, read_record, remarks
+from cifar_exp.runs.record import Record, remarks
 from cifar_exp.runs.stored import check
 
 STATUSES = ("pending", "running", "interrupted", "complete", "diverged", "failed", "damaged")
@@ -106,23 +104,17 @@ def list_runs(results: Path) -> tuple[list[ListedRun], list[str]]:
     Returns:
         The runs that can be read, and a message for each unreadable or damaged run.
     """
-    runs, unreadable = [], []
-    for folder in run_folders(results):
-        try:
-            runs.append(_listed(folder))
-        except UserError as error:
-            unreadable.append(str(error))
-    return runs, unreadable + remarks([run.record for run in runs])
+    records, unreadable = read_all(results)
+    return [_listed(record) for record in records], unreadable + remarks(records)
 
 
-def _listed(folder: RunFolder) -> ListedRun:
-    record = read_record(folder)
+def _listed(record: Record) -> ListedRun:
     return ListedRun(
         record,
         settings(record.config),
         record.results.accuracy,
         _changed(record),
-        size_bytes(folder.path),
+        size_bytes(record.folder.path),
     )
 
 

@@ -13,9 +13,9 @@ from cifar_exp.config.metrics import COLUMNS
 from cifar_exp.errors import UserError
 from cifar_exp.paths import SEARCH_FILE
 from cifar_exp.reports.metrics import MEASURES, measured
-from cifar_exp.reports.records import read_sweep
-from cifar_exp.runs.find import RESULTS, find_sweep, run_folders
-from cifar_exp.runs.record import Record, read_record
+from cifar_exp.reports.records import read_all, read_sweep
+from cifar_exp.runs.find import RESULTS, find_sweep
+from cifar_exp.runs.record import Record
 
 if TYPE_CHECKING:
     import pandas
@@ -153,7 +153,7 @@ def load_runs(given: str | Path = RESULTS, results: str | Path = RESULTS) -> Run
     """
     folder = Path(given)
     if (folder / "runs").is_dir():
-        records, left_out = _all_runs(folder)
+        records, left_out = read_all(folder)
     else:
         sweep = find_sweep(str(given), Path(results))
         if (sweep / SEARCH_FILE).is_file():
@@ -162,16 +162,6 @@ def load_runs(given: str | Path = RESULTS, results: str | Path = RESULTS) -> Run
         records = list(by_id.values())
     records.sort(key=lambda record: record.folder.path.name)
     return Runs([Run(record) for record in records], left_out)
-
-
-def _all_runs(results: Path) -> tuple[list[Record], list[str]]:
-    records, left_out = [], []
-    for folder in run_folders(results):
-        try:
-            records.append(read_record(folder))
-        except UserError as error:
-            left_out.append(str(error))
-    return records, left_out
 
 
 def _pandas() -> Any:

@@ -13,7 +13,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.files import read_text
 from cifar_exp.paths import RUNS, SWEEP_FILE
 from cifar_exp.reports.stored import StoredSweep
-from cifar_exp.runs.find import some
+from cifar_exp.runs.find import run_folders, some
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.record import Record, read_record
 from cifar_exp.runs.stored import check
@@ -70,6 +70,24 @@ def read_runs(runs: Path, listed: Mapping[str, str]) -> tuple[dict[str, Record],
     if not records:
         raise UserError(problems[0])
     return records, problems
+
+
+def read_all(results: Path) -> tuple[list[Record], list[str]]:
+    """Read all runs.
+
+    Args:
+        results: the folder `paths.results`.
+
+    Returns:
+        The runs, sorted by name, and a message for each run that cannot be read.
+    """
+    records, unreadable = [], []
+    for folder in run_folders(results):
+        try:
+            records.append(read_record(folder))
+        except UserError as error:
+            unreadable.append(str(error))
+    return records, unreadable
 
 
 def read_list(sweep: Path) -> dict[str, Any]:
