@@ -73,6 +73,8 @@ def test_optuna_still_has_the_private_names(tmp_path: Path) -> None:
     # stored values are suggested again
     study._storage.set_trial_system_attr(trial._trial_id, "fixed_params", {"x": 0.25})
     assert optuna.Trial(study, trial._trial_id).suggest_float("x", 0.0, 1.0) == 0.25
+    study._storage.remove_session()
+    study._storage._backend.engine.dispose()
 
 
 def test_trackio_still_has_the_private_name() -> None:
