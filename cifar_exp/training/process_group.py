@@ -139,7 +139,7 @@ def all_processes(config: RunConfig) -> Iterator[ProcessGroup]:
         config: settings of the run; on GPUs each process uses a different one.
 
     Raises:
-        UserError: this machine has fewer GPUs than processes.
+        UserError: this machine has fewer GPUs than processes, or they do not connect.
     """
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:
@@ -150,10 +150,17 @@ def all_processes(config: RunConfig) -> Iterator[ProcessGroup]:
         torch.cuda.set_device(_local_gpu())
     store, rank, _ = next(rendezvous("env://", timeout=_TIMEOUT))
     backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
-    store.set(f"{_PROCESS} {rank}", f"{socket.gethostname()} {os.getpid()}")
+    processes = ProcessGroup(rank, size, store)
     try:
-        yield ProcessGroup(rank, size, store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
+        store.set(f"{_PROCESS} {rank}", f"{socket.gethostname()} {os.getpid()}")
+        # otherwise a process that ends at once would break the connections of the others
+        processes.all_reduce_max(0)
+    except (RuntimeError, OthersEndedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"torchrun: the {size} processes did not connect: {reason}") from error
+    try:
+        yield processes
     except OthersEndedError as error:
         if on_gpu:  # a normal exit would wait for NCCL, which waits for the other processes
             print_error(str(error))
