@@ -3,6 +3,7 @@
 Source: Krizhevsky, 2009, https://www.cs.toronto.edu/~kriz/cifar.html
 """
 
+import hashlib
 import os
 import shutil
 import tarfile
@@ -15,8 +16,6 @@ from urllib.request import Request, urlopen
 
 import torch
 from filelock import FileLock
-from torchvision import datasets
-from torchvision.datasets.utils import calculate_md5
 from tqdm import tqdm
 
 from cifar_exp.data.dataset import Dataset, Split
@@ -52,6 +51,8 @@ def load(root: Path, name: str = "CIFAR10") -> Dataset:
 
 
 def _source(name: str) -> Any:
+    from torchvision import datasets  # takes 2 s
+
     return getattr(datasets, name)
 
 
@@ -184,6 +185,7 @@ def altered_files(root: Path, name: str = "CIFAR10") -> Iterator[str]:
 
 def _md5(file: Path) -> str:
     try:
-        return str(calculate_md5(file))
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "md5").hexdigest()
     except OSError as error:
         return str(error.strerror).lower()  # such as "no such file or directory"

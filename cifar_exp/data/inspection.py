@@ -178,7 +178,7 @@ def _compare_counts(found: Inspection) -> None:
 
 
 def _inspect_archive(root: Path, archive: type[Archive]) -> Inspection:
-    from cifar_exp.data import cifar10  # importing torchvision takes 2 s
+    from cifar_exp.data import cifar10
 
     found, name = Inspection(f"{root}: {archive.title}"), archive.torchvision
     if (root / archive.file).exists() and (altered := cifar10.altered_archive(root, name)):

@@ -148,7 +148,7 @@ class Archive(DataSection):
 
     def read(self, cache: Path, trusted: Collection[str] = ()) -> "Dataset":
         """See the base class."""
-        from cifar_exp.data import cifar10  # torchvision takes 2 s
+        from cifar_exp.data import cifar10
 
         return cifar10.load(as_path(self.root), self.torchvision)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from torchvision.datasets import CIFAR10, CIFAR100
 
 from cifar_exp.config.identity import run_id
 from cifar_exp.config.schema import RunConfig
@@ -36,6 +35,8 @@ def write_batch(path: Path, first: int) -> None:
 @pytest.fixture
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Create a small archive with MD5s that torchvision accepts, and block downloads."""
+    from torchvision.datasets import CIFAR10
+
     folder = tmp_path / "source" / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
@@ -89,7 +90,7 @@ def test_a_missing_archive_is_downloaded_and_kept(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(CIFAR10, "url", archive.as_uri())
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.url", archive.as_uri())
     root = tmp_path / "new" / "data"  # created with its parents
     assert len(cifar10.load(root).train) == 10
     assert (root / archive.name).exists()
@@ -116,7 +117,7 @@ def test_a_download_that_is_not_the_archive_is_refused_and_not_kept(
 ) -> None:
     page = tmp_path / "login.html"  # some networks answer each request with a login page
     page.write_text("<html>please log in</html>")
-    monkeypatch.setattr(CIFAR10, "url", page.as_uri())
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.url", page.as_uri())
     with pytest.raises(UserError, match=f"expected MD5 .*, got {md5(page)}"):
         cifar10.load(tmp_path / "data")
     assert not (tmp_path / "data" / archive.name).exists()
@@ -209,7 +210,7 @@ def test_an_archive_cannot_write_outside_of_its_folder(
     with pytest.raises(UserError, match=f"{archive.name}: altered"):
         cifar10.load(root)
     # also for an archive with the right MD5
-    monkeypatch.setattr(CIFAR10, "tgz_md5", md5(root / archive.name))
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.tgz_md5", md5(root / archive.name))
     with pytest.raises(UserError, match="data_batch_1: altered"):
         cifar10.load(root)
     assert (outside / "mine").read_text() == "unchanged"
@@ -257,6 +258,8 @@ def test_a_root_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 @pytest.fixture
 def cifar100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Create a folder with a small archive in CIFAR-100's layout, and block downloads."""
+    from torchvision.datasets import CIFAR100
+
     folder = tmp_path / "source" / "cifar-100-python"
     folder.mkdir(parents=True)
     names = [f"class {number}" for number in range(100)]

@@ -4,6 +4,7 @@ import json
 import signal
 import sqlite3
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,10 @@ from tests.processes import start_process
 from tests.reliability.faults import SHORT, STEPS_PER_EPOCH, held
 from tests.reliability.hold import LONGEST_WAIT_SECONDS
 
-pytestmark = pytest.mark.integration
-
-pytest.importorskip("wandb")
-pytest.importorskip("trackio")
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(not (find_spec("wandb") and find_spec("trackio")), reason="not installed"),
+]
 TAGS = {"loss/train": "train_loss", "accuracy/test": "test_accuracy", "lr": "lr"}
 SECRET = "s3cr3t-place"
 

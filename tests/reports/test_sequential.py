@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_1samp
 
 from cifar_exp.reports.sequential import chance_p, crossing_probability, level_of_each_look
 
@@ -34,6 +33,8 @@ def test_one_look_is_the_t_test() -> None:
 
 
 def test_different_levels_of_the_looks_are_those_of_simulated_series() -> None:
+    from scipy.stats import ttest_1samp  # takes a second
+
     levels = [0.001, 0.02, 0.01, 0.04]
     values = np.random.default_rng(0).normal(size=(100_000, 6))
     p = np.stack([ttest_1samp(values[:, :n], 0, axis=1).pvalue for n in range(3, 7)], axis=1)

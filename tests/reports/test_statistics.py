@@ -1,10 +1,11 @@
 """Means, intervals and p values against SciPy and values computed by hand."""
 
+import importlib
 import math
+from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from cifar_exp.reports.statistics import (
     equivalence_p_value,
@@ -16,6 +17,12 @@ from cifar_exp.reports.statistics import (
 )
 
 
+@pytest.fixture
+def stats() -> Any:
+    """`scipy.stats`, whose import takes a second."""
+    return importlib.import_module("scipy.stats")
+
+
 def test_three_seeds_against_a_table_of_students_t() -> None:
     # mean 2, deviation 1, and t = 4.303 for 2 degrees of freedom: 4.303 / sqrt(3)
     result = estimate([1.0, 2.0, 3.0])
@@ -25,7 +32,7 @@ def test_three_seeds_against_a_table_of_students_t() -> None:
 
 
 @pytest.mark.parametrize("n", [2, 5, 30])
-def test_the_interval_equals_scipys(n: int) -> None:
+def test_the_interval_equals_scipys(stats: Any, n: int) -> None:
     values = np.random.default_rng(n).normal(0.7, 0.05, n).tolist()
     result = estimate(values)
     low, high = stats.t.interval(0.95, n - 1, np.mean(values), stats.sem(values))
@@ -68,12 +75,12 @@ def test_two_values_against_a_table_of_students_t() -> None:
 
 @pytest.mark.parametrize("n", [2, 3, 30])
 @pytest.mark.parametrize("against", [0.0, 0.3, -1.0])
-def test_the_p_value_equals_scipys(n: int, against: float) -> None:
+def test_the_p_value_equals_scipys(stats: Any, n: int, against: float) -> None:
     values = np.random.default_rng(n).normal(0.2, 0.5, n).tolist()
     assert p_value(values, against) == pytest.approx(stats.ttest_1samp(values, against).pvalue)
 
 
-def test_paired_differences_give_the_p_value_of_the_paired_test() -> None:
+def test_paired_differences_give_the_p_value_of_the_paired_test(stats: Any) -> None:
     generator = np.random.default_rng(0)
     seeds = generator.normal(0.8, 0.1, 5)  # effects of the seeds
     one, other = seeds + generator.normal(0, 0.01, 5), seeds + generator.normal(0.02, 0.01, 5)
@@ -94,7 +101,9 @@ def test_equal_values_have_a_tiny_p_value_above_zero() -> None:
 
 @pytest.mark.parametrize("mean", [0.0, 0.004, -0.004])
 @pytest.mark.parametrize("n", [2, 3, 30])
-def test_equivalence_is_the_larger_of_scipys_one_sided_tests(mean: float, n: int) -> None:
+def test_equivalence_is_the_larger_of_scipys_one_sided_tests(
+    stats: Any, mean: float, n: int
+) -> None:
     values = np.random.default_rng(n).normal(mean, 0.002, n).tolist()
     above = stats.ttest_1samp(values, -0.01, alternative="greater").pvalue
     below = stats.ttest_1samp(values, 0.01, alternative="less").pvalue
@@ -181,7 +190,7 @@ def test_holms_correction_by_hand(p_values: list[float], corrected: list[float])
 
 
 @pytest.mark.parametrize("difference", [2.0, 1.0, 0.3, 0.1])
-def test_seeds_needed_is_the_smallest_number_that_is_enough(difference: float) -> None:
+def test_seeds_needed_is_the_smallest_number_that_is_enough(stats: Any, difference: float) -> None:
     n = seeds_needed([-1.0, 0.0, 1.0], difference)  # deviation 1
 
     def half_width(seeds: int) -> float:
