@@ -13,7 +13,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import stdtr, stdtrit
 
 from cifar_exp.config.study import Study
@@ -78,6 +77,8 @@ def level_of_each_look(first: int, last: int, overall: float = 0.05) -> float:
     looks = last - first + 1
     if looks == 1:
         return overall
+    from scipy.optimize import brentq  # takes half a second to import
+
     return float(
         brentq(lambda p: chance_p(p, first, last) - overall, overall / looks, overall, rtol=1e-6)
     )
