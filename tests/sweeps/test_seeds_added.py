@@ -109,7 +109,7 @@ def write_study(folder: Path, key: str, first: float, second: float) -> tuple[st
     (folder / "study").mkdir(exist_ok=True)
     text = PLANTED.format(key=key, levels=[first, second], first=first, second=second)
     (folder / "study" / "planted.yaml").write_text(text)
-    short = ("epochs=2", "logger=none", "hydra.launcher.runs_per_device=2")
+    short = ("logger=none", "hydra.launcher.runs_per_device=2")
     return ("--config-dir", str(folder), "study=planted", "seed=auto", *TINY, *short)
 
 
@@ -124,7 +124,7 @@ def trained_seeds(train: CommandLine) -> list[int]:
 @pytest.mark.integration
 def test_a_planted_effect_ends_early(train: CommandLine) -> None:
     # the tiny rate does not learn at all
-    train(*write_study(train.folder, "lr", 0.001, 0.0000001))
+    train(*write_study(train.folder, "lr", 0.001, 0.0000001), "epochs=2")
     assert trained_seeds(train) == [0, 0, 1, 1, 2, 2]
     assert "supported" in next(train.runs.parent.glob("planted-*/report.md")).read_text()
 
@@ -133,7 +133,8 @@ def test_a_planted_effect_ends_early(train: CommandLine) -> None:
 def test_a_planted_null_ends_at_the_most_seeds_and_an_interrupted_one_decides_alike(
     train: CommandLine,
 ) -> None:
-    command = write_study(train.folder, "optimizer.eps", 1e-8, 2e-8)
+    smallest = ("epochs=1", "data.train_size=20", "data.test_size=10", "batch_size=10")
+    command = (*write_study(train.folder, "optimizer.eps", 1e-8, 2e-8), *smallest)
     printed = train(*command)
     assert printed.count("inconclusive claims") == 2  # after 3 and 4 seeds
     assert trained_seeds(train) == sorted([*range(5), *range(5)])
