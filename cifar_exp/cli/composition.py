@@ -295,9 +295,7 @@ def _refuse_relative(
     is_top = name in groups() or name.startswith("hydra/")
     is_relative = not (default.override and default.group.startswith("/"))
     is_relative &= is_top and not group_exists(f"{group}/{name}")
-    if name not in SHORT_NAMES and (
-        is_nothing or (is_relative and isinstance(default.value, str))
-    ):
+    if name not in SHORT_NAMES and (is_nothing or (is_relative and isinstance(default.value, str))):
         raise _misplaced(path, group, name, default.value)
 
 
