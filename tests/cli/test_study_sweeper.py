@@ -272,7 +272,9 @@ def test_cfg_job_shows_the_first_run_of_a_sweep(train: CommandLine) -> None:
     shown = train(*TINIEST, "-m", "lr=0.1,0.01", "--cfg=job")
     assert shown.startswith("# the first of 2 runs: ")
     assert yaml.safe_load(shown)["optimizer"]["lr"] == 0.1
-    assert not train.runs.exists()
+    assert not train.runs.parent.exists()
+    refused = train("-m", "lr=0.1,0.01", "--cfg=job", "--package=model", status=1)
+    assert refused.startswith("--package model: expected a single run. Leave out --package")
 
 
 def test_cfg_job_shows_the_first_run_of_an_experiment_that_is_a_sweep(
