@@ -18,6 +18,7 @@ from omegaconf.resolvers import oc
 from cifar_exp.errors import UserError
 from cifar_exp.sections import Section
 
+_UNSET = re.compile("Environment variable '(.*)' not found")
 _MIN_SECRET_LENGTH = 3  # shorter values occur by chance
 # Text that needs no quotes: a name, a path or another expression.
 _UNQUOTED = r"(?!(?i:null|true|false|inf|nan)$)[A-Za-z_]\w*|[\w.-]*/[\w./-]*|\$\{[^{}]*\}"
@@ -50,7 +51,7 @@ def expanded(text: str) -> str:
     try:
         return str(OmegaConf.create({"text": text}).text) if "${" in text else text
     except OmegaConfBaseException as error:
-        raise UserError(f"{text}: {reason_of(error, text)}") from error
+        raise UserError(f"{text}: {_reason(error, text)}") from error
 
 
 def names_variables(typed: Any) -> bool:
@@ -58,14 +59,24 @@ def names_variables(typed: Any) -> bool:
     return "oc.env" in str(typed)
 
 
-def reason_of(error: OmegaConfBaseException, typed: Any) -> str:
-    """Return why an expression has no value, without values of environment variables.
+def explain_expression(error: OmegaConfBaseException, typed: Any) -> str:
+    """Return which setting has no value, and why, without values of environment variables.
 
     Args:
-        error: raised by OmegaConf.
-        typed: the unresolved text or configuration.
+        error: raised by OmegaConf while it resolved a setting, which may refer to others.
+        typed: the unresolved configuration.
     """
-    if unset := re.search(r"Environment variable '(.*)' not found", str(error)):
+    key = error.full_key
+    if unset := _UNSET.search(str(error)):
+        uses = re.compile(rf"oc\.env:\s*['\"]?{re.escape(unset[1])}\b")
+        keys = [key for key, value in leaves(typed) if uses.search(str(value))]
+        if key not in keys:
+            key = next((key for key in keys if not key.startswith("hydra.")), key)
+    return f"{key}: {_reason(error, typed)}"
+
+
+def _reason(error: OmegaConfBaseException, typed: Any) -> str:
+    if unset := _UNSET.search(str(error)):
         name = unset[1]
         return (
             f"the environment variable {name} is not set; set it, or give a default: "
@@ -76,6 +87,18 @@ def reason_of(error: OmegaConfBaseException, typed: Any) -> str:
         if names_variables(typed)
         else str(error).splitlines()[0]
     )
+
+
+def leaves(content: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted key and the value of each leaf of nested dictionaries and lists."""
+    if isinstance(content, list):
+        content = dict(enumerate(content))
+    for key, value in content.items() if isinstance(content, dict) else ():
+        inner = f"{path}.{key}" if path else str(key)
+        if isinstance(value, dict | list) and value:
+            yield from leaves(value, inner)
+        else:
+            yield inner, value
 
 
 @contextmanager

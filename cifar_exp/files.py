@@ -33,8 +33,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write: writes the content to the temporary path that it receives.
 
     Raises:
-        OSError: the file cannot be written; `filename` is always set.
+        OSError: the file cannot be written, or `path` is a folder; `filename` is always set.
     """
+    if path.is_dir() and not path.is_symlink():
+        reason = "expected a file, got a folder; move or rename it"
+        raise IsADirectoryError(errno.EISDIR, reason, str(path))
     # two processes that write the same file must not share the temporary one
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -63,8 +66,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write indented JSON with `write_bytes`."""
+    write_bytes(path, json_bytes(content))
+
+
+def json_bytes(content: dict[str, Any]) -> bytes:
+    """Return indented JSON."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_bytes(path, text.encode())
+    return text.encode()
 
 
 def has_content(path: Path, content: bytes) -> bool:

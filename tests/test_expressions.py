@@ -107,6 +107,8 @@ def test_numbers_and_options_are_resolved() -> None:
         ("hydra.job.chdir=${oc.env:SECRET}", "hydra.job.chdir: the expression has no valid value"),
         ("model='${oc.env:SECRET}'", "${oc.env:SECRET}"),
         ("data.root=${oc.env:UNSET}", "data.root: the environment variable UNSET is not set"),
+        ("paths.results=${oc.env:UNSET}/x", "paths.results: the environment variable UNSET is not"),
+        ("paths.cache=${data.root} data.root=${oc.env:UNSET} data=image_folder", "data.root: the"),
         ('paths.cache="${paths.${oc.env:NAME}}"', "paths.cache: expected ${oc.env:NAME} in"),
     ],
 )
@@ -115,7 +117,7 @@ def test_messages_show_the_expression_instead_of_the_value(
 ) -> None:
     monkeypatch.setenv("NAME", "logs")
     with pytest.raises((UserError, HydraException)) as error:
-        composed("paths.logs=${oc.env:SECRET}", typed)
+        composed("paths.logs=${oc.env:SECRET}", *typed.split())
     assert message in str(error.value)
     assert SECRET not in str(error.value)
 

@@ -74,6 +74,11 @@ def _shown_sweeps() -> Iterator[None]:
                 "leave out -m to see the settings that they share"
             )
         if cfg_type == "job" and config.hydra.mode is RunMode.MULTIRUN and not is_search:
+            if package not in (None, "_global_"):
+                raise UserError(
+                    f"--package {package}: expected a single run. Leave out --package, since "
+                    "--cfg job shows all settings of the first run of a sweep."
+                )
             self.multirun(config_name, show_settings, overrides)
         else:
             show(self, config_name, overrides, cfg_type, package, resolve)

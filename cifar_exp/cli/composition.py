@@ -3,6 +3,7 @@
 Hydra has no hook for this, so its methods are wrapped.
 """
 
+import json
 import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,16 @@ from cifar_exp.cli.hydra_private import (
     get_overrides_dirname,
     stored_value,
 )
-from cifar_exp.config.keys import SHORT_NAMES, explain_key, groups, kinds_with, level, options
+from cifar_exp.config.keys import (
+    NO_OPTION,
+    OPTIONAL_GROUPS,
+    SHORT_NAMES,
+    explain_key,
+    groups,
+    kinds_with,
+    level,
+    options,
+)
 from cifar_exp.errors import UserError
 from cifar_exp.terminal import is_first
 
@@ -250,14 +260,17 @@ def _expand_short_names(file: ConfigResult, path: str, group_exists: Callable[[s
     assert isinstance(content, dict)
     for name in [name for name in content if name in groups()]:
         value = content[name]
-        if isinstance(value, str) and "${" not in value and value in options(name):
-            if name not in SHORT_NAMES:
-                raise _misplaced(path, group, name, value)
-            value = level(name, value)
-        if name in SHORT_NAMES and not isinstance(value, dict):
+        if isinstance(value, dict):
+            continue
+        is_text = isinstance(value, str) and "${" in value
+        is_option = not is_text and value in options(name)
+        if name in SHORT_NAMES:
             with open_dict(file.config):
                 del file.config[name]
+                value = level(name, value) if is_option else value
                 OmegaConf.update(file.config, SHORT_NAMES[name], value, force_add=True)
+        elif is_option or not (is_text or name in OPTIONAL_GROUPS):
+            raise _misplaced(path, group, name, value)
 
 
 def _add_groups_of_levels(file: ConfigResult) -> None:
@@ -278,15 +291,25 @@ def _refuse_relative(
     if name in SHORT_NAMES and isinstance(default.value, str):
         line = f"{name}: {default.value}"  # Hydra composes levels after the file
         raise UserError(f"{path}.yaml: {line}: write `{line}` below its `defaults`")
-    if default.override and default.group.startswith("/"):
-        return
+    is_nothing = default.value is None and name in groups() and name not in OPTIONAL_GROUPS
     is_top = name in groups() or name.startswith("hydra/")
-    if is_top and not group_exists(f"{group}/{name}") and isinstance(default.value, str):
+    is_relative = not (default.override and default.group.startswith("/"))
+    is_relative &= is_top and not group_exists(f"{group}/{name}")
+    if name not in SHORT_NAMES and (is_nothing or (is_relative and isinstance(default.value, str))):
         raise _misplaced(path, group, name, default.value)
 
 
-def _misplaced(path: str, group: str, name: str, value: str) -> UserError:
-    line = f"- override /{name}: {value}" if group else f"- {name}: {value}"
+def _misplaced(path: str, group: str, name: str, value: Any) -> UserError:
+    """Return the error for an option of a group that is not chosen in the defaults list."""
+    if isinstance(value, str | list):
+        given = option = str(value).replace("'", "")
+    else:
+        given = json.dumps(value)
+        option = "OPTION" if value else NO_OPTION.get(name, "OPTION")
+    hint = f", with OPTION one of {', '.join(options(name))}" if option == "OPTION" else ""
+    line = f"- override /{name}: {option}" if group else f"- {name}: {option}"
     if name == group:
-        line = f"- {value}"
-    return UserError(f"{path}.yaml: {name}: {value}: write `{line}` at the end of its `defaults`")
+        line = f"- {option}"
+    return UserError(
+        f"{path}.yaml: {name}: {given}: write `{line}` at the end of its `defaults`{hint}"
+    )

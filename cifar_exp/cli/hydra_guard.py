@@ -29,7 +29,7 @@ from cifar_exp.cli.hydra_private import (
 )
 from cifar_exp.custom_code import untrusted
 from cifar_exp.errors import UserError
-from cifar_exp.expressions import expressions_kept, names_variables, reason_of
+from cifar_exp.expressions import explain_expression, expressions_kept, leaves, names_variables
 
 _LOGGING = ("job_logging", "hydra_logging")
 _INSTANTIATED = ("callbacks", "launcher", "sweeper", *_LOGGING)
@@ -185,7 +185,7 @@ def _check(config: DictConfig, allowed: Collection[str]) -> None:
             hydra: Any = OmegaConf.to_container(resolved.hydra, resolve=resolves)
             named = [*_targets(resolved, unresolved), *_called_by_hydra(hydra)]
     except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key}: {reason_of(error, unresolved)}") from error
+        raise UserError(explain_expression(error, unresolved)) from error
     for key, name in named:
         if name in allowed:
             continue
@@ -211,7 +211,7 @@ def _called_by_hydra(hydra: Any) -> Iterator[tuple[str, str]]:
         for key, name in _named_leaves(hydra[section], _LOGGING_KEYS, f"hydra.{section}"):
             if name not in _LOGGING_NAMES:
                 yield key, name
-        for key, value in _leaves(hydra[section], f"hydra.{section}"):
+        for key, value in leaves(hydra[section], f"hydra.{section}"):
             if str(value).startswith("ext://") and value not in _LOGGING_OBJECTS:
                 yield key, value
 
@@ -237,17 +237,6 @@ def _as_in_a_run(config: DictConfig) -> Iterator[DictConfig]:
 
 def _named_leaves(content: Any, keys: Collection[str], path: str = "") -> Iterator[tuple[str, str]]:
     """Yield the full key and the value of each leaf whose last key is one of `keys`."""
-    for key, value in _leaves(content, path):
+    for key, value in leaves(content, path):
         if key.rpartition(".")[2] in keys:
             yield key, str(value)
-
-
-def _leaves(content: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(content, list):
-        content = dict(enumerate(content))
-    for key, value in content.items() if isinstance(content, dict) else ():
-        inner = f"{path}.{key}" if path else str(key)
-        if isinstance(value, dict | list) and value:
-            yield from _leaves(value, inner)
-        else:
-            yield inner, value

@@ -105,7 +105,7 @@ def _ls(arguments: argparse.Namespace) -> int:
 
 def _table(arguments: argparse.Namespace) -> int:
     from cifar_exp.reports.answer import answer_text
-    from cifar_exp.reports.records import read_sweep
+    from cifar_exp.reports.records import read_list, read_sweep
     from cifar_exp.reports.table import as_text, ranked, write_csv
     from cifar_exp.runs.find import find_sweep
     from cifar_exp.runs.record import remarks
@@ -115,7 +115,7 @@ def _table(arguments: argparse.Namespace) -> int:
     records = list(by_id.values())
     groups = ranked(records)
     print(printable(as_text(groups, arguments.format, columns())))
-    if arguments.format == "text" and (text := answer_text(sweep, by_id)):
+    if arguments.format == "text" and (text := answer_text(read_list(sweep), by_id)):
         print(f"\n{printable(text)}")
     try:
         write_csv(sweep / TABLE_FILE, groups)

@@ -1,7 +1,7 @@
 """The sweeper of `-m`: Hydra's basic sweeper, and the runs of `study=NAME`."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +89,9 @@ class StudySweeper(BasicSweeper):
         arguments = [*from_files, *arguments]
         refuse_too_many_runs(arguments)
         assert self.config is not None
-        assert self.launcher is not None
+        if not self._trains:
+            return super().sweep(arguments)
+        assert isinstance(self.launcher, SweepLauncher)
         chosen = self.config.get("study")
         if chosen is None:
             several = [
@@ -97,38 +99,22 @@ class StudySweeper(BasicSweeper):
             ]
             if several:
                 raise UserError(f"{several[0]}: expected one study; a study can have several parts")
-            return super().sweep(arguments)
+            jobs = [list(job) for job in self._jobs(arguments)]
+            return [self.launcher.launch(jobs, initial_job_idx=0)]
         # settings of the study itself are already composed
         typed = [word for word in arguments if not word.startswith(("study=", "study."))]
-        jobs: dict[tuple[str, ...], int] = {}
+        numbered: dict[tuple[str, ...], int] = {}
         studies = []
         loaded = load_studies(chosen)
         if _AUTO in typed:
             typed.remove(_AUTO)
             loaded = add_seeds(loaded)
         for study in loaded:
-            numbers = [jobs.setdefault(job, len(jobs)) for job in self._jobs(study, typed)]
-            studies.append((study, numbers))
-        assert isinstance(self.launcher, SweepLauncher)
+            of_study = self._jobs([*overrides_of(study, typed), *typed])
+            studies.append((study, [numbered.setdefault(job, len(numbered)) for job in of_study]))
         self.launcher.study_name = self.config.hydra.runtime.choices.study
         self.launcher.studies = studies
-        return [self.launcher.launch([list(job) for job in jobs], initial_job_idx=0)]
-
-    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Compose all runs, if the launcher does not; called by Hydra's basic sweeper."""
-        if not self._trains:
-            super().validate_batch_is_legal(batch)
-
-    def get_job_batch(self) -> Sequence[Sequence[str]]:
-        """Return the overrides of each run; called by Hydra's basic sweeper.
-
-        Raises:
-            UserError: there are no runs.
-        """
-        batch = super().get_job_batch()
-        if not batch:
-            raise UserError("the sweep has no runs; check its lists and globs")
-        return batch
+        return [self.launcher.launch([list(job) for job in numbered], initial_job_idx=0)]
 
     @staticmethod
     def split_arguments(
@@ -138,16 +124,29 @@ class StudySweeper(BasicSweeper):
         refuse_other_sweeps(overrides)
         return BasicSweeper.split_arguments(with_exact_ranges(overrides), max_batch_size)
 
-    def _jobs(self, study: Study, typed: Sequence[str]) -> Iterator[tuple[str, ...]]:
-        keys = {full_key(argument) for argument in typed}
-        levels: dict[str, Sequence[Level]] = {key: [value] for key, value in study.settings.items()}
-        levels |= study.vary | {"seed": study.seeds}
-        of_study = [_override(key, levels[key]) for key in levels if full_key(key) not in keys]
+    def _jobs(self, arguments: Sequence[str]) -> list[tuple[str, ...]]:
+        """Return the overrides of each run.
+
+        Hydra's sweeper would also write multirun.yaml, which is not used.
+
+        Raises:
+            UserError: there are no runs.
+        """
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides(for_custom_code([*of_study, *typed]))
+        overrides = parser.parse_overrides(for_custom_code(arguments))
         (jobs,) = self.split_arguments(overrides, max_batch_size=None)
-        return map(tuple, jobs)
+        if not jobs:
+            raise UserError("the sweep has no runs; check its lists and globs")
+        return [tuple(job) for job in jobs]
+
+
+def overrides_of(study: Study, typed: Sequence[str]) -> list[str]:
+    """Return the settings, levels and seeds of a study that the command line does not replace."""
+    keys = {full_key(argument) for argument in typed}
+    levels: dict[str, Sequence[Level]] = {key: [value] for key, value in study.settings.items()}
+    levels |= study.vary | {"seed": study.seeds}
+    return [_override(key, levels[key]) for key in levels if full_key(key) not in keys]
 
 
 def _override(key: str, levels: Any) -> str:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from cifar_exp.config.keys import explain_key, is_list, short
 from cifar_exp.config.schema import CAN_BE_CUSTOM, RunConfig
 from cifar_exp.errors import UserError
-from cifar_exp.expressions import expressions_kept, names_variables, reason_of
+from cifar_exp.expressions import explain_expression, expressions_kept, names_variables
 
 NO_CLAIMS = "seed=auto: expected a study with claims, such as study=lr"
 _Task = TypeVar("_Task")
@@ -93,8 +93,7 @@ def resolved(composed: DictConfig) -> Any:
         key = error.full_key
         raise UserError(f"{key}: missing value; set {key}=VALUE") from error
     except OmegaConfBaseException as error:
-        reason = reason_of(error, OmegaConf.to_container(composed))
-        raise UserError(f"{error.full_key}: {reason}") from error
+        raise UserError(explain_expression(error, OmegaConf.to_container(composed))) from error
 
 
 def _check_custom_code(content: Any, typed: Any, section: str) -> None:

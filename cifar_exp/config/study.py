@@ -195,12 +195,23 @@ def _without_names(key: str, levels: Any) -> Any:
     return [name if value is None else value for name, value in zip(levels, values, strict=True)]
 
 
+def _with_values(claim: Any, key: str) -> Any:
+    """Replace named levels in `at` and `than` by their values."""
+    if not isinstance(claim, dict):
+        return claim
+    ends = {end: claim[end] for end in ("at", "than") if end in claim}
+    return claim | dict(zip(ends, _without_names(key, [*ends.values()]), strict=True))
+
+
 def _validated(content: dict[str, Any]) -> Study:
     if content.get("seeds") == "auto":
         del content["seeds"]
         content["add_seeds"] = True
     vary = content.get("vary")
     if isinstance(vary, dict):
+        claims = content.get("claims")
+        if isinstance(claims, list) and len(vary) == 1:  # else claims are refused
+            content["claims"] = [_with_values(claim, *vary) for claim in claims]
         content["vary"] = {
             SHORT_NAMES.get(key, key): _without_names(key, levels) for key, levels in vary.items()
         }

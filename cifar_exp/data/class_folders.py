@@ -15,10 +15,11 @@ Entry = os.DirEntry[str]
 
 SPLITS = ("train", "test")
 TEST_FRACTION = 0.2
+_VALIDATION = ("val", "valid", "validation")
 # Accepted folder names of a split in any case, the first that exists is used.
 _NAMES = {
     "train": ("train", "training"),
-    "test": ("test", "testing", "val", "valid", "validation"),
+    "test": ("test", "testing", *_VALIDATION),
 }
 _SPLIT_NAMES = {name for names in _NAMES.values() for name in names}
 _CLUTTER = (
@@ -89,6 +90,7 @@ class ClassFolders:
             self._split(entries)
         self._describe_nested()
         self._describe_similar()
+        self._describe_unused()
 
     @property
     def classes(self) -> list[str]:
@@ -199,7 +201,7 @@ class ClassFolders:
         for entry in self._scan(folder):
             if _is_folder(entry):
                 images += self._walk(entry.path, parents | {real})
-            elif entry.name.lower().endswith(_CLUTTER):
+            elif _is_clutter(entry.name):
                 self.ignored.append(entry.path)
             else:
                 images.append(entry)
@@ -264,6 +266,20 @@ class ClassFolders:
             if len(similar) > 1
         ]
 
+    def _describe_unused(self) -> None:
+        """Add a note about folders and files that look like images but belong to no class."""
+        unused = sorted(
+            os.path.relpath(path, self.root) + "/" * os.path.isdir(path)
+            for path in self.ignored
+            if not _is_ignored(name := os.path.basename(path)) and not _is_clutter(name)
+        )
+        if not unused:
+            return
+        note = f"{self.root}: not used, since outside the class folders: {_some(unused)}."
+        if any(name.rstrip("/").lower() in _VALIDATION for name in unused):
+            note += " To validate on held-out training images, set data.val_fraction=0.1."
+        self.notes.append(note)
+
 
 def images_in(folder: str) -> list[str]:
     """Return the sorted paths of all images in a folder and its subfolders.
@@ -283,7 +299,7 @@ def images_in(folder: str) -> list[str]:
         images += [
             os.path.join(parent, name)
             for name in files
-            if not _is_ignored(name) and not name.lower().endswith(_CLUTTER)
+            if not _is_ignored(name) and not _is_clutter(name)
         ]
     return sorted(images)
 
@@ -306,6 +322,10 @@ def _name(entry: Entry) -> str:
 
 def _is_ignored(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM_FOLDERS
+
+
+def _is_clutter(name: str) -> bool:
+    return name.lower().endswith(_CLUTTER)
 
 
 def _is_folder(entry: Entry) -> bool:

@@ -167,7 +167,8 @@ def validation_size(train_size: int, fraction: float, classes: int) -> int:
     if size < classes:
         raise UserError(
             f"data.val_fraction={fraction:g}: expected to hold out at least one image of each of "
-            f"the {classes} classes, got {size} of {train_size} training images"
+            f"the {classes} classes, got {size} of {train_size} training images. Set a larger "
+            "fraction, or use more training images."
         )
     return size
 

@@ -74,7 +74,7 @@ def check(
     if config.batch_size > train_size:
         raise UserError(
             f"data.batch_size: expected at most the {train_size} training images, "
-            f"got {config.batch_size}"
+            f"got {config.batch_size}. Set batch_size={train_size} or a smaller one."
         )
     config.provide()
     return classes, image_size, (train_size - 1) % config.batch_size + 1

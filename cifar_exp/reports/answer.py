@@ -15,7 +15,7 @@ from cifar_exp.config.schema import CAN_BE_CUSTOM, RunConfig
 from cifar_exp.config.study import Value
 from cifar_exp.reports.comparisons import Verdict
 from cifar_exp.reports.metrics import MEASURES, main_metric
-from cifar_exp.reports.records import read_list, runs_of_studies
+from cifar_exp.reports.records import runs_of_studies
 from cifar_exp.reports.sequential import Looks, looks_of
 from cifar_exp.reports.table import Group, ranked
 from cifar_exp.reports.verdicts import judge_best
@@ -132,16 +132,16 @@ def portable_settings(config: RunConfig) -> dict[str, Any]:
     return settings(config) | {"data.root": str(root.relative_to(project) if near else root)}
 
 
-def answer_text(sweep: Path, by_id: Mapping[str, Record]) -> str:
+def answer_text(content: Mapping[str, Any], by_id: Mapping[str, Record]) -> str:
     """Return the answer as lines for the terminal; "" if no run is complete.
 
     Args:
-        sweep: the folder with sweep.json.
+        content: of sweep.json.
         by_id: its runs, as `read_sweep` returns them.
     """
     studies = [
         (study.title, answer_of(runs, looks_of(study)))
-        for study, runs in runs_of_studies(read_list(sweep), by_id)
+        for study, runs in runs_of_studies(content, by_id)
     ]
     answer = studies[0][1] if len(studies) == 1 else answer_of(list(by_id.values()))
     if answer is None:

@@ -31,8 +31,18 @@ def read_sweep(sweep: Path) -> tuple[dict[str, Record], list[str]]:
     Raises:
         UserError: it is not the folder of a sweep, or none of its runs can be read.
     """
-    listed = {run["run_id"]: run["folder"] for run in read_list(sweep)["runs"]}
-    by_name, problems = read_runs(sweep.parent / RUNS, {name: id for id, name in listed.items()})
+    return read_listed(sweep.parent, read_list(sweep))
+
+
+def read_listed(results: Path, content: Mapping[str, Any]) -> tuple[dict[str, Record], list[str]]:
+    """Return the same as `read_sweep`.
+
+    Args:
+        results: the folder `paths.results`.
+        content: of sweep.json.
+    """
+    listed = {run["run_id"]: run["folder"] for run in content["runs"]}
+    by_name, problems = read_runs(results / RUNS, {name: id for id, name in listed.items()})
     return {id: by_name[name] for id, name in listed.items() if name in by_name}, problems
 
 

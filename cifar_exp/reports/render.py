@@ -85,7 +85,10 @@ def write_report(sweep: Path, read: Callable[[Path], Report] = read_report) -> P
             not writable.
     """
     files = _files(sweep, read)
-    with writing(sweep):
+    changed = _changed(sweep, files)
+    if not changed:  # the folder may be read-only
+        return sweep / REPORT_PAGE
+    with writing(sweep, changed[0]):
         obsolete = _obsolete(sweep, files)  # listed in report.md, which is replaced next
         for path, content in files.items():
             path.parent.mkdir(exist_ok=True)
@@ -105,7 +108,10 @@ def check_report(sweep: Path, read: Callable[[Path], Report] = read_report) -> l
     Raises:
         UserError: it is not the folder of a sweep, or none of its runs can be read.
     """
-    files = _files(sweep, read)
+    return _changed(sweep, _files(sweep, read))
+
+
+def _changed(sweep: Path, files: Mapping[Path, bytes]) -> list[Path]:
     changed = [path for path, content in files.items() if not has_content(path, content)]
     return changed + _obsolete(sweep, files)
 

@@ -16,10 +16,9 @@ from cifar_exp.config.identity import all_settings, config_id, varied
 from cifar_exp.config.keys import short_names
 from cifar_exp.config.metrics import CURVES, evaluated_split
 from cifar_exp.config.study import MetricOfRun
-from cifar_exp.files import write_bytes
 from cifar_exp.paths import CURVES_FILE, RUNS
 from cifar_exp.reports.levels import level_of
-from cifar_exp.reports.locking import writing
+from cifar_exp.reports.locking import write_locked
 from cifar_exp.reports.metrics import MEASURES, main_metrics, measured, optional_metrics
 from cifar_exp.runs.folder import ENDED
 from cifar_exp.runs.record import Record, fewest, tested_images
@@ -330,7 +329,7 @@ def write_csv(path: Path, groups: Sequence[Group]) -> None:
         groups: as `ranked` returns them.
 
     Raises:
-        UserError: the folder is not writable.
+        UserError: the file cannot be written.
     """
     records = [record for group in groups for record in group.records]
     keys = varied([record.config for record in records])
@@ -348,5 +347,4 @@ def write_csv(path: Path, groups: Sequence[Group]) -> None:
     writer = csv.DictWriter(text, rows[0].keys())
     writer.writeheader()
     writer.writerows(rows)
-    with writing(path.parent):
-        write_bytes(path, text.getvalue().encode())
+    write_locked(path.parent, {path.name: text.getvalue().encode()})

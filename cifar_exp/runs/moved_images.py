@@ -71,8 +71,7 @@ def _recognised(config: RunConfig, known: dict[str, str | None]) -> RunConfig:
         known[root] = _earlier_root(config, root)
         if known[root]:
             print(
-                f"data.root={data.root}: same images as {known[root]}, so runs on {known[root]} "
-                "are found again",
+                f"data.root={data.root}: uses the runs on {known[root]}, which had the same images",
                 flush=True,
             )
     if known[root] is None:

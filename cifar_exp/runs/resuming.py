@@ -7,13 +7,14 @@ from typing import Any
 
 from cifar_exp.config.identity import config_id, run_id, run_name
 from cifar_exp.config.schema import RunConfig
+from cifar_exp.errors import UserError
 from cifar_exp.paths import CHECKPOINTS, PREDICTIONS_FILE
 from cifar_exp.runs.checkpoint import Checkpoints, DamagedError, State
 from cifar_exp.runs.continuing import shorter_run
 from cifar_exp.runs.failures import CannotResumeError
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.results import Results
-from cifar_exp.runs.trust import file_sums
+from cifar_exp.runs.stored import check_rows
 from cifar_exp.training.device import Compute
 from cifar_exp.training.loop import Training
 
@@ -137,7 +138,10 @@ def compute_as_before(chosen: Compute, before: dict[str, Any], log: logging.Logg
 
 
 def rebuild_state(config: RunConfig, folder: RunFolder) -> None:
-    """Rebuild run.json of a complete run if it is missing or damaged.
+    """Rebuild run.json of a complete run without checkpoints if it is missing or damaged.
+
+    The new run.json has no SHA-256 sums, since the files may have been changed. A run with
+    checkpoints is resumed instead, which writes its files again.
 
     Args:
         config: settings of the run.
@@ -148,9 +152,18 @@ def rebuild_state(config: RunConfig, folder: RunFolder) -> None:
     ended = len(rows) == config.training.epochs or (patience and len(rows) - best >= patience)
     if folder.has_state or not ended or not (folder.path / PREDICTIONS_FILE).exists():
         return
-    state = ids(config) | {"status": "complete", "sha256": file_sums(folder.path)}
-    folder.write_state(state | selected_epochs(config, rows))
-    _log.warning("%s: run.json could not be read and was rebuilt", folder.path)
+    if not config.rerun and any((folder.path / CHECKPOINTS).glob("step-*")):
+        return
+    try:
+        check_rows(rows, folder.metrics_file)
+    except UserError as error:
+        raise CannotResumeError(folder, "run.json and metrics.jsonl are damaged") from error
+    folder.write_state(ids(config) | {"status": "complete"} | selected_epochs(config, rows))
+    _log.warning(
+        "%s: run.json could not be read and was rebuilt without sha256 sums, "
+        "so the files are not checked",
+        folder.path,
+    )
 
 
 def selected_epochs(config: RunConfig, rows: Sequence[dict[str, Any]]) -> dict[str, int]:

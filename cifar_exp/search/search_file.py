@@ -10,9 +10,9 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from cifar_exp.files import write_bytes, write_json
+from cifar_exp.files import json_bytes
 from cifar_exp.paths import SEARCH_FILE, TABLE_FILE
-from cifar_exp.reports.locking import writing
+from cifar_exp.reports.locking import write_locked
 from cifar_exp.search.plan import Plan, rounded
 from cifar_exp.search.trials import DIVERGED, Trials
 
@@ -43,9 +43,8 @@ def write_search_files(
         "importance": dict(importance),
         "confirmations": trials.confirmations,
     }
-    with writing(folder):
-        write_json(folder / SEARCH_FILE, content)
-        write_bytes(folder / TABLE_FILE, _csv(rows, list(plan.space)).encode())
+    table = _csv(rows, list(plan.space)).encode()
+    write_locked(folder, {SEARCH_FILE: json_bytes(content), TABLE_FILE: table})
 
 
 def _row(trial: FrozenTrial) -> dict[str, Any]:

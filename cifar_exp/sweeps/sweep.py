@@ -15,7 +15,7 @@ from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Study
 from cifar_exp.errors import UserError
 from cifar_exp.expressions import as_path
-from cifar_exp.files import shortened, write_json
+from cifar_exp.files import json_bytes, shortened
 from cifar_exp.loggers.hparams import declare
 from cifar_exp.loggers.run_loggers import in_group, pages, restore_events
 from cifar_exp.loggers.tensorboard import needs_events
@@ -28,8 +28,8 @@ from cifar_exp.paths import (
     SWEEP_FILE,
     TABLE_FILE,
 )
-from cifar_exp.reports.locking import writing
-from cifar_exp.reports.records import read_sweep, sweep_id
+from cifar_exp.reports.locking import write_locked
+from cifar_exp.reports.records import read_listed, sweep_id
 from cifar_exp.reports.table import as_text, ranked, write_csv
 from cifar_exp.runs.continuing import checkpoint_room, continuing_lines
 from cifar_exp.runs.folder import ENDED, BusyError, RunFolder
@@ -146,10 +146,9 @@ class Sweep:
         except BaseException:
             if self.folder.exists():
                 with suppress(UserError):  # would hide the exception above
-                    self._write_table(*read_sweep(self.folder))
+                    self._write_table(*self._read())
             raise
-        self._write_list()  # the folder may have been deleted
-        by_id, left_out = read_sweep(self.folder)
+        by_id, left_out = self._read()
         self._write_table(by_id, left_out)
         self._write_report(by_id, left_out)
         if failed:
@@ -247,7 +246,8 @@ class Sweep:
             print(line, flush=True)
         if room := checkpoint_room(kept_bytes):
             print(room, flush=True)
-        self._write_list()
+        if pending:  # the folder may be read-only
+            self._write_list()
 
     def label(self, config: RunConfig) -> str:
         """Return a label such as `lr=0.1 seed=2`, which distinguishes a run from the others.
@@ -265,7 +265,10 @@ class Sweep:
 
     def _write_list(self) -> None:
         """Write sweep.json, unless it is already there."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        write_locked(self.folder, {SWEEP_FILE: json_bytes(self._content())})
+
+    def _content(self) -> dict[str, Any]:
+        """Return the content of sweep.json."""
         runs = [
             {"run_id": run_id(config), "folder": folder.path.name} for config, folder in self.runs
         ]
@@ -280,8 +283,11 @@ class Sweep:
         content: dict[str, Any] = {"command": command, "runs": runs, "studies": studies}
         if self._add_seeds:
             content["first_runs"] = self._first_runs
-        with writing(self.folder):
-            write_json(self.folder / SWEEP_FILE, content)
+        return content
+
+    def _read(self) -> tuple[dict[str, Record], list[str]]:
+        """Read the runs, by id, and messages about those that are missing or unreadable."""
+        return read_listed(self.folder.parent, self._content())
 
     def _write_table(self, by_id: Mapping[str, Record], left_out: Sequence[str]) -> None:
         from cifar_exp.reports.answer import answer_text  # imports SciPy, which is slow
@@ -289,10 +295,11 @@ class Sweep:
         records = list(by_id.values())
         groups = ranked(records)
         print(f"\n{as_text(groups, width=columns())}\n", flush=True)
-        if text := answer_text(self.folder, by_id):
+        if text := answer_text(self._content(), by_id):
             print(f"{printable(text)}\n", flush=True)
         for line in (*left_out, *remarks(records)):
             print(printable(line), file=sys.stderr, flush=True)
+        self._write_list()  # the folder may have been deleted
         write_csv(self.folder / TABLE_FILE, groups)
         print(self.folder / TABLE_FILE, flush=True)
 
@@ -303,8 +310,9 @@ class Sweep:
             from cifar_exp.reports.render import write_report  # imports matplotlib, which is slow
 
             write_report(self.folder, lambda _: report_of(self.folder, by_id, left_out))
-            for file in (page, text):
-                file.touch()  # also if it had the same content
+            with suppress(OSError):  # the folder may be read-only
+                for file in (page, text):
+                    file.touch()  # also if it had the same content
         print(page)
 
     def _sources(self, records: Iterable[Record]) -> Iterator[Path]:

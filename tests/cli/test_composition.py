@@ -137,6 +137,14 @@ def test_a_file_can_name_a_level(files: Files) -> None:
         ({"defaults": [{"override hydra/launcher": "basic"}]}, "- override /hydra/launcher: basic"),
         ({"defaults": [{"experiment": "demo"}]}, "- demo"),
         ({"optimizer": "sgd"}, "- override /optimizer: sgd"),
+        ({"logger": None}, "- override /logger: none"),
+        ({"logger": False}, "- override /logger: none"),
+        ({"logger": ["wandb", "mlflow"]}, "- override /logger: [wandb, mlflow]"),
+        ({"scheduler": None}, "- override /scheduler: constant"),
+        ({"defaults": [{"override /scheduler": None}]}, "- override /scheduler: constant"),
+        ({"defaults": ["demo", {"logger": None}]}, "- override /logger: none"),
+        ({"optimizer": None}, "- override /optimizer: OPTION"),
+        ({"defaults": [{"override /model": None}]}, "- override /model: OPTION"),
     ],
 )
 def test_a_misplaced_option_in_a_file_is_refused_with_the_line_to_write(
@@ -147,6 +155,7 @@ def test_a_misplaced_option_in_a_file_is_refused_with_the_line_to_write(
         files.run("experiment=mine")
     assert str(refused.value).startswith("experiment/mine.yaml: ")
     assert f"write `{line}` at the end of its `defaults`" in str(refused.value)
+    assert ("with OPTION one of " in str(refused.value)) == line.endswith("OPTION")
 
 
 def test_the_line_to_write_works(files: Files) -> None:

@@ -44,7 +44,7 @@ MINE = {
 
 def write_jobs(path: Path, typed: list[str]) -> None:
     """Write the runs of a study as JSON; in a new process, since Hydra reloads plugins."""
-    from cifar_exp.cli.study_sweeper import StudySweeper
+    from cifar_exp.cli.study_sweeper import StudySweeper, overrides_of
 
     sweeper = StudySweeper(max_batch_size=None)
     sweeper.hydra_context = SimpleNamespace(config_loader=None)
@@ -52,7 +52,7 @@ def write_jobs(path: Path, typed: list[str]) -> None:
     study = Study(
         name="mine", title="t", question="q", vary=vary, settings={"epochs": 2}, seeds=(3, 5)
     )
-    path.write_text(json.dumps(list(sweeper._jobs(study, typed))))
+    path.write_text(json.dumps(sweeper._jobs([*overrides_of(study, typed), *typed])))
 
 
 @pytest.mark.parametrize(("typed", "seeds"), [([], [3, 5]), (["seed=7"], [7])])
@@ -272,7 +272,9 @@ def test_cfg_job_shows_the_first_run_of_a_sweep(train: CommandLine) -> None:
     shown = train(*TINIEST, "-m", "lr=0.1,0.01", "--cfg=job")
     assert shown.startswith("# the first of 2 runs: ")
     assert yaml.safe_load(shown)["optimizer"]["lr"] == 0.1
-    assert not train.runs.exists()
+    assert not train.runs.parent.exists()
+    refused = train("-m", "lr=0.1,0.01", "--cfg=job", "--package=model", status=1)
+    assert refused.startswith("--package model: expected a single run. Leave out --package")
 
 
 def test_cfg_job_shows_the_first_run_of_an_experiment_that_is_a_sweep(

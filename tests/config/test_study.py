@@ -69,6 +69,14 @@ def test_named_levels_become_their_values() -> None:
     assert loaded.vary == {"optimizer.lr": (0.01, 0.1)}
 
 
+def test_claims_accept_the_names_of_levels() -> None:
+    claims = [claim(at="high", than="low"), claim(at=0.01, than="low")]
+    (loaded,) = load(study(vary={"lr": ["low", "high"]}, claims=claims))
+    assert [(claim.at, claim.than) for claim in loaded.claims] == [(0.01, 0.0001)] * 2
+    with pytest.raises(UserError, match="expected `at` and `than` among the levels"):
+        load(study(vary={"lr": ["low", "high"]}, claims=[claim(at="high", than="lo")]))
+
+
 def test_levels_keep_their_types() -> None:
     (loaded,) = load(study(vary={"x": [1, 1.0, "1", True, None]}))
     assert [type(level) for level in loaded.vary["x"]] == [int, float, str, bool, type(None)]
@@ -104,6 +112,8 @@ REFUSED = {
         study(claims=[claim(att=1)]),
         "study.claims.0.att: unknown setting",
     ),
+    "claims that are not a list": (study(claims=5), "study.claims: expected a list"),
+    "a claim that is a text": (study(claims=["x"]), "study.claims.0: expected an object"),
     "a missing key": ({"name": "mine"}, "study.title: missing value"),
     "an unknown metric": (
         study(claims=[claim(metric="loss")]),

@@ -53,8 +53,21 @@ def test_the_test_folder_is_preferred_to_a_validation_folder(root: Path) -> None
     make(root, "val/cat/v.png", "training/cat/t.png")
     folders = ClassFolders(root)
     assert names(folders, "test") == ["cat/a.png", "dog/a.png"]
-    assert folders.notes == []
     assert sorted(folders.ignored) == [str(root / "training"), str(root / "val")]
+    assert folders.notes == [
+        f"{root}: not used, since outside the class folders: training/, val/. "
+        "To validate on held-out training images, set data.val_fraction=0.1."
+    ]
+
+
+@pytest.mark.parametrize("in_splits", [True, False])
+def test_a_note_names_what_belongs_to_no_class(root: Path, in_splits: bool) -> None:
+    part = root if in_splits else root / "train"
+    make(part, "more/a.png" if in_splits else "a.txt", "b.jpg", ".hidden", "list.csv")
+    make(root, "train/c.jpg", "train/@eaDir/c.jpg")
+    unused = "b.jpg, more/, train/c.jpg" if in_splits else "b.jpg, c.jpg"
+    note = f"{part}: not used, since outside the class folders: {unused}."
+    assert ClassFolders(part).notes == [note]
 
 
 def test_class_folders_without_splits_are_split(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CommandLine, computed, read_rows, read_state
+from tests.made import edit
 from tests.reliability.faults import (
     SHORT,
     assert_same_run,
@@ -121,17 +122,45 @@ def test_an_interrupted_run_resumes_without_its_run_json(
 
 
 @pytest.mark.parametrize("content", [None, '{"status": "compl'])
-def test_run_json_of_a_complete_run_is_rebuilt(complete: CommandLine, content: str | None) -> None:
+def test_a_complete_run_without_run_json_is_restored_from_its_checkpoint(
+    complete: CommandLine, whole: CommandLine, content: str | None
+) -> None:
     run = complete.only_run
     before = read_state(run)
     file = run / "run.json"
     file.unlink() if content is None else file.write_text(content)
-    output = complete(*SHORT)
-    assert "run.json could not be read and was rebuilt" in output
-    assert "finished before, not repeated" in output
+    edit(run / "metrics.jsonl", '"train_accuracy": 0.', '"train_accuracy": 0.9')
+    flip_a_bit(run / "model.safetensors")
+    complete(*SHORT)
+    assert times_started(run) == 1
     after = read_state(run)
-    for key in ("status", "run_id", "sha256"):
-        assert after[key] == before[key]
+    assert after["status"] == "complete"
+    for name in ("config.yaml", "model.json", "model.safetensors"):
+        assert after["sha256"][name] == before["sha256"][name]
+    assert_same_run(run, whole.only_run)
+
+
+def test_a_rebuilt_run_json_does_not_vouch_for_the_files(complete: CommandLine) -> None:
+    run = complete.only_run
+    (run / "run.json").unlink()
+    shutil.rmtree(run / "checkpoints")
+    flip_a_bit(run / "model.safetensors")
+    output = complete("-m", *SHORT)
+    assert "rebuilt without sha256 sums, so the files are not checked" in output
+    assert "1 run has no sha256 sums in run.json, so the files are not checked" in output
+    after = read_state(run)
+    assert (after["status"], after["run_id"]) == ("complete", run.name.rpartition("-")[2])
+    assert "sha256" not in after
+
+
+def test_a_run_json_is_not_rebuilt_from_damaged_metrics(complete: CommandLine) -> None:
+    run = complete.only_run
+    (run / "run.json").unlink()
+    shutil.rmtree(run / "checkpoints")
+    edit(run / "metrics.jsonl", '"epoch": 2', '"epoch": 7')
+    output = complete(*SHORT, status=1)
+    assert "run.json and metrics.jsonl are damaged, so the run cannot be resumed" in output
+    assert not (run / "run.json").exists()
 
 
 def test_a_complete_run_with_missing_metrics_is_refused(

@@ -133,6 +133,38 @@ def test_read_only_results_can_be_read(train: CommandLine) -> None:
             train.cifar_exp(*command)
 
 
+def test_a_finished_sweep_on_a_read_only_disk_prints_its_table(train: CommandLine) -> None:
+    tiny = ["-m", *TINY, "logger=none"]
+    sweep = [*tiny, "seed=0,1"]
+    train(*sweep)
+    results = train.folder / "multirun_results"
+    assert not (results / ".hydra").exists()
+    (page,) = results.glob("*/report.html")
+    with read_only(results):
+        output = train(*sweep)
+        assert "sweep of 2 runs (2 finished before)" in output
+        assert output.splitlines()[-1].endswith("report.html")
+        other = train(*tiny, "seed=1,0", status=1)  # the command in sweep.json would change
+        single = train(*tiny, "seed=1", status=1)
+    page.unlink()
+    with read_only(results):
+        again = train(*sweep, status=1)
+    for text, file in ((other, "sweep.json"), (single, ""), (again, "report.html")):
+        assert "test accuracy" in text
+        assert "cannot be written (Read-only file system). The runs are kept." in text
+        assert file in text.splitlines()[-1]
+
+
+def test_a_folder_in_place_of_a_file_is_named(train: CommandLine) -> None:
+    results = train.folder / "multirun_results"
+    sweep = make_sweep(results, [make_run(results, seed=seed) for seed in (0, 1)])
+    for name in ("results.csv", "report.html"):
+        (sweep / name).mkdir()
+        command = "table" if name == "results.csv" else "report"
+        output = train.cifar_exp(command, str(sweep), status=int(command == "report"))
+        assert f"{name}: cannot be written (expected a file, got a folder; move or" in output
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("home", [None, pytest.param("/nonexistent", marks=pytest.mark.slow)])
 def test_no_home_folder_is_needed(train: CommandLine, home: str | None) -> None:

@@ -68,6 +68,19 @@ def test_images_that_changed_after_a_run_are_reported(tmp_path: Path) -> None:
     assert changed_images([(config.model_copy(update={"rerun": True}), folder)]) == []
 
 
+def test_changed_images_are_not_called_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos, paths = make_photos(tmp_path / "new"), Paths(results=str(tmp_path))
+    make_run(tmp_path, data=ImageFolder(root=str(photos), same_as="/old"))
+    (photos / "train" / "cat" / "0.png").unlink()
+    (config,) = recognised([RunConfig(data=ImageFolder(root=str(photos)), paths=paths)])
+    assert isinstance(config.data, ImageFolder)
+    assert config.data.same_as == "/old"
+    line = f"data.root={photos}: uses the runs on /old, which had the same images\n"
+    assert capsys.readouterr().out == line
+
+
 def sweep_of(project: CommandLine) -> Path:
     (file,) = project.runs.parent.glob("*/sweep.json")
     return file.parent
@@ -101,7 +114,7 @@ def test_a_moved_project_keeps_its_finished_runs(
     shutil.copytree(original.folder, tmp_path / "moved")
     moved = command_line(tmp_path / "moved")
     output = moved("-m", *FOLDER, "seed=0,1")
-    assert f"same images as {original.folder / 'photos'}" in output
+    assert f"uses the runs on {original.folder / 'photos'}, which had the same images" in output
     assert "sweep of 2 runs (2 finished before)" in output
     assert "finished before, not repeated" in moved(*FOLDER)
     assert len(list(moved.runs.iterdir())) == 2
