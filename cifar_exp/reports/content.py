@@ -154,7 +154,9 @@ def report_of(sweep: Path, by_id: Mapping[str, Record], left_out: Sequence[str])
 def _section(study: Study | None, records: list[Record], prefix: str, title: str = "") -> Section:
     keys = list(study.vary) if study else varied([record.config for record in records])
     claims = study.claims if study else ()
+    best_first = [record for group in ranked(records) for record in group.records]
     levels = {key: sorted_levels(records, key) for key in keys}
+    shown = {key: sorted_levels(best_first, key) for key in keys}
     claimed = [on_evaluated_split(c.metric, records) for c in claims if c.reached is None]
     metrics = [*main_metrics(records), *claimed, *optional_metrics(records)]
     metrics = list(dict.fromkeys(metrics))
@@ -166,7 +168,7 @@ def _section(study: Study | None, records: list[Record], prefix: str, title: str
         claim_results=judge_claims(claims, levels[keys[0]], looks_of(study))
         if study and claims
         else [],
-        figures=report_figures(records, levels, metrics, prefix, published),
+        figures=report_figures(records, shown, metrics, prefix, published),
         summary=_summary(records, keys, metrics),
         answer=answer_of(records, looks_of(study) if study else None),
         published=published,

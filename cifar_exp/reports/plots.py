@@ -24,6 +24,7 @@ from cifar_exp.reports.levels import level_of
 from cifar_exp.reports.metrics import MEASURES, images_behind, main_metric, measured
 from cifar_exp.reports.reference import Published
 from cifar_exp.reports.statistics import estimate
+from cifar_exp.reports.table import ranked
 from cifar_exp.runs.record import Record
 
 
@@ -64,10 +65,19 @@ def report_figures(
     figures: list[ReportFigure | None] = []
     for key, runs in levels.items():
         if len(runs) > 1 or published:
-            figures += _curves(runs, names[key], prefix, published)
+            # a colour scale replaces the legend of many levels, which are then in ascending order
+            shown = runs if len(runs) > MOST_COLOURS else _best_first(runs)
+            figures += _curves(shown, names[key], prefix, published)
         if len(runs) > 1:
             figures += [_effect(runs, names[key], metric, prefix) for metric in metrics]
     return [figure for figure in figures if figure is not None]
+
+
+def _best_first(runs: Levels) -> Levels:
+    """Return the levels in the order of the tables."""
+    groups = ranked([record for records in runs.values() for record in records])
+    ranks = {r.folder: rank for rank, group in enumerate(groups) for r in group.records}
+    return dict(sorted(runs.items(), key=lambda level: min(ranks[r.folder] for r in level[1])))
 
 
 def _spoken(name: str) -> str:

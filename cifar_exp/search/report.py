@@ -227,12 +227,13 @@ def _figures(
             for key, name in zip(search.space, names, strict=True)
             if key in search.importance
         }
-        label = "importance for the best trials"
+        label = "importance by PED-ANOVA"
         figures.append(
             ReportFigure(
                 "importance",
-                "The importance of each setting for the best trials (PED-ANOVA over the complete "
-                "trials; the shares sum to 100 %).",
+                "The importance of each setting by Optuna's PED-ANOVA, as in optuna-dashboard: how "
+                "much the values in the best tenth of the complete trials differ from those in all "
+                "of them. The shares sum to 100 %, and are uncertain with few trials.",
                 partial(draw_importance, shares, label),
             )
         )

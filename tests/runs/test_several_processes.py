@@ -118,7 +118,9 @@ def test_two_processes_train_the_same_run_as_one(
 
 def test_two_processes_keep_the_best_epoch_and_stop_early_together(train: CommandLine) -> None:
     settings = ("epochs=8", "training.keep=best", "training.patience=2", "data.val_fraction=0.5")
-    output = in_forks(train, *TINY[:5], *settings, "device=cpu", "optimizer=sgd", "lr=0.3", "logger=none")
+    output = in_forks(
+        train, *TINY[:5], *settings, "device=cpu", "optimizer=sgd", "lr=0.3", "logger=none"
+    )
     rows, state = read_rows(train.only_run), read_state(train.only_run)
     best = best_epoch([row["val_accuracy"] for row in rows])
     assert (state["epoch_kept"], state["epoch_stopped"]) == (best, best + 2)
