@@ -41,4 +41,6 @@ def _report(arguments: argparse.Namespace) -> int:
     changed = check_report(sweep, read)
     for file in changed:
         print(f"{file}: differs from the report of its runs", file=sys.stderr)
+    if not changed:
+        print(f"{sweep}: the report agrees with its runs")
     return 1 if changed else 0

@@ -148,7 +148,9 @@ def _gc(arguments: argparse.Namespace) -> int:
         freed_bytes += 0 if reason else leftover.size_bytes
         remark = f"  (kept: {reason})" if reason else ""
         print(printable(f"{leftover.size_bytes / 1e6:8.1f} MB  {leftover.path}{remark}"))
-    if arguments.yes or not found:
+    if not found:
+        print(f"{arguments.results}: found no checkpoints to delete")
+    elif arguments.yes:
         print(f"{freed_bytes / 1e6:.1f} MB freed")
     else:
         print(f"{freed_bytes / 1e6:.1f} MB would be freed; add --yes to delete these files")

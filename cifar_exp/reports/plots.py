@@ -68,7 +68,7 @@ def report_figures(
     for key, runs in levels.items():
         if len(runs) > 1 or published:
             # a colour scale replaces the legend of many levels, which are then in ascending order
-            shown = runs if len(runs) > MOST_COLOURS else _best_first(runs)
+            shown = runs if len(runs) > MOST_COLOURS else best_first(runs)
             of = f"each value of {names[key]}"
             figures += _curves(shown, names[key], of, prefix, published)
         if len(runs) > 1:
@@ -76,8 +76,8 @@ def report_figures(
     return [figure for figure in figures if figure is not None]
 
 
-def _best_first(runs: Levels) -> Levels:
-    """Return the levels in the order of the tables."""
+def best_first(runs: Levels) -> Levels:
+    """Return levels in the order of the tables, the best first."""
     groups = ranked([record for records in runs.values() for record in records])
     ranks = {r.folder: rank for rank, group in enumerate(groups) for r in group.records}
     return dict(sorted(runs.items(), key=lambda level: min(ranks[r.folder] for r in level[1])))
