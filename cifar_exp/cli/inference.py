@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cifar_exp.cli.subcommand import NAME_HELP, add_command, add_results
+from cifar_exp.cli.subcommand import add_command, add_name, add_results
 from cifar_exp.errors import UserError
 from cifar_exp.files import refuse_links, shortened
 from cifar_exp.paths import PREDICTIONS_FILE
@@ -66,7 +66,7 @@ def _command(
     commands: Any, name: str, does: str, example: str, run: Callable[[argparse.Namespace], int]
 ) -> argparse.ArgumentParser:
     parser = add_command(commands, name, does, example, run)
-    parser.add_argument("name", metavar="RUN", help=NAME_HELP)
+    add_name(parser, "name", "RUN")
     parser.add_argument(
         "--out",
         type=Path,

@@ -5,7 +5,7 @@ import sys
 from functools import cache
 from typing import Any
 
-from cifar_exp.cli.subcommand import NAME_HELP, add_command, add_results
+from cifar_exp.cli.subcommand import add_command, add_name, add_results
 from cifar_exp.paths import SEARCH_FILE
 from cifar_exp.terminal import printable
 
@@ -14,7 +14,7 @@ def add_commands(commands: Any) -> None:
     """Add the command to the result of `add_subparsers`."""
     does = "Write the report of a sweep, a study or a search from its run folders."
     report = add_command(commands, "report", does, "lr-a65bba6c96", _report)
-    report.add_argument("sweep", metavar="SWEEP", help=NAME_HELP)
+    add_name(report, "sweep", "SWEEP")
     add_results(report)
     report.add_argument(
         "--check",
@@ -41,4 +41,6 @@ def _report(arguments: argparse.Namespace) -> int:
     changed = check_report(sweep, read)
     for file in changed:
         print(f"{file}: differs from the report of its runs", file=sys.stderr)
+    if not changed:
+        print(f"{sweep}: the report agrees with its runs")
     return 1 if changed else 0

@@ -5,7 +5,7 @@ import json
 import sys
 from typing import Any
 
-from cifar_exp.cli.subcommand import NAME_HELP, add_command, add_results
+from cifar_exp.cli.subcommand import add_command, add_name, add_results
 from cifar_exp.errors import UserError
 from cifar_exp.paths import TABLE_FILE
 from cifar_exp.terminal import columns, printable
@@ -20,7 +20,7 @@ def add_commands(commands: Any) -> None:
     _add_ls(commands)
     does = "Print the table of a sweep, and write it to results.csv."
     table = add_command(commands, "table", does, "38afae4dc0 --markdown", _table)
-    table.add_argument("sweep", metavar="SWEEP", help=NAME_HELP)
+    add_name(table, "sweep", "SWEEP")
     add_results(table)
     formats = table.add_mutually_exclusive_group()
     for name, title in (("markdown", "Markdown"), ("latex", "LaTeX")):
@@ -34,7 +34,7 @@ def add_commands(commands: Any) -> None:
         )
     does = "Compare runs: print the settings that differ and the results."
     compare = add_command(commands, "compare", does, "d0f285f6f0 d48f18", _compare)
-    compare.add_argument("runs", metavar="RUN", nargs="+", help=NAME_HELP)
+    add_name(compare, "runs", "RUN", nargs="+")
     add_results(compare)
     _add_gc(commands)
 
@@ -148,7 +148,9 @@ def _gc(arguments: argparse.Namespace) -> int:
         freed_bytes += 0 if reason else leftover.size_bytes
         remark = f"  (kept: {reason})" if reason else ""
         print(printable(f"{leftover.size_bytes / 1e6:8.1f} MB  {leftover.path}{remark}"))
-    if arguments.yes or not found:
+    if not found:
+        print(f"{arguments.results}: found no checkpoints to delete")
+    elif arguments.yes:
         print(f"{freed_bytes / 1e6:.1f} MB freed")
     else:
         print(f"{freed_bytes / 1e6:.1f} MB would be freed; add --yes to delete these files")

@@ -1,14 +1,12 @@
 """Add subcommands to `python -m cifar_exp`."""
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cifar_exp.paths import RESULTS
-
-# The argument that names a run or a sweep.
-NAME_HELP = "folder, name or id, or the beginning of a name or id"
+from cifar_exp.paths import RESULTS, RUNS
 
 
 def add_command(
@@ -42,3 +40,23 @@ def add_results(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help=f"folder of results, the setting paths.results (default: {RESULTS})",
     )
+
+
+def add_name(parser: argparse.ArgumentParser, name: str, of: str, nargs: str | None = None) -> None:
+    """Add an argument that names a run or a sweep, with tab completion.
+
+    Args:
+        parser: of the subcommand, with the option `--results`.
+        name: of the argument.
+        of: RUN or SWEEP.
+        nargs: as in argparse.
+    """
+    text = "folder, name or id, or the beginning of a name or id"
+    argument = parser.add_argument(name, metavar=of, nargs=nargs, help=text)
+
+    def names_and_ids(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+        folder = parsed_args.results / RUNS if of == "RUN" else parsed_args.results
+        names = os.listdir(folder) if folder.is_dir() else []
+        return [word for name in names if name[-11:-10] == "-" for word in (name, name[-10:])]
+
+    argument.completer = names_and_ids  # type: ignore[attr-defined]

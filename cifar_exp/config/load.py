@@ -1,6 +1,7 @@
 """Validation of composed configurations, and reading and writing of config.yaml."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -162,11 +163,19 @@ def from_yaml(text: str) -> RunConfig:
     """
     if len(text) > _MAX_CHARACTERS:
         raise ValueError(f"expected at most {_MAX_CHARACTERS} characters")
+    content: dict[str, Any] = {}
     try:
-        _refuse_aliases(text)
-        return checked(yaml.load(text, _YAML))
+        for section in re.split(r"^(?=\w)", text, flags=re.MULTILINE):
+            content |= _load_section(section) or {}
+        return checked(content)
     except (yaml.YAMLError, RecursionError, TypeError) as error:
         raise ValueError(str(error)) from error
+
+
+@lru_cache(_MAX_CACHED)  # runs of a sweep share most sections, and YAML is slow to read
+def _load_section(text: str) -> Any:
+    _refuse_aliases(text)
+    return yaml.load(text, _YAML)
 
 
 def _refuse_aliases(text: str) -> None:

@@ -287,6 +287,7 @@ def _draw_coordinate(axes: Axes, number: int, marks: Mapping[float, str]) -> Non
                 ha="right",
                 va="center",
                 bbox=text_background(),
+                zorder=6,  # above the line of the best run
             )
     axes.vlines(number, 0, 1, color="#444444", linewidth=1, zorder=3)
     axes.plot([number] * len(shown), shown, "_", color="#444444", zorder=3)

@@ -23,6 +23,7 @@ from cifar_exp.models.build import build_model
 from cifar_exp.models.settings import CustomModel
 from cifar_exp.paths import MODEL_FILE, WEIGHTS_FILE
 from cifar_exp.runs.find import RESULTS, find_run
+from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.record import Record, read_record, remarks
 from cifar_exp.runs.stored import StoredModel, check
 from cifar_exp.runs.trust import sum_problem
@@ -126,18 +127,35 @@ def load_run(
         _check_sum(record, name)
     for remark in remarks([record]):
         _log.warning("%s", remark)
-    description = _read_description(folder.path / MODEL_FILE)
-    trusted = frozenset(allow)
+    return _loaded(record, _compute(record, device), frozenset(allow))
+
+
+def load_files(folder: Path, config: RunConfig) -> TrainedRun:
+    """Load a network from the files of a complete run that were copied without run.json.
+
+    Args:
+        folder: folder with model.json and model.safetensors.
+        config: settings of the run.
+
+    Raises:
+        UserError: a file is missing or damaged, or the network is custom code.
+    """
+    record = Record(config, RunFolder(folder), "complete", {}, [])
+    return _loaded(record, Compute(torch.device("cpu"), "fp32", threads=0), frozenset())
+
+
+def _loaded(record: Record, compute: Compute, trusted: frozenset[str]) -> TrainedRun:
+    path = record.folder.path
+    description = _read_description(path / MODEL_FILE)
     build = partial(build_model, record.config.model, len(description["classes"]), 0, trusted)
     is_custom = isinstance(record.config.model, CustomModel)
-    model = _load_model(folder.path / WEIGHTS_FILE, build, is_custom)
-    compute = _compute(record, device)
+    model = _load_model(path / WEIGHTS_FILE, build, is_custom)
     mean, std = (
         torch.tensor(description["normalization"][name], device=compute.device).view(1, 3, 1, 1)
         for name in ("mean", "std")
     )
     return TrainedRun(
-        path=folder.path,
+        path=path,
         config=record.config,
         metrics=record.rows,
         state=record.state,

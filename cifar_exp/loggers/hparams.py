@@ -137,8 +137,10 @@ def _write(file: Path, levels: dict[str, list[Level]]) -> None:
 
     from cifar_exp.loggers.event_file import EventFile
 
-    differ = [key for key, values in levels.items() if len(values) > 1 and key != _METRICS]
-    shown = differ or [key for key in SHORT_NAMES.values() if key in levels]
+    usual = [key for key in SHORT_NAMES.values() if key in levels]
+    differ = {key for key, values in levels.items() if len(values) > 1 and key != _METRICS}
+    # the page shows the first five as columns
+    shown = [key for key in dict.fromkeys([*usual, *levels]) if key in differ] or usual
     settings = [HParam(key, _domain(levels[key]), key.rpartition(".")[2]) for key in shown]
     columns = [COLUMNS[str(key)] for key in levels.get(_METRICS, []) if key in COLUMNS]
     columns.sort(key=lambda column: (_SPLITS.index(column.split), column.key))

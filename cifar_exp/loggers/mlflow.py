@@ -1,5 +1,6 @@
 """MLflow: a local database, or a server that is set in the environment."""
 
+import json
 import logging
 import os
 import time
@@ -9,6 +10,7 @@ from typing import Any
 
 from cifar_exp.config.identity import settings
 from cifar_exp.expressions import as_path
+from cifar_exp.files import read_text
 from cifar_exp.loggers.base import Kind, LoggedRun, scalars
 from cifar_exp.paths import (
     CONFIG_FILE,
@@ -23,10 +25,9 @@ from cifar_exp.training.progress import EpochMetrics
 
 _DATABASE = "mlflow.db"
 _ARTIFACTS = "mlartifacts"
-_FILES = (
-    *(CURVES_FILE, PREDICTIONS_FILE, CONFUSION_FILE),
-    *(METRICS_FILE, WEIGHTS_FILE, MODEL_FILE),
-)
+_FILES = (CURVES_FILE, PREDICTIONS_FILE, CONFUSION_FILE, METRICS_FILE)
+_MODEL_FILES = (CONFIG_FILE, MODEL_FILE, WEIGHTS_FILE)
+_LOADER = "cifar_exp.inference.mlflow_model"
 _STATUSES = {"complete": "FINISHED", "interrupted": "KILLED"}  # others are FAILED
 _ENDED = ("complete", "diverged")  # with rerun=true, they are logged as new MLflow runs
 
@@ -77,16 +78,41 @@ class Mlflow:
         self._client.log_batch(self._id, metrics=logged)
 
     def end(self, status: str, images: Mapping[str, Path]) -> None:
-        """See `RunLogger`; figures and model are stored as artifacts."""
+        """See `RunLogger`; figures and the model are stored as artifacts."""
         if self._id is None:
             return
         try:
             for name in _FILES:
                 if (self._folder / name).is_file():
                     self._client.log_artifact(self._id, self._folder / name)
+            if (self._folder / WEIGHTS_FILE).is_file():
+                self._log_model()
             self._client.set_tag(self._id, "status", status)
         finally:
             self._client.set_terminated(self._id, _STATUSES.get(status, "FAILED"))
+
+    def _log_model(self) -> None:
+        """Log the network as a model of MLflow, which `mlflow_model` loads."""
+        import numpy as np
+        from mlflow import pyfunc
+        from mlflow.models import Model, ModelSignature
+        from mlflow.types import Schema, TensorSpec
+
+        description = json.loads(read_text(self._folder / MODEL_FILE))
+        side, classes = description["image_size"], len(description["classes"])
+        float32 = np.dtype("float32")
+        signature = ModelSignature(
+            Schema([TensorSpec(float32, (-1, 3, side, side))]),
+            Schema([TensorSpec(float32, (-1, classes))]),
+        )
+        model = Model(artifact_path="model", run_id=self._id, signature=signature)
+        pyfunc.add_to_model(model, loader_module=_LOADER, data="data")
+        for name in _MODEL_FILES:
+            self._client.log_artifact(self._id, self._folder / name, "model/data")
+        self._client.log_text(self._id, model.to_yaml(), "model/MLmodel")
+        # MLflow's page shows the signature of models that this tag lists
+        models = json.dumps([model.get_tags_dict()])
+        self._client.set_tag(self._id, "mlflow.log-model.history", models)
 
     def _experiment(self, name: str, artifacts: str | None) -> str:
         """Return the id of an experiment, which is created unless another process has done so."""

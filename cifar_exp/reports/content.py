@@ -47,7 +47,7 @@ class Section:
         figures: in display order.
         summary: one row per combination of levels: settings, number of runs and metrics as text.
         caption: of the summary; "" for the default caption.
-        note: shown instead of verdicts; "" for the default note.
+        note: shown instead of verdicts.
         answer: the best settings; None if no run is complete.
         published: comparison with published values; None without a reference.
     """
@@ -59,7 +59,7 @@ class Section:
     figures: list[ReportFigure]
     summary: list[dict[str, str]]
     caption: str = ""
-    note: str = ""
+    note: str = "There are no claims. Each interval is that of a single level."
     answer: Answer | None = None
     published: Published | None = None
 
@@ -154,11 +154,15 @@ def report_of(sweep: Path, by_id: Mapping[str, Record], left_out: Sequence[str])
 def _section(study: Study | None, records: list[Record], prefix: str, title: str = "") -> Section:
     keys = list(study.vary) if study else varied([record.config for record in records])
     claims = study.claims if study else ()
+    best_first = [record for group in ranked(records) for record in group.records]
     levels = {key: sorted_levels(records, key) for key in keys}
+    shown = {key: sorted_levels(best_first, key) for key in keys}
     claimed = [on_evaluated_split(c.metric, records) for c in claims if c.reached is None]
     metrics = [*main_metrics(records), *claimed, *optional_metrics(records)]
     metrics = list(dict.fromkeys(metrics))
     published = Published.of(study, levels[keys[0]]) if study else None
+    answer = answer_of(records, looks_of(study) if study else None)
+    compared = ", and only the best two are compared" * bool(answer and answer.effect)
     return Section(
         title=study.title if study else title,
         question=study.question if study else "",
@@ -166,9 +170,10 @@ def _section(study: Study | None, records: list[Record], prefix: str, title: str
         claim_results=judge_claims(claims, levels[keys[0]], looks_of(study))
         if study and claims
         else [],
-        figures=report_figures(records, levels, metrics, prefix, published),
+        figures=report_figures(records, shown, metrics, prefix, published),
         summary=_summary(records, keys, metrics),
-        answer=answer_of(records, looks_of(study) if study else None),
+        note=f"There are no claims{compared}. Each interval is that of a single level.",
+        answer=answer,
         published=published,
     )
 

@@ -25,6 +25,7 @@ _SUMMARY = [
     *(name for name in MEASURES if name.startswith(("final_", "best_"))),
     *("seconds", "images_per_second", "peak_memory_bytes"),
 ]
+_NULLABLE = {int: "Int64", bool: "boolean"}  # pandas types with missing values
 
 
 @dataclass(frozen=True)
@@ -119,16 +120,24 @@ class Runs(Sequence[Run]):
         """Return a data frame with one row per run.
 
         Columns: `run_id`, `name`, `status`, `epochs` (trained), each setting under its dotted key
-        (`optimizer.lr`, `seed`), and the numbers of the run (`final_test_accuracy`, a fraction;
-        `seconds`). Columns that no run has a value for are left out.
+        (`optimizer.lr`, `seed`), the numbers of the run (`final_test_accuracy`, a fraction;
+        `seconds`), and with `training.keep=best` or `training.patience` `epoch_kept` and
+        `epoch_stopped`. Columns that no run has a value for are left out.
         """
         rows = [
             {"run_id": run.id, "name": run.name, "status": run.status, "epochs": len(run.metrics)}
             | run.settings
             | run.summary
+            | {name: run.record.state.get(name) for name in ("epoch_kept", "epoch_stopped")}
             for run in self
         ]
-        return _pandas().DataFrame(rows).dropna(axis=1, how="all")
+        frame = _pandas().DataFrame(rows).dropna(axis=1, how="all")
+        for name in frame.columns[frame.isna().any()]:
+            # a missing value would turn integers into floats, and booleans into objects
+            (kind, *others) = {type(row[name]) for row in rows if row.get(name) is not None}
+            if kind in _NULLABLE and not others:
+                frame[name] = frame[name].astype(_NULLABLE[kind])
+        return frame
 
     def history(self) -> pandas.DataFrame:
         """Return a data frame with one row per run and epoch; `run_id` and `name` say which run."""

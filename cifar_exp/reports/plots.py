@@ -24,7 +24,10 @@ from cifar_exp.reports.levels import level_of
 from cifar_exp.reports.metrics import MEASURES, images_behind, main_metric, measured
 from cifar_exp.reports.reference import Published
 from cifar_exp.reports.statistics import estimate
+from cifar_exp.reports.table import ranked
 from cifar_exp.runs.record import Record
+
+_MOST_COMBINATIONS = 6  # of the levels of several settings, whose curves are drawn
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,20 @@ def report_figures(
     figures: list[ReportFigure | None] = []
     for key, runs in levels.items():
         if len(runs) > 1 or published:
-            figures += _curves(runs, names[key], prefix, published)
+            # a colour scale replaces the legend of many levels, which are then in ascending order
+            shown = runs if len(runs) > MOST_COLOURS else best_first(runs)
+            of = f"each value of {names[key]}"
+            figures += _curves(shown, names[key], of, prefix, published)
         if len(runs) > 1:
             figures += [_effect(runs, names[key], metric, prefix) for metric in metrics]
     return [figure for figure in figures if figure is not None]
+
+
+def best_first(runs: Levels) -> Levels:
+    """Return levels in the order of the tables, the best first."""
+    groups = ranked([record for records in runs.values() for record in records])
+    ranks = {r.folder: rank for rank, group in enumerate(groups) for r in group.records}
+    return dict(sorted(runs.items(), key=lambda level: min(ranks[r.folder] for r in level[1])))
 
 
 def _spoken(name: str) -> str:
@@ -76,7 +89,7 @@ def _spoken(name: str) -> str:
 
 
 def _curves(
-    runs: Levels, name: str, prefix: str, published: Published | None = None
+    runs: Levels, name: str, of: str, prefix: str, published: Published | None = None
 ) -> list[ReportFigure]:
     last = max((row["epoch"] for of in runs.values() for r in of for row in r.rows), default=0)
     values = published.until(last) if published else {}
@@ -103,7 +116,7 @@ def _curves(
     return [
         ReportFigure(
             f"{prefix}curves-{split}",
-            f"Loss and accuracy on {SPLITS[split]} images for each value of {name}.{marks}",
+            f"Loss and accuracy on {SPLITS[split]} images for {of}.{marks}",
             partial(draw_level_curves, levels, _spoken(name), split, evaluated, label),
         )
         for split in ("train", evaluated)
@@ -166,10 +179,16 @@ def _of_several_settings(
     )
     figures.append(ReportFigure(f"{prefix}parallel", caption, parallel))
     named = {_spoken(names[key]): share for key, share in shares.items()}
+    best: Levels = {
+        ", ".join(str(level_of(group.records[0], key)) for key in levels): group.records
+        for group in ranked(records)[:_MOST_COMBINATIONS]
+    }
+    name = ", ".join(names.values())
+    curves = _curves(best, name, f"the {len(best)} best combinations of {name}", prefix)
     caption = f"Share of the variance of the {label} between runs that each setting alone explains."
     share = f"share of the variance of the {label}"
     importance = partial(draw_importance, named, share)
-    return [*figures, ReportFigure(f"{prefix}importance", caption, importance)]
+    return [*curves, *figures, ReportFigure(f"{prefix}importance", caption, importance)]
 
 
 def _heat_map(

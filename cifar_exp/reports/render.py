@@ -126,7 +126,8 @@ def _files(sweep: Path, read: Callable[[Path], Report]) -> dict[Path, bytes]:
         for figure in section.figures
     }
     claims = any(section.claim_results for section in report.sections)
-    answers = [(section.title, section.answer) for section in report.sections]
+    # the trials of a search have no question
+    answers = [(part.title, part.answer) for part in report.sections if part.question]
     context: dict[str, Any] = {
         "verdicts": _VERDICTS,
         "claims": claims,

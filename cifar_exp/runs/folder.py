@@ -46,7 +46,7 @@ from cifar_exp.runs.trust import MAX_TEXT_BYTES, id_in_name, results_problem
 # `is_locked` holds a lock for a moment; a run that starts waits for this long.
 _LOCK_TIMEOUT_SECONDS = 1.0
 ENDED = ("complete", "diverged")  # statuses of runs that are not trained again
-_PENDING = {"status": "pending"}
+PENDING = {"status": "pending"}  # read from a run.json that is missing or cannot be read
 # All files that the program writes into the folder of a run. Other files are the user's.
 _FILES = (
     CONFIG_FILE,
@@ -143,12 +143,12 @@ class RunFolder:
             state = json.loads(read_text(self.path / STATE_FILE))
         except (OSError, ValueError, RecursionError):
             state = None
-        return state if isinstance(state, dict) and "status" in state else dict(_PENDING)
+        return state if isinstance(state, dict) and "status" in state else dict(PENDING)
 
     @property
     def has_state(self) -> bool:
         """Whether run.json exists and can be read."""
-        return self.read_state() != _PENDING
+        return self.read_state() != PENDING
 
     def write_state(self, state: dict[str, Any]) -> None:
         """Write run.json atomically."""

@@ -9,10 +9,10 @@ from cifar_exp.config.metrics import evaluated, with_defaults
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.paths import CONFIG_FILE, STATE_FILE
-from cifar_exp.runs.folder import ENDED, RunFolder
+from cifar_exp.runs.folder import ENDED, PENDING, RunFolder
 from cifar_exp.runs.results import Results
 from cifar_exp.runs.stored import StoredRun, check, check_rows
-from cifar_exp.runs.trust import config_problem, has_sums, sum_problem
+from cifar_exp.runs.trust import config_problem, has_sums
 
 
 @dataclass(frozen=True)
@@ -77,17 +77,17 @@ def read_record(folder: RunFolder) -> Record:
     """
     config, state, rows = folder.read_config(), folder.read_state(), folder.read_metrics()
     file = folder.path / STATE_FILE
-    if not folder.has_state and (os.path.lexists(file) or rows):
+    if state == PENDING and (os.path.lexists(file) or rows):
         raise UserError(
             f"{file}: expected readable JSON. "
             "Run the command that trained the run again to rebuild the file."
         )
     check(StoredRun, state, file)
     check_rows(rows, folder.metrics_file)
-    changed = sum_problem(folder.path, CONFIG_FILE, state) if state["status"] in ENDED else ""
+    status, problem = folder.status_and_problem(state, rows)
+    changed = problem if problem.startswith(CONFIG_FILE) else ""
     if changed := changed or config_problem(folder.path, config, state):
         raise UserError(f"{folder.path}: {changed}, so its settings are unknown")
-    status, problem = folder.status_and_problem(state, rows)
     rows = [] if problem else [with_defaults(row, config.data.evaluated_on) for row in rows]
     return Record(config, folder, status, state, rows, problem)
 

@@ -107,9 +107,10 @@ def config_problem(folder: Path, config: RunConfig, state: dict[str, Any]) -> st
     Returns:
         Why the settings are not those of the run; "" if they are.
     """
-    if config.data.place and _has_relative_root(folder):
+    problem = _id_problem(folder, run_id(config), state)
+    if problem and config.data.place and _has_relative_root(folder):
         return ""  # the id then depends on the folder in which the command was called
-    return _id_problem(folder, run_id(config), state)
+    return problem
 
 
 def _has_relative_root(folder: Path) -> bool:

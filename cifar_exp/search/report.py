@@ -28,7 +28,7 @@ from cifar_exp.reports.content import (
     statuses,
 )
 from cifar_exp.reports.metrics import MAIN_METRIC, MEASURES
-from cifar_exp.reports.plots import ReportFigure, report_figures
+from cifar_exp.reports.plots import ReportFigure, best_first, report_figures
 from cifar_exp.reports.records import read_runs
 from cifar_exp.reports.stored import StoredConfirmation, StoredSearch, StoredTrial
 from cifar_exp.reports.table import run_page
@@ -127,7 +127,7 @@ def _confirmed(confirmation: StoredConfirmation, by_name: Mapping[str, Record]) 
     levels = {
         level: [by_name[name] for name in names if name in by_name] for level, names in runs.items()
     }
-    return {level: records for level, records in levels.items() if records}
+    return best_first({level: records for level, records in levels.items() if records})
 
 
 def _confirmation(search: StoredSearch, confirmed: Levels) -> Section:
@@ -227,12 +227,13 @@ def _figures(
             for key, name in zip(search.space, names, strict=True)
             if key in search.importance
         }
-        label = "importance for the best trials"
+        label = "importance by PED-ANOVA"
         figures.append(
             ReportFigure(
                 "importance",
-                "The importance of each setting for the best trials (PED-ANOVA over the complete "
-                "trials; the shares sum to 100 %).",
+                "The importance of each setting by Optuna's PED-ANOVA, as in optuna-dashboard: how "
+                "much the values in the best tenth of the complete trials differ from those in all "
+                "of them. The shares sum to 100 %, and are uncertain with few trials.",
                 partial(draw_importance, shares, label),
             )
         )

@@ -108,7 +108,7 @@ class Trials:
 
     @property
     def importance(self) -> dict[str, float]:
-        """The importance of each setting for the best trials, summing to 1.
+        """The importance of each setting by PED-ANOVA, summing to 1, as in optuna-dashboard.
 
         Empty if there are fewer than eight complete trials.
         """
@@ -118,9 +118,7 @@ class Trials:
         # imports scikit-learn if it is installed, which is slow
         from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-        quantile = max(0.1, min(0.5, 5 / complete))  # at least five trials count as best
-        evaluator = PedAnovaImportanceEvaluator(target_quantile=quantile)
-        return get_param_importances(self._study, evaluator=evaluator)
+        return get_param_importances(self._study, evaluator=PedAnovaImportanceEvaluator())
 
     @property
     def confirmations(self) -> list[dict[str, Any]]:

@@ -7,11 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import CommandLine
+from tests.conftest import ROOT, CommandLine
+
+PUBLISHED = ROOT / "multirun_results" / "published"
 
 
-def test_subcommands_are_completed(tmp_path: Path) -> None:
-    line, file = "cifar-exp ta", tmp_path / "completions"
+@pytest.mark.parametrize(
+    ("typed", "completions"),
+    [
+        ("ta", ["table"]),
+        (f"evaluate --results {PUBLISHED} 7499", ["7499f19f38"]),
+        (f"table --results {PUBLISHED} art", ["article-31b25359b9"]),
+    ],
+)
+def test_subcommands_runs_and_sweeps_are_completed(
+    tmp_path: Path, typed: str, completions: list[str]
+) -> None:
+    line, file = f"cifar-exp {typed}", tmp_path / "completions"
     variables = {
         "_ARGCOMPLETE": "1",
         "_ARGCOMPLETE_STDOUT_FILENAME": str(file),
@@ -20,7 +32,7 @@ def test_subcommands_are_completed(tmp_path: Path) -> None:
     }
     command = [sys.executable, "-m", "cifar_exp"]
     subprocess.run(command, env=os.environ | variables, check=False)
-    assert file.read_text().split() == ["table"]
+    assert file.read_text().split() == completions
 
 
 @pytest.mark.parametrize(

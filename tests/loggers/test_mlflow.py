@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from cifar_exp.config.identity import run_id, settings
 from cifar_exp.config.schema import Logger, Paths, RunConfig, Training
 from cifar_exp.data.settings import Synthetic
+from cifar_exp.data.synthetic import load
+from cifar_exp.inference.load import load_run
 from cifar_exp.loggers import run_loggers
 from cifar_exp.loggers.base import LoggedRun
 from cifar_exp.loggers.mlflow import Mlflow
@@ -78,9 +81,29 @@ def test_a_resumed_run_is_one_run_with_every_epoch_once(client: Any, config: Run
         assert [(it.step, it.value) for it in curve] == [(r["epoch"], r[column]) for r in rows]
     names = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert names == {
-        *("config.yaml", "provenance.yaml", "metrics.jsonl", "model.json", "model.safetensors"),
+        *("config.yaml", "provenance.yaml", "metrics.jsonl", "model"),
         *("curves.png", "predictions.png", "confusion.png"),
     }
+
+
+def test_the_model_has_a_signature_and_computes_the_logits_of_the_run(
+    client: Any, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It uses the run of the test before."""
+    from mlflow import pyfunc
+
+    (logged,) = runs(client, config)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{config.paths.logs}/mlflow.db")
+    model = pyfunc.load_model(f"runs:/{logged.info.run_id}/model")
+    signature = model.metadata.signature
+    assert [(spec.type.name, spec.shape) for spec in (*signature.inputs, *signature.outputs)] == [
+        ("float32", (-1, 3, 32, 32)),
+        ("float32", (-1, 10)),
+    ]
+    images = load(64, 20).test.images
+    inputs = (images.permute(0, 3, 1, 2) / 255).contiguous().numpy()
+    expected = load_run(RunFolder.of(config).path).logits(images)
+    torch.testing.assert_close(torch.from_numpy(model.predict(inputs)), expected)
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_a_study_ends_with_a_verdict_and_its_report_can_be_written_again(
     assert "smaller than the article's baseline" in text
 
     before = (folder / "report.html").read_bytes()
-    command(train, "report", folder, "--check")
+    assert "the report agrees with its runs" in command(train, "report", folder, "--check")
     command(train, "report", folder)
     assert (folder / "report.html").read_bytes() == before
     (folder / "report.md").write_text(text.replace("supported", "contradicted"))

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from pandas import NA
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
+from cifar_exp import load_runs
 from cifar_exp.__main__ import main
 from cifar_exp.config.identity import prefix_id
 from cifar_exp.config.schema import RunConfig, Training
@@ -99,6 +101,16 @@ def test_a_run_stops_early_and_is_complete(runs: dict[str, Path], tmp_path: Path
     finish(config)  # rebuilds run.json
     assert read_state(run)["epoch_stopped"] == stopped
     assert Runner.finished(config, RunFolder(run))
+
+
+def test_the_data_frame_has_the_epochs_as_integers(runs: dict[str, Path]) -> None:
+    frame = load_runs(runs["last"].parents[1]).to_frame().set_index("name")
+    assert frame["epoch_kept"].dtype == frame["epoch_stopped"].dtype == "Int64"
+    for run in runs.values():
+        state = read_state(run)
+        for key in ("epoch_kept", "epoch_stopped"):
+            value = frame.loc[run.name, key]
+            assert value == state[key] if key in state else value is NA
 
 
 def test_an_interrupted_run_keeps_and_stops_at_the_same_epoch(

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch.distributed import TCPStore
 
+from cifar_exp.training.progress import best_epoch
 from tests.conftest import ROOT, TINY, CommandLine, computed, read_rows, read_state
 from tests.reliability.faults import SHORT, times_started
 from tests.reliability.hold import LONGEST_WAIT_SECONDS, Hold
@@ -113,6 +114,21 @@ def test_two_processes_train_the_same_run_as_one(
     for name, values in weights.items():
         torch.testing.assert_close(values, others[name], rtol=5e-3, atol=5e-3)
     assert "finished before, not repeated" in in_forks(two, *COMPARED)
+
+
+def test_two_processes_keep_the_best_epoch_and_stop_early_together(train: CommandLine) -> None:
+    settings = ("epochs=8", "training.keep=best", "training.patience=2", "data.val_fraction=0.5")
+    output = in_forks(
+        train, *TINY[:5], *settings, "device=cpu", "optimizer=sgd", "lr=0.3", "logger=none"
+    )
+    rows, state = read_rows(train.only_run), read_state(train.only_run)
+    best = best_epoch([row["val_accuracy"] for row in rows])
+    assert (state["epoch_kept"], state["epoch_stopped"]) == (best, best + 2)
+    assert len(rows) == best + 2 < 8
+    assert f"; stopped after epoch {best + 2}; weights of epoch {best}" in output
+    # the weights of the best epoch give its validation accuracy in one process
+    evaluated = train.cifar_exp("evaluate", train.only_run.name)
+    assert f"equal those of the run after epoch {best}" in evaluated
 
 
 def test_a_signal_to_one_process_stops_all_and_one_process_can_resume(
