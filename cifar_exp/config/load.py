@@ -67,6 +67,9 @@ def load_config(composed: DictConfig) -> RunConfig:
     """
     content = resolved(composed)
     content.pop("study", None)  # describes the sweep, not a run
+    content.pop("plan", None)
+    if content.pop("budget", None) is not None:
+        raise UserError("budget: expected a sweep, a study or a search; add -m")
     _keep_expressions(content, composed)
     if content.get("seed") == "auto":
         raise UserError(NO_CLAIMS)
