@@ -1,6 +1,7 @@
 """The sweeper of `-m`: Hydra's basic sweeper, and the runs of `study=NAME`."""
 
 import json
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, open_dict
 
 from cifar_exp.cli.jobs_launcher import JobsLauncher
 from cifar_exp.cli.overrides import (
@@ -97,7 +98,7 @@ class StudySweeper(BasicSweeper):
             ]
             if several:
                 raise UserError(f"{several[0]}: expected one study; a study can have several parts")
-            return super().sweep(arguments)
+            return self._basic_sweep(arguments)
         # settings of the study itself are already composed
         typed = [word for word in arguments if not word.startswith(("study=", "study."))]
         jobs: dict[tuple[str, ...], int] = {}
@@ -113,6 +114,15 @@ class StudySweeper(BasicSweeper):
         self.launcher.study_name = self.config.hydra.runtime.choices.study
         self.launcher.studies = studies
         return [self.launcher.launch([list(job) for job in jobs], initial_job_idx=0)]
+
+    def _basic_sweep(self, arguments: list[str]) -> Any:
+        """Call Hydra's basic sweeper, which writes multirun.yaml, also if nothing is trained."""
+        if not isinstance(self.launcher, SweepLauncher) or self.launcher.trains:
+            return super().sweep(arguments)
+        assert self.config is not None
+        with tempfile.TemporaryDirectory() as folder, open_dict(self.config):
+            self.config.hydra.sweep.dir = folder
+            return super().sweep(arguments)
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Compose all runs, if the launcher does not; called by Hydra's basic sweeper."""

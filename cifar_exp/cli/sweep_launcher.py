@@ -13,13 +13,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from cifar_exp.cli.command_line import show_settings
 from cifar_exp.cli.error_messages import explain
-from cifar_exp.cli.overrides import check_groups
+from cifar_exp.cli.overrides import check_groups, key_of
 from cifar_exp.config.budget import budget_seconds, is_plan
-from cifar_exp.config.identity import run_id, varied
+from cifar_exp.config.identity import all_settings, run_id, varied
 from cifar_exp.config.load import load_config, to_yaml
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Study
 from cifar_exp.errors import UserError
+from cifar_exp.runs.find import some
 from cifar_exp.runs.initial_weights import with_initial_weights
 from cifar_exp.sweeps.run_times import Budget
 
@@ -34,6 +35,7 @@ class SweepLauncher(BasicLauncher):
     Tasks of other applications are left to the basic launcher.
 
     Attributes:
+        trains: whether runs are trained.
         plans: whether to print what would be trained, and train nothing.
         study_name: name of the study, None for a sweep without one; set by `StudySweeper`.
         studies: the parts of the study, each with the indices of its runs; set by `StudySweeper`.
@@ -57,6 +59,7 @@ class SweepLauncher(BasicLauncher):
         self._trains = trains_runs(task_function)
         self._shows_settings = task_function is show_settings
         self.plans = is_plan(config)
+        self.trains = not (self.plans or self._shows_settings)
         self._budget_seconds = budget_seconds(config)
 
     def launch(
@@ -132,7 +135,7 @@ class SweepLauncher(BasicLauncher):
         except Exception as error:
             if (message := explain(error)) is None:
                 raise
-            raise UserError(f"{message}\nin the run {' '.join(overrides)}") from error
+            raise UserError(f"{message}\nin the run {_of_run(overrides)}") from error
 
     def _refuse_other_sweep(self, composed: DictConfig) -> None:
         """Refuse a run that changes the sweeper, the launcher or the budget of all runs."""
@@ -148,12 +151,19 @@ class SweepLauncher(BasicLauncher):
 
 
 def _first_run(configs: Sequence[RunConfig], job_overrides: Sequence[Sequence[str]]) -> str:
-    """Return the settings of the first run as YAML, and the keys in which the others differ."""
+    """Return the settings of the first run as YAML, and in what the runs differ."""
     keys = [*varied(configs), *["seed"] * (len({config.seed for config in configs}) > 1)]
     count = len({run_id(config) for config in configs})
-    text = f"# the first of {count} run{'s' * (count > 1)}: {' '.join(job_overrides[0])}\n"
-    text += f"# the runs differ in {', '.join(keys)}\n" * bool(keys)
+    text = f"# the first of {count} run{'s' * (count > 1)}: {_of_run(job_overrides[0])}\n"
+    settings = [all_settings(config) for config in configs]
+    for key in keys:
+        levels = dict.fromkeys(str(flat[key]) for flat in settings if key in flat)
+        text += f"# the runs differ in {key}: {some(list(levels))}\n"
     return text + to_yaml(configs[0])
+
+
+def _of_run(overrides: Sequence[str]) -> str:
+    return " ".join(word for word in overrides if key_of(word) not in _OF_COMMAND)
 
 
 def trains_runs(task: TaskFunction) -> bool:

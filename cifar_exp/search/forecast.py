@@ -12,7 +12,7 @@ from cifar_exp.search.report import read_search
 from cifar_exp.search.search import check_search, recognising
 from cifar_exp.search.space import Domain
 from cifar_exp.sweeps.forecast import NOTHING_WRITTEN, Speeds, duration, find_speeds, in_time
-from cifar_exp.terminal import columns, printable, table
+from cifar_exp.terminal import columns, printable, table, wrapped
 
 
 def forecast_search(
@@ -37,7 +37,7 @@ def forecast_search(
     Raises:
         UserError: the settings are invalid, or a run cannot be trained.
     """
-    plan = make_plan(settings, space, shared, recognising(compose))
+    plan = make_plan(settings, space, shared, recognising(compose, writes=False))
     trials = read_search(plan.folder).trials if (plan.folder / SEARCH_FILE).exists() else []
     interrupted = sum(trial.status == "running" for trial in trials)
     left = max(0, settings.n_trials - len(trials)) + interrupted
@@ -51,16 +51,18 @@ def forecast_search(
         for config in (smallest, largest)
     )
     lines = [
-        f"{settings.n_trials} trials, {left} to train, and {tests} runs that test the best "
-        f"settings; {in_time(shortest.low)} to {in_time(longest.high)}, "
-        f"{in_bytes(checked.needs.disk_bytes)}, {at_once} at once",
+        wrapped(
+            f"{settings.n_trials} trials, {left} to train, and {tests} runs that test the best "
+            f"settings; {in_time(shortest.low)} to {in_time(longest.high)}, "
+            f"{in_bytes(checked.needs.disk_bytes)}, {at_once} at once"
+        ),
         "",
         _table(plan, {"smallest": smallest, "largest": largest}, speeds),
         "",
-        f"time:   from {speeds.source}; pruned trials take less",
+        wrapped(f"time: from {speeds.source}; pruned trials take less"),
         NOTHING_WRITTEN,
     ]
-    return "\n".join(map(printable, lines))
+    return printable("\n".join(lines))
 
 
 def _table(plan: Plan, trials: Mapping[str, RunConfig], speeds: Speeds) -> str:

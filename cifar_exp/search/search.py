@@ -87,10 +87,10 @@ def run_search(
     print(pages([plan.start]), end="", flush=True)
 
 
-def recognising(compose: Compose) -> Compose:
-    """Return a function that composes a run and recognises moved image folders."""
+def recognising(compose: Compose, writes: bool = True) -> Compose:
+    """Return a function that composes a run and recognises moved images; see `recognised`."""
     known: dict[str, str | None] = {}
-    return lambda overrides: recognised([compose(overrides)], known)[0]
+    return lambda overrides: recognised([compose(overrides)], known, writes)[0]
 
 
 def check_search(

@@ -1,5 +1,6 @@
 """What a sweep will train and what that costs: time, disk and memory (no PyTorch import)."""
 
+import os
 import shutil
 import time
 from collections import defaultdict
@@ -9,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from statistics import median
 
-from cifar_exp.config.identity import all_settings, run_name
+from cifar_exp.config.identity import all_settings
 from cifar_exp.config.keys import short_names
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.settings import Contents
@@ -20,13 +21,14 @@ from cifar_exp.paths import RUNS
 from cifar_exp.runs.continuing import Shorter, shorter_run
 from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.runs.needs import Needs
+from cifar_exp.runs.record import read_record
 from cifar_exp.sweeps.allocation import Allocation
 from cifar_exp.sweeps.messages import Checked, Measured
 from cifar_exp.sweeps.run_queue import find_prefix_runs
 from cifar_exp.sweeps.run_times import RunTimes, expected_cost, image_counts, shape
 from cifar_exp.sweeps.worker import measure
 from cifar_exp.sweeps.worker_pool import Worker
-from cifar_exp.terminal import columns, printable, table
+from cifar_exp.terminal import columns, printable, table, wrapped
 
 _SECONDS_TO_MEASURE = 12.0  # of each of two runs
 _MAX_READ = 500  # of finished runs, the newest first
@@ -168,7 +170,10 @@ class Speeds:
         if (found := self.known.get(shape(config))) is not None:
             return found
         if not self.known:
-            raise UserError("the time of a step could not be measured")
+            raise UserError(
+                f"The steps of these runs take too long to be measured in {_SECONDS_TO_MEASURE:.0f} "
+                "s, so their time is unknown. Leave out plan and budget."
+            )
         cost = self._cost(config)
         near = min(self.known, key=lambda other: abs(self._costs[other] / cost - 1))
         time = self.known[near]
@@ -224,32 +229,30 @@ def _finished(
 ) -> dict[str, list[tuple[float, int]]]:
     """Return seconds per epoch and memory of finished runs on this hardware, by shape."""
     found: dict[str, list[tuple[float, int]]] = defaultdict(list)
-    results = as_path(next(iter(by_shape.values())).paths.results)
     threads = (0, 1, checked.allocations[0].threads)
-    for folder in _newest(results / RUNS):
-        state = folder.read_state()
-        compute, provenance = state.get("compute"), state.get("provenance")
-        if state["status"] not in ENDED or not (compute and provenance):
-            continue
-        if provenance.get("hardware") != checked.hardware or compute["threads"] not in threads:
-            continue
+    for folder in _newest(as_path(next(iter(by_shape.values())).paths.results) / RUNS):
         try:
-            of = shape(folder.read_config())
+            record = read_record(folder)
         except UserError:
             continue
-        epochs = folder.results
-        if of in by_shape and epochs.rows and len(found[of]) < _ENOUGH_READ:
-            memory = epochs.peak_memory_bytes or 0
-            found[of].append((epochs.seconds / len(epochs.rows), memory))
-        if all(len(found[of]) >= _ENOUGH_READ for of in by_shape):
+        of, results = shape(record.config), record.results
+        if record.status not in ENDED or of not in by_shape or not results.seconds:
+            continue
+        compute, provenance = record.state.get("compute"), record.state.get("provenance")
+        if not provenance or provenance["hardware"] != checked.hardware:
+            continue
+        if compute["threads"] in threads and len(found[of]) < _ENOUGH_READ:
+            memory = results.peak_memory_bytes or 0
+            found[of].append((results.seconds / len(results.rows), memory))
+        if len(found) == len(by_shape) and min(map(len, found.values())) == _ENOUGH_READ:
             break
-    return {of: times for of, times in found.items() if times}
+    return found
 
 
 def _newest(runs: Path) -> Iterator[RunFolder]:
-    paths = list(runs.iterdir()) if runs.is_dir() else []
-    paths.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    return map(RunFolder, paths[:_MAX_READ])
+    entries = list(os.scandir(runs)) if runs.is_dir() else []
+    entries.sort(key=lambda entry: entry.stat(follow_symlinks=False).st_mtime, reverse=True)
+    return (RunFolder(Path(entry.path)) for entry in entries[:_MAX_READ])
 
 
 def _measured(
@@ -323,15 +326,15 @@ def duration(
     if not configs:
         return Duration(0.0, 0.0, 0.0)
 
-    def seconds(bound: str) -> float:
+    def seconds(bound: str, around: float) -> float:
         def cost_of(config: RunConfig) -> float:
             epoch: float = getattr(speeds.epoch(config), bound)
             return epoch * config.training.epochs
 
         times = RunTimes.of(configs, cost_of, shares, in_seconds=True)
-        return _SECONDS_AROUND_SWEEP + (times.left(at_once) or 0.0)
+        return around * _SECONDS_AROUND_SWEEP + (times.left(at_once) or 0.0)
 
-    return Duration(seconds("low"), seconds("expected"), seconds("high"))
+    return Duration(seconds("low", 0.5), seconds("expected", 1.0), seconds("high", 1.5))
 
 
 @dataclass(frozen=True)
@@ -361,11 +364,9 @@ class Forecast:
 
     def __str__(self) -> str:
         """Return the answer in one line, a table of the runs, and the sources of the numbers."""
-        lines = [self._answer(), "", self._table(), ""]
-        if self.pending:
-            lines += [line for line in (self._steps(), *self._details()) if line]
-        lines.append(NOTHING_WRITTEN)
-        return "\n".join(map(printable, lines))
+        details = [wrapped(line) for line in self._details()] if self.pending else []
+        lines = [wrapped(self._answer()), "", self._table(), "", *details, NOTHING_WRITTEN]
+        return printable("\n".join(lines))
 
     def _answer(self) -> str:
         count, pending = len(self.runs), self.pending
@@ -378,7 +379,7 @@ class Forecast:
             if self.added:
                 shares += [0.0] * len(self.added)
                 most = duration([*configs, *self.added], self.speeds, self.at_once, shares)
-                parts[0] += f", at most {in_time(most.high)} with {len(self.added)} more seeds"
+                parts[0] += f", at most {in_time(most.high)} with {len(self.added)} more runs"
         if pending:
             parts += [in_bytes(self.needs.disk_bytes)]
             parts += [f"{self.at_once} at once" if self.at_once else "each as a job"]
@@ -388,10 +389,10 @@ class Forecast:
         grouped: dict[tuple[str, ...], list[PlannedRun]] = defaultdict(list)
         for run in self.runs:
             flat = all_settings(run.config)
-            levels = [str(flat.get(key, "")) for key in self.varied] or [run_name(run.config)]
+            levels = [str(flat.get(key, "")) for key in self.varied]
             grouped[(*levels, run.start)].append(run)
         rows = [self._row(key, runs) for key, runs in grouped.items()]
-        header = [*(short_names(list(self.varied)) or ["run"]), "start", "seeds", "epochs", "steps"]
+        header = [*short_names(list(self.varied)), "start", "seeds", "epochs", "steps"]
         header += ["time each"] * (self.speeds is not None)
         text = table(rows[:_MAX_ROWS], header, columns() or _USUAL_COLUMNS)
         more = len(rows) - _MAX_ROWS
@@ -407,17 +408,20 @@ class Forecast:
             cells.append(in_time(seconds) if epochs else "")
         return cells
 
+    @cached_property
+    def _train_sizes(self) -> dict[str, int]:
+        shapes = (shape(run.config) for run in self.pending)
+        sizes = (contents.train_size for contents in self.needs.contents)
+        return dict(zip(shapes, sizes, strict=True))
+
     def _steps_of(self, run: PlannedRun) -> int:
-        of = dict(zip((shape(r.config) for r in self.pending), self.needs.contents, strict=True))
         if run.is_finished:
             return 0
-        per_epoch = -(-of[shape(run.config)].train_size // run.config.data.batch_size)
+        per_epoch = -(-self._train_sizes[shape(run.config)] // run.config.data.batch_size)
         return per_epoch * (run.config.training.epochs - run.epochs_before)
 
-    def _steps(self) -> str:
-        return f"steps:  {sum(map(self._steps_of, self.pending)):,} in total"
-
     def _details(self) -> Iterator[str]:
+        yield f"steps:  {sum(map(self._steps_of, self.pending)):,} in total"
         results = as_path(self.runs[0].config.paths.results).absolute()
         if self.speeds is not None:
             yield f"time:   from {self.speeds.source}"

@@ -105,7 +105,7 @@ def print_forecast(
     Raises:
         UserError: the runs cannot be trained.
     """
-    configs = recognised([with_initial_weights(config) for config in configs])
+    configs = recognised([with_initial_weights(config) for config in configs], writes=False)
     print(Sweep.of(configs, studies, name).forecast(runs_per_device, in_jobs))
     return []
 
@@ -184,7 +184,8 @@ class Sweep:
         elif configs:
             checked = check_runs(configs, runs_per_device, len(runs), writes=False)
             needs, at_once = checked.needs, len(checked.allocations)
-            speeds = find_speeds(configs, checked)
+            found = find_speeds(configs, checked)
+            speeds = found if found.known else None  # the steps take too long
         return Forecast(runs, self._varied, needs, at_once, speeds, self._possible_runs(runs))
 
     def _possible_runs(self, runs: Sequence[PlannedRun]) -> list[RunConfig]:
