@@ -84,7 +84,7 @@ def test_bars_fit_and_omit_whole_fields(terminal: Terminal, clock: Clock) -> Non
             assert len(line) <= width
             assert len(line.split("|")[1]) >= 10
         assert sweep.startswith("sweep:  40%|")
-        assert ", about 00:15 left" in sweep
+        assert ", about 00:16 left" in sweep
         words = run.split("| ")[1].split(", ")
         whole = ["about 00:02 left", "epoch 1", "validation accuracy 0.250", "loss 1.000"]
         assert words[1:] == whole[: len(words) - 1]
@@ -125,7 +125,7 @@ def test_shortened_labels_differ(labels: list[str], shown: list[str]) -> None:
 
 def test_bars_of_labels_that_differ_in_the_middle_differ(terminal: Terminal) -> None:
     with output_to(terminal):
-        shown = ProgressDisplay(RunTimes([1.0]))
+        shown = ProgressDisplay(RunTimes([1.0] * 3))
         for run in range(3):
             shown.begin(
                 run, f"learning_rate=0.001{'0' * 9} width={run} weight_decay=0.0001", "test"
@@ -134,7 +134,7 @@ def test_bars_of_labels_that_differ_in_the_middle_differ(terminal: Terminal) -> 
         for bar in (shown._bar, *(bar._bar for _, bar in shown._bars.values())):
             bar.refresh()
         sweep, *runs = terminal.lines()
-        assert sweep.endswith("0 of 1 run")
+        assert sweep.endswith("0 of 3 runs")
         assert [line.partition(":")[0] for line in runs] == ["width=0", "width=1"]
         shown.close()
 

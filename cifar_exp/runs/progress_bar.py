@@ -32,7 +32,7 @@ def time_left(seconds: float, done: float, left: float) -> str:
     """
     if is_too_early(seconds, done / (done + left)):
         return ""
-    return f"about {tqdm.format_interval(seconds * left / done)} left"
+    return f"about {tqdm.format_interval(round(seconds * left / done))} left"
 
 
 def is_too_early(seconds: float, share: float) -> bool:

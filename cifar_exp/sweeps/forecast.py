@@ -171,8 +171,8 @@ class Speeds:
             return found
         if not self.known:
             raise UserError(
-                f"The steps of these runs take too long to be measured in {_SECONDS_TO_MEASURE:.0f} "
-                "s, so their time is unknown. Leave out plan and budget."
+                f"The time of these runs is unknown, since it could not be measured in "
+                f"{_SECONDS_TO_MEASURE:.0f} s. Leave out plan and budget."
             )
         cost = self._cost(config)
         near = min(self.known, key=lambda other: abs(self._costs[other] / cost - 1))
@@ -241,7 +241,7 @@ def _finished(
         compute, provenance = record.state.get("compute"), record.state.get("provenance")
         if not provenance or provenance["hardware"] != checked.hardware:
             continue
-        if compute["threads"] in threads and len(found[of]) < _ENOUGH_READ:
+        if compute and compute["threads"] in threads and len(found[of]) < _ENOUGH_READ:
             memory = results.peak_memory_bytes or 0
             found[of].append((results.seconds / len(results.rows), memory))
         if len(found) == len(by_shape) and min(map(len, found.values())) == _ENOUGH_READ:

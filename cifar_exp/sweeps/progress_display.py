@@ -113,4 +113,4 @@ class ProgressDisplay:
         left = self._times.left()
         if left is None or is_too_early(self._times.elapsed, self._times.done):
             return ""
-        return f"about {tqdm.format_interval(left)} left"
+        return f"about {tqdm.format_interval(round(left))} left"

@@ -220,6 +220,7 @@ class RunTimes:
         to_begin = fmean(begins) if begins else _SECONDS_TO_BEGIN
         to_end = fmean(ends) if ends else _SECONDS_TO_END
         found: list[float | None] = []
+        now = self._clock()
         for index in indices:
             run = self._runs[index]
             if run.shape not in rates:
@@ -230,8 +231,13 @@ class RunTimes:
             elif rate is None:
                 found.append(None)
             else:
-                start = to_begin if run.first is None else 0.0
-                found.append(start + rate * run.cost * (1 - run.share) + to_end)
+                begin, end = to_begin, to_end
+                if run.first is not None:
+                    begin = 0.0
+                    end -= (now - run.last[0]) * (run.share >= 1)
+                elif run.began is not None:
+                    begin -= now - run.began
+                found.append(max(0.0, begin) + rate * run.cost * (1 - run.share) + max(0.0, end))
         return found
 
     def _rate(self, shape: str) -> float | None:
