@@ -68,7 +68,7 @@ def test_the_estimate_is_right_within_30_percent_from_the_tenth_percent_on(
     seconds: list[float], costs: list[float]
 ) -> None:
     for done, estimated, actual in SimulatedSweep(seconds, costs).estimates():
-        if 0.1 <= done and actual > 5:
+        if done >= 0.1 and actual > 5:
             assert estimated == pytest.approx(actual, rel=0.3), done
 
 
