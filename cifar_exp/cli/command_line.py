@@ -128,7 +128,7 @@ def translate(arguments: Sequence[str]) -> list[str]:
     has_other_files = known.config_dir or any("hydra.searchpath" in o for o in known.overrides)
     overrides = translate_overrides(known.overrides, has_other_files)
     if known.plan:
-        overrides = [*(word for word in overrides if key_of(word) != "plan"), "plan=true"]
+        overrides = [*(word for word in overrides if key_of(word) != "plan"), "++plan=true"]
     if shows_sweep:  # Hydra accepts --cfg only without -m
         options = [option for option in options if option not in ("-m", "--multirun")]
         overrides.append(_IS_SWEEP)

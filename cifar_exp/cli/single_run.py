@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from cifar_exp.config.budget import is_plan
+from cifar_exp.config.command_settings import is_plan
 from cifar_exp.config.load import load_config
 
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from cifar_exp.cli.command_line import show_settings
 from cifar_exp.cli.error_messages import explain
 from cifar_exp.cli.overrides import check_groups, key_of
-from cifar_exp.config.budget import budget_seconds, is_plan
+from cifar_exp.config.command_settings import OF_COMMAND, budget_seconds, is_plan
 from cifar_exp.config.identity import all_settings, run_id, varied
 from cifar_exp.config.load import load_config, to_yaml
 from cifar_exp.config.schema import RunConfig
@@ -23,8 +23,6 @@ from cifar_exp.errors import UserError
 from cifar_exp.runs.find import some
 from cifar_exp.runs.initial_weights import with_initial_weights
 from cifar_exp.sweeps.run_times import Budget
-
-_OF_COMMAND = ("plan", "budget")  # settings of a command, which runs do not have
 
 
 class SweepLauncher(BasicLauncher):
@@ -130,7 +128,7 @@ class SweepLauncher(BasicLauncher):
             self._refuse_other_sweep(composed)
             # for ${hydra:...} in the settings; set_config would copy the node, which takes 4 ms
             HydraConfig.instance().cfg = cast(Any, composed)
-            keys = [str(key) for key in composed if key not in ("hydra", *_OF_COMMAND)]
+            keys = [str(key) for key in composed if key not in ("hydra", *OF_COMMAND)]
             return with_initial_weights(load_config(OmegaConf.masked_copy(composed, keys)))
         except Exception as error:
             if (message := explain(error)) is None:
@@ -139,7 +137,7 @@ class SweepLauncher(BasicLauncher):
 
     def _refuse_other_sweep(self, composed: DictConfig) -> None:
         """Refuse a run that changes the sweeper, the launcher or the budget of all runs."""
-        for key in _OF_COMMAND:
+        for key in OF_COMMAND:
             if composed.get(key) != self._sweep_config.get(key):
                 raise UserError(f"{key}: expected one value for all runs")
         for section in ("sweeper", "launcher"):
@@ -163,7 +161,7 @@ def _first_run(configs: Sequence[RunConfig], job_overrides: Sequence[Sequence[st
 
 
 def _of_run(overrides: Sequence[str]) -> str:
-    return " ".join(word for word in overrides if key_of(word) not in _OF_COMMAND)
+    return " ".join(word for word in overrides if key_of(word) not in OF_COMMAND)
 
 
 def trains_runs(task: TaskFunction) -> bool:

@@ -6,6 +6,12 @@ from omegaconf import DictConfig
 
 from cifar_exp.errors import UserError
 
+OF_COMMAND = {  # descriptions by name
+    "plan": "`true`, or the option `--plan`: print what the command would train and what that "
+    "costs, and train nothing",
+    "budget": "time for a sweep, study or search, such as `2h`, `30m` or `90s`: no run is started "
+    "that would not end in time",
+}
 _TIME = re.compile(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?")
 _SECONDS = (3600, 60, 1)
 

@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from cifar_exp.config.budget import budget_seconds, is_plan
+from cifar_exp.config.command_settings import budget_seconds, is_plan
 from cifar_exp.errors import UserError
 
 
