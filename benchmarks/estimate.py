@@ -38,9 +38,9 @@ class Moment:
     left: float
 
 
-def a_run(epochs: int = 3, width: float = 0.0625, lr: float = 0.001, **data: int) -> RunConfig:
+def a_run(epochs: int = 6, width: float = 0.0625, lr: float = 0.001, **data: int) -> RunConfig:
     """Return a run of a few seconds."""
-    sizes = {"train_size": 2000, "test_size": 500} | data
+    sizes = {"train_size": 4000, "test_size": 1000} | data
     return RunConfig(
         data=Synthetic(**sizes),
         model=Model(name="vgg11", width=width),
@@ -55,15 +55,15 @@ def a_run(epochs: int = 3, width: float = 0.0625, lr: float = 0.001, **data: int
 def sweeps() -> dict[str, list[RunConfig]]:
     """Return the sweeps by name."""
     rates = (0.0001, 0.001, 0.01)
-    constant = [a_run(epochs).model_copy(update={"scheduler": Constant()}) for epochs in (2, 4, 8)]
+    constant = [a_run(epochs).model_copy(update={"scheduler": Constant()}) for epochs in (4, 8, 16)]
     return {
-        "3 equal runs": [a_run(lr=lr, epochs=5) for lr in rates],
-        "long and short runs": [a_run(epochs, lr=lr) for epochs, lr in product((1, 6), rates[:2])],
+        "3 equal runs": [a_run(lr=lr) for lr in rates],
+        "long and short runs": [a_run(epochs, lr=lr) for epochs, lr in product((2, 12), rates[:2])],
         "shorter runs taken from longer": constant,
         "2 widths, 2 batch sizes": [
-            a_run(2, width, batch_size=size) for width, size in product((0.0625, 0.125), (16, 64))
+            a_run(3, width, batch_size=size) for width, size in product((0.0625, 0.125), (16, 64))
         ],
-        "long evaluation": [a_run(lr=lr, train_size=1000, test_size=6000) for lr in rates],
+        "long evaluation": [a_run(4, lr=lr, train_size=2000, test_size=12_000) for lr in rates],
     }
 
 

@@ -196,7 +196,7 @@ def find_speeds(configs: Sequence[RunConfig], checked: Checked) -> Speeds:
     """
     speeds = Speeds(checked.allocations[0].gpu is not None)
     by_shape = {shape(config): config for config in configs}
-    contents = dict(zip(map(shape, configs), checked.needs.contents, strict=False))
+    contents = dict(zip(map(shape, configs), checked.needs.contents, strict=True))
     found = _finished(by_shape, checked)
     for of, times in found.items():
         seconds, memory = zip(*times, strict=True)

@@ -262,6 +262,9 @@ class Sweep:
             if run.status in ENDED:
                 run.folder.tidy_if_free()
         _restore_events([(run.config, run.folder) for run in planned if run.is_finished])
+        if pending and len(self.runs) > self._first_runs:
+            labels = ", ".join(self.label(run.config) for run in pending)
+            print(f"inconclusive claims; training next: {labels}", flush=True)
         if not pending:
             self._announce(pending)
             return 0, 0
@@ -290,9 +293,6 @@ class Sweep:
             if not new:
                 return False
             self._add([config for id, config in new.items() if id not in records])
-        labels = ", ".join(map(self.label, self._unfinished()))
-        if len(self.runs) > self._first_runs:
-            print(f"inconclusive claims; training next: {labels}", flush=True)
         return True
 
     def _unfinished(self) -> list[RunConfig]:
