@@ -11,7 +11,8 @@ from cifar_exp.search.plan import Compose, Plan, describe, make_plan
 from cifar_exp.search.report import read_search
 from cifar_exp.search.search import check_search, recognising
 from cifar_exp.search.space import Domain
-from cifar_exp.sweeps.forecast import NOTHING_WRITTEN, Speeds, duration, find_speeds, in_time
+from cifar_exp.sweeps.forecast import NOTHING_WRITTEN
+from cifar_exp.sweeps.speeds import Speeds, duration, find_speeds, in_time
 from cifar_exp.terminal import columns, printable, table, wrapped
 
 

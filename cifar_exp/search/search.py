@@ -34,9 +34,9 @@ from cifar_exp.search.space import Domain
 from cifar_exp.search.trials import DIVERGED, Trials, open_storage
 from cifar_exp.signals import stop_request
 from cifar_exp.sweeps.dispatcher import Dispatcher
-from cifar_exp.sweeps.forecast import find_speeds
 from cifar_exp.sweeps.messages import Checked, Ended
 from cifar_exp.sweeps.run_times import Budget, RunTimes, expected_cost
+from cifar_exp.sweeps.speeds import find_speeds
 from cifar_exp.sweeps.worker_pool import WorkerPool, check_runs
 from cifar_exp.training.progress import EpochMetrics
 

@@ -40,9 +40,10 @@ from cifar_exp.runs.record import Record, read_record, remarks
 from cifar_exp.signals import stop_request
 from cifar_exp.sweeps.cluster_jobs import RunJobs, train_as_jobs
 from cifar_exp.sweeps.dispatcher import Dispatcher
-from cifar_exp.sweeps.forecast import Forecast, PlannedRun, find_speeds, plan_runs
+from cifar_exp.sweeps.forecast import Forecast, PlannedRun, plan_runs
 from cifar_exp.sweeps.messages import Ended
 from cifar_exp.sweeps.run_times import Budget, RunTimes, expected_cost
+from cifar_exp.sweeps.speeds import find_speeds
 from cifar_exp.sweeps.until_settled import next_runs, possible_runs
 from cifar_exp.sweeps.worker_pool import WorkerPool, check_runs
 from cifar_exp.terminal import columns, printable

@@ -14,18 +14,10 @@ from cifar_exp.optimizers import Adam
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.needs import Needs
 from cifar_exp.schedulers import Constant
-from cifar_exp.sweeps import forecast
 from cifar_exp.sweeps.allocation import Allocation
-from cifar_exp.sweeps.forecast import (
-    Duration,
-    EpochTime,
-    Forecast,
-    Speeds,
-    duration,
-    find_speeds,
-    plan_runs,
-)
+from cifar_exp.sweeps.forecast import Forecast, plan_runs
 from cifar_exp.sweeps.messages import Checked
+from cifar_exp.sweeps.speeds import Duration, EpochTime, Speeds, duration, find_speeds
 from cifar_exp.sweeps.until_settled import possible_runs
 from tests.made import make_run
 
@@ -75,7 +67,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[RunConfig]]:
         runs.append(config)
         return EpochTime.around(config.data.batch_size, 0.3, memory=10**9)
 
-    monkeypatch.setattr(forecast, "_measured", measure)
+    monkeypatch.setattr("cifar_exp.sweeps.speeds._measured", measure)
     return runs
 
 
