@@ -90,6 +90,9 @@ class _Run:
     last: tuple[float, float] = (0.0, 0.0)
     ended: float | None = None
 
+    def __post_init__(self) -> None:
+        self.is_free = self.share >= 1  # it has no epochs to train
+
     @property
     def is_training(self) -> bool:
         return self.began is not None and self.ended is None
@@ -157,9 +160,10 @@ class RunTimes:
 
     @property
     def done(self) -> float:
-        """The completed fraction of all runs, in [0, 1]."""
-        total = sum(run.cost for run in self._runs)
-        return sum(run.cost * run.share for run in self._runs) / total if total else 0.0
+        """The completed fraction of the runs with epochs to train, in [0, 1]."""
+        runs = [run for run in self._runs if not run.is_free]
+        total = sum(run.cost for run in runs)
+        return sum(run.cost * run.share for run in runs) / total if total else 1.0
 
     @property
     def elapsed(self) -> float:

@@ -90,6 +90,14 @@ def test_epochs_of_before_an_interruption_take_no_time() -> None:
     assert times.remaining(1) == pytest.approx(20 + 1.5)
 
 
+def test_a_run_that_is_taken_from_a_longer_one_is_not_progress() -> None:
+    times = RunTimes([10.0, 5.0], shares=[0.0, 1.0])
+    assert times.done == 0
+    times.begin(0)
+    times.report(0, 0.5)
+    assert times.done == 0.5
+
+
 def test_without_any_report_the_time_is_unknown_unless_costs_are_seconds() -> None:
     assert RunTimes([1.0, 1.0]).left() is None
     assert RunTimes([5.0, 3.0], in_seconds=True).left(2) == pytest.approx(7.0)
