@@ -314,7 +314,7 @@ class Training:
     def _progress(self, epoch: int) -> Progress:
         # the speed of concurrent runs is measured by completed steps, not enqueued ones
         done, steps_per_epoch = self._throttle.done(), self.batches.steps_per_epoch
-        trained = done / steps_per_epoch - (epoch - 1)
+        trained = max(0.0, done / steps_per_epoch - (epoch - 1))
         tested = self._tested / self.batches.test_size
         part = self._evaluation_part
         share = (epoch - 1 + (1 - part) * trained + part * tested) / self.config.training.epochs
@@ -330,8 +330,8 @@ class Training:
         else:
             trained = _EVALUATION_STEPS * self.batches.train_size
             tested = self.batches.test_size * (1 + self.config.data.test_flip)
-        part = tested / (trained + tested)
-        return part if 0 < part < 1 else 0.0  # NaN in the metrics of an early version
+        total = trained + tested
+        return tested / total if total > 0 else 0.0  # NaN in the metrics of an early version
 
     def _lr(self, epoch: int, step: int) -> float:
         steps = self.batches.steps_per_epoch
