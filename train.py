@@ -9,7 +9,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from cifar_exp.cli import command_line, error_messages
-from cifar_exp.config.load import load_config, trains_a_run
+from cifar_exp.cli.single_run import train
+from cifar_exp.config.load import trains_a_run
 from cifar_exp.signals import INTERRUPTED, Interrupted, exit_on_signal
 from cifar_exp.terminal import keep_output, print_error
 
@@ -21,14 +22,6 @@ def run(composed: DictConfig) -> None:
     if HydraConfig.get().mode is hydra.types.RunMode.MULTIRUN:  # a job of another launcher
         return train(composed)
     sys.exit(exit_status(lambda: train(composed)))  # Hydra changes exceptions, but not an exit
-
-
-def train(composed: DictConfig) -> None:
-    """Check the settings and train; PyTorch, which takes seconds to import, is imported last."""
-    config = load_config(composed)
-    from cifar_exp.runs.train_one import train_one
-
-    train_one(config)
 
 
 def exit_status(action: Callable[[], object]) -> int:

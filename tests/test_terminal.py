@@ -16,8 +16,9 @@ from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.progress_bar import cut_labels, time_left
 from cifar_exp.runs.record import Record
 from cifar_exp.signals import Interrupted, StopRequest
-from cifar_exp.sweeps import progress_display
+from cifar_exp.sweeps import run_times
 from cifar_exp.sweeps.progress_display import ProgressDisplay
+from cifar_exp.sweeps.run_times import RunTimes
 from cifar_exp.terminal import table
 from cifar_exp.training.progress import EpochMetrics, Progress
 from tests.made import an_epoch
@@ -58,7 +59,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in (progress_display, progress_bar):
+    for module in (run_times, progress_bar):
         monkeypatch.setattr(module.time, "monotonic", clock)
     return clock
 
@@ -69,11 +70,11 @@ def metrics(epoch: int) -> EpochMetrics:
 
 def test_bars_fit_and_omit_whole_fields(terminal: Terminal, clock: Clock) -> None:
     with output_to(terminal):
-        shown = ProgressDisplay([1.0, 1.0])
+        shown = ProgressDisplay(RunTimes([1.0, 1.0]))
         shown.begin(0, "lr=0.01 weight_decay=0.0001 seed=2", "validation")
         for step in range(1, 9):
             clock.now += 1
-            shown.show(0, Progress(1, step, 10), 1)
+            shown.show(0, Progress(1, step, 10, step / 10), 1)
             shown.show(0, metrics(1), 100)
         shown._bars[0][1]._bar.refresh()
         shown._bar.refresh()
@@ -83,7 +84,7 @@ def test_bars_fit_and_omit_whole_fields(terminal: Terminal, clock: Clock) -> Non
             assert len(line) <= width
             assert len(line.split("|")[1]) >= 10
         assert sweep.startswith("sweep:  40%|")
-        assert ", about 00:13 left" in sweep
+        assert ", about 00:16 left" in sweep
         words = run.split("| ")[1].split(", ")
         whole = ["about 00:02 left", "epoch 1", "validation accuracy 0.250", "loss 1.000"]
         assert words[1:] == whole[: len(words) - 1]
@@ -94,10 +95,10 @@ def test_bars_fit_and_omit_whole_fields(terminal: Terminal, clock: Clock) -> Non
 
 def test_rounding_of_costs_gives_no_warning(terminal: Terminal, clock: Clock) -> None:
     with output_to(terminal):
-        shown = ProgressDisplay([0.1] * 3 + [0.7] * 7)
+        shown = ProgressDisplay(RunTimes([0.1] * 3 + [0.7] * 7))
         for run in range(10):
             for step in range(1, 7):
-                shown.show(run, Progress(1, step, 7), 1)
+                shown.show(run, Progress(1, step, 7, step / 7), 1)
             shown.end(run, f"run {run}: complete")
         lines = terminal.lines()  # TqdmWarning is an error in tests
         shown.close()
@@ -124,7 +125,7 @@ def test_shortened_labels_differ(labels: list[str], shown: list[str]) -> None:
 
 def test_bars_of_labels_that_differ_in_the_middle_differ(terminal: Terminal) -> None:
     with output_to(terminal):
-        shown = ProgressDisplay([1.0])
+        shown = ProgressDisplay(RunTimes([1.0] * 3))
         for run in range(3):
             shown.begin(
                 run, f"learning_rate=0.001{'0' * 9} width={run} weight_decay=0.0001", "test"
@@ -133,14 +134,14 @@ def test_bars_of_labels_that_differ_in_the_middle_differ(terminal: Terminal) -> 
         for bar in (shown._bar, *(bar._bar for _, bar in shown._bars.values())):
             bar.refresh()
         sweep, *runs = terminal.lines()
-        assert sweep.endswith("0 of 1 run")
+        assert sweep.endswith("0 of 3 runs")
         assert [line.partition(":")[0] for line in runs] == ["width=0", "width=1"]
         shown.close()
 
 
 def test_the_bar_of_a_search_counts_trials(terminal: Terminal) -> None:
     with output_to(terminal):
-        shown = ProgressDisplay([1.0, 1.0], "search", "trial")
+        shown = ProgressDisplay(RunTimes([1.0, 1.0]), "search", "trial")
         shown._bar.refresh()
         (line,) = terminal.lines()
         assert line.startswith("search:   0%|")
@@ -153,8 +154,8 @@ def test_printed_lines_have_an_estimate_only_without_a_bar(
 ) -> None:
     def end_one() -> None:
         clock.now = 0
-        shown = ProgressDisplay([1.0, 1.0])
-        shown.show(0, Progress(1, 0, 10), 1)
+        shown = ProgressDisplay(RunTimes([1.0, 1.0]))
+        shown.show(0, Progress(1, 0, 10, 0 / 10), 1)
         clock.now = 10
         shown.end(0, "lr=0.1: complete")
         shown.close()
@@ -174,7 +175,7 @@ def test_no_estimate_is_shown_too_early() -> None:
 
 def test_the_answer_to_ctrl_c_is_above_the_bars(terminal: Terminal) -> None:
     with output_to(terminal):
-        shown = ProgressDisplay([1.0])
+        shown = ProgressDisplay(RunTimes([1.0]))
         shown.begin(0, "lr=0.1", "test")
         terminal.echo("^C")
         stop = StopRequest()

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from cifar_exp.cli.composition import adapted_composition
 from cifar_exp.cli.hydra_guard import only_allowed, split_allowed
 from cifar_exp.cli.hydra_private import Hydra, get_args_parser
-from cifar_exp.cli.overrides import translate_overrides
+from cifar_exp.cli.overrides import key_of, translate_overrides
 from cifar_exp.config.keys import known_keys, nearest
 from cifar_exp.config.load import trains_a_run
 from cifar_exp.errors import UserError
@@ -103,6 +103,7 @@ def translate(arguments: Sequence[str]) -> list[str]:
         UserError: an option or an override is invalid.
     """
     parser = get_args_parser()
+    parser.add_argument("--plan", action="store_true")
     parser.error = _refuse  # type: ignore[method-assign]
     # intermixed: options are allowed between overrides
     known, unknown = parser.parse_known_intermixed_args(list(arguments))
@@ -122,11 +123,17 @@ def translate(arguments: Sequence[str]) -> list[str]:
         _refuse("expected only one of --run, --multirun, --cfg, --info and --shell-completion")
     if has_study and known.run:
         _refuse("study: expected no --run, since a study is a sweep")
-    options = [argument for argument in arguments if argument not in known.overrides]
+    options = [
+        argument
+        for argument in arguments
+        if argument not in known.overrides and argument != "--plan"
+    ]
     if options and options[-1] in ("--info", "-i"):
         options.append("all")  # else Hydra takes the first override for the argument of --info
     has_other_files = known.config_dir or any("hydra.searchpath" in o for o in known.overrides)
     overrides = translate_overrides(known.overrides, has_other_files)
+    if known.plan:
+        overrides = [*(word for word in overrides if key_of(word) != "plan"), "++plan=true"]
     if shows_sweep:  # Hydra accepts --cfg only without -m
         options = [option for option in options if option not in ("-m", "--multirun")]
         overrides.append(_IS_SWEEP)

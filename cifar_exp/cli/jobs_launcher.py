@@ -12,6 +12,7 @@ from omegaconf import DictConfig, open_dict
 from cifar_exp.cli.hydra_private import allow_objects
 from cifar_exp.cli.sweep_launcher import SweepLauncher
 from cifar_exp.config.schema import RunConfig
+from cifar_exp.errors import UserError
 
 
 class JobsLauncher(SweepLauncher):
@@ -34,8 +35,12 @@ class JobsLauncher(SweepLauncher):
 
     def train(self, configs: Sequence[RunConfig]) -> list[float | None]:
         """Train all runs as jobs; called by `launch`."""
-        from cifar_exp.sweeps.sweep import run_sweep
+        from cifar_exp.sweeps.sweep import print_forecast, run_sweep
 
+        if self.budget():
+            raise UserError("budget: expected hydra/launcher=packed, since jobs start at any time")
+        if self.plans:
+            return print_forecast(configs, None, self.studies, self.study_name, in_jobs=True)
         return run_sweep(configs, None, self.studies, self.study_name, self._run_jobs)
 
     def _run_jobs(self, configs: Sequence[RunConfig]) -> list[str | None]:

@@ -60,6 +60,7 @@ class OptunaSweeper(Sweeper):
         from_files = [f"{key}={value}" for key, value in self._params.items()]
         space, shared = read_space([*from_files, *arguments], self.hydra_context.config_loader)
         try:
+            from cifar_exp.search.forecast import forecast_search
             from cifar_exp.search.search import run_search
         except ModuleNotFoundError as error:
             if error.name != "optuna":
@@ -68,4 +69,8 @@ class OptunaSweeper(Sweeper):
                 "hydra/sweeper=optuna: Optuna is not installed; pip install -e '.[optuna]'"
             ) from error
         runs_per_device = self.launcher.begin()
-        run_search(settings, space, shared, self.launcher.compose, runs_per_device)
+        arguments_of_search = (settings, space, shared, self.launcher.compose, runs_per_device)
+        if self.launcher.plans:
+            print(forecast_search(*arguments_of_search))
+        else:
+            run_search(*arguments_of_search, self.launcher.budget())

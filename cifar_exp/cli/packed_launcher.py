@@ -34,10 +34,14 @@ class PackedLauncher(SweepLauncher):
 
     def train(self, configs: Sequence[RunConfig]) -> list[float | None]:
         """Train all runs on this machine; called by `launch`."""
-        from cifar_exp.sweeps.sweep import run_sweep
+        from cifar_exp.sweeps.sweep import print_forecast, run_sweep
 
         runs_per_device = _checked(self._runs_per_device)
-        return run_sweep(configs, runs_per_device, self.studies, self.study_name)
+        if self.plans:
+            return print_forecast(configs, runs_per_device, self.studies, self.study_name)
+        return run_sweep(
+            configs, runs_per_device, self.studies, self.study_name, budget=self.budget()
+        )
 
     def prepare(self) -> None:
         """Import PyTorch in another process while this one composes the runs."""

@@ -13,13 +13,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from cifar_exp.cli.command_line import show_settings
 from cifar_exp.cli.error_messages import explain
-from cifar_exp.cli.overrides import check_groups
-from cifar_exp.config.identity import run_id, varied
+from cifar_exp.cli.overrides import check_groups, key_of
+from cifar_exp.config.command_settings import OF_COMMAND, budget_seconds, is_plan
+from cifar_exp.config.identity import all_settings, run_id, varied
 from cifar_exp.config.load import load_config, to_yaml
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Study
 from cifar_exp.errors import UserError
+from cifar_exp.runs.find import some
 from cifar_exp.runs.initial_weights import with_initial_weights
+from cifar_exp.sweeps.run_times import Budget
 
 
 class SweepLauncher(BasicLauncher):
@@ -30,6 +33,8 @@ class SweepLauncher(BasicLauncher):
     Tasks of other applications are left to the basic launcher.
 
     Attributes:
+        trains: whether runs are trained.
+        plans: whether to print what would be trained, and train nothing.
         study_name: name of the study, None for a sweep without one; set by `StudySweeper`.
         studies: the parts of the study, each with the indices of its runs; set by `StudySweeper`.
         max_batch_size: number of jobs that another launcher gets at a time, None for all; set by
@@ -51,6 +56,9 @@ class SweepLauncher(BasicLauncher):
         self._sweep_config = config
         self._trains = trains_runs(task_function)
         self._shows_settings = task_function is show_settings
+        self.plans = is_plan(config)
+        self.trains = not (self.plans or self._shows_settings)
+        self._budget_seconds = budget_seconds(config)
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -83,10 +91,17 @@ class SweepLauncher(BasicLauncher):
         if self._shows_settings:
             print(_first_run(configs, job_overrides), end="")
             return []
+        results = self.train(configs)
+        if self.plans:
+            return []
         return [
             JobReturn(overrides=overrides, _return_value=accuracy, status=JobStatus.COMPLETED)
-            for overrides, accuracy in zip(job_overrides, self.train(configs), strict=True)
+            for overrides, accuracy in zip(job_overrides, results, strict=True)
         ]
+
+    def budget(self) -> Budget | None:
+        """Return the time that the sweep may take, which starts now; None for any time."""
+        return None if self._budget_seconds is None else Budget(self._budget_seconds)
 
     def prepare(self) -> None:
         """Check the launcher's settings, and start slow preparations."""
@@ -94,7 +109,10 @@ class SweepLauncher(BasicLauncher):
 
     @abstractmethod
     def train(self, configs: Sequence[RunConfig]) -> list[float | None]:
-        """Train runs, and return the final test accuracy of each, None if it diverged."""
+        """Train runs, and return the final test accuracy of each, None if it diverged.
+
+        If `plans`, print what would be trained.
+        """
 
     def compose(self, overrides: Sequence[str]) -> RunConfig:
         """Compose and check the settings of a run.
@@ -110,15 +128,18 @@ class SweepLauncher(BasicLauncher):
             self._refuse_other_sweep(composed)
             # for ${hydra:...} in the settings; set_config would copy the node, which takes 4 ms
             HydraConfig.instance().cfg = cast(Any, composed)
-            keys = [str(key) for key in composed if key != "hydra"]
+            keys = [str(key) for key in composed if key not in ("hydra", *OF_COMMAND)]
             return with_initial_weights(load_config(OmegaConf.masked_copy(composed, keys)))
         except Exception as error:
             if (message := explain(error)) is None:
                 raise
-            raise UserError(f"{message}\nin the run {' '.join(overrides)}") from error
+            raise UserError(f"{message}\nin the run {_of_run(overrides)}") from error
 
     def _refuse_other_sweep(self, composed: DictConfig) -> None:
-        """Refuse a run whose files change the sweeper or the launcher, which all runs share."""
+        """Refuse a run that changes the sweeper, the launcher or the budget of all runs."""
+        for key in OF_COMMAND:
+            if composed.get(key) != self._sweep_config.get(key):
+                raise UserError(f"{key}: expected one value for all runs")
         for section in ("sweeper", "launcher"):
             if composed.hydra[section] != self._sweep_config.hydra[section]:
                 raise UserError(
@@ -128,12 +149,19 @@ class SweepLauncher(BasicLauncher):
 
 
 def _first_run(configs: Sequence[RunConfig], job_overrides: Sequence[Sequence[str]]) -> str:
-    """Return the settings of the first run as YAML, and the keys in which the others differ."""
+    """Return the settings of the first run as YAML, and in what the runs differ."""
     keys = [*varied(configs), *["seed"] * (len({config.seed for config in configs}) > 1)]
     count = len({run_id(config) for config in configs})
-    text = f"# the first of {count} run{'s' * (count > 1)}: {' '.join(job_overrides[0])}\n"
-    text += f"# the runs differ in {', '.join(keys)}\n" * bool(keys)
+    text = f"# the first of {count} run{'s' * (count > 1)}: {_of_run(job_overrides[0])}\n"
+    settings = [all_settings(config) for config in configs]
+    for key in keys:
+        levels = dict.fromkeys(str(flat[key]) for flat in settings if key in flat)
+        text += f"# the runs differ in {key}: {some(list(levels))}\n"
     return text + to_yaml(configs[0])
+
+
+def _of_run(overrides: Sequence[str]) -> str:
+    return " ".join(word for word in overrides if key_of(word) not in OF_COMMAND)
 
 
 def trains_runs(task: TaskFunction) -> bool:

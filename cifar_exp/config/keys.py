@@ -10,6 +10,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel
 
+from cifar_exp.config.command_settings import OF_COMMAND
 from cifar_exp.config.schema import RunConfig
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -92,7 +93,7 @@ def level(name: str, option: str) -> Any:
 def known_keys() -> list[str]:
     """Return all dotted keys, groups and short names."""
     folders = [folder.name for folder in CONF.glob("*") if folder.is_dir()]
-    return sorted({*_keys(RunConfig), *SHORT_NAMES, *folders})
+    return sorted({*_keys(RunConfig), *SHORT_NAMES, *folders, *OF_COMMAND})
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

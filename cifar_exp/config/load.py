@@ -11,6 +11,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import ValidationError
 
+from cifar_exp.config.command_settings import OF_COMMAND
 from cifar_exp.config.keys import explain_key, is_list, short
 from cifar_exp.config.schema import CAN_BE_CUSTOM, RunConfig
 from cifar_exp.errors import UserError
@@ -68,6 +69,9 @@ def load_config(composed: DictConfig) -> RunConfig:
     """
     content = resolved(composed)
     content.pop("study", None)  # describes the sweep, not a run
+    command = {name: content.pop(name, None) for name in OF_COMMAND}
+    if command["budget"] is not None:
+        raise UserError("budget: expected a sweep, a study or a search; add -m")
     _keep_expressions(content, composed)
     if content.get("seed") == "auto":
         raise UserError(NO_CLAIMS)

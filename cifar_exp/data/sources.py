@@ -40,20 +40,23 @@ def load(config: Data, cache: Path, trusted: Collection[str] = ()) -> Dataset:
 
 
 def check(
-    config: Data, trusted: Collection[str] = (), known: dict[str, Contents] | None = None
-) -> tuple[int, int, int]:
+    config: Data,
+    trusted: Collection[str] = (),
+    known: dict[str, Contents] | None = None,
+    downloads: bool = True,
+) -> Contents:
     """Check the settings before a sweep starts, without decoding images.
 
-    Missing archives are downloaded, and custom code is called.
+    Custom code is called.
 
     Args:
         config: source and limits.
         trusted: names of custom code that may be called.
         known: cache of the contents of data sets; pass the same dictionary to several calls.
+        downloads: whether to download a missing archive.
 
     Returns:
-        The number of classes, the side of an image in pixels, and the size of the last batch of
-        an epoch.
+        The contents after the limits, without validation images.
 
     Raises:
         UserError: files, a folder or a class are missing, a limit is too low, a batch is larger
@@ -76,5 +79,6 @@ def check(
             f"data.batch_size: expected at most the {train_size} training images, "
             f"got {config.batch_size}. Set batch_size={train_size} or a smaller one."
         )
-    config.provide()
-    return classes, image_size, (train_size - 1) % config.batch_size + 1
+    if downloads:
+        config.provide()
+    return Contents(counts, classes, train_size, image_size)

@@ -60,20 +60,20 @@ def shorter_run(config: RunConfig, stored: Mapping[str, RunFolder] | None = None
     return found
 
 
-def continuing_lines(pending: Sequence[RunConfig], all_ids: Collection[str]) -> list[str]:
+def continuing_lines(
+    new: Sequence[tuple[RunConfig, Shorter | None]], all_ids: Collection[str]
+) -> list[str]:
     """Count the runs of a sweep that continue shorter runs, and those that cannot.
 
     Args:
-        pending: settings of its runs that have not started.
+        new: its runs that have not started, each with the result of `shorter_run`.
         all_ids: ids of all its runs.
 
     Returns:
         Lines to print.
     """
     counts: Counter[str] = Counter()
-    stored = RunFolder.by_id(as_path(pending[0].paths.results) / RUNS) if pending else {}
-    for config in pending:
-        shorter = shorter_run(config, stored)
+    for config, shorter in new:
         if shorter and not shorter.problem:
             counts["continue shorter runs"] += 1
         elif shorter:

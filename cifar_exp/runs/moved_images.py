@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from cifar_exp.config.load import from_yaml
 from cifar_exp.config.schema import RunConfig
@@ -16,7 +17,9 @@ from cifar_exp.runs.folder import ENDED, RunFolder
 
 
 def recognised(
-    configs: Sequence[RunConfig], known: dict[str, str | None] | None = None
+    configs: Sequence[RunConfig],
+    known: dict[str, str | None] | None = None,
+    writes: bool = True,
 ) -> list[RunConfig]:
     """Set `data.same_as` for image folders that were moved, so that run ids do not change.
 
@@ -27,12 +30,16 @@ def recognised(
     Args:
         configs: checked settings.
         known: cache of the results by path; pass the same dictionary to several calls.
+        writes: whether decoded images are stored in `paths.cache`.
 
     Returns:
         The settings in the same order.
     """
     cache = {} if known is None else known
-    return [_recognised(config, cache) for config in configs]
+    if writes:
+        return [_recognised(config, cache) for config in configs]
+    with TemporaryDirectory() as folder:
+        return [_recognised(config, cache, Path(folder)) for config in configs]
 
 
 def changed_images(runs: Sequence[tuple[RunConfig, RunFolder]]) -> list[str]:
@@ -62,13 +69,15 @@ def changed_images(runs: Sequence[tuple[RunConfig, RunFolder]]) -> list[str]:
     ]
 
 
-def _recognised(config: RunConfig, known: dict[str, str | None]) -> RunConfig:
+def _recognised(
+    config: RunConfig, known: dict[str, str | None], cache: Path | None = None
+) -> RunConfig:
     data = config.data
     if not isinstance(data, ImageFolder) or data.same_as or "${" in data.root:
         return config
     root = os.path.realpath(as_path(data.root))
     if root not in known:
-        known[root] = _earlier_root(config, root)
+        known[root] = _earlier_root(config, root, cache or as_path(config.paths.cache))
         if known[root]:
             print(
                 f"data.root={data.root}: uses the runs on {known[root]}, which had the same images",
@@ -79,7 +88,7 @@ def _recognised(config: RunConfig, known: dict[str, str | None]) -> RunConfig:
     return config.model_copy(update={"data": data.model_copy(update={"same_as": known[root]})})
 
 
-def _earlier_root(config: RunConfig, root: str) -> str | None:
+def _earlier_root(config: RunConfig, root: str, cache: Path) -> str | None:
     """Return the path that stored runs have for the same images; None if it is `root` or none."""
     candidates: dict[str, tuple[ImageFolder, str]] = {}
     for file in sorted((as_path(config.paths.results) / RUNS).glob(f"*/{CONFIG_FILE}")):
@@ -95,7 +104,7 @@ def _earlier_root(config: RunConfig, root: str) -> str | None:
         if isinstance(digest, str):
             candidates.setdefault(earlier, (stored, digest))
     for earlier, (stored, digest) in candidates.items():
-        if _digest(stored, root, as_path(config.paths.cache)) == digest:
+        if _digest(stored, root, cache) == digest:
             return earlier
     return None
 

@@ -1,5 +1,6 @@
 """Checks before training: loggers, devices, data, networks, folders and disk space."""
 
+import errno
 import os
 import shutil
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from cifar_exp.models.settings import Network
 from cifar_exp.paths import CHECKPOINTS
 from cifar_exp.runs.checkpoint import KEPT
 from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.needs import Needs
 from cifar_exp.training.device import uses_gpu
 
 # Measured sizes, rounded up.
@@ -32,40 +34,49 @@ _EVENTS_FIGURES_BYTES = 300_000  # event file
 _BYTES_PER_VALUE = 4
 
 
-def preflight(configs: Sequence[RunConfig], at_once: int = 1, trains_here: bool = True) -> int:
+def preflight(
+    configs: Sequence[RunConfig], at_once: int = 1, trains_here: bool = True, writes: bool = True
+) -> Needs:
     """Check that runs can be trained, and write their hyperparameters for TensorBoard.
 
     Args:
         configs: settings of the runs.
         at_once: number of runs that train at the same time.
         trains_here: whether they train on this machine; if not, devices are not checked.
+        writes: whether to create folders, download images and write hyperparameters.
 
     Returns:
-        Size in bytes of the last checkpoints, which stay on disk.
+        The space and the images of the runs.
 
     Raises:
         UserError: a logger, device or data set is missing, a network cannot be built, a folder
             is not writable, or the disk has too little space for all runs.
         OSError: the hyperparameters cannot be written; `filename` is set.
     """
-    sizes = []
+    sizes, of_runs = [], []
     contents: dict[str, Contents] = {}
     for logger in {config.logger for config in configs}:
         _check_loggers(logger)
     for config in configs:
         if trains_here:
             uses_gpu(config)
-        classes, image_size, last_batch = check(config.data, config.custom_code, contents)
-        is_single = last_batch == 1  # networks may reject a batch of one image
+        images = check(config.data, config.custom_code, contents, downloads=writes)
+        _, classes, train_size, image_size = images
+        # networks may reject a batch of one image
+        is_single = (train_size - 1) % config.data.batch_size == 0
         sizes.append(_state_size(config.model, classes, image_size, config.custom_code, is_single))
+        of_runs.append(images)
     folders = {config.paths.results for config in configs}
     folders |= {config.paths.logs for config in configs if config.logger.tensorboard}
     for folder in sorted(folders):
-        _check_writable(as_path(folder))
+        _check_writable(as_path(folder), writes)
+    kept = _kept_bytes(configs, sizes)
+    disk = _needed_bytes(configs, sizes, at_once) + kept
     if configs:
-        _check_space(configs, sizes, at_once)
-    declare(configs)
-    return _kept_bytes(configs, sizes)
+        _check_space(configs, disk, kept)
+    if writes:
+        declare(configs)
+    return Needs(kept, disk, tuple(of_runs))
 
 
 def _check_loggers(logger: Logger) -> None:
@@ -74,11 +85,15 @@ def _check_loggers(logger: Logger) -> None:
             raise UserError(f"logger={name}: not installed. Run pip install -e '.[{name}]'.")
 
 
-def _check_writable(folder: Path) -> None:
+def _check_writable(folder: Path, writes: bool) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
+        if writes:
+            folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=folder):
+                pass
+        elif not os.access(existing := _existing(folder), os.W_OK | os.X_OK):
+            os.listdir(existing)  # raises NotADirectoryError for a file
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise UserError(
             f"{folder}: expected a writable folder ({error.strerror}). "
@@ -86,17 +101,22 @@ def _check_writable(folder: Path) -> None:
         ) from error
 
 
-def _check_space(configs: Sequence[RunConfig], sizes: Sequence[int], at_once: int) -> None:
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest parent that exists."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+
+
+def _check_space(configs: Sequence[RunConfig], disk: int, kept: int) -> None:
     results, logs = as_path(configs[0].paths.results), as_path(configs[0].paths.logs)
-    kept = _kept_bytes(configs, sizes)
-    needed = {results: _needed_bytes(configs, sizes, at_once) + kept}
+    needed = {results: disk}
     if any(config.logger.tensorboard for config in configs):
         epochs = sum(config.training.epochs for config in configs)
         events = epochs * _EVENTS_EPOCH_BYTES + len(configs) * _EVENTS_FIGURES_BYTES
-        disk = results if os.stat(results).st_dev == os.stat(logs).st_dev else logs
-        needed[disk] = needed.get(disk, 0) + events
+        same = _existing(results).stat().st_dev == _existing(logs).stat().st_dev
+        folder = results if same else logs
+        needed[folder] = needed.get(folder, 0) + events
     for folder, required in needed.items():
-        total, _, free = shutil.disk_usage(folder)
+        total, _, free = shutil.disk_usage(_existing(folder))
         if total and required > free:  # some file systems report a size of 0
             runs = "1 run needs" if len(configs) == 1 else f"{len(configs)} runs need"
             without = ", or set keep_checkpoint=false" * (folder == results)

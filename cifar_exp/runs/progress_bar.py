@@ -30,9 +30,14 @@ def time_left(seconds: float, done: float, left: float) -> str:
         done: work done in this time, in any unit.
         left: remaining work, in the same unit.
     """
-    if seconds < _SECONDS_BEFORE_ESTIMATE or done < _SHARE_BEFORE_ESTIMATE * (done + left):
+    if is_too_early(seconds, done / (done + left)):
         return ""
-    return f"about {tqdm.format_interval(seconds * left / done)} left"
+    return f"about {tqdm.format_interval(round(seconds * left / done))} left"
+
+
+def is_too_early(seconds: float, share: float) -> bool:
+    """Return whether an estimate after some seconds and a share of the work is too uncertain."""
+    return seconds < _SECONDS_BEFORE_ESTIMATE or share < _SHARE_BEFORE_ESTIMATE
 
 
 class Bar(_Tqdm):
@@ -141,7 +146,7 @@ class RunBar:
     def __init__(self, label: str, position: int, evaluated_on: str) -> None:
         self._evaluated_on = evaluated_on
         self._accuracy = evaluated("accuracy", evaluated_on)
-        self._begun: tuple[float, int] | None = None  # seconds, steps
+        self._begun: tuple[float, float] | None = None  # seconds, share
         self._metrics: list[str] = []
         # the first event has the real total
         self._bar = Bar(printable(label), total=1, position=position)
@@ -166,10 +171,10 @@ class RunBar:
             return
         now = time.monotonic()
         if self._begun is None:  # a resumed run does not start at step 0
-            self._begun = now, event.steps
+            self._begun = now, event.share
             self._bar.total = event.total_steps
         began, first = self._begun
-        left = time_left(now - began, event.steps - first, event.total_steps - event.steps)
+        left = time_left(now - began, event.share - first, 1 - event.share)
         self._bar.parts = [left, *self._metrics]
         self._bar.update(event.steps - self._bar.n)
 

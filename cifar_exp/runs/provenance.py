@@ -21,7 +21,7 @@ def provenance() -> dict[str, Any]:
         "commit": _commit(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in _PACKAGES},
-        "hardware": _hardware(),
+        "hardware": hardware(),
     }
 
 
@@ -43,7 +43,8 @@ def _commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def _hardware() -> dict[str, Any]:
+def hardware() -> dict[str, Any]:
+    """Return the processor and GPUs of this machine as JSON values."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {"cpu": _processor(), "cores": os.cpu_count(), "gpus": gpus, "cuda": torch.version.cuda}
 

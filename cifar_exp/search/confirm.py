@@ -9,11 +9,17 @@ from cifar_exp.config.schema import RunConfig
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.search.plan import Plan
 from cifar_exp.search.trials import Trials
+from cifar_exp.sweeps.run_times import Budget
 from cifar_exp.sweeps.sweep import Sweep
 
 
 def confirm(
-    plan: Plan, trials: Trials, best: FrozenTrial, name: str, runs_per_device: int | None
+    plan: Plan,
+    trials: Trials,
+    best: FrozenTrial,
+    name: str,
+    runs_per_device: int | None,
+    budget: Budget | None = None,
 ) -> None:
     """Train and test the best trial and the initial settings, as a sweep.
 
@@ -25,6 +31,7 @@ def confirm(
         best: best trial.
         name: name of the sweep.
         runs_per_device: number of concurrent runs per device; None for automatic.
+        budget: time for the runs.
 
     Raises:
         UserError: some runs failed.
@@ -42,7 +49,7 @@ def confirm(
         }
     )
     configs = {run_id(config): config for config in found + start}
-    Sweep(list(configs.values()), name=name).run(runs_per_device)
+    Sweep(list(configs.values()), name=name).run(runs_per_device, budget=budget)
 
 
 def _with_new_seeds(config: RunConfig, plan: Plan) -> list[RunConfig]:

@@ -2,8 +2,9 @@
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,16 @@ from cifar_exp.runs.folder import ENDED, RunFolder, in_epochs
 from cifar_exp.runs.moved_images import recognised
 from cifar_exp.runs.stored import check_rows
 from cifar_exp.search.confirm import confirm
-from cifar_exp.search.plan import Plan, describe, make_plan
+from cifar_exp.search.plan import Compose, Plan, describe, make_plan
 from cifar_exp.search.search_file import write_search_files
 from cifar_exp.search.space import Domain
 from cifar_exp.search.trials import DIVERGED, Trials, open_storage
 from cifar_exp.signals import stop_request
 from cifar_exp.sweeps.dispatcher import Dispatcher
-from cifar_exp.sweeps.messages import Ended
-from cifar_exp.sweeps.worker_pool import WorkerPool
+from cifar_exp.sweeps.messages import Checked, Ended
+from cifar_exp.sweeps.run_times import Budget, RunTimes, expected_cost
+from cifar_exp.sweeps.speeds import find_speeds
+from cifar_exp.sweeps.worker_pool import WorkerPool, check_runs
 from cifar_exp.training.progress import EpochMetrics
 
 
@@ -42,8 +45,9 @@ def run_search(
     settings: SearchSettings,
     space: Mapping[str, Domain],
     shared: Sequence[str],
-    compose: Callable[[Sequence[str]], RunConfig],
+    compose: Compose,
     runs_per_device: int | None,
+    budget: Budget | None = None,
 ) -> None:
     """Start or resume a search, and write its report.
 
@@ -53,17 +57,13 @@ def run_search(
         shared: overrides of all trials.
         compose: returns the run of some overrides.
         runs_per_device: number of concurrent runs per device; None for automatic.
+        budget: time for the search; trials that would not end in time are not started.
 
     Raises:
         UserError: the settings are invalid, no run can be trained, or no trial is complete.
         Interrupted: a signal was received.
     """
-    known: dict[str, str | None] = {}
-
-    def composed(overrides: Sequence[str]) -> RunConfig:
-        return recognised([compose(overrides)], known)[0]
-
-    plan = make_plan(settings, space, shared, composed)
+    plan = make_plan(settings, space, shared, recognising(compose))
     folder = plan.folder
     folder.mkdir(parents=True, exist_ok=True)
     with (
@@ -73,13 +73,45 @@ def run_search(
     ):
         trials = Trials(storage, folder.name, space, settings, plan.epochs)
         search = Search(plan, trials, folder)
-        search.run(runs_per_device)
-        search.confirm(runs_per_device)
+        if left := search.run(runs_per_device, budget):
+            print(
+                f"budget: {left} of {settings.n_trials} trials and the test of the best one are "
+                "left. Run the same command with a larger budget to continue."
+            )
+        else:
+            search.confirm(runs_per_device, budget)
     from cifar_exp.reports.render import write_report
     from cifar_exp.search.report import read_search_report  # imports matplotlib, which is slow
 
     print(write_report(folder, read_search_report))
     print(pages([plan.start]), end="", flush=True)
+
+
+def recognising(compose: Compose, writes: bool = True) -> Compose:
+    """Return a function that composes a run and recognises moved images; see `recognised`."""
+    known: dict[str, str | None] = {}
+    return lambda overrides: recognised([compose(overrides)], known, writes)[0]
+
+
+def check_search(
+    plan: Plan, left: int, runs_per_device: int | None, writes: bool = True
+) -> tuple[Checked, list[RunConfig]]:
+    """Check the runs of a search in advance; those at the bounds of the space represent all.
+
+    Args:
+        plan: plan of the search.
+        left: number of trials to train.
+        runs_per_device: number of concurrent runs per device; None for automatic.
+        writes: see `preflight`.
+
+    Returns:
+        The result, and the runs that were checked, at least `left`.
+
+    Raises:
+        UserError: a run cannot be trained on this machine.
+    """
+    examples = list(islice(cycle(plan.examples), max(left, len(plan.examples))))
+    return check_runs(examples, runs_per_device, plan.settings.n_trials, writes), examples
 
 
 class Search:
@@ -101,11 +133,15 @@ class Search:
         self._duplicates: dict[str, list[Trial]] = {}  # trials with the same settings, by run id
         self._pruned: set[str] = set()  # ids of runs that have to stop
 
-    def run(self, runs_per_device: int | None) -> None:
+    def run(self, runs_per_device: int | None, budget: Budget | None = None) -> int:
         """Train the remaining trials.
 
         Args:
             runs_per_device: number of concurrent runs per device; None for automatic.
+            budget: see `run_search`.
+
+        Returns:
+            How many trials are left because of the budget.
 
         Raises:
             UserError: no run can be trained.
@@ -118,23 +154,27 @@ class Search:
         print(f"search of {count} trials ({counts}): {self._folder}", flush=True)
         self._write()
         if not left:
-            return
-        examples = self._plan.examples
-        checked = list(islice(cycle(examples), max(left, len(examples))))
-        with (
-            stop_request() as stop,
-            WorkerPool(checked, runs_per_device, count) as workers,
-            Dispatcher(workers, self._label, self._ended, chooser=self, more=left) as dispatcher,
-        ):
-            if room := checkpoint_room(workers.kept_bytes):
-                tqdm.write(room)
-            dispatcher.work(stop)
+            return 0
+        checked, examples = check_search(self._plan, left, runs_per_device)
+        speeds = find_speeds(examples, checked) if budget else None
+        with stop_request() as stop, WorkerPool(checked.allocations) as workers:
+            cost_of = speeds.seconds if speeds else partial(expected_cost, on_gpu=workers.on_gpu)
+            times = RunTimes.of(examples[:left], cost_of, in_seconds=speeds is not None)
+            with Dispatcher(
+                workers, times, self._label, self._ended, chooser=self, budget=budget
+            ) as dispatcher:
+                if room := checkpoint_room(checked.needs.kept_bytes):
+                    tqdm.write(room)
+                dispatcher.work(stop)
+        self._left += len(dispatcher.left_out)
+        return self._left + len(self._waiting)
 
-    def confirm(self, runs_per_device: int | None) -> None:
+    def confirm(self, runs_per_device: int | None, budget: Budget | None = None) -> None:
         """Print the best trial, and test it.
 
         Args:
             runs_per_device: number of concurrent runs per device; None for automatic.
+            budget: see `run_search`.
 
         Raises:
             UserError: no trial is complete, or some test runs failed.
@@ -149,7 +189,7 @@ class Search:
         print(f"\nbest: trial {best.number}, {describe(best.params)}: {metric} {best.value:.4f}")
         if self._plan.settings.confirm:
             name = self._folder.name.replace("search-", "confirm-", 1).rpartition("-")[0]
-            confirm(self._plan, self._trials, best, name, runs_per_device)
+            confirm(self._plan, self._trials, best, name, runs_per_device, budget)
         self._write(self._trials.importance)
 
     @property

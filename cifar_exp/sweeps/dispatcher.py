@@ -23,7 +23,8 @@ from cifar_exp.sweeps.messages import (
     Warned,
 )
 from cifar_exp.sweeps.progress_display import ProgressDisplay
-from cifar_exp.sweeps.run_queue import RunQueue, Task, expected_cost
+from cifar_exp.sweeps.run_queue import RunQueue, Task
+from cifar_exp.sweeps.run_times import Budget, RunTimes
 from cifar_exp.sweeps.worker_pool import Worker, WorkerPool
 from cifar_exp.training.progress import EpochMetrics
 
@@ -49,38 +50,44 @@ class Dispatcher:
 
     Args:
         workers: worker processes.
+        times: estimated times of `configs`, followed by those of the runs that are chosen.
         label: returns a short label that distinguishes a run from the others.
         ended: records that a run has ended, and returns its outcome as one line.
         configs: runs that are known at the start.
         interrupted: indices into `configs` of the runs that are trained first.
         chooser: chooses further runs; None if there are none.
-        more: expected number of further runs.
+        budget: time for all runs; a run that would not end in time is not started. None: any time.
+
+    Attributes:
+        failed: number of runs that failed.
+        left_out: runs that were not started because of the budget.
     """
 
     def __init__(
         self,
         workers: WorkerPool,
+        times: RunTimes,
         label: Callable[[RunConfig], str],
         ended: Callable[[RunConfig, Ended], str],
         configs: Sequence[RunConfig] = (),
         interrupted: Sequence[int] = (),
         chooser: Chooser | None = None,
-        more: int = 0,
+        budget: Budget | None = None,
     ) -> None:
         self.failed = 0
+        self.left_out: list[RunConfig] = []
+        self._times = times
+        self._budget = budget
         self._label = label
         self._ended = ended
         self._chooser = chooser
         self._configs = list(configs)  # `run` is an index into this list everywhere below
-        self._queue = RunQueue(self._configs, interrupted, workers.on_gpu)
+        self._queue = RunQueue(self._configs, interrupted, workers.on_gpu, budget is not None)
         self._workers = workers
         self._idle: deque[Worker] = deque()
         self._warned: set[str] = set()
-        costs = [expected_cost(config, workers.on_gpu) for config in configs]
         self._display = (
-            ProgressDisplay(costs + [1.0] * more, "search", "trial")
-            if chooser
-            else ProgressDisplay(costs)
+            ProgressDisplay(times, "search", "trial") if chooser else ProgressDisplay(times)
         )
 
     def __enter__(self) -> "Dispatcher":
@@ -102,7 +109,7 @@ class Dispatcher:
             UserError: no further run can be trained; all runs have stopped.
         """
         try:
-            while not self._queue.done or (self._chooser and self._chooser.has_more):
+            while not self._queue.done or self._may_choose:
                 stop()
                 for worker, message in self._workers.messages(_POLL_SECONDS):
                     self._handle(worker, message)
@@ -114,19 +121,35 @@ class Dispatcher:
 
     def _send_runs(self) -> None:
         while self._idle and (task := self._queue.next() or self._choose()):
-            worker = self._idle.popleft()
             config = self._configs[task.run]
+            if not self._fits(task.run):
+                self._queue.ended(task.run)
+                self._times.end(task.run)
+                self.left_out.append(config)
+                continue
+            worker = self._idle.popleft()
             prefix_runs = [self._configs[short] for short in task.prefix_runs]
             worker.train(task.run, config, prefix_runs)
             self._display.begin(task.run, self._label(config), config.data.evaluated_on)
 
+    def _fits(self, run: int) -> bool:
+        """Return whether a run is expected to end within the budget."""
+        seconds = self._times.remaining(run)
+        return self._budget is None or seconds is None or seconds <= self._budget.left
+
+    @property
+    def _may_choose(self) -> bool:
+        return self._chooser is not None and self._chooser.has_more and not self.left_out
+
     def _choose(self) -> Task | None:
         """Ask the chooser for a run, unless a retried run must stay alone."""
-        if self._chooser is None or self._queue.is_retrying:
+        if self._chooser is None or not self._may_choose or self._queue.is_retrying:
             return None
         if (config := self._chooser.next_run()) is None:
             return None
-        self._queue.add(len(self._configs))
+        run = len(self._configs)
+        self._queue.add(run)
+        self._times.choose(run, config)
         self._configs.append(config)
         return self._queue.next()
 

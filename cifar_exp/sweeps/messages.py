@@ -1,8 +1,11 @@
 """Messages between a sweep and its worker processes (no PyTorch import)."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from cifar_exp.config.schema import RunConfig
+from cifar_exp.runs.needs import Needs
 from cifar_exp.sweeps.allocation import Allocation
 from cifar_exp.training.progress import EpochMetrics, Progress
 
@@ -14,12 +17,29 @@ class Checked:
     Attributes:
         problem: why the runs cannot be trained; None if they can.
         allocations: allocation of each worker.
-        kept_bytes: size of the last checkpoints of all runs on disk.
+        needs: what the runs need.
+        hardware: the hardware of this machine, as run.json has it.
     """
 
     problem: str | None
     allocations: tuple[Allocation, ...] = ()
-    kept_bytes: int = 0
+    needs: Needs = field(default_factory=Needs)
+    hardware: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """From a process that measures a run: the speed of its steps.
+
+    Attributes:
+        train_seconds: seconds per training image.
+        test_seconds: seconds per evaluated image.
+        memory: peak memory in bytes.
+    """
+
+    train_seconds: float
+    test_seconds: float
+    memory: int
 
 
 @dataclass(frozen=True)
@@ -94,4 +114,4 @@ class Died:
     runs: tuple[int, ...]
 
 
-FromWorker = Checked | Ready | ProgressReport | Ended | Warned | Died
+FromWorker = Checked | Measured | Ready | ProgressReport | Ended | Warned | Died

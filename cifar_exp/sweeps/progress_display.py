@@ -1,34 +1,35 @@
 """The progress display of a sweep: one bar for the sweep and one for each running run."""
 
 import sys
-import time
 
 from tqdm import tqdm
 
-from cifar_exp.runs.progress_bar import Bar, RunBar, time_left
+from cifar_exp.runs.progress_bar import Bar, RunBar, is_too_early
+from cifar_exp.sweeps.run_times import RunTimes
 from cifar_exp.terminal import wrapped
 from cifar_exp.training.progress import EpochMetrics, Progress
 
 _MAX_BARS = 16
 _BAR_TOTAL = 1000  # an integer, because a sum of floats can exceed its total
+_SECONDS_BETWEEN_ESTIMATES = 0.5
 
 
 class ProgressDisplay:
     """Shows the progress of the sweep and of each running run, and the remaining time.
 
     Args:
-        costs: expected relative duration of each run.
+        times: estimates of the time of each run, which are updated here.
         label: label of the main bar, "sweep" or "search".
         unit: what the main bar counts, "run" or "trial".
     """
 
-    def __init__(self, costs: list[float], label: str = "sweep", unit: str = "run") -> None:
-        self._costs = costs
+    def __init__(self, times: RunTimes, label: str = "sweep", unit: str = "run") -> None:
+        self._times = times
+        self._total = times.count
         self._unit = unit
-        self._shares = [0.0] * len(costs)  # completed fraction of each run
-        self._first_shares: dict[int, float] = {}
         self._ended = 0
-        self._started = time.monotonic()
+        self._estimate = ""
+        self._estimated = 0.0  # time of the last estimate
         self._bars: dict[int, tuple[int, RunBar]] = {}
         self._bar = Bar(label, total=_BAR_TOTAL)
         self._show_counts()
@@ -41,6 +42,7 @@ class ProgressDisplay:
             label: label of the bar.
             evaluated_on: images that the run is evaluated on, "test" or "validation".
         """
+        self._times.begin(run)
         taken = {position for position, _ in self._bars.values()}
         position = min(set(range(1, len(taken) + 2)) - taken)
         if position <= _MAX_BARS:
@@ -57,34 +59,38 @@ class ProgressDisplay:
         """
         if run in self._bars:
             self._bars[run][1].show(event)
-        if isinstance(event, Progress):
-            self._advance(run, event.steps / event.total_steps)
-        else:
-            self._advance(run, event.epoch / epochs)
+        self._times.report(
+            run, event.share if isinstance(event, Progress) else event.epoch / epochs
+        )
+        self._advance()
 
     def remove(self, run: int) -> None:
-        """Remove the bar of a run."""
+        """Remove the bar of a run, which will be trained later."""
+        self._times.remove(run)
+        self._remove_bar(run)
+
+    def _remove_bar(self, run: int) -> None:
         if run in self._bars:
             self._bars.pop(run)[1].close()
             self._compare_labels()
 
     def end(self, run: int, message: str) -> None:
         """Print one line about a run that has ended."""
-        self.remove(run)
+        self._times.end(run)
+        self._remove_bar(run)
         self._ended += 1
-        self._advance(run, 1.0)
-        self._show_counts()
-        last = self._ended == len(self._costs)
+        self._advance(now=True)
+        last = self._ended == self._total
         # on a terminal the bar shows the current estimate, and a printed one would be outdated
-        time_left = "" if last or not self._bar.disable else self._time_left()
+        time_left = "" if last or not self._bar.disable else self._estimate
         suffix = f"; {time_left}" if time_left else ""
-        tqdm.write(wrapped(f"[{self._ended}/{len(self._costs)}] {message}{suffix}"))
+        tqdm.write(wrapped(f"[{self._ended}/{self._total}] {message}{suffix}"))
         sys.stdout.flush()
 
     def close(self) -> None:
         """Remove all bars."""
         for run in list(self._bars):
-            self.remove(run)
+            self._remove_bar(run)
         self._bar.close()
 
     def _compare_labels(self) -> None:
@@ -92,29 +98,19 @@ class ProgressDisplay:
         for bar in bars:
             bar.differ_from([other.label for other in bars if other is not bar])
 
-    def _advance(self, run: int, share: float) -> None:
-        self._first_shares.setdefault(run, share)
-        self._shares[run] = max(share, self._shares[run])
-        done = sum(cost * share for cost, share in self._pairs) / sum(self._costs)
+    def _advance(self, now: bool = False) -> None:
+        elapsed = self._times.elapsed
+        if now or elapsed - self._estimated >= _SECONDS_BETWEEN_ESTIMATES:
+            self._estimated, self._estimate = elapsed, self._time_left()
         self._show_counts()
-        self._bar.update(round(_BAR_TOTAL * done) - self._bar.n)
+        self._bar.update(round(_BAR_TOTAL * self._times.done) - self._bar.n)
 
     def _show_counts(self) -> None:
-        total = len(self._costs)
-        self._bar.parts = [
-            self._time_left(),
-            f"{self._ended} of {total} {self._unit}{'s' * (total != 1)}",
-        ]
-
-    @property
-    def _pairs(self) -> list[tuple[float, float]]:
-        return list(zip(self._costs, self._shares, strict=True))
+        counts = f"{self._ended} of {self._total} {self._unit}{'s' * (self._total != 1)}"
+        self._bar.parts = [self._estimate, counts]
 
     def _time_left(self) -> str:
-        # epochs from before a run was resumed took no time now
-        before = sum(
-            self._costs[run] * share for run, share in self._first_shares.items() if share < 1
-        )
-        done = sum(cost * share for cost, share in self._pairs) - before
-        left = sum(cost * (1 - share) for cost, share in self._pairs)
-        return time_left(time.monotonic() - self._started, done, left)
+        left = self._times.left()
+        if left is None or is_too_early(self._times.elapsed, self._times.done):
+            return ""
+        return f"about {tqdm.format_interval(round(left))} left"

@@ -7,26 +7,7 @@ from dataclasses import dataclass
 
 from cifar_exp.config.identity import can_be_continued, prefix_id
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.models.settings import NetworkSection
-
-# Constant cost of a step, in images of the full-width network: kernel launches on a GPU
-# (estimated), little on a CPU (measured: 5.5 ms, and 14 ms per image). The costs affect only the
-# order of the runs and the estimate of the remaining time.
-_STEP_COST_ON_GPU = 40.0
-_STEP_COST_ON_CPU = 0.4
-
-
-def expected_cost(config: RunConfig, on_gpu: bool) -> float:
-    """Estimate the relative duration of a run, for comparison with runs on the same data.
-
-    Args:
-        config: settings of the run.
-        on_gpu: whether the run trains on a GPU.
-    """
-    step = _STEP_COST_ON_GPU if on_gpu else _STEP_COST_ON_CPU
-    # the cost of a custom network is unknown
-    image = config.model.width**2 if isinstance(config.model, NetworkSection) else 1.0
-    return config.training.epochs * (image + step / config.data.batch_size)
+from cifar_exp.sweeps.run_times import expected_cost
 
 
 @dataclass(frozen=True)
@@ -35,6 +16,29 @@ class Task:
 
     run: int
     prefix_runs: tuple[int, ...]
+
+
+def find_prefix_runs(
+    configs: Sequence[RunConfig], started: Collection[int]
+) -> dict[int, list[int]]:
+    """Find the runs that equal the first epochs of longer runs.
+
+    Args:
+        configs: all runs.
+        started: indices of the runs that do not wait for a longer run.
+
+    Returns:
+        For each longer run the indices of its shorter runs, the shortest last.
+    """
+    same: dict[str, list[int]] = defaultdict(list)
+    for run, config in enumerate(configs):
+        if can_be_continued(config):
+            same[prefix_id(config)].append(run)
+    found = {}
+    for runs in same.values():
+        longest, *shorter = sorted(runs, key=lambda run: configs[run].training.epochs, reverse=True)
+        found[longest] = [run for run in shorter if run not in started and not configs[run].rerun]
+    return found
 
 
 class RunQueue:
@@ -47,37 +51,32 @@ class RunQueue:
         configs: all runs; methods identify a run by its index in this list.
         interrupted: indices of the runs that come first.
         on_gpu: whether the runs train on a GPU.
+        in_order: whether the other runs keep their order, instead of longest first.
     """
 
     def __init__(
-        self, configs: Sequence[RunConfig], interrupted: Collection[int] = (), on_gpu: bool = False
+        self,
+        configs: Sequence[RunConfig],
+        interrupted: Collection[int] = (),
+        on_gpu: bool = False,
+        in_order: bool = False,
     ) -> None:
         self._configs = configs
         first, indices = set(interrupted), range(len(configs))
-        self._shorter = self._find_shorter(first)
+        self._shorter = find_prefix_runs(configs, first)
         waiting = {short for runs in self._shorter.values() for short in runs}
         order = sorted(
-            indices, key=lambda run: (run not in first, -expected_cost(configs[run], on_gpu))
+            indices,
+            key=lambda run: (
+                run not in first,
+                0.0 if in_order else -expected_cost(configs[run], on_gpu),
+            ),
         )
         self._ready = deque(run for run in order if run not in waiting)
         self._unfinished = set(indices)
         self._training: set[int] = set()
         self._alone: deque[int] = deque()
         self._retried: set[int] = set()
-
-    def _find_shorter(self, interrupted: Collection[int]) -> dict[int, list[int]]:
-        """Return the shorter runs that wait for each run, the shortest last."""
-        same: dict[str, list[int]] = defaultdict(list)
-        for run, config in enumerate(self._configs):
-            if can_be_continued(config):
-                same[prefix_id(config)].append(run)
-        found = {}
-        for runs in same.values():
-            longest, *shorter = sorted(runs, key=self._epochs, reverse=True)
-            found[longest] = [
-                run for run in shorter if run not in interrupted and not self._configs[run].rerun
-            ]
-        return found
 
     def _epochs(self, run: int) -> int:
         return self._configs[run].training.epochs

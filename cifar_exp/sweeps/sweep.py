@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,19 @@ from cifar_exp.reports.records import read_listed, sweep_id
 from cifar_exp.reports.table import as_text, ranked, write_csv
 from cifar_exp.runs.continuing import checkpoint_room, continuing_lines
 from cifar_exp.runs.folder import ENDED, BusyError, RunFolder
+from cifar_exp.runs.initial_weights import with_initial_weights
 from cifar_exp.runs.moved_images import changed_images, recognised
+from cifar_exp.runs.needs import Needs
 from cifar_exp.runs.record import Record, read_record, remarks
 from cifar_exp.signals import stop_request
 from cifar_exp.sweeps.cluster_jobs import RunJobs, train_as_jobs
 from cifar_exp.sweeps.dispatcher import Dispatcher
+from cifar_exp.sweeps.forecast import Forecast, PlannedRun, plan_runs
 from cifar_exp.sweeps.messages import Ended
-from cifar_exp.sweeps.until_settled import next_runs
-from cifar_exp.sweeps.worker_pool import WorkerPool
+from cifar_exp.sweeps.run_times import Budget, RunTimes, expected_cost
+from cifar_exp.sweeps.speeds import find_speeds
+from cifar_exp.sweeps.until_settled import next_runs, possible_runs
+from cifar_exp.sweeps.worker_pool import WorkerPool, check_runs
 from cifar_exp.terminal import columns, printable
 
 _MAX_LABEL_SETTINGS = 3
@@ -53,6 +58,7 @@ def run_sweep(
     studies: Sequence[tuple[Study, Sequence[int]]] = (),
     name: str | None = None,
     run_jobs: RunJobs | None = None,
+    budget: Budget | None = None,
 ) -> list[float | None]:
     """Train all unfinished runs of a sweep, and write its table and report.
 
@@ -62,6 +68,7 @@ def run_sweep(
         studies: studies of the sweep, each with the indices of its runs in `configs`.
         name: name of the sweep's folder; None for the names of the varied settings.
         run_jobs: trains runs in jobs; None to train them in workers on this machine.
+        budget: time for the sweep; runs that would not end in time are not started.
 
     Returns:
         For each configuration the final accuracy, in [0, 1]; None if the run diverged.
@@ -70,15 +77,38 @@ def run_sweep(
         UserError: the runs cannot be trained on this machine, or some of them failed.
         Interrupted: a signal was received.
     """
-    if not configs:
-        raise UserError("the sweep has no runs; check its lists and globs")
     configs = recognised(configs)
-    by_id = {run_id(config): config for config in configs}
-    with_ids = [(study, [run_id(configs[i]) for i in indices]) for study, indices in studies]
-    records = Sweep(list(by_id.values()), with_ids, name).run(runs_per_device, run_jobs)
+    records = Sweep.of(configs, studies, name).run(runs_per_device, run_jobs, budget)
     print(pages(configs), end="", flush=True)
     found = [records.get(run_id(config)) for config in configs]
     return [record.results.accuracy if record else None for record in found]
+
+
+def print_forecast(
+    configs: Sequence[RunConfig],
+    runs_per_device: int | None = None,
+    studies: Sequence[tuple[Study, Sequence[int]]] = (),
+    name: str | None = None,
+    in_jobs: bool = False,
+) -> list[float | None]:
+    """Print what `run_sweep` would train and what that costs; nothing is trained or written.
+
+    Args:
+        configs: see `run_sweep`.
+        runs_per_device: see `run_sweep`.
+        studies: see `run_sweep`.
+        name: see `run_sweep`.
+        in_jobs: whether each run would be a job.
+
+    Returns:
+        An empty list.
+
+    Raises:
+        UserError: the runs cannot be trained.
+    """
+    configs = recognised([with_initial_weights(config) for config in configs], writes=False)
+    print(Sweep.of(configs, studies, name).forecast(runs_per_device, in_jobs))
+    return []
 
 
 class Sweep:
@@ -112,13 +142,71 @@ class Sweep:
         self._seeds: set[int] = set()
         self._add(configs)
 
+    @staticmethod
+    def of(
+        configs: Sequence[RunConfig],
+        studies: Sequence[tuple[Study, Sequence[int]]] = (),
+        name: str | None = None,
+    ) -> "Sweep":
+        """Create a sweep; see `run_sweep` for the arguments.
+
+        Raises:
+            UserError: there are no runs.
+        """
+        if not configs:
+            raise UserError("the sweep has no runs; check its lists and globs")
+        by_id = {run_id(config): config for config in configs}
+        with_ids = [(study, [run_id(configs[i]) for i in indices]) for study, indices in studies]
+        return Sweep(list(by_id.values()), with_ids, name)
+
     def _add(self, configs: Sequence[RunConfig]) -> None:
         grouped = [in_group(config, self.folder.name) for config in configs]
         self.runs += zip(grouped, RunFolder.of_all(grouped), strict=True)
         self._seeds |= {config.seed for config in configs}
 
+    def forecast(self, runs_per_device: int | None, in_jobs: bool = False) -> Forecast:
+        """Return what `run` would train, and what that costs. Nothing is trained or written.
+
+        Args:
+            runs_per_device: number of concurrent runs per device; None for automatic.
+            in_jobs: whether each run would be a job.
+
+        Raises:
+            UserError: the runs cannot be trained on this machine.
+        """
+        self._resume_seeds()
+        runs = plan_runs(self.runs)
+        configs = [run.config for run in runs if not run.is_finished]
+        needs, at_once, speeds = Needs(), 0, None
+        if configs and in_jobs:
+            from cifar_exp.runs.preflight import preflight  # imports PyTorch, which is slow
+
+            needs = preflight(configs, at_once=len(configs), trains_here=False, writes=False)
+        elif configs:
+            checked = check_runs(configs, runs_per_device, len(runs), writes=False)
+            needs, at_once = checked.needs, len(checked.allocations)
+            found = find_speeds(configs, checked)
+            speeds = found if found.known else None  # the steps take too long
+        return Forecast(runs, self._varied, needs, at_once, speeds, self._possible_runs(runs))
+
+    def _possible_runs(self, runs: Sequence[PlannedRun]) -> list[RunConfig]:
+        """Return the runs that may be added, after the planned ones, until claims are settled."""
+        if all(run.is_finished for run in runs):
+            return []
+        by_id = {run_id(run.config): run.config for run in runs}
+        possible = [
+            config
+            for study, ids in self._studies
+            for config in possible_runs(study, [by_id[id] for id in ids])
+        ]
+        more = {run_id(config): config for config in possible}
+        return [config for id, config in more.items() if id not in by_id]
+
     def run(
-        self, runs_per_device: int | None, run_jobs: RunJobs | None = None
+        self,
+        runs_per_device: int | None,
+        run_jobs: RunJobs | None = None,
+        budget: Budget | None = None,
     ) -> Mapping[str, Record]:
         """Train all unfinished runs, and write the table and the report.
 
@@ -127,6 +215,7 @@ class Sweep:
         Args:
             runs_per_device: number of concurrent runs per device; None for automatic.
             run_jobs: trains runs in jobs; None to train them in workers on this machine.
+            budget: time for the sweep; see `run_sweep`.
 
         Returns:
             The runs by their ids, without those that cannot be read.
@@ -138,11 +227,10 @@ class Sweep:
         for line in changed_images(self.runs):
             print(line, flush=True)
         try:
-            if not any(config.rerun for config, _ in self.runs):
-                self._extend()  # with the seeds added before an interruption
-            failed = self._train_unfinished(runs_per_device, run_jobs)
-            while not failed and self._extend():
-                failed = self._train_unfinished(runs_per_device, run_jobs)
+            self._resume_seeds()
+            failed, left = self._train_unfinished(runs_per_device, run_jobs, budget)
+            while not failed and not left and self._extend():
+                failed, left = self._train_unfinished(runs_per_device, run_jobs, budget)
         except BaseException:
             if self.folder.exists():
                 with suppress(UserError):  # would hide the exception above
@@ -151,6 +239,12 @@ class Sweep:
         by_id, left_out = self._read()
         self._write_table(by_id, left_out)
         self._write_report(by_id, left_out)
+        if left:
+            runs = f"{left} run{'s' * (left > 1)}"
+            print(
+                f"budget: {runs} would not have ended in time and {'was' if left == 1 else 'were'} "
+                "not started. Run the same command with a larger budget to continue."
+            )
         if failed:
             raise UserError(
                 f"{failed} of {len(self.runs)} runs failed. "
@@ -158,24 +252,30 @@ class Sweep:
             )
         return by_id
 
-    def _train_unfinished(self, runs_per_device: int | None, run_jobs: RunJobs | None) -> int:
-        """Train all unfinished runs, and return how many failed."""
-        pending, finished = [], []
-        for config, folder in self.runs:
-            status = folder.status
-            if status in ENDED:
-                folder.tidy_if_free()
-            if config.rerun or status not in ENDED:
-                pending.append(_Pending(config, folder, status))
-            else:
-                finished.append((config, folder))
-        _restore_events(finished)
+    def _train_unfinished(
+        self, runs_per_device: int | None, run_jobs: RunJobs | None, budget: Budget | None
+    ) -> tuple[int, int]:
+        """Train all unfinished runs, and return how many failed, and how many were left out."""
+        planned = plan_runs(self.runs)
+        pending = [run for run in planned if not run.is_finished]
+        for run in planned:
+            if run.status in ENDED:
+                run.folder.tidy_if_free()
+        _restore_events([(run.config, run.folder) for run in planned if run.is_finished])
+        if pending and len(self.runs) > self._first_runs:
+            labels = ", ".join(self.label(run.config) for run in pending)
+            print(f"inconclusive claims; training next: {labels}", flush=True)
         if not pending:
             self._announce(pending)
-            return 0
+            return 0, 0
         if run_jobs:
-            return self._train_in_jobs(pending, run_jobs)
-        return self._train(pending, runs_per_device)
+            return self._train_in_jobs(pending, run_jobs), 0
+        return self._train(pending, runs_per_device, budget)
+
+    def _resume_seeds(self) -> None:
+        """Add the seeds that were added before an interruption."""
+        if not any(config.rerun for config, _ in self.runs):
+            self._extend()
 
     def _extend(self) -> bool:
         """Add seeds for inconclusive claims, and return whether there are runs to train."""
@@ -193,20 +293,22 @@ class Sweep:
             if not new:
                 return False
             self._add([config for id, config in new.items() if id not in records])
-        labels = ", ".join(map(self.label, self._unfinished()))
-        if len(self.runs) > self._first_runs:
-            print(f"inconclusive claims; training next: {labels}", flush=True)
         return True
 
     def _unfinished(self) -> list[RunConfig]:
         return [config for config, folder in self.runs if folder.status not in ENDED]
 
-    def _train(self, pending: list["_Pending"], runs_per_device: int | None) -> int:
-        """Train the pending runs in workers, and return how many failed."""
+    def _train(
+        self, pending: list[PlannedRun], runs_per_device: int | None, budget: Budget | None
+    ) -> tuple[int, int]:
+        """Train the pending runs in workers, and return how many failed or were left out."""
+        if budget:  # a seed of all levels first
+            pending = sorted(pending, key=lambda run: run.config.seed)
         configs = [run.config for run in pending]
-        pool = WorkerPool(configs, runs_per_device, len(self.runs))
-        with stop_request() as stop, pool as workers:
-            self._announce(pending, workers.kept_bytes)
+        checked = check_runs(configs, runs_per_device, len(self.runs))
+        speeds = find_speeds(configs, checked) if budget else None
+        with stop_request() as stop, WorkerPool(checked.allocations) as workers:
+            self._announce(pending, checked.needs.kept_bytes)
             for run in pending:
                 with suppress(UserError):  # its worker reports the error
                     run.folder.claim(run.config)  # later changes of the YAML files have no effect
@@ -218,30 +320,37 @@ class Sweep:
                     return f"failed: {end.problem}"
                 return folders[run_id(config)].outcome()
 
-            with Dispatcher(workers, self.label, ended, configs, interrupted) as dispatcher:
+            relative = partial(expected_cost, on_gpu=workers.on_gpu)
+            cost_of = speeds.seconds if speeds else relative
+            shares = [run.share for run in pending]
+            times = RunTimes.of(configs, cost_of, shares, in_seconds=speeds is not None)
+            with Dispatcher(
+                workers, times, self.label, ended, configs, interrupted, budget=budget
+            ) as dispatcher:
                 dispatcher.work(stop)
-            return dispatcher.failed
+            return dispatcher.failed, len(dispatcher.left_out)
 
-    def _train_in_jobs(self, pending: list["_Pending"], run_jobs: RunJobs) -> int:
+    def _train_in_jobs(self, pending: list[PlannedRun], run_jobs: RunJobs) -> int:
         """Train the pending runs in jobs, and return how many did not end."""
         from cifar_exp.runs.preflight import preflight  # imports PyTorch, which is slow
 
         configs = [run.config for run in pending]
-        self._announce(pending, preflight(configs, at_once=len(configs), trains_here=False))
+        needs = preflight(configs, at_once=len(configs), trains_here=False)
+        self._announce(pending, needs.kept_bytes)
         print(f"report of the finished runs: python -m cifar_exp report {self.folder}", flush=True)
         problems = train_as_jobs([(run.config, run.folder) for run in pending], run_jobs)
         for run, problem in zip(pending, problems, strict=True):
             print(f"{self.label(run.config)}: {problem or run.folder.outcome()}", flush=True)
         return len(problems) - problems.count(None)
 
-    def _announce(self, pending: list["_Pending"], kept_bytes: int = 0) -> None:
+    def _announce(self, pending: list[PlannedRun], kept_bytes: int = 0) -> None:
         statuses = Counter(run.status for run in pending)
         counts = f"{len(self.runs) - len(pending)} finished before"
         if statuses["interrupted"]:
             counts += f", {statuses['interrupted']} interrupted"
         runs = f"{len(self.runs)} run{'s' * (len(self.runs) > 1)}"
         print(f"sweep of {runs} ({counts}): {self.folder}", flush=True)
-        new = [run.config for run in pending if run.status == "pending"]
+        new = [(run.config, run.shorter) for run in pending if run.status == "pending"]
         for line in continuing_lines(new, {run_id(config) for config, _ in self.runs}):
             print(line, flush=True)
         if room := checkpoint_room(kept_bytes):
@@ -322,15 +431,6 @@ class Sweep:
             yield from (record.folder.path / name for name in _OF_REPORT)
         package = Path(__file__).parents[1]
         yield from (*package.rglob("*.py"), *package.glob("reports/templates/*"))
-
-
-@dataclass(frozen=True)
-class _Pending:
-    """A run to train, and its status before the sweep."""
-
-    config: RunConfig
-    folder: RunFolder
-    status: str
 
 
 def _is_newer(files: Iterable[Path], sources: Iterable[Path]) -> bool:

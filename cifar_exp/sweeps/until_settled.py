@@ -1,9 +1,11 @@
 """The next seeds of a study that adds seeds until its claims are settled."""
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from cifar_exp.config.identity import all_settings
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.config.study import Study
+from cifar_exp.config.study import Study, Value, level_name
 from cifar_exp.errors import UserError
 from cifar_exp.reports.levels import sorted_levels
 from cifar_exp.reports.sequential import looks_of
@@ -15,8 +17,9 @@ def next_runs(study: Study, records: Sequence[Record]) -> list[RunConfig]:
     """Return the runs to train next.
 
     A claim is settled if it is supported or contradicted. The levels compared by an inconclusive
-    claim get one more seed, up to `max_seeds`; levels with fewer seeds come first. The result
-    depends on the runs alone, so a resumed study makes the same decisions.
+    claim get one more seed, up to `max_seeds`; levels with fewer seeds come first, then those of
+    most open claims. The result depends on the runs alone, so a resumed study makes the same
+    decisions.
 
     Args:
         study: the study; without `add_seeds` nothing is returned.
@@ -35,6 +38,7 @@ def next_runs(study: Study, records: Sequence[Record]) -> list[RunConfig]:
     if any(len(by_seed[level]) < len(runs) for level, runs in levels.items()):
         raise UserError(f"seed=auto: expected one run per level of {key} and seed, got several")
     found: dict[str, RunConfig] = {}
+    claims: Counter[str] = Counter()
     for result in judge_claims(study.claims, levels, looks_of(study))[: len(study.claims)]:
         if result.verdict != "inconclusive":
             continue
@@ -47,4 +51,29 @@ def next_runs(study: Study, records: Sequence[Record]) -> list[RunConfig]:
                 seed = max(by_seed[level]) + 1
                 config = next(iter(by_seed[level].values()))
                 found[str(level)] = config.model_copy(update={"seed": seed, "rerun": False})
-    return list(found.values())
+                claims[str(level)] += 1
+    return [found[level] for level, _ in claims.most_common()]
+
+
+def possible_runs(study: Study, configs: Sequence[RunConfig]) -> list[RunConfig]:
+    """Return all runs that `next_runs` may add until `max_seeds`.
+
+    Args:
+        study: the study; without `add_seeds` nothing is returned.
+        configs: its runs.
+    """
+    if not study.add_seeds:
+        return []
+    (key,) = study.vary
+    of_level: dict[Value, list[RunConfig]] = defaultdict(list)
+    for config in configs:
+        of_level[level_name(all_settings(config).get(key))].append(config)
+    levels: dict[Value, list[Record]] = {level: [] for level in of_level}
+    compared = {level for claim in study.claims for level in compared_levels(claim, levels)}
+    return [
+        of_level[level][0].model_copy(update={"seed": seed, "rerun": False})
+        for level in of_level
+        if level in compared
+        for last in [max(config.seed for config in of_level[level])]
+        for seed in range(last + 1, last + 1 + study.max_seeds - len(of_level[level]))
+    ]

@@ -9,6 +9,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from cifar_exp.config.schema import RunConfig
+from cifar_exp.data.settings import Contents
 from cifar_exp.errors import UserError
 from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY, is_out_of_memory
 from cifar_exp.runs.folder import BusyError
@@ -19,6 +20,7 @@ from cifar_exp.sweeps.gpu_concurrency import ConcurrencyLimit
 from cifar_exp.sweeps.messages import (
     Checked,
     Ended,
+    Measured,
     ProgressReport,
     Ready,
     StopAll,
@@ -64,6 +66,7 @@ def check(
     configs: Sequence[RunConfig],
     runs_per_device: int | None,
     sweep_size: int,
+    writes: bool = True,
 ) -> None:
     """Check whether runs can be trained on this machine, and send a `Checked`.
 
@@ -72,11 +75,35 @@ def check(
         configs: settings of the runs.
         runs_per_device: number of concurrent runs per device; None for automatic.
         sweep_size: number of runs in the sweep, including finished ones.
+        writes: see `preflight`.
     """
     _prepare_process(connection)
-    answer = _checked(configs, runs_per_device, sweep_size)
+    answer = _checked(configs, runs_per_device, sweep_size, writes)
     with suppress(OSError):  # the sweep has ended
         connection.send(answer)
+
+
+def measure(
+    connection: Connection, config: RunConfig, contents: Contents, allocation: Allocation
+) -> None:
+    """Measure the speed of a run on a few steps, and send a `Measured`.
+
+    Args:
+        connection: connection to the sweep.
+        config: settings of the run.
+        contents: images of the run.
+        allocation: device and threads of the run.
+    """
+    _prepare_process(connection)
+    import torch
+
+    from cifar_exp.training.measuring import measure_speed
+
+    if allocation.gpu is not None:
+        torch.cuda.set_device(allocation.gpu)
+    show_warnings(lambda _: None)
+    with suppress(Exception):  # the time is then unknown; training reports the error
+        connection.send(Measured(*measure_speed(config, contents, allocation.threads)))
 
 
 def _prepare_process(connection: Connection) -> None:
@@ -216,7 +243,9 @@ def _free_cached_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _checked(configs: Sequence[RunConfig], runs_per_device: int | None, sweep_size: int) -> Checked:
+def _checked(
+    configs: Sequence[RunConfig], runs_per_device: int | None, sweep_size: int, writes: bool
+) -> Checked:
     try:
         import torch
     except ImportError as error:
@@ -225,13 +254,15 @@ def _checked(configs: Sequence[RunConfig], runs_per_device: int | None, sweep_si
         raise
 
     from cifar_exp.runs.preflight import preflight
+    from cifar_exp.runs.provenance import hardware
     from cifar_exp.training.device import uses_gpu
 
     try:
         gpus = torch.cuda.device_count() if any(map(uses_gpu, configs)) else 0
         cores = torch.get_num_threads()
         allocations = allocate(gpus, cores, runs_per_device, len(configs), sweep_size)
-        return Checked(None, allocations, preflight(configs, concurrent_runs(allocations)))
+        needs = preflight(configs, concurrent_runs(allocations), writes=writes)
+        return Checked(None, allocations, needs, hardware())
     except UserError as error:
         return Checked(str(error))
     except OSError as error:

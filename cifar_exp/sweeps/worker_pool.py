@@ -17,6 +17,7 @@ from tqdm import tqdm
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.signals import STOP_SIGNALS
+from cifar_exp.sweeps.allocation import Allocation
 from cifar_exp.sweeps.messages import (
     Checked,
     Died,
@@ -101,27 +102,16 @@ class WorkerPool:
     are forked from it. The sweep's process never imports PyTorch.
 
     Args:
-        configs: runs to train; they are checked first.
-        runs_per_device: number of concurrent runs per GPU, or on the CPU; None for automatic.
-        sweep_size: number of runs in the sweep, including finished ones.
+        allocations: allocation of each worker, from `check_runs`.
 
     Attributes:
-        kept_bytes: size of the last checkpoints of all runs on disk.
         on_gpu: whether the workers use GPUs.
-
-    Raises:
-        UserError: a run cannot be trained on this machine.
     """
 
-    def __init__(
-        self, configs: Sequence[RunConfig], runs_per_device: int | None, sweep_size: int
-    ) -> None:
-        prepare()
-        checked = _checked(configs, runs_per_device, sweep_size)
-        self.kept_bytes = checked.kept_bytes
-        self.on_gpu = checked.allocations[0].gpu is not None
+    def __init__(self, allocations: Sequence[Allocation]) -> None:
+        self.on_gpu = allocations[0].gpu is not None
         self._idle_deaths = 0  # in a row
-        self._workers = [Worker(work, allocation) for allocation in checked.allocations]
+        self._workers = [Worker(work, allocation) for allocation in allocations]
 
     def __enter__(self) -> "WorkerPool":
         """Return the pool."""
@@ -210,9 +200,22 @@ def _signals_ignored() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _checked(configs: Sequence[RunConfig], runs_per_device: int | None, sweep_size: int) -> Checked:
-    """Check runs in a separate process, which imports PyTorch."""
-    checker = Worker(check, configs, runs_per_device, sweep_size)
+def check_runs(
+    configs: Sequence[RunConfig], runs_per_device: int | None, sweep_size: int, writes: bool = True
+) -> Checked:
+    """Check runs in a separate process, which imports PyTorch.
+
+    Args:
+        configs: runs to train, at least one.
+        runs_per_device: number of concurrent runs per GPU, or on the CPU; None for automatic.
+        sweep_size: number of runs in the sweep, including finished ones.
+        writes: see `preflight`.
+
+    Raises:
+        UserError: a run cannot be trained on this machine.
+    """
+    prepare()
+    checker = Worker(check, configs, runs_per_device, sweep_size, writes)
     try:
         answer = checker.receive()
         while isinstance(answer, Warned):

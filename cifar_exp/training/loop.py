@@ -29,6 +29,8 @@ from cifar_exp.training.step import Step
 from cifar_exp.training.throttle import Throttle
 
 _POLL_SECONDS = 1e-4
+# Expected time of a training step, in evaluation steps of as many images.
+_EVALUATION_STEPS = 3
 _SECONDS_BETWEEN_CHECKS = 1.0  # of whether the other processes of the run are alive
 
 
@@ -80,6 +82,7 @@ class Training:
         self._best_weights: dict[str, Tensor] = {}  # on the CPU; filled only for training.keep=best
         self._split = evaluated_split(config.data.evaluated_on)
         self._steps = 0  # completed in the current epoch
+        self._tested = 0  # images evaluated in the current epoch
         self._seconds = 0.0  # of these steps before the run was resumed
         self._processes = processes
         self._checked = time.monotonic()
@@ -174,7 +177,7 @@ class Training:
             train_seconds = self._seconds + self._clock.seconds(self._started, trained)
             metrics = self._metrics(epoch, train_seconds, self._clock.seconds(trained, tested))
             self.history.append(metrics)
-            self._steps, self._seconds = 0, 0.0
+            self._steps, self._tested, self._seconds = 0, 0, 0.0
             if self.config.training.keep == "best" and self.best_epoch == epoch:
                 self._best_weights = self._copied_weights()
             yield metrics
@@ -262,6 +265,7 @@ class Training:
         for start in range(0, size, batch_size):
             self._seed_layers("layers in testing", epoch, start)
             run_step(self.step.test, "test", start, min(batch_size, size - start))
+            self._tested = min(start + batch_size, size)
             yield from self._pause(epoch)
         self.step.test_sums.fetch()
 
@@ -309,7 +313,25 @@ class Training:
 
     def _progress(self, epoch: int) -> Progress:
         # the speed of concurrent runs is measured by completed steps, not enqueued ones
-        return Progress(epoch, self._throttle.done(), self.total_steps)
+        done, steps_per_epoch = self._throttle.done(), self.batches.steps_per_epoch
+        trained = max(0.0, done / steps_per_epoch - (epoch - 1))
+        tested = self._tested / self.batches.test_size
+        part = self._evaluation_part
+        share = (epoch - 1 + (1 - part) * trained + part * tested) / self.config.training.epochs
+        return Progress(epoch, done, self.total_steps, share)
+
+    @property
+    def _evaluation_part(self) -> float:
+        """The fraction of an epoch's time that evaluation takes: expected, then measured."""
+        if self.history:
+            trained, tested = (
+                self.history[-1][key] for key in ("train_seconds", f"{self._split}_seconds")
+            )
+        else:
+            trained = _EVALUATION_STEPS * self.batches.train_size
+            tested = self.batches.test_size * (1 + self.config.data.test_flip)
+        total = trained + tested
+        return tested / total if total > 0 else 0.0  # NaN in the metrics of an early version
 
     def _lr(self, epoch: int, step: int) -> float:
         steps = self.batches.steps_per_epoch

@@ -19,11 +19,13 @@ class Progress:
         epoch: current epoch, counted from 1.
         steps: number of completed steps of the run.
         total_steps: number of steps of the whole run.
+        share: fraction of the run's time that has passed, in [0, 1], which includes evaluation.
     """
 
     epoch: int
     steps: int
     total_steps: int
+    share: float
 
 
 @dataclass(frozen=True)

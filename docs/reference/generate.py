@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 import hydra_plugins.cifar_exp
 from cifar_exp.__main__ import _parser
+from cifar_exp.config.command_settings import OF_COMMAND
 from cifar_exp.config.keys import SHORT_NAMES
 from cifar_exp.config.reference import Reference
 from cifar_exp.config.schema import RunConfig
@@ -84,6 +85,9 @@ def settings_page() -> str:
         "keys also have a short name (`lr=0.01`). `python train.py --cfg job` prints the settings "
         "of a command without training. The defaults are those of the article.",
         *sections(),
+        "## Settings of a command",
+        "They are not settings of a run: [what will it cost?](../guide/cost.md)",
+        table(("key", "meaning"), [(f"`{key}`", text) for key, text in OF_COMMAND.items()]),
         *options(),
         *sweeps(),
         *studies(),

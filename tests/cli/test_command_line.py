@@ -33,6 +33,8 @@ def test_the_settings_are_shown_without_importing_pytorch(train) -> None:
         ("study=lr -c job", ["-c", "job", "study=lr", "hydra.mode=MULTIRUN"]),
         ("seed=1 --cfg job", ["--cfg", "job", "seed=1"]),
         ("seed=1 --info", ["--info", "all", "seed=1"]),
+        ("seed=1 --plan", ["seed=1", "++plan=true"]),
+        ("--plan study=lr plan=false", ["study=lr", "++plan=true", "--multirun"]),
     ],
 )
 def test_a_study_is_a_sweep_and_cfg_job_shows_one(typed: str, translated: list[str]) -> None:

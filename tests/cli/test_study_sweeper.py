@@ -260,7 +260,8 @@ def test_cfg_job_shows_the_first_run_of_a_study(studies: Studies, train: Command
     studies.write("mine", MINE)
     shown = studies("study=mine", "--cfg", "job")
     assert shown.startswith("# the first of 4 runs: ")
-    assert "\n# the runs differ in optimizer.lr, seed\n" in shown
+    assert "\n# the runs differ in optimizer.lr: 0.001, 0.01\n" in shown
+    assert "\n# the runs differ in seed: 3, 5\n" in shown
     settings = yaml.safe_load(shown)
     assert (settings["optimizer"]["lr"], settings["seed"]) == (0.001, 3)
     assert settings["training"]["epochs"] == 2  # from the study
@@ -272,9 +273,9 @@ def test_cfg_job_shows_the_first_run_of_a_sweep(train: CommandLine) -> None:
     shown = train(*TINIEST, "-m", "lr=0.1,0.01", "--cfg=job")
     assert shown.startswith("# the first of 2 runs: ")
     assert yaml.safe_load(shown)["optimizer"]["lr"] == 0.1
-    assert not train.runs.parent.exists()
     refused = train("-m", "lr=0.1,0.01", "--cfg=job", "--package=model", status=1)
     assert refused.startswith("--package model: expected a single run. Leave out --package")
+    assert not list(train.folder.iterdir())
 
 
 def test_cfg_job_shows_the_first_run_of_an_experiment_that_is_a_sweep(

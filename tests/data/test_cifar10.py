@@ -283,7 +283,7 @@ def cifar100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_cifar100_is_extracted_read_and_checked(cifar100: Path) -> None:
     settings = Cifar100(root=str(cifar100), limit_train=200)
-    assert check(settings) == (100, 32, 8)  # the last batch of 200 images in batches of 64
+    assert check(settings) == (None, 100, 200, 32)
     dataset = load(settings, cifar100)
     assert (len(dataset.train), len(dataset.test)) == (200, 100)
     assert dataset.classes[99] == "class 99"

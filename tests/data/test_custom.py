@@ -52,7 +52,7 @@ def test_limits_and_batch_size_apply(tmp_path) -> None:
     content = (RGB, LABELS), (RGB, LABELS), NAMES
     limited = custom(content, 1, limit_train=3, batch_size=3)
     assert len(load(limited, tmp_path, TRUSTED).train) == 3
-    assert check(limited, TRUSTED)[:2] == (3, 8)  # classes and image size
+    assert check(limited, TRUSTED) == (None, 3, 3, 8)
     with pytest.raises(UserError, match=r"data\.batch_size: expected at most the 6 training"):
         check(custom(content, 1, batch_size=7), TRUSTED)
 

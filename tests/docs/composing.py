@@ -63,6 +63,7 @@ def _do_not_train() -> None:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     import cifar_exp.runs.train_one
+    import cifar_exp.search.forecast
     import cifar_exp.search.search
     import cifar_exp.sweeps.sweep
 
@@ -78,5 +79,7 @@ def _do_not_train() -> None:
     BasicSweeper.split_arguments = staticmethod(split)  # type: ignore[method-assign]
     cifar_exp.runs.train_one.train_one = train  # type: ignore[assignment]
     cifar_exp.sweeps.sweep.run_sweep = train
+    cifar_exp.sweeps.sweep.print_forecast = train
     cifar_exp.search.search.run_search = train  # type: ignore[assignment]
+    cifar_exp.search.forecast.forecast_search = train  # type: ignore[assignment]
     forkserver.ensure_running = lambda: None  # type: ignore[assignment]

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from cifar_exp.config.schema import RunConfig, Training
 from cifar_exp.data.dataset import Dataset
-from cifar_exp.runs.continuing import checkpoint_room, continuing_lines, shorter_run
+from cifar_exp.runs.continuing import Shorter, checkpoint_room, continuing_lines, shorter_run
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.preflight import preflight
 from cifar_exp.schedulers import Constant, Cosine, OneCycle
@@ -67,18 +67,22 @@ def test_a_schedule_that_depends_on_the_epochs_is_reported(tmp_path: Path, sched
     longer = of_epochs(tmp_path, 2, scheduler=scheduler)
     reason = f"from epoch 1: with scheduler={scheduler.name} the learning rates depend on"
     assert str(shorter_run(longer)).startswith(f"starts {reason}")
-    assert continuing_lines([longer], [])[0].startswith(f"1 of the new runs start {reason}")
+    assert continuing_lines(new(longer), [])[0].startswith(f"1 of the new runs start {reason}")
     assert not continues(finish(longer), short)
+
+
+def new(*configs: RunConfig) -> list[tuple[RunConfig, Shorter | None]]:
+    return [(config, shorter_run(config)) for config in configs]
 
 
 def test_a_sweep_reports_such_a_schedule_as_well(tmp_path: Path) -> None:
     from cifar_exp.config.identity import run_id
 
     runs = [of_epochs(tmp_path, epochs, scheduler=Cosine()) for epochs in (1, 2)]
-    (line,) = continuing_lines(runs, [run_id(run) for run in runs])
+    (line,) = continuing_lines(new(*runs), [run_id(run) for run in runs])
     assert line.startswith("1 of the new runs start from epoch 1: with scheduler=cosine")
     constant = [of_epochs(tmp_path, epochs, scheduler=Constant()) for epochs in (1, 2)]
-    assert continuing_lines(constant, [run_id(run) for run in constant]) == []
+    assert continuing_lines(new(*constant), [run_id(run) for run in constant]) == []
 
 
 def test_without_its_checkpoint_a_run_cannot_be_continued(tmp_path: Path) -> None:
@@ -108,11 +112,11 @@ def test_a_rerun_trains_all_its_epochs(tmp_path: Path) -> None:
 
 def test_preflight_returns_the_size_of_the_last_checkpoints(tmp_path: Path) -> None:
     run = of_epochs(tmp_path, 1)
-    expected = preflight([run])
+    expected = preflight([run]).kept_bytes
     checkpoint = next((finish(run) / "checkpoints").glob("*.pt"))
     assert expected == pytest.approx(checkpoint.stat().st_size, rel=0.2)
-    assert preflight([of_epochs(tmp_path, 1, keep_checkpoint=False)]) == 0
-    assert preflight([of_epochs(tmp_path, 1, scheduler=Cosine())]) == 0
+    assert preflight([of_epochs(tmp_path, 1, keep_checkpoint=False)]).kept_bytes == 0
+    assert preflight([of_epochs(tmp_path, 1, scheduler=Cosine())]).kept_bytes == 0
 
 
 def test_only_large_checkpoints_are_reported() -> None:

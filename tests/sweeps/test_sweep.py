@@ -154,10 +154,10 @@ def test_a_sweep_whose_folder_is_deleted_during_training_is_written_again(
 ) -> None:
     sweep = Sweep([make_run(tmp_path).read_config()])
 
-    def train(*_: object) -> int:
+    def train(*_: object) -> tuple[int, int]:
         sweep.folder.mkdir()
         shutil.rmtree(sweep.folder)
-        return 0
+        return 0, 0
 
     monkeypatch.setattr(Sweep, "_train_unfinished", train)
     sweep.run(None)

@@ -1,0 +1,213 @@
+"""What a sweep will train and what that costs: time, disk and memory (no PyTorch import)."""
+
+import shutil
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from cifar_exp.config.identity import all_settings
+from cifar_exp.config.keys import short_names
+from cifar_exp.config.schema import RunConfig
+from cifar_exp.expressions import as_path
+from cifar_exp.files import in_bytes
+from cifar_exp.paths import RUNS
+from cifar_exp.runs.continuing import Shorter, shorter_run
+from cifar_exp.runs.folder import ENDED, RunFolder
+from cifar_exp.runs.needs import Needs
+from cifar_exp.sweeps.run_queue import find_prefix_runs
+from cifar_exp.sweeps.run_times import shape
+from cifar_exp.sweeps.speeds import Speeds, duration, in_time
+from cifar_exp.terminal import columns, printable, table, wrapped
+
+NOTHING_WRITTEN = "Nothing was trained or written."
+_USUAL_COLUMNS = 80
+_MAX_ROWS = 24
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run of a sweep before the sweep starts.
+
+    Attributes:
+        config: settings of the run.
+        folder: folder of the run.
+        status: status of the run.
+        shorter: complete shorter run that it would continue; None if there is none.
+        longer: longer run of the sweep whose first epochs it equals; None if there is none.
+    """
+
+    config: RunConfig
+    folder: RunFolder
+    status: str
+    shorter: Shorter | None = None
+    longer: RunConfig | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run is not trained."""
+        return self.status in ENDED and not self.config.rerun
+
+    @cached_property
+    def epochs_before(self) -> int:
+        """Number of epochs that are not trained."""
+        epochs = self.config.training.epochs
+        if self.is_finished or self.longer:
+            return epochs
+        if self.shorter and not self.shorter.problem:
+            return self.shorter.epochs
+        restarts = self.config.rerun or self.status == "damaged"
+        return 0 if restarts else min(epochs, len(self.folder.read_metrics()))
+
+    @property
+    def share(self) -> float:
+        """Fraction of its epochs that are not trained, in [0, 1]."""
+        return self.epochs_before / self.config.training.epochs
+
+    @property
+    def start(self) -> str:
+        """How the run starts, in words."""
+        if self.is_finished:
+            return "finished before"
+        if self.longer:
+            return f"taken from epochs={self.longer.training.epochs}"
+        if self.status == "pending" and self.epochs_before:
+            return f"continues epochs={self.epochs_before}"
+        if self.status in ("interrupted", "failed"):
+            return f"{self.status} after epoch {self.epochs_before}"
+        return "repeated" if self.config.rerun else {"pending": "new"}.get(self.status, self.status)
+
+
+def plan_runs(runs: Sequence[tuple[RunConfig, RunFolder]]) -> list[PlannedRun]:
+    """Return the runs of a sweep with what is on disk. Nothing is written.
+
+    Args:
+        runs: settings and folder of each run, at least one.
+    """
+    planned = [PlannedRun(config, folder, folder.status) for config, folder in runs]
+    pending = [run for run in planned if not run.is_finished]
+    configs = [run.config for run in pending]
+    started = [index for index, run in enumerate(pending) if run.status != "pending"]
+    longer = {
+        id(pending[short]): configs[long]
+        for long, shorter in find_prefix_runs(configs, started).items()
+        for short in shorter
+    }
+    is_new = [run.status == "pending" and not run.config.rerun for run in planned]
+    stored = RunFolder.by_id(as_path(runs[0][0].paths.results) / RUNS) if any(is_new) else {}
+    return [
+        PlannedRun(
+            run.config,
+            run.folder,
+            run.status,
+            shorter_run(run.config, stored) if new else None,
+            longer.get(id(run)),
+        )
+        for run, new in zip(planned, is_new, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a sweep will train, and what that costs.
+
+    Attributes:
+        runs: all runs.
+        varied: keys in which they differ, without the seed.
+        needs: space and images of the runs to train.
+        at_once: number of concurrent runs; 0 if each run is a job.
+        speeds: times of their epochs; None if they are not known.
+        added: runs that the sweep may add until its claims are settled.
+    """
+
+    runs: Sequence[PlannedRun]
+    varied: Sequence[str]
+    needs: Needs
+    at_once: int
+    speeds: Speeds | None
+    added: Sequence[RunConfig] = ()
+
+    @property
+    def pending(self) -> list[PlannedRun]:
+        """The runs to train."""
+        return [run for run in self.runs if not run.is_finished]
+
+    def __str__(self) -> str:
+        """Return the answer in one line, a table of the runs, and the sources of the numbers."""
+        details = [wrapped(line) for line in self._details()] if self.pending else []
+        lines = [wrapped(self._answer()), "", self._table(), "", *details, NOTHING_WRITTEN]
+        return printable("\n".join(lines))
+
+    def _answer(self) -> str:
+        count, pending = len(self.runs), self.pending
+        parts = [f"{count} run{'s' * (count > 1)}, {len(pending)} to train"]
+        if pending and self.speeds:
+            configs = [run.config for run in pending]
+            shares = [run.share for run in pending]
+            time = duration(configs, self.speeds, self.at_once, shares)
+            parts[0] += f"; about {time}"
+            if self.added:
+                shares += [0.0] * len(self.added)
+                most = duration([*configs, *self.added], self.speeds, self.at_once, shares)
+                parts[0] += f", at most {in_time(most.high)} with {len(self.added)} more runs"
+        if pending:
+            parts += [in_bytes(self.needs.disk_bytes)]
+            parts += [f"{self.at_once} at once" if self.at_once else "each as a job"]
+        return ", ".join(parts)
+
+    def _table(self) -> str:
+        grouped: dict[tuple[str, ...], list[PlannedRun]] = defaultdict(list)
+        for run in self.runs:
+            flat = all_settings(run.config)
+            levels = [str(flat.get(key, "")) for key in self.varied]
+            grouped[(*levels, run.start)].append(run)
+        rows = [self._row(key, runs) for key, runs in grouped.items()]
+        header = [*short_names(list(self.varied)), "start", "seeds", "epochs", "steps"]
+        header += ["time each"] * (self.speeds is not None)
+        text = table(rows[:_MAX_ROWS], header, columns() or _USUAL_COLUMNS)
+        more = len(rows) - _MAX_ROWS
+        return text + (f"\n... and {more} more rows" if more > 0 else "")
+
+    def _row(self, key: Sequence[str], runs: Sequence[PlannedRun]) -> list[str]:
+        run = runs[0]
+        epochs = run.config.training.epochs - run.epochs_before
+        cells = [*key, _numbers([run.config.seed for run in runs]), str(epochs)]
+        cells.append(f"{self._steps_of(run):,}" if epochs else "")
+        if self.speeds is not None:
+            seconds = 0 if run.is_finished else epochs * self.speeds.epoch(run.config).expected
+            cells.append(in_time(seconds) if epochs else "")
+        return cells
+
+    @cached_property
+    def _train_sizes(self) -> dict[str, int]:
+        shapes = (shape(run.config) for run in self.pending)
+        sizes = (contents.train_size for contents in self.needs.contents)
+        return dict(zip(shapes, sizes, strict=True))
+
+    def _steps_of(self, run: PlannedRun) -> int:
+        if run.is_finished:
+            return 0
+        per_epoch = -(-self._train_sizes[shape(run.config)] // run.config.data.batch_size)
+        return per_epoch * (run.config.training.epochs - run.epochs_before)
+
+    def _details(self) -> Iterator[str]:
+        yield f"steps:  {sum(map(self._steps_of, self.pending)):,} in total"
+        results = as_path(self.runs[0].config.paths.results).absolute()
+        if self.speeds is not None:
+            yield f"time:   from {self.speeds.source}"
+        existing = next(path for path in (results, *results.parents) if path.exists())
+        free = shutil.disk_usage(existing).free
+        yield f"disk:   {in_bytes(self.needs.disk_bytes)}, {in_bytes(free)} are free"
+        if self.speeds is not None:
+            memory = max(self.speeds.epoch(run.config).memory for run in self.pending)
+            device = "GPU memory" if self.speeds.on_gpu else "memory"
+            yield f"memory: about {in_bytes(memory * self.at_once)} of {device}"
+
+
+def _numbers(numbers: Collection[int]) -> str:
+    """Return "0, 1, 2" or "0 to 9"."""
+    ordered = sorted(numbers)
+    first, last = ordered[0], ordered[-1]
+    if len(ordered) > 2 and ordered == list(range(first, last + 1)):
+        return f"{first} to {last}"
+    return ", ".join(map(str, ordered))

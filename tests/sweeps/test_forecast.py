@@ -1,0 +1,204 @@
+"""What a sweep will train, and what that costs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar_exp.config.schema import Logger, Paths, RunConfig, Training
+from cifar_exp.config.study import Study
+from cifar_exp.data.settings import Contents, Synthetic
+from cifar_exp.files import write_json
+from cifar_exp.optimizers import Adam
+from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.needs import Needs
+from cifar_exp.schedulers import Constant
+from cifar_exp.sweeps.allocation import Allocation
+from cifar_exp.sweeps.forecast import Forecast, plan_runs
+from cifar_exp.sweeps.messages import Checked
+from cifar_exp.sweeps.speeds import Duration, EpochTime, Speeds, duration, find_speeds
+from cifar_exp.sweeps.until_settled import possible_runs
+from tests.made import make_run
+
+HARDWARE = {"cpu": "a processor", "cores": 2, "gpus": []}
+PROVENANCE = {"commit": None, "python": "3.12", "versions": {}, "hardware": HARDWARE}
+COMPUTE = {"device": "cpu", "precision": "fp32", "threads": 1}
+
+
+def a_run(results: Path, lr: float = 0.001, epochs: int = 4, **settings: Any) -> RunConfig:
+    return RunConfig(
+        optimizer=Adam(lr=lr),
+        data=Synthetic(train_size=640, test_size=100, batch_size=64),
+        scheduler=Constant(),
+        training=Training(epochs=epochs),
+        paths=Paths(results=str(results)),
+        logger=Logger(tensorboard=False),
+        **settings,
+    )
+
+
+def finished(results: Path, seconds: float, **changes: Any) -> RunFolder:
+    """Write a complete run of two epochs. Args: seconds: of each epoch."""
+    config = a_run(results, epochs=2)
+    parts = {name: getattr(config, name) for name in ("optimizer", "data", "scheduler")}
+    folder = make_run(results, logger=Logger(tensorboard=False), **parts | changes)
+    rows = [row | {"train_seconds": seconds, "test_seconds": 0.0} for row in folder.read_metrics()]
+    folder.write_metrics(rows)
+    state = folder.read_state() | {"compute": COMPUTE, "provenance": PROVENANCE, "started": "now"}
+    del state["sha256"]
+    write_json(folder.path / "run.json", state)
+    return folder
+
+
+def checked(runs: int, threads: int = 1) -> Checked:
+    contents = (Contents(None, 10, 640, 32),) * runs
+    return Checked(
+        None, (Allocation(None, threads, 1),) * 2, Needs(0, 5_000_000, contents), HARDWARE
+    )
+
+
+@pytest.fixture(autouse=True)
+def measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[RunConfig]]:
+    """Replace the measurement: an epoch takes as many seconds as a batch has images."""
+    runs: list[RunConfig] = []
+
+    def measure(config: RunConfig, *_: object) -> EpochTime:
+        runs.append(config)
+        return EpochTime.around(config.data.batch_size, 0.3, memory=10**9)
+
+    monkeypatch.setattr("cifar_exp.sweeps.speeds._measured", measure)
+    return runs
+
+
+def test_each_run_starts_as_its_files_say(tmp_path: Path) -> None:
+    done = finished(tmp_path, 1.0)
+    configs = [
+        done.read_config(),
+        a_run(tmp_path, epochs=5),  # continues no run, which has no checkpoint
+        a_run(tmp_path, lr=0.1, epochs=4),
+        a_run(tmp_path, lr=0.1, epochs=9),
+    ]
+    before = sorted(tmp_path.rglob("*"))
+    runs = plan_runs(list(zip(configs, RunFolder.of_all(configs), strict=True)))
+    assert [run.start for run in runs] == ["finished before", "new", "taken from epochs=9", "new"]
+    assert [run.share for run in runs] == [1, 0, 1, 0]
+    assert sorted(tmp_path.rglob("*")) == before
+
+    (done.path / "checkpoints").mkdir()
+    (done.path / "checkpoints" / "step-20.pt").touch()
+    (continuing,) = plan_runs([(configs[1], RunFolder.of(configs[1]))])
+    assert (continuing.start, continuing.epochs_before) == ("continues epochs=2", 2)
+
+
+def test_an_interrupted_run_trains_the_remaining_epochs(tmp_path: Path) -> None:
+    folder = finished(tmp_path, 1.0)
+    write_json(folder.path / "run.json", {"status": "running"})
+    (run,) = plan_runs([(folder.read_config(), folder)])
+    assert run.start == "interrupted after epoch 2"
+    assert run.share == 1
+
+
+def test_finished_runs_of_the_same_shape_give_the_time(
+    tmp_path: Path, measured: list[RunConfig]
+) -> None:
+    for seed, seconds in enumerate((2.0, 3.0, 10.0)):
+        finished(tmp_path, seconds, seed=seed)
+    speeds = find_speeds([a_run(tmp_path, lr=0.5), a_run(tmp_path, lr=0.1)], checked(2))
+    assert speeds.epoch(a_run(tmp_path)) == EpochTime(2.0, 3.0, 10.0, 0)
+    assert speeds.source == "3 finished runs of the same shape"
+    assert not measured
+
+
+@pytest.mark.parametrize("key", ["hardware", "threads", "seconds"])
+def test_runs_of_other_machines_are_not_used(
+    tmp_path: Path, measured: list[RunConfig], key: str
+) -> None:
+    folder = finished(tmp_path, 0.0 if key == "seconds" else 1.0)
+    state = folder.read_state()
+    if key == "hardware":
+        state["provenance"] = PROVENANCE | {"hardware": HARDWARE | {"cpu": "another"}}
+    if key == "threads":
+        state["compute"] = COMPUTE | {"threads": 8}
+    write_json(folder.path / "run.json", state)
+    config = a_run(tmp_path)
+    assert find_speeds([config], checked(1)).epoch(config).expected == 64
+    assert measured == [config]
+
+
+def test_the_largest_and_the_smallest_run_are_measured(
+    tmp_path: Path, measured: list[RunConfig]
+) -> None:
+    def of_batch(size: int) -> RunConfig:
+        data = Synthetic(train_size=640, test_size=100, batch_size=size)
+        return a_run(tmp_path).model_copy(update={"data": data})
+
+    configs = [of_batch(size) for size in (64, 16, 4, 32)]
+    speeds = find_speeds(configs, checked(4))
+    assert [config.data.batch_size for config in measured] == [4, 64]
+    assert speeds.source == "a few measured steps of the largest and the smallest run"
+    between = speeds.epoch(configs[1])
+    assert between.high > 1.5 * between.expected  # less certain
+    assert speeds.epoch(configs[0]).expected == 64
+
+
+def test_the_time_is_that_of_the_longest_worker(tmp_path: Path) -> None:
+    speeds = Speeds(on_gpu=False)
+    speeds.add(a_run(tmp_path), EpochTime(9.0, 10.0, 12.0))
+    three = [a_run(tmp_path, lr=lr) for lr in (0.1, 0.2, 0.3)]
+    time = duration(three, speeds, at_once=2)
+    assert time.expected == pytest.approx(10 + 2 * (40 + 2))
+    assert time.low < time.expected < time.high
+    assert duration(three, speeds, 2, [1.0] * 3).expected < 20
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        ((20, 25, 33), "25 s (20 to 33)"),
+        ((1200, 1500, 1980), "25 min (20 to 33)"),
+        ((9000, 12_600, 18_000), "3.5 h (2.5 to 5.0)"),
+    ],
+)
+def test_a_duration_has_its_interval(seconds: tuple[int, int, int], text: str) -> None:
+    assert str(Duration(*seconds)) == text
+
+
+def test_the_answer_is_first_and_the_text_fits_80_columns(tmp_path: Path) -> None:
+    done = finished(tmp_path, 1.0)
+    configs = [done.read_config(), *(a_run(tmp_path, lr=0.1, seed=n, epochs=2) for n in (0, 1, 2))]
+    runs = plan_runs(list(zip(configs, RunFolder.of_all(configs), strict=True)))
+    speeds = find_speeds(configs[1:], checked(3))
+    needs = checked(3).needs
+    text = str(Forecast(runs, ["optimizer.lr"], needs, 2, speeds))
+    lines = text.splitlines()
+    assert lines[0].startswith("4 runs, 3 to train; about ")
+    assert lines[0].endswith("5 MB, 2 at once")
+    assert any(line.split()[:4] == ["0.1", "new", "0", "to"] for line in lines)
+    assert any("finished before" in line for line in lines)
+    assert "steps:  60 in total" in lines
+    assert lines[-1] == "Nothing was trained or written."
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_study_that_adds_seeds_may_add_them_at_the_compared_levels(tmp_path: Path) -> None:
+    study = Study(
+        name="s",
+        title="S",
+        question="?",
+        vary={"optimizer.lr": (0.1, 0.2, 0.3)},
+        add_seeds=True,
+        max_seeds=5,
+        claims=(
+            {
+                "says": "It is lower.",
+                "metric": "final_train_loss",
+                "expects": "lower",
+                "at": 0.1,
+                "than": 0.3,
+            },
+        ),
+    )
+    runs = [a_run(tmp_path, lr=lr, seed=seed) for lr in (0.1, 0.2, 0.3) for seed in range(3)]
+    added = {(run.optimizer.lr, run.seed) for run in possible_runs(study, runs)}
+    assert added == {(lr, seed) for lr in (0.1, 0.3) for seed in (3, 4)}
