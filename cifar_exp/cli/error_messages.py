@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
@@ -110,6 +111,8 @@ def _refused_key(error: Exception) -> str | None:
 
 def describe(error: Exception) -> str:
     """Return the first two lines of a library's message, with the error's name if it needs one."""
+    if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
+        return f"{mark.name}, line {mark.line + 1}: not valid YAML: {error.problem}"
     text = "\n".join(str(error).strip().splitlines()[:2])
     if isinstance(error, HydraException | ValueError) and text:
         return text

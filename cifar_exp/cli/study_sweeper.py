@@ -94,11 +94,12 @@ class StudySweeper(BasicSweeper):
         assert isinstance(self.launcher, SweepLauncher)
         chosen = self.config.get("study")
         if chosen is None:
-            several = [
-                word for word in arguments if word.startswith("study=") and word != "study=null"
-            ]
-            if several:
-                raise UserError(f"{several[0]}: expected one study; a study can have several parts")
+            for word in arguments:
+                if word.startswith("study=") and word != "study=null":
+                    problem = "expected one study; a study can have several parts"
+                    if not {*",("} & {*word}:
+                        problem = "its file sets no study. Remove its line `# @package _global_`."
+                    raise UserError(f"{word}: {problem}")
             jobs = [list(job) for job in self._jobs(arguments)]
             return [self.launcher.launch(jobs, initial_job_idx=0)]
         # settings of the study itself are already composed

@@ -117,8 +117,9 @@ class ClassFolders:
         return self.root / (found[0] if found else split)
 
     def _miss(self, folder: Path, hint: str = "") -> None:
+        problem = "expected a folder, got a file" if os.path.isfile(folder) else "folder not found"
         self.problems.append(
-            f"{folder}: folder not found. Expected images in train/<class>/ and test/<class>/ of "
+            f"{folder}: {problem}. Expected images in train/<class>/ and test/<class>/ of "
             f"data.root={self.root}, or in its <class>/ folders.{hint}"
         )
 

@@ -1,11 +1,13 @@
 """Mistakes on the command line: their messages and exit status."""
 
 import errno
+from pathlib import Path
 
 import pytest
+import yaml
 from hydra.errors import OverrideParseException
 
-from cifar_exp.cli.error_messages import explain
+from cifar_exp.cli.error_messages import describe, explain
 
 MISTAKES = {
     # unknown keys and options, with the nearest name
@@ -136,3 +138,11 @@ def test_a_failed_download_of_cifar10_is_reported_before_the_sweep_starts(train)
     assert "data=synthetic or data=image_folder" in output
     assert len(output.strip().splitlines()) == 3
     assert not train.runs.exists()
+
+
+def test_invalid_yaml_is_reported_with_its_file_and_line(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("lr: 0.1\nepochs: [1\n")
+    with pytest.raises(yaml.YAMLError) as error, file.open() as opened:
+        yaml.safe_load(opened)
+    assert describe(error.value).startswith(f"{file}, line 3: not valid YAML: expected ',' or ']'")

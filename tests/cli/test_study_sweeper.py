@@ -256,6 +256,15 @@ def test_a_mistake_is_reported_in_two_lines_and_nothing_is_trained(
     assert not train.runs.exists()
 
 
+def test_a_study_file_with_a_package_line_is_refused(studies: Studies, train: CommandLine) -> None:
+    text = f"# @package _global_\n{yaml.safe_dump(MINE)}"
+    (train.folder / "study" / "mine.yaml").write_text(text)
+    output = studies("study=mine", status=1)
+    assert output == (
+        "study=mine: its file sets no study. Remove its line `# @package _global_`.\n"
+    )
+
+
 def test_cfg_job_shows_the_first_run_of_a_study(studies: Studies, train: CommandLine) -> None:
     studies.write("mine", MINE)
     shown = studies("study=mine", "--cfg", "job")

@@ -151,6 +151,13 @@ def test_a_missing_folder_is_named(root: Path, missing: str) -> None:
         load(root)
 
 
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    archive = tmp_path / "photos.zip"
+    archive.write_bytes(b"")
+    with pytest.raises(UserError, match=r"photos\.zip: expected a folder, got a file\. Expected"):
+        load(archive)
+
+
 @pytest.mark.parametrize(("split", "other"), [("train", "test"), ("test", "train")])
 def test_a_class_missing_in_one_split_is_named(root: Path, split: str, other: str) -> None:
     save(root / split / "horse" / "a.png")
