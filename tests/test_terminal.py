@@ -84,7 +84,7 @@ def test_bars_fit_and_omit_whole_fields(terminal: Terminal, clock: Clock) -> Non
             assert len(line) <= width
             assert len(line.split("|")[1]) >= 10
         assert sweep.startswith("sweep:  40%|")
-        assert ", about 00:16 left" in sweep
+        assert ", about 00:14 left" in sweep
         words = run.split("| ")[1].split(", ")
         whole = ["about 00:02 left", "epoch 1", "validation accuracy 0.250", "loss 1.000"]
         assert words[1:] == whole[: len(words) - 1]

@@ -19,8 +19,9 @@ _EVALUATION_COST = 1 / 3  # of an image, relative to training
 _USUAL_IMAGES = 50_000, 10_000
 _IMAGE_SIZE = 32
 # Time of a run before its first step and after its last one (figures), until it is observed.
-_SECONDS_TO_BEGIN = 0.5
-_SECONDS_TO_END = 1.5
+# Medians of the runs in multirun_results/published.
+_SECONDS_TO_BEGIN = 0.3
+_SECONDS_TO_END = 0.7
 _MIN_OBSERVED = 0.05  # of a run, before its speed replaces the expected one
 
 
@@ -77,6 +78,7 @@ class _Run:
         shape: see `shape`.
         share: fraction of its time that has passed.
         began: time at which it was started; None if it was not.
+        in_new_worker: whether its worker may have had to start first.
         first: time and share of its first report.
         last: time and share of its last report.
         ended: time at which it ended.
@@ -86,6 +88,7 @@ class _Run:
     shape: str
     share: float = 0.0
     began: float | None = None
+    in_new_worker: bool = True
     first: tuple[float, float] | None = None
     last: tuple[float, float] = (0.0, 0.0)
     ended: float | None = None
@@ -176,8 +179,9 @@ class RunTimes:
 
     def begin(self, run: int) -> None:
         """Record that a run starts."""
-        self._runs[run].began = self._clock()
-        self._runs[run].first = self._runs[run].ended = None
+        state = self._runs[run]
+        state.in_new_worker = all(other.ended is None for other in self._runs)
+        state.began, state.first, state.ended = self._clock(), None, None
         self._at_once = max(self._at_once, sum(run.is_training for run in self._runs))
 
     def report(self, run: int, share: float) -> None:
@@ -219,7 +223,11 @@ class RunTimes:
 
     def _remaining(self, indices: Iterable[int]) -> list[float | None]:
         rates: dict[str, float | None] = {}
-        begins = [r.first[0] - r.began for r in self._runs if r.first and r.began is not None]
+        begins = [
+            run.first[0] - run.began
+            for run in self._runs
+            if run.first and run.began is not None and not run.in_new_worker
+        ]
         ends = [r.ended - r.last[0] for r in self._runs if r.first and r.ended is not None]
         to_begin = fmean(begins) if begins else _SECONDS_TO_BEGIN
         to_end = fmean(ends) if ends else _SECONDS_TO_END

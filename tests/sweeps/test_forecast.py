@@ -147,7 +147,7 @@ def test_the_time_is_that_of_the_longest_worker(tmp_path: Path) -> None:
     speeds.add(a_run(tmp_path), EpochTime(9.0, 10.0, 12.0))
     three = [a_run(tmp_path, lr=lr) for lr in (0.1, 0.2, 0.3)]
     time = duration(three, speeds, at_once=2)
-    assert time.expected == pytest.approx(10 + 2 * (40 + 2))
+    assert time.expected == pytest.approx(10 + 2 * (40 + 1))
     assert time.low < time.expected < time.high
     assert duration(three, speeds, 2, [1.0] * 3).expected < 20
 

@@ -34,15 +34,17 @@ class SimulatedSweep:
         self.seconds, self.around = seconds, (to_begin, to_end)
 
     def estimates(self, at_once: int = 2) -> list[tuple[float, float, float]]:
-        """Return (fraction done, estimated seconds left, time) every half second, and the end."""
+        """Return (fraction done, estimated, actual seconds left) every half second."""
         waiting, training, found = list(range(len(self.seconds))), {}, []
         to_begin, to_end = self.around
         while waiting or training:
             while waiting and len(training) < at_once:
-                training[waiting[0]] = self.clock.now
-                self.times.begin(waiting.pop(0))
+                run = waiting.pop(0)
+                # only the first run of a worker waits for its start
+                training[run] = self.clock.now + (to_begin if run < at_once else 0.5)
+                self.times.begin(run)
             for run, began in list(training.items()):
-                passed = self.clock.now - began - to_begin
+                passed = self.clock.now - began
                 if 0 <= passed <= self.seconds[run]:
                     self.times.report(run, passed / self.seconds[run])
                 elif passed >= self.seconds[run] + to_end:
@@ -82,12 +84,12 @@ def test_the_start_of_workers_does_not_count_as_training() -> None:
 def test_epochs_of_before_an_interruption_take_no_time() -> None:
     clock = Clock(now=0.0)
     times = RunTimes([10.0, 10.0], shares=[0.8, 0.0], in_seconds=True, clock=clock)
-    assert times.left(at_once=1) == pytest.approx(2 + 10 + 2 * 2.0)
+    assert times.left(at_once=1) == pytest.approx(2 + 10 + 2 * 1.0)
     times.begin(0)
     times.report(0, 0.8)
     clock.now = 2
     times.report(0, 0.9)  # half as fast as expected
-    assert times.remaining(1) == pytest.approx(20 + 1.5)
+    assert times.remaining(1) == pytest.approx(20 + 1.0)
 
 
 def test_a_run_that_is_taken_from_a_longer_one_is_not_progress() -> None:
@@ -100,7 +102,7 @@ def test_a_run_that_is_taken_from_a_longer_one_is_not_progress() -> None:
 
 def test_without_any_report_the_time_is_unknown_unless_costs_are_seconds() -> None:
     assert RunTimes([1.0, 1.0]).left() is None
-    assert RunTimes([5.0, 3.0], in_seconds=True).left(2) == pytest.approx(7.0)
+    assert RunTimes([5.0, 3.0], in_seconds=True).left(2) == pytest.approx(6.0)
 
 
 def test_the_longest_of_several_workers_determines_the_end() -> None:
