@@ -1,4 +1,4 @@
-"""Make the images of docs/images except mlflow.png: `python -m docs.make_images [FOLDER]`.
+"""Make the images of docs/images except the loggers' pages: `python -m docs.make_images [FOLDER]`.
 
 Trains the demo and its study (three minutes on two cores) and photographs the report with Chromium.
 The runs are kept in FOLDER if one is given; a second call then trains nothing.

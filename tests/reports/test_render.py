@@ -11,10 +11,13 @@ import pytest
 from cifar_exp.config.identity import run_id
 from cifar_exp.config.load import to_yaml
 from cifar_exp.config.schema import RunConfig, Training
-from cifar_exp.data.settings import ImageFolder
+from cifar_exp.data.settings import Cifar10, ImageFolder
 from cifar_exp.optimizers import Adam
+from cifar_exp.reports.content import read_report
 from cifar_exp.reports.records import sweep_id
 from cifar_exp.reports.render import check_report, write_report
+from tests.conftest import ROOT
+from tests.made import make_run, make_sweep
 
 HOSTILE = (
     "<script>alert(1)</script> | [x](http://x.example) <img src=http://x.example> `a` \\| \n# b"
@@ -151,6 +154,28 @@ def test_the_same_runs_give_the_same_bytes_and_a_check_finds_differences(sweep: 
     assert check_report(sweep) == [page, sweep / "report.md"]
     write_report(sweep)
     assert {path: path.read_bytes() for path in sweep.rglob("*") if path.is_file()} == written
+
+
+def test_legends_list_levels_as_the_tables_do() -> None:
+    report = read_report(ROOT / "multirun_results" / "published" / "article-31b25359b9")
+    rates = next(section for section in report.sections if section.title == "Learning rate")
+    (legend,) = rates.figures[0].draw().legends
+    expected = [row["lr"] for row in rates.summary]
+    assert expected == ["0.001", "0.0001", "0.01", "0.1"]
+    assert [text.get_text() for text in legend.get_texts()] == expected
+
+
+def test_reports_of_several_settings_have_curves_of_the_best_combinations(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path, optimizer=Adam(lr=lr), data=Cifar10(batch_size=size))
+        for lr in (0.1, 0.01)
+        for size in (16, 32, 64, 128)
+    ]
+    (section,) = read_report(make_sweep(tmp_path, runs)).sections
+    curves = [figure for figure in section.figures if "curves" in figure.name]
+    assert [figure.name for figure in curves] == ["curves-train", "curves-test"]
+    assert "6 best combinations of batch_size, lr" in curves[0].caption
+    assert len(curves[0].draw().legends[0].get_texts()) == 6
 
 
 def test_failed_runs_are_named_before_the_verdicts(sweep: Path) -> None:
