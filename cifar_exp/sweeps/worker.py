@@ -83,7 +83,7 @@ def _prepare_process(connection: Connection) -> None:
     """Ignore signals, which the sweep receives as well, and forward warnings to the sweep."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    keep_output()
+    keep_output(bars=False)
     show_warnings(lambda text: connection.send(Warned(text)))
 
 

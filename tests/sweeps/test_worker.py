@@ -78,7 +78,7 @@ def test_a_worker_without_memory_for_pytorch_reports_it(monkeypatch: pytest.Monk
     monkeypatch.delitem(sys.modules, "torch")
     monkeypatch.setattr(sys, "meta_path", [NoMemory(), *sys.meta_path])
     connection: Any = Connection()
-    monkeypatch.setattr(worker, "keep_output", lambda: None)
+    monkeypatch.setattr(worker, "keep_output", lambda bars: None)
     monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
     worker.check(connection, (), None, sweep_size=1)
     assert connection.sent[-1] == Checked(TOO_LITTLE_MEMORY)
