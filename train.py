@@ -4,14 +4,19 @@ import os
 import sys
 from collections.abc import Callable
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from cifar_exp.errors import import_problem
 
-from cifar_exp.cli import command_line, error_messages
-from cifar_exp.config.load import load_config, trains_a_run
-from cifar_exp.signals import INTERRUPTED, Interrupted, exit_on_signal
-from cifar_exp.terminal import keep_output, print_error
+try:
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import DictConfig
+
+    from cifar_exp.cli import command_line, error_messages
+    from cifar_exp.config.load import load_config, trains_a_run
+    from cifar_exp.signals import INTERRUPTED, Interrupted, exit_on_signal
+    from cifar_exp.terminal import keep_output, print_error
+except (ImportError, SyntaxError) as error:
+    sys.exit(import_problem(error))
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

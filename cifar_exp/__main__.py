@@ -4,13 +4,17 @@
 import argparse
 import sys
 
-import argcomplete
+from cifar_exp.errors import UserError, import_problem
 
-from cifar_exp.cli import check_data, doctor, inference, report, results
-from cifar_exp.errors import UserError
-from cifar_exp.files import disk_full
-from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY, free_memory, is_out_of_memory
-from cifar_exp.terminal import keep_output, printable
+try:
+    import argcomplete
+
+    from cifar_exp.cli import check_data, doctor, inference, report, results
+    from cifar_exp.files import disk_full
+    from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY, free_memory, is_out_of_memory
+    from cifar_exp.terminal import keep_output, printable
+except (ImportError, SyntaxError) as error:
+    sys.exit(import_problem(error))
 
 
 def main() -> int:
@@ -42,6 +46,8 @@ def _external_cause(error: Exception) -> str | None:
         return f"disk full{file}; free some space, or use --out FOLDER if the command has it"
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    if isinstance(error, ImportError | SyntaxError):
+        return import_problem(error)
     return None
 
 

@@ -6,12 +6,17 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import (
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from cifar_exp.cli.overrides import as_typed
 from cifar_exp.config.keys import SHORT_NAMES, explain_key, explain_option, is_list, short
-from cifar_exp.errors import UserError
+from cifar_exp.errors import UserError, import_problem, summarize
 from cifar_exp.files import disk_full
 from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY, free_memory, is_out_of_memory
 from cifar_exp.terminal import printable
@@ -40,6 +45,7 @@ def explain(error: Exception) -> str | None:
 def _is_mistake(error: Exception) -> bool:
     # an OSError is a disk that is full or missing, or a folder without permission
     known = UserError | HydraException | OmegaConfBaseException | OSError
+    known |= ImportError | SyntaxError  # a package is missing, or code was changed
     if isinstance(error, known) or is_out_of_memory(error):
         return True
     # Hydra raises ValueError and others too; then the traceback has no line of this package
@@ -53,6 +59,8 @@ def _explained(error: Exception) -> str:
         return str(error)
     if is_out_of_memory(error):
         return TOO_LITTLE_MEMORY
+    if isinstance(error, ImportError | SyntaxError):
+        return import_problem(error)
     if isinstance(error, OSError) and error.strerror:
         file = f"{error.filename}: " if error.filename else ""
         first = "Free some space, then run" if disk_full(error) else "Run"
@@ -69,6 +77,10 @@ def _explained(error: Exception) -> str:
         return _explain_missing(str(error.missing_cfg_file), error.options or ())
     if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", str(error)):
         return _explain_several(several[1])
+    if isinstance(error, InstantiationException) and isinstance(error.__cause__, Exception):
+        key = re.search(r"full_key: (.+)", str(error))
+        cause = error.__cause__.__cause__ or error.__cause__
+        return f"{key[1] if key else 'hydra'}: {summarize(cause)}"
     if existing := re.search(r"An item is already at '(.*)'", str(error)):
         return f"+{existing[1]}: expected no plus, since {existing[1]} exists"
     cause = error.__cause__

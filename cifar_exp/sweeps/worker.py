@@ -9,7 +9,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.errors import UserError
+from cifar_exp.errors import UserError, import_problem
 from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY, is_out_of_memory
 from cifar_exp.runs.folder import BusyError
 from cifar_exp.runs.log import show_warnings
@@ -74,7 +74,10 @@ def check(
         sweep_size: number of runs in the sweep, including finished ones.
     """
     _prepare_process(connection)
-    answer = _checked(configs, runs_per_device, sweep_size)
+    try:
+        answer = _checked(configs, runs_per_device, sweep_size)
+    except (ImportError, SyntaxError) as error:
+        answer = Checked(TOO_LITTLE_MEMORY if is_out_of_memory(error) else import_problem(error))
     with suppress(OSError):  # the sweep has ended
         connection.send(answer)
 
@@ -217,13 +220,9 @@ def _free_cached_memory() -> None:
 
 
 def _checked(configs: Sequence[RunConfig], runs_per_device: int | None, sweep_size: int) -> Checked:
-    try:
-        import torch
-    except ImportError as error:
-        if is_out_of_memory(error):
-            return Checked(TOO_LITTLE_MEMORY)
-        raise
+    import torch
 
+    import cifar_exp.runs.runner  # noqa: F401 -- so that an error is found before the workers start
     from cifar_exp.runs.preflight import preflight
     from cifar_exp.training.device import uses_gpu
 

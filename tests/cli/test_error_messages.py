@@ -18,6 +18,8 @@ MISTAKES = {
     "lr=to_high": "expected a number or one of article, high, low, too_high; did you mean too",
     "optimizer.momentum=0.9": "optimizer=adam does not have this setting; choose optimizer=sgd or ",
     "--foo": "--foo: unknown option",
+    "hydra.searchpath=[file:///nowhere]": "hydra.searchpath: file:///nowhere not found. Correct",
+    "+hydra.callbacks.mine._target_=nowhere.Mine": "hydra.callbacks.mine: ModuleNotFoundError: No",
     # wrong types and ranges
     "optimizer.lr=abc": 'optimizer.lr: expected a number, got "abc"',
     "lr=-1": "optimizer.lr: expected a number greater than 0, got -1",
