@@ -13,7 +13,7 @@ try:
 
     from cifar_exp.cli import command_line, error_messages
     from cifar_exp.config.load import load_config, trains_a_run
-    from cifar_exp.signals import INTERRUPTED, Interrupted, exit_on_signal
+    from cifar_exp.signals import INTERRUPTED, Interrupted, exit_on_signal, exit_process
     from cifar_exp.terminal import keep_output, print_error
 except (ImportError, SyntaxError) as error:
     sys.exit(import_problem(error))
@@ -24,8 +24,9 @@ except (ImportError, SyntaxError) as error:
 def run(composed: DictConfig) -> None:
     """Train the run that Hydra has composed."""
     if HydraConfig.get().mode is hydra.types.RunMode.MULTIRUN:  # a job of another launcher
-        return train(composed)
-    sys.exit(exit_status(lambda: train(composed)))  # Hydra changes exceptions, but not an exit
+        train(composed)
+    else:  # Hydra changes exceptions, but not an exit
+        exit_process(exit_status(lambda: train(composed)))
 
 
 def train(composed: DictConfig) -> None:

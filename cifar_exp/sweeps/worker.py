@@ -3,10 +3,13 @@
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
+
+from tqdm import tqdm
 
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError, import_problem
@@ -86,6 +89,8 @@ def _prepare_process(connection: Connection) -> None:
     """Ignore signals, which the sweep receives as well, and forward warnings to the sweep."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    # tqdm's lock between processes is a semaphore, which a killed process would leave behind
+    tqdm.set_lock(threading.RLock())
     keep_output(bars=False)
     show_warnings(lambda text: connection.send(Warned(text)))
 
