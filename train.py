@@ -5,7 +5,10 @@ import sys
 from collections.abc import Callable
 
 from cifar_exp.errors import import_problem
+from cifar_exp.signals import INTERRUPTED, Interrupted, exit_on_signal, exit_process
 
+if __name__ == "__main__":
+    exit_on_signal()  # until there is something to save
 try:
     import hydra
     from hydra.core.hydra_config import HydraConfig
@@ -13,7 +16,6 @@ try:
 
     from cifar_exp.cli import command_line, error_messages
     from cifar_exp.config.load import load_config, trains_a_run
-    from cifar_exp.signals import INTERRUPTED, Interrupted, exit_on_signal, exit_process
     from cifar_exp.terminal import keep_output, print_error
 except (ImportError, SyntaxError) as error:
     sys.exit(import_problem(error))
@@ -59,7 +61,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_on_signal()  # until there is something to save
     keep_output()
     shows_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors, and this file reports them

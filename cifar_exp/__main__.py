@@ -15,6 +15,8 @@ try:
     from cifar_exp.terminal import keep_output, printable
 except (ImportError, SyntaxError) as error:
     sys.exit(import_problem(error))
+except KeyboardInterrupt:
+    sys.exit(130)
 
 
 def main() -> int:
@@ -28,6 +30,9 @@ def main() -> int:
     except UserError as error:
         print(printable(str(error)), file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
     except Exception as error:
         if (message := _external_cause(error)) is None:
             raise

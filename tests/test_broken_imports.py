@@ -22,8 +22,8 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(project: Path, *arguments: str) -> str:
-    """Run a command that fails, and return its output."""
+def run(project: Path, *arguments: str, status: int = 1) -> str:
+    """Run a command, check its exit status, and return its output."""
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=project,
@@ -32,7 +32,7 @@ def run(project: Path, *arguments: str) -> str:
         text=True,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == status
     return done.stdout + done.stderr
 
 
@@ -43,6 +43,16 @@ def test_a_missing_package_is_named_by_both_programs(project: Path) -> None:
     reason = f"{project}/hydra/__init__.py, line 1: No module named 'no_such_package'. {ADVICE}\n"
     assert run(project, "train.py") == reason
     assert run(project, "-m", "cifar_exp", "ls") == reason
+
+
+@pytest.mark.integration
+def test_ctrl_c_during_the_imports_prints_no_traceback(project: Path) -> None:
+    code = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(60)"
+    for package in ("hydra", "argcomplete"):
+        (project / f"{package}.py").write_text(code)
+    interrupted = run(project, "train.py", status=130)
+    assert interrupted == "Interrupted. Run the same command again to resume.\n"
+    assert run(project, "-m", "cifar_exp", "ls", status=130) == ""
 
 
 @pytest.mark.integration
