@@ -22,6 +22,8 @@ from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY, free_memory, is_out_of_me
 from cifar_exp.terminal import printable
 
 _LONGEST_LINE = 500  # characters of a message
+# Arguments of the functions that an override may call.
+_EXAMPLES = {"choice": "0.1,0.01", "interval": "0.001,0.1", "range": "1,10", "glob": "*"}
 
 
 def explain(error: Exception) -> str | None:
@@ -69,6 +71,10 @@ def _explained(error: Exception) -> str:
         joined = re.sub(r"\s*=\s*", "=", error.override.strip(), count=1)
         if joined != error.override:
             return f"{error.override}: expected no spaces; write {shlex.quote(joined)}"
+        called = re.match(rf"([^=]+)=({'|'.join(_EXAMPLES)})\(", joined)
+        if called:
+            example = f"{called[1]}={called[2]}({_EXAMPLES[called[2]]})"
+            return f"{error.override}: expected other arguments, such as '{example}'"
         return (
             f"{error.override}: expected KEY=VALUE, such as lr=0.01; "
             "a value with special characters needs quotes: 'KEY=\"VALUE\"'"

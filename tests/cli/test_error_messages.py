@@ -89,6 +89,19 @@ def test_spaces_in_a_quoted_override_are_explained(typed: str) -> None:
     assert message == f"{typed}: expected no spaces; write lr=0.1"
 
 
+@pytest.mark.parametrize(
+    ("typed", "example"),
+    [
+        ("lr=choice()", "lr=choice(0.1,0.01)"),
+        ("lr=interval(a,b)", "lr=interval(0.001,0.1)"),
+        ("epochs=range(1;3)", "epochs=range(1,10)"),
+    ],
+)
+def test_invalid_arguments_of_a_function_are_explained(typed: str, example: str) -> None:
+    message = explain(OverrideParseException(typed, ""))
+    assert message == f"{typed}: expected other arguments, such as '{example}'"
+
+
 def test_a_full_disk_is_explained_without_a_file_name() -> None:
     message = explain(OSError(errno.ENOSPC, "No space left on device"))
     assert message is not None
