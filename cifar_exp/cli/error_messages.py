@@ -84,9 +84,9 @@ def _explained(error: Exception) -> str:
     if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", str(error)):
         return _explain_several(several[1])
     if isinstance(error, InstantiationException) and isinstance(error.__cause__, Exception):
-        key = re.search(r"full_key: (.+)", str(error))
-        cause = error.__cause__.__cause__ or error.__cause__
-        return f"{key[1] if key else 'hydra'}: {summarize(cause)}"
+        named = re.search(r"full_key: (.+)", str(error))
+        raised = error.__cause__.__cause__ or error.__cause__
+        return f"{named[1] if named else 'hydra'}: {summarize(raised)}"
     if existing := re.search(r"An item is already at '(.*)'", str(error)):
         return f"+{existing[1]}: expected no plus, since {existing[1]} exists"
     cause = error.__cause__
