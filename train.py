@@ -4,15 +4,22 @@ import os
 import sys
 from collections.abc import Callable
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from cifar_exp.errors import import_problem
+from cifar_exp.signals import INTERRUPTED, Interrupted, exit_on_signal, exit_process
 
-from cifar_exp.cli import command_line, error_messages
-from cifar_exp.cli.single_run import train
-from cifar_exp.config.load import trains_a_run
-from cifar_exp.signals import INTERRUPTED, Interrupted, exit_on_signal
-from cifar_exp.terminal import keep_output, print_error
+if __name__ == "__main__":
+    exit_on_signal()  # until there is something to save
+try:
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import DictConfig
+
+    from cifar_exp.cli import command_line, error_messages
+    from cifar_exp.cli.single_run import train
+    from cifar_exp.config.load import trains_a_run
+    from cifar_exp.terminal import keep_output, print_error
+except (ImportError, SyntaxError) as error:
+    sys.exit(import_problem(error))
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -20,8 +27,9 @@ from cifar_exp.terminal import keep_output, print_error
 def run(composed: DictConfig) -> None:
     """Train the run that Hydra has composed."""
     if HydraConfig.get().mode is hydra.types.RunMode.MULTIRUN:  # a job of another launcher
-        return train(composed)
-    sys.exit(exit_status(lambda: train(composed)))  # Hydra changes exceptions, but not an exit
+        train(composed)
+    else:  # Hydra changes exceptions, but not an exit
+        exit_process(exit_status(lambda: train(composed)))
 
 
 def exit_status(action: Callable[[], object]) -> int:
@@ -46,7 +54,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_on_signal()  # until there is something to save
     keep_output()
     shows_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors, and this file reports them

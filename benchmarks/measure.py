@@ -3,7 +3,8 @@
 import platform
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
@@ -59,6 +60,17 @@ def in_turn(
         for name, action in actions.items():
             measured[name].append(action())
     return measured
+
+
+@contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """Use `count` CPU threads within the block; 0, that of a run on a GPU, changes nothing."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def wait(device: torch.device) -> None:

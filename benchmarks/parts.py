@@ -9,7 +9,7 @@ import torch
 from article_loop import ArticleLoop
 from bench import Bench
 from floors import HOW_COUNTED, Rates, Work, measured_rates, work_of_parts
-from measure import Table, in_turn, number, ratios, seconds_of, spread, wait
+from measure import Table, in_turn, number, ratios, seconds_of, spread, using_threads, wait
 
 from cifar_exp.training.device import Clock, new_stream, on_stream
 from cifar_exp.training.loop import Training
@@ -33,7 +33,9 @@ def _table(bench: Bench, width: float) -> Table:
     config = bench.config(bench.data(bench.times(640, 64), bench.times(250, 20)), width)
     training = bench.training(config)
     batches, precision = training.batches, training.compute.precision
-    rates = measured_rates(bench, precision)
+    threads = training.compute.threads
+    with using_threads(threads):
+        rates = measured_rates(bench, precision)
     batches.begin_epoch(generator(0, "order", 1), generator(0, "augmentation", 1))
     actions: dict[str, Callable[[], Any]] = {
         "article": partial(_article_step_seconds, bench, _endless(bench.article(config))),
@@ -104,7 +106,10 @@ def _parts_seconds(training: Training, stream: torch.cuda.Stream | None) -> dict
     device, step = training.compute.device, training.step
     clock = Clock(device)
     wait(device)
-    with on_stream(stream, training.config.deterministic):
+    with (
+        using_threads(training.compute.threads),
+        on_stream(stream, training.config.deterministic),
+    ):
         if stream is not None:
             torch.cuda._sleep(_SLEEP_CYCLES)
         marks = [clock.record()]

@@ -1,6 +1,6 @@
 """Measure this project against the article's training loop.
 
-    python benchmarks/run.py                     the CPU, synthetic images, about six minutes
+    python benchmarks/run.py                     the CPU, synthetic images, about nine minutes
     python benchmarks/run.py --device cuda --data FOLDER --only epochs parts
 
 Results are written to benchmarks/results/: tables as Markdown, and all numbers as JSON.
@@ -18,6 +18,7 @@ import input_pipeline
 import packed
 import parts
 import start
+import threads
 import torch
 from bench import Bench
 from measure import Table, facts, slug
@@ -29,6 +30,7 @@ _SECTIONS = {
     "input": input_pipeline.tables,
     "start": start.tables,
     "packed": packed.tables,
+    "threads": threads.tables,
 }
 _HOW_TO_READ = (
     "Each value is a median, with the lowest and the highest of n measurements in parentheses. "

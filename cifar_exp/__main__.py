@@ -4,13 +4,19 @@
 import argparse
 import sys
 
-import argcomplete
+from cifar_exp.errors import UserError, import_problem
 
-from cifar_exp.cli import check_data, doctor, inference, report, results
-from cifar_exp.errors import UserError
-from cifar_exp.files import disk_full
-from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY, free_memory, is_out_of_memory
-from cifar_exp.terminal import keep_output, printable
+try:
+    import argcomplete
+
+    from cifar_exp.cli import check_data, doctor, inference, report, results
+    from cifar_exp.files import disk_full
+    from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY, free_memory, is_out_of_memory
+    from cifar_exp.terminal import keep_output, printable
+except (ImportError, SyntaxError) as error:
+    sys.exit(import_problem(error))
+except KeyboardInterrupt:
+    sys.exit(130)
 
 
 def main() -> int:
@@ -24,6 +30,9 @@ def main() -> int:
     except UserError as error:
         print(printable(str(error)), file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
     except Exception as error:
         if (message := _external_cause(error)) is None:
             raise
@@ -42,6 +51,8 @@ def _external_cause(error: Exception) -> str | None:
         return f"disk full{file}; free some space, or use --out FOLDER if the command has it"
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    if isinstance(error, ImportError | SyntaxError):
+        return import_problem(error)
     return None
 
 

@@ -34,7 +34,7 @@ def call(section: str, config: CustomCode, trusted: Collection[str], **given: An
     settings = {name: _expand(value) for name, value in config.settings.items()}
     try:
         return function(**given, **settings)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{section}: {config.target} raises {summarize(error)}") from error
 
 
@@ -73,17 +73,24 @@ def _import(section: str, target: str) -> Callable[..., Any]:
             f"{section}._target_: module {error.name} not found in {os.getcwd()}, on PYTHONPATH or "
             "among the installed packages"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failed_import(section, module_name, error) from error
     function = getattr(module, name, None)
     if not callable(function):
         where = getattr(module, "__file__", None) or module_name
-        raise UserError(f"{section}._target_: {where} has no class or function {name}")
+        here = Path(f"{module_name}.py").absolute()
+        is_hidden = here.is_file() and str(here) != str(where)
+        advice = f". Rename {here}, which that module hides" if is_hidden else ""
+        raise UserError(f"{section}._target_: {where} has no class or function {name}{advice}")
     return function  # type: ignore[no-any-return]
 
 
-def _failed_import(section: str, module: str, error: Exception) -> UserError:
-    return UserError(f"{section}._target_: importing {module} raises {summarize(error)}")
+def _failed_import(section: str, module: str, error: BaseException) -> UserError:
+    advice = "Correct this line"
+    if isinstance(error, ModuleNotFoundError):
+        advice = f"Install {error.name}, or correct this line"
+    problem = f"importing {module} raises {summarize(error)}"
+    return UserError(f"{section}._target_: {problem}. {advice}.")
 
 
 def _expand(value: Any) -> Any:

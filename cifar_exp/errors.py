@@ -27,12 +27,25 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
-def summarize(error: Exception) -> str:
+def import_problem(error: ImportError | SyntaxError) -> str:
+    """Explain why code cannot be imported: its file and line, the problem, and what to do."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}: {error.msg}. Correct this line."
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_file()]
+    where = f"{frames[-1].filename}, line {frames[-1].lineno}: " if frames else ""
+    if isinstance(error, ModuleNotFoundError):
+        advice = "Activate the environment of `pip install -e .`, or install the package"
+    else:
+        advice = "Correct this line, or install the package again"
+    return f"{where}{error.msg}. {advice}."
+
+
+def summarize(error: BaseException) -> str:
     """Return an error of custom code in one line: its type, message and last line of user code."""
     message = " ".join(str(error).split())
     frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_user_code(f)]
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {message}{where}"
+    return f"{type(error).__name__}{': ' * bool(message)}{message}{where}"
 
 
 def _is_user_code(frame: traceback.FrameSummary) -> bool:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
 from cifar_exp.terminal import is_first
 
@@ -22,6 +23,8 @@ STOP_SIGNALS = _available("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHU
 _SCHEDULER_SIGNALS = _available("SIGUSR1", "SIGUSR2")
 _ANSWER_TIMEOUT_SECONDS = 10.0  # reached only if the terminal is blocked or no core is free
 _write_lock = threading.Lock()  # taken by threads alone, never by the handler
+# Daemon threads that did not end within their time limit.
+UNJOINED: list[threading.Thread] = []
 INTERRUPTED = "Interrupted. Run the same command again to resume."
 
 
@@ -144,6 +147,22 @@ def exit_on_signal() -> None:
 
     for number in _not_ignored():
         signal.signal(number, leave)
+
+
+def exit_process(status: int) -> NoReturn:
+    """Exit, without the cleanup of the interpreter if a daemon thread has not ended.
+
+    Before Python 3.14, the interpreter ends such threads during its cleanup. In C++ code this
+    aborts the process ("FATAL: exception not rethrown").
+
+    Args:
+        status: exit status.
+    """
+    if any(thread.is_alive() for thread in UNJOINED):
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _not_ignored() -> list[signal.Signals]:

@@ -95,24 +95,29 @@ def print_error(text: str) -> None:
         time.sleep(_SECONDS_TO_PRINT)
 
 
-def keep_output() -> None:
-    """Discard output that cannot be written. Call it once at the start of a program."""
+def keep_output(bars: bool = True) -> None:
+    """Discard output that cannot be written. Call it once at the start of a process.
+
+    Args:
+        bars: whether progress bars may be shown. A worker process would draw over those of the
+            sweep.
+    """
     for number in (0, 1, 2):  # otherwise the next file opened would get a missing descriptor
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    sys.stdout = _fail_safe(sys.stdout, printable)
+    sys.stdout = _fail_safe(sys.stdout, printable, bars)
     # progress bars on standard error need control characters
-    sys.stderr = _fail_safe(sys.stderr, lambda text: text)
+    sys.stderr = _fail_safe(sys.stderr, lambda text: text, bars)
 
 
-def _fail_safe(stream: TextIO | None, clean: Callable[[str], str]) -> TextIO:
+def _fail_safe(stream: TextIO | None, clean: Callable[[str], str], bars: bool) -> TextIO:
     if stream is None:
         return open(os.devnull, "w", encoding="utf-8")
     with suppress(AttributeError):  # a stream of a test
         stream.reconfigure(errors="replace")  # type: ignore[attr-defined]
-    return cast(TextIO, _FailSafeStream(stream, clean))
+    return cast(TextIO, _FailSafeStream(stream, clean, bars))
 
 
 class _FailSafeStream:
@@ -121,14 +126,19 @@ class _FailSafeStream:
     Args:
         stream: receives the output.
         clean: applied to each text before it is written.
+        bars: whether the stream may be a terminal, on which progress bars are shown.
     """
 
-    def __init__(self, stream: TextIO, clean: Callable[[str], str]) -> None:
+    def __init__(self, stream: TextIO, clean: Callable[[str], str], bars: bool) -> None:
         self._stream = stream
         self._clean = clean
+        self._bars = bars
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+    def isatty(self) -> bool:
+        return self._bars and self._stream.isatty()
 
     def write(self, text: str) -> int:
         try:

@@ -19,6 +19,7 @@ TITLES = {
     "input": ["Input pipeline"],
     "start": ["Start"],
     "packed": ["Many runs at once"],
+    "threads": ["Threads of one run"],
 }
 
 
@@ -62,6 +63,25 @@ def test_every_section_is_measured_on_a_gpu(
     measure(tmp_path, gpu_environment, "--device", "cuda", "--only", *sections)
     (numbers,) = tmp_path.glob("*.json")
     assert all(table["rows"] for table in json.loads(numbers.read_text())["tables"])
+
+
+def test_our_epochs_use_the_threads_of_a_run_and_the_articles_use_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    import epochs
+    from bench import Bench
+    from measure import using_threads
+
+    bench = Bench(torch.device("cpu"), None, True, tmp_path)
+    seen = []
+    with using_threads(3):
+        training = bench.training(bench.config(bench.data(64, 10), 1 / 64))
+        training.model.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+        epochs._our_epoch(bench, training.run(), training.compute.threads)
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == 3
 
 
 def test_the_articles_loop_disables_tf32(monkeypatch: pytest.MonkeyPatch) -> None:

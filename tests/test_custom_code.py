@@ -84,6 +84,42 @@ def test_mistakes_are_reported_before_a_run_is_created(
     assert not custom.runs.exists()
 
 
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (
+            "import no_such_package\n",
+            "ModuleNotFoundError: No module named 'no_such_package' ({folder}/broken.py, line 1). "
+            "Install no_such_package, or correct this line.",
+        ),
+        (
+            "def net(num_classes)\n",
+            "SyntaxError: expected ':' (broken.py, line 1). Correct this line.",
+        ),
+        ("raise KeyError\n", "KeyError ({folder}/broken.py, line 1). Correct this line."),
+        (
+            "\nimport sys; sys.exit(3)\n",
+            "SystemExit: 3 ({folder}/broken.py, line 2). Correct this line.",
+        ),
+    ],
+)
+def test_code_that_cannot_be_imported_is_named_with_its_line(
+    train: CommandLine, code: str, reason: str
+) -> None:
+    (train.folder / "broken.py").write_text(code)
+    output = train(*SHORT, "data=synthetic", "model._target_=broken.net", status=1)
+    expected = reason.format(folder=train.folder)
+    assert output == f"model._target_: importing broken raises {expected}\n"
+
+
+def test_a_file_with_the_name_of_an_installed_module_is_named(train: CommandLine) -> None:
+    output = train(*SHORT, "data=synthetic", "model._target_=json.net", status=1)
+    assert "json/__init__.py has no class or function net\n" in output
+    (train.folder / "json.py").touch()
+    output = train(*SHORT, "data=synthetic", "model._target_=json.net", status=1)
+    assert output.endswith(f"Rename {train.folder / 'json.py'}, which that module hides\n")
+
+
 @pytest.mark.slow
 @pytest.mark.integration
 def test_a_study_varies_a_setting_of_a_custom_network(custom: CommandLine) -> None:

@@ -26,7 +26,7 @@ def test_control_characters_are_replaced_on_standard_output() -> None:
 
 
 def ended(
-    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> str:
     """Run a command that raises an error and return its standard error."""
 
@@ -38,8 +38,14 @@ def ended(
     monkeypatch.setattr(__main__, "_parser", lambda: parser)
     monkeypatch.setattr(__main__, "keep_output", lambda: None)
     monkeypatch.setattr(sys, "argv", ["cifar_exp"])
-    assert __main__.main() == 1
+    assert __main__.main() == (130 if isinstance(error, KeyboardInterrupt) else 1)
     return capsys.readouterr().err
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(KeyboardInterrupt(), monkeypatch, capsys) == "Interrupted.\n"
 
 
 @pytest.mark.parametrize(

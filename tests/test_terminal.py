@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.reports.table import as_text, ranked
@@ -261,6 +262,47 @@ def test_a_sweep_leaves_lines_a_table_and_a_report(tmp_path: Path, columns: int)
     assert [line[:5] for line in lines if line.startswith("[")] == ["[1/3]", "[2/3]", "[3/3]"]
     assert len(table_of(lines)) == 3
     assert "report.html" in "".join(lines[-2:])
+
+
+def make_photos(folder: Path) -> None:
+    for name in ("train/a", "train/b", "test/a", "test/b"):
+        (folder / name).mkdir(parents=True)
+        for shade in range(4):
+            image = Image.new("RGB", (8, 8), (shade, len(name), ord(name[-1])))
+            image.save(folder / name / f"{shade}.png")
+
+
+PHOTOS = (
+    *("data=image_folder", "data.root=photos", "batch_size=4", "epochs=3", "device=cpu"),
+    *("model=vgg11", "model.width=0.0625", "precision=fp32", "logger=none"),
+)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("sweep", [[], ["-m", "seed=0,1"]], ids=["run", "sweep"])
+@pytest.mark.parametrize(
+    "columns", [80, *(pytest.param(width, marks=pytest.mark.slow) for width in (120, 60))]
+)
+def test_the_decoding_of_images_leaves_nothing_in_the_lines_of_the_bars(
+    tmp_path: Path, columns: int, sweep: list[str]
+) -> None:
+    make_photos(tmp_path / "photos")
+    command = InTerminal(*sweep, *PHOTOS, cwd=tmp_path, columns=columns)
+    screens: list[list[str]] = []
+
+    def ended() -> bool:
+        screens.append(command.terminal.lines())
+        return command.process.poll() is not None
+
+    command.wait_until(ended)
+    status, lines = command.end()
+    assert status == 0, lines
+    assert_whole(lines)
+    assert sum("decoding" in line for line in lines) == bool(sweep)
+    bars = [line for screen in screens for line in screen if "%|" in line]
+    assert bars
+    assert not [line for line in bars if "]" in line and "decoding" not in line]
+    assert not [line for line in bars if "decoding" in line and sweep]
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Adapt Hydra to this project, and translate the options of `train.py`."""
 
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,8 +32,12 @@ def adapted_hydra(arguments: Sequence[str]) -> Iterator[list[str]]:
         The command line for Hydra; see `translate`.
 
     Raises:
-        UserError: an option or an override is invalid.
+        UserError: an option or an override is invalid, or the current folder was deleted.
     """
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise UserError("The current folder was deleted. Change to another folder.") from error
     keep_reserve()
     arguments, trusted = split_allowed(arguments)
     adapted = adapted_composition()

@@ -7,17 +7,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import (
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from cifar_exp.cli.overrides import as_typed
 from cifar_exp.config.keys import SHORT_NAMES, explain_key, explain_option, is_list, short
-from cifar_exp.errors import UserError
+from cifar_exp.errors import UserError, import_problem, summarize
 from cifar_exp.files import disk_full
 from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY, free_memory, is_out_of_memory
 from cifar_exp.terminal import printable
 
 _LONGEST_LINE = 500  # characters of a message
+# Arguments of the functions that an override may call.
+_EXAMPLES = {"choice": "0.1,0.01", "interval": "0.001,0.1", "range": "1,10", "glob": "*"}
 
 
 def explain(error: Exception) -> str | None:
@@ -41,6 +48,7 @@ def explain(error: Exception) -> str | None:
 def _is_mistake(error: Exception) -> bool:
     # an OSError is a disk that is full or missing, or a folder without permission
     known = UserError | HydraException | OmegaConfBaseException | OSError
+    known |= ImportError | SyntaxError  # a package is missing, or code was changed
     if isinstance(error, known) or is_out_of_memory(error):
         return True
     # Hydra raises ValueError and others too; then the traceback has no line of this package
@@ -54,6 +62,8 @@ def _explained(error: Exception) -> str:
         return str(error)
     if is_out_of_memory(error):
         return TOO_LITTLE_MEMORY
+    if isinstance(error, ImportError | SyntaxError):
+        return import_problem(error)
     if isinstance(error, OSError) and error.strerror:
         file = f"{error.filename}: " if error.filename else ""
         first = "Free some space, then run" if disk_full(error) else "Run"
@@ -62,6 +72,10 @@ def _explained(error: Exception) -> str:
         joined = re.sub(r"\s*=\s*", "=", error.override.strip(), count=1)
         if joined != error.override:
             return f"{error.override}: expected no spaces; write {shlex.quote(joined)}"
+        called = re.match(rf"([^=]+)=({'|'.join(_EXAMPLES)})\(", joined)
+        if called:
+            example = f"{called[1]}={called[2]}({_EXAMPLES[called[2]]})"
+            return f"{error.override}: expected other arguments, such as '{example}'"
         return (
             f"{error.override}: expected KEY=VALUE, such as lr=0.01; "
             "a value with special characters needs quotes: 'KEY=\"VALUE\"'"
@@ -70,6 +84,10 @@ def _explained(error: Exception) -> str:
         return _explain_missing(str(error.missing_cfg_file), error.options or ())
     if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", str(error)):
         return _explain_several(several[1])
+    if isinstance(error, InstantiationException) and isinstance(error.__cause__, Exception):
+        named = re.search(r"full_key: (.+)", str(error))
+        raised = error.__cause__.__cause__ or error.__cause__
+        return f"{named[1] if named else 'hydra'}: {summarize(raised)}"
     if existing := re.search(r"An item is already at '(.*)'", str(error)):
         return f"+{existing[1]}: expected no plus, since {existing[1]} exists"
     cause = error.__cause__

@@ -131,6 +131,10 @@ def only_allowed(names: Collection[str]) -> Iterator[None]:
                 if is_in_file and path.startswith("pkg://") and path not in names:
                     raise untrusted("hydra.searchpath", path)  # imports the package
             use(repository, search_path)
+            for source in repository.get_sources():  # Hydra prints a warning in two lines
+                if source.provider.startswith("hydra.searchpath") and not source.available():
+                    path = f"{source.scheme()}://{source.path}"
+                    raise UserError(f"hydra.searchpath: {path} not found. Correct the path.")
 
         return wrapper
 

@@ -125,7 +125,9 @@ def _download(target: Path, source: Any) -> None:
     request = Request(source.url, headers={"User-Agent": "cifar-exp"})
     with urlopen(request, timeout=_TIMEOUT_SECONDS) as response, target.open("wb") as file:
         size = int(response.headers.get("Content-Length", 0)) or None
-        with tqdm.wrapattr(response, "read", size, desc=_title(source), disable=None) as stream:
+        with tqdm.wrapattr(
+            response, "read", size, desc=_title(source), disable=None, leave=False
+        ) as stream:
             shutil.copyfileobj(stream, file)
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shlex
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -70,6 +71,8 @@ def load(
             fingerprint = _fingerprint(entries, image_size, root)
             if dataset := _read_cache(path, fingerprint):
                 return _with_files(dataset, chosen, root)
+    if not sys.stderr.isatty():  # no progress bar is shown
+        _log.info("decoding %d images of %s", len(entries), root)
     altered: Counter[str] = Counter()
     train, test = (
         _decode(part, split, image_size, root, altered)
@@ -158,7 +161,7 @@ def _decode(
     from tqdm import tqdm
 
     images = np.empty((len(chosen), image_size, image_size, 3), np.uint8)
-    progress = tqdm(chosen, f"decoding {split} images", disable=None)
+    progress = tqdm(chosen, f"decoding {split} images", disable=None, leave=False)
     for row, (entry, _) in enumerate(progress):
         try:
             with opened(entry.path) as image:

@@ -8,6 +8,7 @@ from queue import Full, Queue
 from threading import Thread
 
 from cifar_exp.loggers.base import LoggedRun, RunLogger
+from cifar_exp.signals import UNJOINED
 from cifar_exp.training.progress import EpochMetrics
 
 _log = logging.getLogger("cifar_exp")
@@ -67,6 +68,7 @@ class LoggerThread:
                 continue
         self._thread.join(max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive():
+            UNJOINED.append(self._thread)
             self._problem = self._problem or f"not finished after {seconds:.0f} s"
         self._warn()
 

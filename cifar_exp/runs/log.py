@@ -15,7 +15,9 @@ _package = logging.getLogger("cifar_exp")
 
 
 def show_warnings(write: Callable[[str], None]) -> None:
-    """Show the warnings of this package. Errors are not shown, since they are raised as well.
+    """Show the warnings of this package, and messages that belong to no run.
+
+    Errors are not shown, since they are raised as well.
 
     Args:
         write: called with one line for each warning.
@@ -23,10 +25,12 @@ def show_warnings(write: Callable[[str], None]) -> None:
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if record.levelno < logging.ERROR:
+            if record.levelno == logging.WARNING:
                 write(f"{record.levelname.lower()}: {record.getMessage()}")
+            elif record.levelno == logging.INFO and record.name == _package.name:
+                write(record.getMessage())
 
-    _package.handlers = [Handler(logging.WARNING)]
+    _package.handlers = [Handler()]
     _package.setLevel(logging.INFO)
     _package.propagate = False
 

@@ -3,14 +3,17 @@
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
+from tqdm import tqdm
+
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.settings import Contents
-from cifar_exp.errors import UserError
+from cifar_exp.errors import UserError, import_problem
 from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY, is_out_of_memory
 from cifar_exp.runs.folder import BusyError
 from cifar_exp.runs.log import show_warnings
@@ -78,7 +81,10 @@ def check(
         writes: see `preflight`.
     """
     _prepare_process(connection)
-    answer = _checked(configs, runs_per_device, sweep_size, writes)
+    try:
+        answer = _checked(configs, runs_per_device, sweep_size, writes)
+    except (ImportError, SyntaxError) as error:
+        answer = Checked(TOO_LITTLE_MEMORY if is_out_of_memory(error) else import_problem(error))
     with suppress(OSError):  # the sweep has ended
         connection.send(answer)
 
@@ -110,7 +116,9 @@ def _prepare_process(connection: Connection) -> None:
     """Ignore signals, which the sweep receives as well, and forward warnings to the sweep."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    keep_output()
+    # tqdm's lock between processes is a semaphore, which a killed process would leave behind
+    tqdm.set_lock(threading.RLock())
+    keep_output(bars=False)
     show_warnings(lambda text: connection.send(Warned(text)))
 
 
@@ -246,13 +254,9 @@ def _free_cached_memory() -> None:
 def _checked(
     configs: Sequence[RunConfig], runs_per_device: int | None, sweep_size: int, writes: bool
 ) -> Checked:
-    try:
-        import torch
-    except ImportError as error:
-        if is_out_of_memory(error):
-            return Checked(TOO_LITTLE_MEMORY)
-        raise
+    import torch
 
+    import cifar_exp.runs.runner  # noqa: F401 -- so that an error is found before the workers start
     from cifar_exp.runs.preflight import preflight
     from cifar_exp.runs.provenance import hardware
     from cifar_exp.training.device import uses_gpu

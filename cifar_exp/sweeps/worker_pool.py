@@ -165,7 +165,7 @@ def prepare() -> None:
     """Start the fork server, which imports PyTorch in the background."""
     if _START_METHOD != "forkserver":
         return
-    multiprocessing.set_forkserver_preload(["__main__", "cifar_exp.runs.runner"])
+    multiprocessing.set_forkserver_preload(["__main__", "cifar_exp.sweeps.preload"])
     _choose_socket_folder()
     with _signals_ignored():  # inherited by the server: only the sweep handles Ctrl-C
         forkserver.ensure_running()

@@ -1,8 +1,10 @@
 """The options of `train.py`."""
 
+from pathlib import Path
+
 import pytest
 
-from cifar_exp.cli.command_line import translate
+from cifar_exp.cli.command_line import adapted_hydra, translate
 from cifar_exp.errors import UserError
 
 
@@ -13,6 +15,16 @@ def test_values_of_options_are_unchanged() -> None:
 def test_options_between_overrides_are_moved_to_the_front() -> None:
     typed = ["experiment=demo", "-m", "lr=0.1,0.2"]
     assert translate(typed) == ["-m", "experiment=demo", "optimizer.lr=0.1,0.2"]
+
+
+def test_a_deleted_current_folder_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(UserError, match="The current folder was deleted"), adapted_hydra([]):
+        pass
 
 
 def test_the_settings_are_shown_without_importing_pytorch(train) -> None:

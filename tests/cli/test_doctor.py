@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cifar_exp.__main__ import main
-from cifar_exp.cli import doctor
+from cifar_exp.cli import disk_checks, doctor, machine_checks
 from cifar_exp.data import cifar10
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.training.cuda_graphs import CudaGraphs
@@ -26,9 +26,9 @@ def healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Simulate a machine with free space, no GPU and fast disks."""
     monkeypatch.chdir(tmp_path)
     set_free_space(monkeypatch, 100 * GB)
-    monkeypatch.setattr(doctor, "_driver", lambda: "")
-    monkeypatch.setattr(doctor, "_cores", lambda: 1000)
-    monkeypatch.setattr(doctor, "_SLOW_WRITE_SECONDS", 1000)
+    monkeypatch.setattr(machine_checks, "_driver", lambda: "")
+    monkeypatch.setattr(machine_checks, "_cores", lambda: 1000)
+    monkeypatch.setattr(disk_checks, "_SLOW_WRITE_SECONDS", 1000)
 
 
 def set_free_space(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
@@ -77,14 +77,16 @@ def test_free_space_is_compared_with_the_needs_of_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, level: str
 ) -> None:
     set_free_space(monkeypatch, free)
-    assert doctor._free_space(tmp_path).level == level
+    assert disk_checks.check_free_space(tmp_path).level == level
 
 
 def test_a_file_that_is_not_replaced_atomically_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "write_bytes", lambda path, content: path.write_bytes(content[:9]))
-    result = doctor._atomic_rename(tmp_path)
+    monkeypatch.setattr(
+        disk_checks, "write_bytes", lambda path, content: path.write_bytes(content[:9])
+    )
+    result = disk_checks.check_atomic_rename(tmp_path)
     assert (result.level, result.found) == (
         "failed",
         "while a file was replaced, a read was incomplete",
@@ -92,14 +94,14 @@ def test_a_file_that_is_not_replaced_atomically_fails(
 
 
 def test_a_slow_disk_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_SLOW_WRITE_SECONDS", 0)
-    assert doctor._atomic_rename(tmp_path).level == "warning"
+    monkeypatch.setattr(disk_checks, "_SLOW_WRITE_SECONDS", 0)
+    assert disk_checks.check_atomic_rename(tmp_path).level == "warning"
 
 
 @pytest.fixture
 def quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fork the other process from one that has imported all modules."""
-    monkeypatch.setattr(doctor, "get_context", lambda _: processes._context)
+    monkeypatch.setattr(disk_checks, "get_context", lambda _: processes._context)
 
 
 def test_a_lock_that_other_processes_do_not_see_fails(
@@ -111,7 +113,7 @@ def test_a_lock_that_other_processes_do_not_see_fails(
         yield
 
     monkeypatch.setattr(RunFolder, "lock", lock)  # in this process
-    result = doctor._locks(tmp_path)
+    result = disk_checks.check_locks(tmp_path)
     assert result.level == "failed"
     assert "other processes do not see a lock" in result.found
 
@@ -119,8 +121,8 @@ def test_a_lock_that_other_processes_do_not_see_fails(
 def test_a_lock_that_outlives_its_process_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_start: None
 ) -> None:
-    monkeypatch.setattr(doctor, "_is_locked", lambda _: True)
-    result = doctor._locks(tmp_path)
+    monkeypatch.setattr(disk_checks, "_is_locked", lambda _: True)
+    result = disk_checks.check_locks(tmp_path)
     assert result.level == "failed"
     assert "remains after its process is killed" in result.found
 
@@ -129,8 +131,8 @@ def test_locks_of_nfs_that_other_machines_do_not_see_are_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_start: None
 ) -> None:
     options = {"rw", "local_lock=flock"}
-    monkeypatch.setattr(doctor, "_file_system", lambda _: ("nfs", options))
-    result = doctor._locks(tmp_path)
+    monkeypatch.setattr(disk_checks, "_file_system", lambda _: ("nfs", options))
+    result = disk_checks.check_locks(tmp_path)
     assert result.level == "warning"
     assert "local_lock=flock" in result.found
 
@@ -139,19 +141,19 @@ def test_a_missing_package_fails_and_another_version_of_an_optional_one_warns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     requirements = ["numpy>=2", 'pytest<1; extra == "test"', 'no-such-package; extra == "test"']
-    monkeypatch.setattr(doctor.metadata, "requires", lambda _: requirements)
-    result = doctor._packages()
+    monkeypatch.setattr(machine_checks.metadata, "requires", lambda _: requirements)
+    result = machine_checks.check_packages()
     assert result.level == "warning"
     assert result.found.startswith("pytest ")
     assert result.found.endswith("is not <1")
     requirements.append("no-such-package>=1")
-    assert doctor._packages()[:2] == ("failed", "not installed: no-such-package")
+    assert machine_checks.check_packages()[:2] == ("failed", "not installed: no-such-package")
 
 
 def test_a_gpu_that_pytorch_does_not_find_fails_unless_the_user_hides_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(doctor, "_driver", lambda: "450.1")
+    monkeypatch.setattr(machine_checks, "_driver", lambda: "450.1")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
     def is_available() -> bool:
@@ -159,23 +161,23 @@ def test_a_gpu_that_pytorch_does_not_find_fails_unless_the_user_hides_it(
         return False
 
     monkeypatch.setattr(torch.cuda, "is_available", is_available)
-    result = doctor._gpu()
+    result = machine_checks.check_gpu()
     assert result.level == "failed"
     assert "driver 450.1" in result.found
     assert result.found.endswith(": CUDA initialization: the driver is too old")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert doctor._gpu().level == "ok"
+    assert machine_checks.check_gpu().level == "ok"
 
 
 @pytest.mark.gpu
 def test_captured_steps_are_compared_with_eager_steps_on_a_gpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    result = doctor._gpu()
+    result = machine_checks.check_gpu()
     assert result.level == "ok", result
     assert "captured steps equal eager ones" in result.found
     monkeypatch.setattr(CudaGraphs, "__call__", lambda *_: None)
-    result = doctor._gpu()
+    result = machine_checks.check_gpu()
     assert result.level == "failed"
     assert "differ" in result.found
 
@@ -186,13 +188,13 @@ def test_steps_that_cannot_be_captured_are_a_warning(monkeypatch: pytest.MonkeyP
         raise RuntimeError("not here")
 
     monkeypatch.setattr(CudaGraphs, "capture", refuse)
-    assert doctor._gpu().level == "warning"
+    assert machine_checks.check_gpu().level == "warning"
 
 
 def test_more_threads_than_cores_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_cores", lambda: 2)
+    monkeypatch.setattr(machine_checks, "_cores", lambda: 2)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
-    result = doctor._threads()
+    result = machine_checks.check_threads()
     assert (result.level, result.advice) == ("warning", "set OMP_NUM_THREADS=2")
 
 
@@ -201,9 +203,9 @@ def test_too_little_shared_memory_for_several_gpus_is_a_warning(
 ) -> None:
     set_free_space(monkeypatch, 64 * 10**6)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert doctor._shared_memory().level == "ok"
+    assert machine_checks.check_shared_memory().level == "ok"
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert "--shm-size" in doctor._shared_memory().advice
+    assert "--shm-size" in machine_checks.check_shared_memory().advice
 
 
 def altered(root: Path, _: pytest.MonkeyPatch) -> None:
@@ -241,11 +243,11 @@ def test_data_is_cifar10_folders_of_images_or_an_altered_copy(
     make(tmp_path / "data", monkeypatch)
     level, found = DATA[make]
     for folder in (None, tmp_path / "data"):
-        result = doctor._data(folder)
+        result = machine_checks.check_images(folder)
         assert result.level == level
         assert found in result.found
 
 
 def test_missing_data_fails_only_with_a_folder_on_the_command_line(tmp_path: Path) -> None:
-    assert doctor._data(None).level == "warning"
-    assert doctor._data(tmp_path / "nowhere").level == "failed"
+    assert machine_checks.check_images(None).level == "warning"
+    assert machine_checks.check_images(tmp_path / "nowhere").level == "failed"

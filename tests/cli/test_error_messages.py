@@ -20,6 +20,8 @@ MISTAKES = {
     "lr=to_high": "expected a number or one of article, high, low, too_high; did you mean too",
     "optimizer.momentum=0.9": "optimizer=adam does not have this setting; choose optimizer=sgd or ",
     "--foo": "--foo: unknown option",
+    "hydra.searchpath=[file:///nowhere]": "hydra.searchpath: file:///nowhere not found. Correct",
+    "+hydra.callbacks.mine._target_=nowhere.Mine": "hydra.callbacks.mine: ModuleNotFoundError: No",
     # wrong types and ranges
     "optimizer.lr=abc": 'optimizer.lr: expected a number, got "abc"',
     "lr=-1": "optimizer.lr: expected a number greater than 0, got -1",
@@ -87,6 +89,19 @@ def test_a_mistake_is_reported_in_two_lines(train, mistake: str) -> None:
 def test_spaces_in_a_quoted_override_are_explained(typed: str) -> None:
     message = explain(OverrideParseException(typed, ""))
     assert message == f"{typed}: expected no spaces; write lr=0.1"
+
+
+@pytest.mark.parametrize(
+    ("typed", "example"),
+    [
+        ("lr=choice()", "lr=choice(0.1,0.01)"),
+        ("lr=interval(a,b)", "lr=interval(0.001,0.1)"),
+        ("epochs=range(1;3)", "epochs=range(1,10)"),
+    ],
+)
+def test_invalid_arguments_of_a_function_are_explained(typed: str, example: str) -> None:
+    message = explain(OverrideParseException(typed, ""))
+    assert message == f"{typed}: expected other arguments, such as '{example}'"
 
 
 def test_a_full_disk_is_explained_without_a_file_name() -> None:

@@ -1,6 +1,7 @@
 """A service that fails or hangs causes one warning and does not affect training."""
 
 import logging
+import subprocess
 import sys
 import threading
 import types
@@ -21,7 +22,7 @@ from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.log import show_warnings
 from cifar_exp.runs.runner import Runner
 from cifar_exp.training.progress import EpochMetrics
-from tests.conftest import TINY, CommandLine
+from tests.conftest import ROOT, TINY, CommandLine
 from tests.made import an_epoch
 
 EPOCH = an_epoch(1)
@@ -127,6 +128,32 @@ def test_a_service_that_is_slow_at_the_end_is_waited_for_briefly(warnings: list[
     thread.close(0.1)
     assert warnings == [warning("Recorder", "not finished after 0 s")]
     recorder.released.set()
+
+
+IN_CPP = """
+import threading, torch
+from cifar_exp.loggers.background import LoggerThread
+from cifar_exp.signals import exit_process
+
+def hang():
+    matrix = torch.rand(200, 200)
+    while True:
+        started.set()
+        matrix @ matrix
+
+started, thread = threading.Event(), LoggerThread("Service")
+thread.submit(hang)
+started.wait()
+thread.close(0.1)
+print("the end", end="")
+exit_process(3)
+"""
+
+
+def test_a_service_that_hangs_in_cpp_code_does_not_abort_the_process_at_its_end() -> None:
+    command = [sys.executable, "-c", IN_CPP]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout) == (3, "the end")
 
 
 def test_a_run_completes_even_if_one_service_fails_and_another_hangs(

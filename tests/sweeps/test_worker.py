@@ -2,10 +2,12 @@
 
 import os
 import sys
+import threading
 from collections import deque
 from typing import Any
 
 import pytest
+from tqdm import tqdm
 
 from cifar_exp.errors import UserError
 from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY
@@ -69,6 +71,14 @@ def test_a_worker_continues_after_a_failure_if_its_device_works(
     assert sent[-1] == Ended(7, problem="an illegal memory access")
 
 
+def test_a_bar_of_a_worker_uses_no_semaphore(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "keep_output", lambda bars: None)
+    monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(tqdm, "_lock", None, raising=False)
+    worker._prepare_process(Connection())  # type: ignore[arg-type]
+    assert isinstance(tqdm.get_lock(), type(threading.RLock()))
+
+
 def test_a_worker_without_memory_for_pytorch_reports_it(monkeypatch: pytest.MonkeyPatch) -> None:
     class NoMemory:
         def find_spec(self, name: str, *_: object) -> None:
@@ -78,7 +88,7 @@ def test_a_worker_without_memory_for_pytorch_reports_it(monkeypatch: pytest.Monk
     monkeypatch.delitem(sys.modules, "torch")
     monkeypatch.setattr(sys, "meta_path", [NoMemory(), *sys.meta_path])
     connection: Any = Connection()
-    monkeypatch.setattr(worker, "keep_output", lambda: None)
+    monkeypatch.setattr(worker, "keep_output", lambda bars: None)
     monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
     worker.check(connection, (), None, sweep_size=1)
     assert connection.sent[-1] == Checked(TOO_LITTLE_MEMORY)
