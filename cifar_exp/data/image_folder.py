@@ -158,7 +158,7 @@ def _decode(
     from tqdm import tqdm
 
     images = np.empty((len(chosen), image_size, image_size, 3), np.uint8)
-    progress = tqdm(chosen, f"decoding {split} images", disable=None)
+    progress = tqdm(chosen, f"decoding {split} images", leave=False, disable=None)
     for row, (entry, _) in enumerate(progress):
         try:
             with opened(entry.path) as image:

@@ -107,7 +107,7 @@ def _inspect_images(folders: ClassFolders, image_size: int) -> Inspection:
         for name, images in folders.images[split].items()
         for entry in images
     ]
-    for split, name, entry in tqdm(entries, "reading images", disable=None):
+    for split, name, entry in tqdm(entries, "reading images", leave=False, disable=None):
         path = os.path.relpath(entry.path, root)
         try:
             digest = _inspect_image(entry.path, path, image_size, found)
