@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any
 
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!\w+:)([^)#\s]+)\)")
-# Pages whose table rows become blocks on narrow screens.
-_STACKED = ("reference/", "reliability", "guide/reading-a-report")
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
@@ -23,16 +21,14 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
     return _LINK.sub(replace, markdown)
 
 
-def on_page_content(html: str, page: Any, **_: Any) -> str:
+def on_page_content(html: str, **_: Any) -> str:
     """Label each cell with its column, for site.css. MkDocs calls this for each page."""
-    if not page.file.src_uri.startswith(_STACKED):
-        return html
     return re.sub(r"(?s)<table>.*?</table>", lambda table: _labelled(table[0]), html)
 
 
 def _labelled(table: str) -> str:
-    columns = re.findall(r"<th>(.*?)</th>", table)
+    columns = [re.sub(r"<.*?>", "", head) for head in re.findall(r"<th>(.*?)</th>", table)]
     cells = iter(range(table.count("<td>")))
     return re.sub(
         r"<td>", lambda _: f'<td data-label="{columns[next(cells) % len(columns)]}">', table
-    ).replace("<table>", "<table data-stacked>")
+    )

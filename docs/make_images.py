@@ -7,7 +7,7 @@ The runs are kept in FOLDER if one is given; a second call then trains nothing.
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -21,7 +21,8 @@ from cifar_exp.figures.images import draw_contact_sheet
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
-_WIDTH, _MARGIN = 820, 30  # of the page, in pixels
+# Width and margin of the page in pixels: panels side by side, or below each other.
+_WIDE, _NARROW = (820, 30), (600, 12)
 
 
 def main(folder: Path) -> None:
@@ -56,39 +57,30 @@ def _page(file: Path) -> Iterator[Page]:
     with sync_playwright() as tools:
         # root in a container cannot use the sandbox
         browser = tools.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": _WIDTH, "height": 1000})
+        page = browser.new_page()
         page.goto(file.resolve().as_uri())
         yield page
         browser.close()
 
 
 def _photograph_report(page: Page) -> None:
-    curves, levels = (
-        _box(page, f"figure >> nth={i}") for i in (0, 2)
-    )  # 1 is the second panel of the curves
-    verdicts = _box(page, "main p.note.screen >> nth=0")
-    parts = {
-        "report": (0.0, _bottom(_box(page, "figure >> nth=0 >> svg"))),
-        "report-verdicts": (0.0, _bottom(verdicts)),
-        "report-curves": (curves["y"] - 10, _bottom(curves)),
-        "report-levels": (levels["y"] - 10, _bottom(levels)),
-    }
-    for name, (top, bottom) in parts.items():
-        width, height = _WIDTH - 2 * _MARGIN, bottom + 10 - top
-        clip: FloatRect = {"x": _MARGIN, "y": top, "width": width, "height": height}
-        image = Image.open(BytesIO(page.screenshot(full_page=True, clip=clip)))
-        # a third of the bytes
-        image.convert("RGB").quantize(128).save(IMAGES / f"{name}.png", optimize=True)
+    top, curves, levels = "h1", "figure >> nth=0", "figure >> nth=2"  # 1: curves of the test images
+    _photograph(page, "report", _WIDE, top, f"{curves} >> svg")
+    _photograph(page, "report-curves", _WIDE, curves, curves)
+    _photograph(page, "report-verdicts", _NARROW, top, "main p.note.screen >> nth=0")
+    _photograph(page, "report-levels", _NARROW, levels, levels)
 
 
-def _box(page: Page, selector: str) -> FloatRect:
-    box = page.locator(selector).bounding_box()
-    assert box is not None
-    return box
-
-
-def _bottom(box: Mapping[str, float]) -> float:
-    return box["y"] + box["height"]
+def _photograph(page: Page, name: str, size: tuple[int, int], first: str, last: str) -> None:
+    width, margin = size
+    page.set_viewport_size({"width": width, "height": 1000})
+    boxes = [page.locator(selector).bounding_box() for selector in (first, last)]
+    top, bottom = (box for box in boxes if box)
+    y, height = top["y"] - 10, bottom["y"] + bottom["height"] - top["y"] + 20
+    clip: FloatRect = {"x": margin, "y": y, "width": width - 2 * margin, "height": height}
+    image = Image.open(BytesIO(page.screenshot(full_page=True, clip=clip)))
+    # a third of the bytes
+    image.convert("RGB").quantize(128).save(IMAGES / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -57,5 +57,6 @@ def _results(records: Sequence[Record]) -> list[list[str]]:
             continue  # the accuracy to reach is part of a claim
         values = [measured(record, metric) for record in records]
         cells = ["" if value is None else measure.text(value) for value in values]
-        rows.append([measure.label, *cells])
+        if any(cells):  # such as metrics that no run measures
+            rows.append([measure.label, *cells])
     return rows

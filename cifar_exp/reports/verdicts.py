@@ -250,7 +250,7 @@ def _effect(claim: Claim, difference: Difference, verdict: Verdict, p_text: str)
 
 
 def _p_of_comparison(claim: Claim, difference: Difference, corrected: float | None) -> str:
-    """Return for example "p = 0.02 for this comparison, 0.04 corrected"; "" if not tested."""
+    """Return for example "p = 0.02 for this comparison, corrected p = 0.04"; "" if not tested."""
     if difference.p is None:
         return ""
     if claim.expects == "same":
@@ -261,7 +261,7 @@ def _p_of_comparison(claim: Claim, difference: Difference, corrected: float | No
         text = f"{_p_text(difference.p)} for this comparison"
     if corrected is None or text.startswith(f"{_p_text(corrected)} "):
         return text
-    return f"{text}, {_p_text(corrected).removeprefix('p = ').removeprefix('p ')} corrected"
+    return f"{text}, corrected {_p_text(corrected)}"
 
 
 def _p_text(p: float) -> str:

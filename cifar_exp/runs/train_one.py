@@ -80,10 +80,11 @@ def _train_and_print(config: RunConfig, processes: ProcessGroup, in_job: bool) -
     finally:
         bar.close()
         runner.close()
-    for line in () if trained else changed_images([(config, folder)]):
-        print(line)
-    hint = "" if trained else " (finished before, not repeated; rerun=true repeats it)"
-    print(folder.outcome() + hint)
+    if not trained:
+        for line in changed_images([(config, folder)]):
+            print(line)
+        print("finished before, not repeated; rerun=true repeats it")
+    print(folder.outcome())
     print(folder.path)
     names = (CURVES_FILE, PREDICTIONS_FILE, CONFUSION_FILE, WEIGHTS_FILE, METRICS_FILE)
     print(", ".join(name for name in names if (folder.path / name).exists()))

@@ -42,7 +42,7 @@ def test_the_best_is_named_with_its_interval_and_compared_with_the_second() -> N
     assert re.fullmatch(
         r"Best: lr=0\.01, test accuracy 71\.2 % \([\d.]+ to [\d.]+; 3 seeds\)\. Supported: 0\.01 "
         r"beats 0\.0001 by 20\.2 points \([\d.]+ to [\d.]+; 3 seeds; p [=<] [\d.]+ for this "
-        r"comparison, [\d.]+ corrected\)\.",
+        r"comparison, corrected p = [\d.]+\)\.",
         answer.text,
     )
     assert answer.command == "python train.py lr=0.01"

@@ -340,7 +340,7 @@ def test_p_is_corrected_for_the_number_of_claims() -> None:
     first, *others = judge_claims([claimed("higher"), *OTHERS], levels)
     assert first.p == pytest.approx(0.09, abs=3e-4)
     assert first.verdict == "inconclusive"
-    assert "p = 0.03 for this comparison, 0.09 corrected)." in first.sentence
+    assert "p = 0.03 for this comparison, corrected p = 0.09)." in first.sentence
     assert [other.p for other in others] == pytest.approx([1.0, 1.0], abs=1e-4)
 
 

@@ -50,8 +50,9 @@ def test_a_finished_run_is_not_checked(
     monkeypatch.setattr(train_one, "preflight", refuse)
     folder = make_run(tmp_path, data=Synthetic(train_size=200), logger=Logger(tensorboard=False))
     train_one.train_one(folder.read_config())
-    *_, outcome, path, files = capsys.readouterr().out.splitlines()
-    assert outcome.endswith("(finished before, not repeated; rerun=true repeats it)")
+    *_, hint, outcome, path, files = capsys.readouterr().out.splitlines()
+    assert hint == "finished before, not repeated; rerun=true repeats it"
+    assert outcome.startswith("complete: test accuracy")
     assert path == str(folder.path)
     assert "metrics.jsonl" in files
 
