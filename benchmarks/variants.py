@@ -28,57 +28,53 @@ def main() -> None:
     """Print the CPU time of each variant relative to the used one, for two widths."""
     torch.set_num_threads(1)
     for width in (1 / 8, 1.0):
-        steps = 4 if width < 1 else 1
-        with tempfile.TemporaryDirectory() as scratch:
-            bench = Bench(torch.device("cpu"), None, False, Path(scratch))
-            config = bench.config(bench.data(640, 1000), width, "fp32")
-            used, relu_first, contiguous = (bench.training(config) for _ in range(3))
-        for training in (used, relu_first, contiguous):
-            training.batches.begin_epoch(generator(0, "order", 1), generator(0, "augment", 1))
-        _put_relu_first(relu_first)
-        contiguous.model.to(memory_format=torch.contiguous_format)
-        images, labels = used.batches.train_batch(slice(0, 64))
-        for training in (used, relu_first):
-            training.step.backward(training.step.forward(images, labels, 64)[0])
-        pairs = zip(used.model.parameters(), relu_first.model.parameters(), strict=True)
-        equal = all(torch.equal(first.grad, second.grad) for first, second in pairs)
-        print(f"width {width:g}; ReLU before pooling gives the same gradients: {equal}")
-        _compare(
-            "training step",
-            {
-                "used": lambda: used.step.train(slice(0, 64)),
-                "ReLU before pooling": lambda: relu_first.step.train(slice(0, 64)),
-                "contiguous": lambda: _step(contiguous, images.contiguous(), labels),
-            },
-            steps,
-        )
-        flat = nn.Parameter(torch.cat([p.detach().flatten() for p in used.model.parameters()]))
-        flat.grad = torch.ones_like(flat)
-        adam = torch.optim.Adam([flat], fused=True)
-        _compare(
-            "optimizer",
-            {"used": used.step.optimizer.step, "one flat tensor": adam.step},
-            10 * steps,
-        )
-        used.model.eval()
-        folded = _folded(used.model.features)
-        tests = {f"{size} images at a time": size for size in (250, 64, 1000)}
-        evaluations = {name: _evaluation(used, used.model, size) for name, size in tests.items()}
-        evaluations["250, BatchNorm folded"] = _evaluation(
-            used, lambda batch: used.model.classifier(folded(batch).flatten(1)), 250
-        )
-        _compare("evaluation", evaluations, 1)
+        _measure(width)
 
 
-def _step(training: Training, images: Tensor, labels: Tensor) -> None:
-    step = training.step
-    step.backward(step.forward(images, labels, len(labels))[0])
-    step.optimizer_step()
+def _measure(width: float) -> None:
+    steps = 4 if width < 1 else 1
+    with tempfile.TemporaryDirectory() as scratch:
+        bench = Bench(torch.device("cpu"), None, False, Path(scratch))
+        config = bench.config(bench.data(640, 1000), width, "fp32")
+        used, relu_first = (bench.training(config) for _ in range(2))
+    for training in (used, relu_first):
+        training.batches.begin_epoch(generator(0, "order", 1), generator(0, "augment", 1))
+    _put_relu_first(relu_first)
+    images, labels = used.batches.train_batch(slice(0, 64))
+    for training in (used, relu_first):
+        training.step.backward(training.step.forward(images, labels, 64)[0])
+    pairs = zip(used.model.parameters(), relu_first.model.parameters(), strict=True)
+    equal = all(torch.equal(first.grad, second.grad) for first, second in pairs)
+    print(f"width {width:g}; ReLU before pooling gives the same gradients: {equal}")
+    _compare(
+        "training step",
+        {
+            "used": lambda: used.step.train(slice(0, 64)),
+            "ReLU before pooling": lambda: relu_first.step.train(slice(0, 64)),
+        },
+        steps,
+    )
+    flat = nn.Parameter(torch.cat([p.detach().flatten() for p in used.model.parameters()]))
+    flat.grad = torch.ones_like(flat)
+    adam = torch.optim.Adam([flat], fused=True)
+    _compare(
+        "optimizer",
+        {"used": used.step.optimizer.step, "one flat tensor": adam.step},
+        10 * steps,
+    )
+    used.model.eval()
+    folded = _folded(used.model.features)
+    tests = {f"{size} images at a time": size for size in (250, 64, 1000)}
+    evaluations = {name: _evaluation(used, used.model, size) for name, size in tests.items()}
+    evaluations["250, BatchNorm folded"] = _evaluation(
+        used, lambda batch: used.model.classifier(folded(batch).flatten(1)), 250
+    )
+    _compare("evaluation", evaluations, 1)
 
 
 def _put_relu_first(training: Training) -> None:
     layers = training.model.features
-    for index, layer in enumerate(layers):
+    for index, layer in enumerate(list(layers)):
         if isinstance(layer, nn.MaxPool2d):
             layers[index], layers[index + 1] = layers[index + 1], layers[index]
 

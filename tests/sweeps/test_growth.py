@@ -12,7 +12,6 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 from cifar_exp.cli.command_line import adapted_hydra
-from cifar_exp.config.identity import run_id
 from cifar_exp.config.schema import Paths, RunConfig, Training
 from cifar_exp.files import write_json
 from cifar_exp.reports.records import read_sweep, sweep_id
