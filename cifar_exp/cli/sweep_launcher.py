@@ -110,9 +110,10 @@ class SweepLauncher(BasicLauncher):
             self._refuse_other_sweep(composed)
             # for ${hydra:...} in the settings; set_config would copy the node, which takes 4 ms
             HydraConfig.instance().cfg = cast(Any, composed)
-            settings = {key: node for key, node in composed.items_ex(resolve=False) if key != "hydra"}
+            nodes = dict(composed.items_ex(resolve=False))
+            del nodes["hydra"]
             # OmegaConf.masked_copy would copy all nodes
-            without_hydra = DictConfig(settings, flags={"no_deepcopy_set_nodes": True})
+            without_hydra = DictConfig(nodes, flags={"no_deepcopy_set_nodes": True})
             return with_initial_weights(load_config(without_hydra))
         except Exception as error:
             if (message := explain(error)) is None:
