@@ -2,7 +2,7 @@
 
     python benchmarks/variants.py
 
-takes two minutes. CPU time on one thread, so that other programs disturb little.
+takes five minutes. CPU time on one thread, so that other programs disturb little.
 """
 
 import tempfile
