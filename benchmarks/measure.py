@@ -41,18 +41,19 @@ class Table:
 
 
 def in_turn(
-    actions: Mapping[str, Callable[[], _Value]], repetitions: int
+    actions: Mapping[str, Callable[[], _Value]], repetitions: int, warm_up: bool = True
 ) -> dict[str, list[_Value]]:
     """Call all actions once to warm up, and then in turn: A B A B ...
 
     Args:
         actions: functions that return a measurement, by name.
         repetitions: number of measurements of each action; 1 skips the warm-up.
+        warm_up: whether to warm up.
 
     Returns:
         The measurements of each action, in order.
     """
-    if repetitions > 1:
+    if warm_up and repetitions > 1:
         for action in actions.values():
             action()
     measured: dict[str, list[_Value]] = {name: [] for name in actions}

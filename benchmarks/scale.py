@@ -54,7 +54,13 @@ class Cost(NamedTuple):
 def main() -> None:
     """Print the table and write it."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--counts", type=int, nargs=3, default=COUNTS, help="numbers of runs")
+    parser.add_argument(
+        "--counts",
+        type=int,
+        nargs="+",
+        default=COUNTS,
+        help="numbers of runs, ascending; three for the exponent (default: 10 100 1000)",
+    )
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     given = parser.parse_args()
     load = os.getloadavg()[0]
@@ -123,6 +129,8 @@ def run(arguments: Sequence[str], folder: Path, until: str = "") -> Cost:
 
 def exponent(costs: Sequence[float], counts: Sequence[int]) -> str:
     """Return the growth exponent of what exceeds the first cost: 1 is linear, 2 quadratic."""
+    if len(counts) != 3:
+        return "not measured"
     (first, middle, last), (n_first, n_middle, n_last) = costs, counts
     if min(middle, last) - first < 0.2 * first:  # a process does not always take the same time
         return "not measurable"

@@ -50,6 +50,23 @@ def test_every_section_is_measured_on_the_cpu_and_saved(tmp_path: Path) -> None:
     assert "the numbers are meaningless" in text.read_text()
 
 
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("script", "options", "table", "row"),
+    [
+        ("scale.py", ["--counts", "2"], "scale.md", "| a finished sweep repeated"),
+        ("peers/peers.py", ["--quick", "--only", "article"], "peers-quick.md", "| the article's"),
+    ],
+)
+def test_whole_commands_are_measured(
+    tmp_path: Path, script: str, options: list[str], table: str, row: str
+) -> None:
+    command = [sys.executable, BENCHMARKS / script, *options, "--results", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert row in (tmp_path / table).read_text()
+
+
 @pytest.mark.gpu
 @pytest.mark.integration
 @pytest.mark.parametrize(

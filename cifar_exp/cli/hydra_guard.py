@@ -186,7 +186,9 @@ def _check(config: DictConfig, allowed: Collection[str]) -> None:
     resolves = resolves or names_variables(unresolved)
     try:
         with _as_in_a_run(config) if resolves else nullcontext(config) as resolved:
-            hydra: Any = OmegaConf.to_container(resolved.hydra, resolve=resolves)
+            hydra: Any = unresolved["hydra"]
+            if resolves:
+                hydra = OmegaConf.to_container(resolved.hydra, resolve=True)
             named = [*_targets(resolved, unresolved), *_called_by_hydra(hydra)]
     except OmegaConfBaseException as error:
         raise UserError(explain_expression(error, unresolved)) from error

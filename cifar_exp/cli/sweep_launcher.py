@@ -9,7 +9,7 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from cifar_exp.cli.command_line import show_settings
 from cifar_exp.cli.error_messages import explain
@@ -128,8 +128,12 @@ class SweepLauncher(BasicLauncher):
             self._refuse_other_sweep(composed)
             # for ${hydra:...} in the settings; set_config would copy the node, which takes 4 ms
             HydraConfig.instance().cfg = cast(Any, composed)
-            keys = [str(key) for key in composed if key not in ("hydra", *OF_COMMAND)]
-            return with_initial_weights(load_config(OmegaConf.masked_copy(composed, keys)))
+            nodes = dict(composed.items_ex(resolve=False))
+            for key in ("hydra", *OF_COMMAND):
+                nodes.pop(key, None)
+            # OmegaConf.masked_copy would copy all nodes
+            without_hydra = DictConfig(nodes, flags={"no_deepcopy_set_nodes": True})
+            return with_initial_weights(load_config(without_hydra))
         except Exception as error:
             if (message := explain(error)) is None:
                 raise

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 
 from cifar_exp.data.class_folders import SPLITS, TEST_FRACTION, ClassFolders, Entry
 from cifar_exp.data.dataset import Dataset, Split, balanced_indices
@@ -232,7 +232,7 @@ def _write_cache(path: Path, dataset: Dataset, fingerprint: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(path)
-        write_atomically(path, lambda temporary: temporary.write_bytes(save(tensors, metadata)))
+        write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
     except (OSError, SafetensorError) as error:
         _log.warning("cannot cache the decoded images; each start decodes them again: %s", error)
 

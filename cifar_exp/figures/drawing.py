@@ -56,11 +56,20 @@ def as_files(figure: Figure, name: str = "") -> dict[str, bytes]:
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         # characters that the font lacks are drawn as boxes
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # else each rendering moves the axes slightly
+        lay_out(figure)
         figure.savefig(svg, format="svg", transparent=True)
         figure.savefig(png, format="png", dpi=150)
     return {".svg": _with_titles(svg.getvalue()), ".png": png.getvalue()}
+
+
+def lay_out(figure: Figure) -> None:
+    """Place the axes of a figure for good.
+
+    With a layout engine, each `savefig` would draw twice and move the axes slightly.
+    """
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+        figure.set_layout_engine(None)  # "none" is an engine, too
 
 
 def _with_titles(svg: str) -> bytes:

@@ -16,6 +16,7 @@ from cifar_exp.training.loop import Training
 from cifar_exp.training.metrics import class_balance
 
 _SHOWN_IMAGES = 40
+_DPI = 120
 
 
 def write_outputs(folder: Path, training: Training, dataset: Dataset) -> dict[str, float]:
@@ -43,10 +44,14 @@ def write_outputs(folder: Path, training: Training, dataset: Dataset) -> dict[st
 
 def save_figure(figure: Any, path: Path) -> None:
     """Save a matplotlib figure as PNG; the path may have any suffix."""
+    from cifar_exp.figures.drawing import lay_out
+
     with warnings.catch_warnings():
         # the font may lack the script of a class name, which is then shown as boxes
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure.savefig(path, format="png", dpi=120)
+        figure.set_dpi(_DPI)
+        lay_out(figure)
+        figure.savefig(path, format="png", dpi=_DPI)
 
 
 def _write_model(folder: Path, training: Training, dataset: Dataset) -> None:

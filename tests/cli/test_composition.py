@@ -11,7 +11,7 @@ from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 from hydra.types import HydraContext, RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from cifar_exp.cli import composition
 from cifar_exp.cli.command_line import adapted_hydra
@@ -289,3 +289,11 @@ def test_the_files_of_a_sweep_are_read_once(files: Files, monkeypatch: pytest.Mo
     runs = [[f"optimizer={name}", f"seed={n}"] for n in range(50) for name in ("adam", "sgd")]
     files.composed(["optimizer=adam,sgd", "seed=range(50)"], runs)
     assert len(composed) == 3  # the settings that all runs share, and both optimizers
+
+
+def test_listing_the_options_of_a_group_copies_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--help` lists a hundred groups, and Hydra copies all registered settings for each."""
+    with adapted_hydra(["--help"]), initialize_config_dir(str(CONF), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        monkeypatch.setattr(DictConfig, "__deepcopy__", lambda *_: pytest.fail("copied"))
+        assert "sgd" in loader.get_group_options("optimizer")

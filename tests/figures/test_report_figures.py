@@ -236,3 +236,11 @@ def test_figures_of_diverged_runs_only_can_be_drawn() -> None:
     as_files(heat)
     runs = draw_parallel_coordinates(["lr"], [([1.0], math.nan)], "accuracy", "%")
     as_files(runs)
+
+
+def test_a_figure_is_drawn_once_for_each_of_its_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    draw = Figure.draw
+    monkeypatch.setattr(Figure, "draw", lambda self, to: drawn.append(to) or draw(self, to))
+    as_files(draw_level_curves([Level("1", 1, [rows(2.0, 1.0)])], "lr", "test"))
+    assert len(drawn) == 2
