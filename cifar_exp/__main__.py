@@ -49,6 +49,8 @@ def _external_cause(error: Exception) -> str | None:
     if full := disk_full(error):
         file = f": cannot write {full.filename}" if full.filename else ""
         return f"disk full{file}; free some space, or use --out FOLDER if the command has it"
+    if isinstance(error, FileExistsError):
+        return f"{error.filename}: expected a folder, got a file; choose another --out FOLDER"
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     if isinstance(error, ImportError | SyntaxError):

@@ -52,6 +52,7 @@ def test_ctrl_c_ends_a_command_without_a_traceback(
     ("error", "message"),
     [
         (OSError(errno.ENOSPC, "No space left", "a/b.json"), "disk full: cannot write a/b.json; "),
+        (OSError(errno.EEXIST, "File exists", "a"), "a: expected a folder, got a file; choose"),
         (OSError(errno.ENOSPC, "No space left"), "disk full; free some space"),
         (OSError(errno.EROFS, "Read-only file system", "a"), "a: Read-only file system"),
         (ImportError("libtorch.so: failed to map segment from shared object"), TOO_LITTLE_MEMORY),

@@ -43,7 +43,10 @@ def writing(folder: Path, first: Path) -> Iterator[None]:
     except OSError as error:
         reason = "disk full" if disk_full(error) else error.strerror or str(error)
         failed = Path(error.filename or folder)
-        failed = first if failed.name in (folder.name, _LOCK) else failed
+        if isinstance(error, FileExistsError):
+            reason = "expected a folder, got a file; move or rename it"
+        elif failed.name in (folder.name, _LOCK):
+            failed = first
         raise UserError(
             f"{failed}: cannot be written ({reason}). The runs are kept. Fix the cause and run the "
             "same command again."

@@ -147,17 +147,19 @@ def rebuild_state(config: RunConfig, folder: RunFolder) -> None:
         config: settings of the run.
         folder: folder of the run.
     """
-    rows, patience = folder.read_metrics(), config.training.patience
-    best = Results(rows, config.data.evaluated_on).best_epoch
-    ended = len(rows) == config.training.epochs or (patience and len(rows) - best >= patience)
-    if folder.has_state or not ended or not (folder.path / PREDICTIONS_FILE).exists():
+    if folder.has_state or not (folder.path / PREDICTIONS_FILE).exists():
         return
     if not config.rerun and any((folder.path / CHECKPOINTS).glob("step-*")):
         return
+    rows, patience = folder.read_metrics(), config.training.patience
     try:
         check_rows(rows, folder.metrics_file)
-    except UserError as error:
-        raise CannotResumeError(folder, "run.json and metrics.jsonl are damaged") from error
+    except UserError:  # then the run cannot be resumed, unless it has one epoch
+        return
+    best = Results(rows, config.data.evaluated_on).best_epoch
+    ended = len(rows) == config.training.epochs or (patience and len(rows) - best >= patience)
+    if not ended:
+        return
     folder.write_state(ids(config) | {"status": "complete"} | selected_epochs(config, rows))
     _log.warning(
         "%s: run.json could not be read and was rebuilt without sha256 sums, "

@@ -153,14 +153,18 @@ def test_a_rebuilt_run_json_does_not_vouch_for_the_files(complete: CommandLine) 
     assert "sha256" not in after
 
 
-def test_a_run_json_is_not_rebuilt_from_damaged_metrics(complete: CommandLine) -> None:
+def test_a_run_json_is_not_rebuilt_from_damaged_metrics(
+    complete: CommandLine, whole: CommandLine
+) -> None:
     run = complete.only_run
     (run / "run.json").unlink()
     shutil.rmtree(run / "checkpoints")
     edit(run / "metrics.jsonl", '"epoch": 2', '"epoch": 7')
     output = complete(*SHORT, status=1)
-    assert "run.json and metrics.jsonl are damaged, so the run cannot be resumed" in output
-    assert not (run / "run.json").exists()
+    assert "the checkpoints are missing, so the run cannot be resumed" in output
+    complete(*SHORT, "resume=fresh")
+    assert "sha256" in read_state(run)
+    assert_same_run(run, whole.only_run)
 
 
 def test_a_complete_run_with_missing_metrics_is_refused(

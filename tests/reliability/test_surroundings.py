@@ -16,6 +16,8 @@ import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cifar_exp.errors import UserError
+from cifar_exp.reports.locking import write_locked
 from tests.conftest import ROOT, TINY, CommandLine, event_folder, read_state
 from tests.made import make_run, make_sweep
 from tests.reliability.faults import (
@@ -163,6 +165,9 @@ def test_a_folder_in_place_of_a_file_is_named(train: CommandLine) -> None:
         command = "table" if name == "results.csv" else "report"
         output = train.cifar_exp(command, str(sweep), status=int(command == "report"))
         assert f"{name}: cannot be written (expected a file, got a folder; move or" in output
+    file = sweep / "sweep.json"
+    with pytest.raises(UserError, match=r"sweep\.json: cannot be written \(expected a folder, got"):
+        write_locked(file, {"results.csv": b""})
 
 
 @pytest.mark.slow
