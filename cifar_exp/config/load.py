@@ -171,6 +171,8 @@ def from_yaml(text: str) -> RunConfig:
     try:
         for section in re.split(r"^(?=\w)", text, flags=re.MULTILINE):
             content |= _load_section(section) or {}
+        if not content:
+            raise TypeError("expected settings")
         return checked(content)
     except (yaml.YAMLError, RecursionError, TypeError) as error:
         raise ValueError(str(error)) from error

@@ -128,7 +128,8 @@ def test_an_error_at_import_is_reported_with_its_line(
         check(custom("Net", "fails_at_import"))
     assert str(error.value) == (
         "model._target_: importing fails_at_import raises ModuleNotFoundError: "
-        f"No module named 'not_there' ({tmp_path}/fails_at_import.py, line 3)"
+        f"No module named 'not_there' ({tmp_path}/fails_at_import.py, line 3). "
+        "Install not_there, or correct this line."
     )
 
 

@@ -90,7 +90,7 @@ def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name in ("get_device_capability", "current_device", "_lazy_init"):
         monkeypatch.setattr(torch.cuda, name, record(name, (9, 0)))
     monkeypatch.setattr(process_group, "rendezvous", lambda *_, **__: iter([(store_with(), 1, 2)]))
-    for name in ("init_process_group", "destroy_process_group"):
+    for name in ("init_process_group", "all_reduce", "destroy_process_group"):
         monkeypatch.setattr(process_group.dist, name, record(name))
     return called
 
@@ -98,7 +98,7 @@ def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_process_selects_its_gpu_before_cuda_is_initialized(order: list[str]) -> None:
     with all_processes(RunConfig(data=DATA)):
         pass
-    assert order == ["set_device 1", "init_process_group", "destroy_process_group"]
+    assert order == ["set_device 1", "init_process_group", "all_reduce", "destroy_process_group"]
 
 
 def test_on_gpus_a_process_exits_immediately_if_another_has_ended(
