@@ -171,6 +171,7 @@ def test_printed_lines_have_an_estimate_only_without_a_bar(
 def test_no_estimate_is_shown_too_early() -> None:
     assert time_left(0.4, done=0.001, left=10) == ""  # would be an hour
     assert time_left(10, done=0.1, left=10) == ""
+    assert time_left(10, done=0, left=0) == ""  # a run of one step
     assert time_left(10, done=1, left=9) == "about 01:30 left"
 
 

@@ -30,7 +30,7 @@ def time_left(seconds: float, done: float, left: float) -> str:
         done: work done in this time, in any unit.
         left: remaining work, in the same unit.
     """
-    if is_too_early(seconds, done / (done + left)):
+    if not done or is_too_early(seconds, done / (done + left)):
         return ""
     return f"about {tqdm.format_interval(round(seconds * left / done))} left"
 
