@@ -40,7 +40,9 @@ def run(project: Path, *arguments: str, status: int = 1) -> str:
 def test_a_missing_package_is_named_by_both_programs(project: Path) -> None:
     (project / "pydantic").mkdir()
     (project / "pydantic" / "__init__.py").write_text("import no_such_package\n")
-    reason = f"{project}/pydantic/__init__.py, line 1: No module named 'no_such_package'. {ADVICE}\n"
+    reason = (
+        f"{project}/pydantic/__init__.py, line 1: No module named 'no_such_package'. {ADVICE}\n"
+    )
     assert run(project, "train.py") == reason
     assert run(project, "-m", "cifar_exp", "ls") == reason
 

@@ -10,13 +10,14 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache as once
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -68,11 +69,40 @@ def load(
         entries = [entry for part in chosen for entry, _ in part]
         path = cache / f"{root.name}-{_key(folders, image_size, cached)}.safetensors"
         if cached == limits or path.exists():
-            fingerprint = _fingerprint(entries, image_size, root)
+            fingerprint, written = _fingerprint(entries, image_size, root), _time_written(path)
             if dataset := _read_cache(path, fingerprint):
                 return _with_files(dataset, chosen, root)
+    with _locked(path):  # concurrent runs wait here, and then read the cache
+        is_new = _time_written(path) != written
+        dataset = _read_cache(path, fingerprint) if is_new else None
+        if dataset is None:
+            dataset = _decode_all(chosen, image_size, folders, root)
+            _write_cache(path, dataset, fingerprint)
+    return _with_files(dataset, chosen, root)
+
+
+def _time_written(path: Path) -> int | None:
+    return path.stat().st_mtime_ns if path.exists() else None
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Lock a cache for one process, if its folder is writable."""
+    with contextlib.ExitStack() as lock:
+        with contextlib.suppress(OSError):  # it is reported when the cache is written
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.enter_context(FileLock(path.with_name(f".{path.name}.lock")))
+        yield
+
+
+def _decode_all(
+    chosen: Sequence[Sequence[tuple[Entry, int]]],
+    image_size: int,
+    folders: ClassFolders,
+    root: Path,
+) -> Dataset:
     if not sys.stderr.isatty():  # no progress bar is shown
-        _log.info("decoding %d images of %s", len(entries), root)
+        _log.info("decoding %d images of %s", sum(map(len, chosen)), root)
     altered: Counter[str] = Counter()
     train, test = (
         _decode(part, split, image_size, root, altered)
@@ -82,8 +112,7 @@ def load(
         _log.warning("%d image%s: %s", images, "s" * (images > 1), alteration)
     dataset = Dataset(train, test, tuple(folders.classes))
     _warn_of_shared_images(dataset, root)
-    _write_cache(path, dataset, fingerprint)
-    return _with_files(dataset, chosen, root)
+    return dataset
 
 
 def _with_files(dataset: Dataset, chosen: list[list[tuple[Entry, int]]], root: Path) -> Dataset:

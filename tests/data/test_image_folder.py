@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -343,14 +344,39 @@ def test_each_test_fraction_has_a_cache(root: Path) -> None:
     first = image_folder.load(root, 32, cache, 0.4)
     second = image_folder.load(root, 32, cache, 0.6)
     assert (len(first.test), len(second.test)) == (2, 2)
-    assert len(list(cache.iterdir())) == 2
+    assert len(list(cache.glob("pets-*"))) == 2
 
 
 def test_each_image_size_has_a_cache(root: Path) -> None:
     load(root, 32), load(root, 64)
-    names = sorted(path.name for path in (root.parent / "cache").iterdir())
-    assert len(names) == 2  # and no temporary files
-    assert all(name.startswith("pets-") for name in names)
+    cache = root.parent / "cache"
+    assert len(list(cache.glob("pets-*"))) == 2
+    assert not list(cache.glob("*.tmp"))
+
+
+def test_concurrent_runs_decode_a_folder_once(root: Path, monkeypatch) -> None:
+    decoded: list[str] = []
+    waits = threading.Event()
+    other = threading.Thread(target=load, args=(root,))
+    decode, locked = image_folder._decode, image_folder._locked
+
+    def decode_while_the_other_waits(*given: Any) -> Any:
+        decoded.append(given[1])
+        if len(decoded) == 1:
+            other.start()
+            assert waits.wait(LONGEST_WAIT_SECONDS)
+        return decode(*given)
+
+    def announced(path: Path) -> Any:
+        if threading.current_thread() is other:
+            waits.set()
+        return locked(path)
+
+    monkeypatch.setattr(image_folder, "_decode", decode_while_the_other_waits)
+    monkeypatch.setattr(image_folder, "_locked", announced)
+    load(root)
+    other.join()
+    assert decoded == ["train", "test"]
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
@@ -358,7 +384,7 @@ def test_a_damaged_cache_is_reported_and_rebuilt(
     root: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = load(root).digest()
-    (cache,) = (root.parent / "cache").iterdir()
+    (cache,) = (root.parent / "cache").glob("pets-*")
     content = cache.read_bytes()
     flipped = content[:-5] + bytes([content[-5] ^ 1]) + content[-4:]  # one bit of a pixel
     cache.write_bytes({"flip": flipped, "cut": content[:-100], "empty": b""}[damage])
@@ -382,14 +408,15 @@ def test_images_are_loaded_if_the_cache_cannot_be_written(
 
 def test_temporary_files_of_killed_processes_are_deleted_after_a_day(root: Path) -> None:
     load(root)
-    (cache,) = (root.parent / "cache").iterdir()
+    (cache,) = (root.parent / "cache").glob("pets-*")
     old, young = (cache.with_name(f".{cache.name}.{pid}.tmp") for pid in (1, 2))
     for file in (old, young):
         file.write_bytes(b"half")
     os.utime(old, (0, 0))
     change(root)
     load(root)
-    assert sorted((root.parent / "cache").iterdir()) == [young, cache]
+    assert not old.exists()
+    assert young.exists()
 
 
 def test_lossy_conversions_are_reported_once(root: Path, caplog) -> None:
