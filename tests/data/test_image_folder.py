@@ -344,7 +344,7 @@ def test_each_test_fraction_has_a_cache(root: Path) -> None:
     first = image_folder.load(root, 32, cache, 0.4)
     second = image_folder.load(root, 32, cache, 0.6)
     assert (len(first.test), len(second.test)) == (2, 2)
-    assert len(list(cache.glob("pets-*"))) == 2
+    assert len(list(cache.glob("train-*"))) == 2
 
 
 def test_each_image_size_has_a_cache(root: Path) -> None:
