@@ -90,7 +90,7 @@ def _ls(arguments: argparse.Namespace) -> int:
     runs = sort_runs(filter_runs(found, arguments.status, arguments.where), arguments.sort)
     if arguments.reverse:
         runs.reverse()
-    sweeps = list_sweeps(arguments.results, runs)
+    sweeps, unreadable_sweeps = list_sweeps(arguments.results, runs)
     if arguments.json:
         print(json.dumps(as_json(runs, sweeps), indent=2))
     elif runs:
@@ -98,7 +98,7 @@ def _ls(arguments: argparse.Namespace) -> int:
         print(printable(as_text(runs, sweeps, columns(), limit)))
     else:
         print(f"{arguments.results}: no {'matching ' * bool(found)}runs")
-    for problem in unreadable:
+    for problem in unreadable + unreadable_sweeps:
         print(printable(problem), file=sys.stderr)
     return 0
 

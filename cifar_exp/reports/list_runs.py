@@ -125,7 +125,7 @@ def _changed(record: Record) -> datetime:
     return datetime.fromtimestamp(record.folder.config_file.stat().st_mtime, UTC)
 
 
-def list_sweeps(results: Path, runs: Sequence[ListedRun]) -> list[ListedSweep]:
+def list_sweeps(results: Path, runs: Sequence[ListedRun]) -> tuple[list[ListedSweep], list[str]]:
     """Read the sweeps, studies and searches that contain any of these runs.
 
     Args:
@@ -133,20 +133,24 @@ def list_sweeps(results: Path, runs: Sequence[ListedRun]) -> list[ListedSweep]:
         runs: runs in this folder.
 
     Returns:
-        The sweeps, newest first. The runs of a search are its trials and confirmations.
+        The sweeps, newest first, and a message for each unreadable one. The runs of a search are
+        its trials and confirmations.
     """
     by_id = {run.record.folder.run_id: run for run in runs}
-    sweeps = []
+    sweeps, unreadable = [], []
     files = [file for name in (SWEEP_FILE, SEARCH_FILE) for file in results.glob(f"*/{name}")]
     for file in sorted(files):
-        with suppress(UserError):  # `table` and `report` print what is wrong with the file
+        try:
             ids = _ids_of_search(file) if file.name == SEARCH_FILE else _ids_of_sweep(file)
-            listed = [by_id[run] for run in ids if run in by_id]
-            if listed:
-                changed = max(run.changed for run in listed)
-                size = size_bytes(file.parent)
-                sweeps.append(ListedSweep(file.parent.name, len(ids), listed, changed, size))
-    return sorted(sweeps, key=lambda sweep: sweep.changed, reverse=True)
+        except UserError as error:
+            unreadable.append(str(error))
+            continue
+        listed = [by_id[run] for run in ids if run in by_id]
+        if listed:
+            changed = max(run.changed for run in listed)
+            size = size_bytes(file.parent)
+            sweeps.append(ListedSweep(file.parent.name, len(ids), listed, changed, size))
+    return sorted(sweeps, key=lambda sweep: sweep.changed, reverse=True), unreadable
 
 
 def _ids_of_sweep(file: Path) -> list[str]:

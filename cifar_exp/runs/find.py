@@ -98,6 +98,8 @@ def _begins(folder: Path, id: str, given: str) -> bool:
 
 def _not_found(given: str, folders: Sequence[Path], kind: tuple[str, str], parent: Path) -> str:
     noun, files = kind
+    if not given:
+        return f"expected the name, id or folder of a {noun}, got an empty text"
     if Path(given).is_dir():
         return f"{given}: expected the folder of a {noun}, with {files}, such as those in {parent}"
     if not folders:

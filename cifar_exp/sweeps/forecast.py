@@ -200,8 +200,8 @@ class Forecast:
         yield f"disk:   {in_bytes(self.needs.disk_bytes)}, {in_bytes(free)} are free"
         if self.speeds is not None:
             memory = max(self.speeds.epoch(run.config).memory for run in self.pending)
-            device = "GPU memory" if self.speeds.on_gpu else "memory"
-            yield f"memory: about {in_bytes(memory * self.at_once)} of {device}"
+            of_gpu = " of the GPU" * self.speeds.on_gpu
+            yield f"memory: about {in_bytes(memory * self.at_once)}{of_gpu}"
 
 
 def _numbers(numbers: Collection[int]) -> str:

@@ -170,7 +170,7 @@ def test_nothing_to_list_is_said(disk: CommandLine) -> None:
 
 def test_rows_fit_the_terminal_and_only_settings_and_names_are_cut(disk: CommandLine) -> None:
     runs, _ = list_runs(disk.folder / "multirun_results")
-    sweeps = list_sweeps(disk.folder / "multirun_results", runs)
+    sweeps, _ = list_sweeps(disk.folder / "multirun_results", runs)
     for width in (80, 70):
         output = as_text(runs, sweeps, width)
         assert max(map(len, output.splitlines())) <= width
@@ -198,12 +198,15 @@ def test_a_search_is_listed_with_the_runs_of_its_trials(disk: CommandLine) -> No
     folder.mkdir()
     try:
         (folder / "search.json").write_text(json.dumps(content))
-        (search,) = [one for one in list_sweeps(results, runs) if one.name == folder.name]
+        (search,) = [one for one in list_sweeps(results, runs)[0] if one.name == folder.name]
         assert search.listed == runs[:2]
         assert search.runs == 2
         assert "0123456789" in disk.cifar_exp("ls")
-        (folder / "search.json").write_text("{")  # `report` prints what is wrong with it
-        assert folder.name not in [one.name for one in list_sweeps(results, runs)]
+        (folder / "search.json").write_text("{")
+        sweeps, unreadable = list_sweeps(results, runs)
+        assert folder.name not in [one.name for one in sweeps]
+        assert unreadable == [f"{folder / 'search.json'}: expected readable JSON"]
+        assert "search.json: expected readable JSON" in disk.cifar_exp("ls")
     finally:
         shutil.rmtree(folder)
 

@@ -103,7 +103,7 @@ def test_ls_shows_no_accuracy_of_a_changed_run(
     listed, problems = list_runs(tmp_path)
     assert sorted(str(run.accuracy) for run in listed) == ["0.5", "None", "None"]
     assert len(problems) == 2
-    (one,) = list_sweeps(tmp_path, listed)
+    ((one,), _) = list_sweeps(tmp_path, listed)
     assert one.statuses == "1 complete, 2 damaged"
 
 

@@ -51,7 +51,7 @@ def test_a_folder_outside_the_results_is_found_by_its_path(results: Path) -> Non
     [
         ("lr=0.", "lr=0.: expected one run, found 3: lr=0.01-77deadbeef, lr=0.1,seed=1-"),
         ("lr=0.02", "lr=0.02: run not found in .*Did you mean lr=0.01-77deadbeef"),
-        ("", "expected the folder of a run"),
+        ("", "expected the name, id or folder of a run, got an empty text"),
         (".", "expected the folder of a run"),
         ("a\0b", "run not found"),
         ("x" * 200, "run not found"),
