@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -15,28 +15,17 @@ from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Study
 from cifar_exp.errors import UserError
 from cifar_exp.expressions import as_path
-from cifar_exp.files import json_bytes, shortened
+from cifar_exp.files import shortened
 from cifar_exp.loggers.hparams import declare
 from cifar_exp.loggers.run_loggers import in_group, pages, restore_events
 from cifar_exp.loggers.tensorboard import needs_events
-from cifar_exp.paths import (
-    CONFIG_FILE,
-    METRICS_FILE,
-    REPORT_PAGE,
-    REPORT_TEXT,
-    STATE_FILE,
-    SWEEP_FILE,
-    TABLE_FILE,
-)
-from cifar_exp.reports.locking import write_locked
-from cifar_exp.reports.records import read_listed, sweep_id
-from cifar_exp.reports.table import as_text, ranked, write_csv
+from cifar_exp.reports.records import sweep_id
 from cifar_exp.runs.continuing import checkpoint_room, continuing_lines
 from cifar_exp.runs.folder import ENDED, BusyError, RunFolder
 from cifar_exp.runs.initial_weights import with_initial_weights
 from cifar_exp.runs.moved_images import changed_images, recognised
 from cifar_exp.runs.needs import Needs
-from cifar_exp.runs.record import Record, read_record, remarks
+from cifar_exp.runs.record import Record, read_record
 from cifar_exp.signals import stop_request
 from cifar_exp.sweeps.cluster_jobs import RunJobs, train_as_jobs
 from cifar_exp.sweeps.dispatcher import Dispatcher
@@ -44,12 +33,11 @@ from cifar_exp.sweeps.forecast import Forecast, PlannedRun, plan_runs
 from cifar_exp.sweeps.messages import Ended
 from cifar_exp.sweeps.run_times import Budget, RunTimes, expected_cost
 from cifar_exp.sweeps.speeds import find_speeds
+from cifar_exp.sweeps.sweep_folder import SweepFolder
 from cifar_exp.sweeps.until_settled import next_runs, possible_runs
 from cifar_exp.sweeps.worker_pool import WorkerPool, check_runs
-from cifar_exp.terminal import columns, printable
 
 _MAX_LABEL_SETTINGS = 3
-_OF_REPORT = (CONFIG_FILE, STATE_FILE, METRICS_FILE)  # the files of a run that a report shows
 
 
 def run_sweep(
@@ -138,6 +126,7 @@ class Sweep:
         # depends on the runs alone, so that the same command finds the folder again
         id = sweep_id(list(map(run_id, configs)), self._add_seeds)
         self.folder = as_path(configs[0].paths.results) / f"{shortened(name, 80)}-{id}"
+        self._files = SweepFolder(self.folder)
         self.runs: list[tuple[RunConfig, RunFolder]] = []
         self._seeds: set[int] = set()
         self._add(configs)
@@ -234,11 +223,10 @@ class Sweep:
         except BaseException:
             if self.folder.exists():
                 with suppress(UserError):  # would hide the exception above
-                    self._write_table(*self._read())
+                    self._files.write_table(self._content())
             raise
-        by_id, left_out = self._read()
-        self._write_table(by_id, left_out)
-        self._write_report(by_id, left_out)
+        by_id, left_out = self._files.write_table(self._content())
+        self._files.write_report(by_id, left_out)
         if left:
             runs = f"{left} run{'s' * (left > 1)}"
             print(
@@ -356,7 +344,7 @@ class Sweep:
         if room := checkpoint_room(kept_bytes):
             print(room, flush=True)
         if pending:  # the folder may be read-only
-            self._write_list()
+            self._files.write_list(self._content())
 
     def label(self, config: RunConfig) -> str:
         """Return a label such as `lr=0.1 seed=2`, which distinguishes a run from the others.
@@ -371,10 +359,6 @@ class Sweep:
         if len(self._seeds) > 1:
             words.append(f"seed={config.seed}")
         return " ".join(words) or run_name(config)
-
-    def _write_list(self) -> None:
-        """Write sweep.json, unless it is already there."""
-        write_locked(self.folder, {SWEEP_FILE: json_bytes(self._content())})
 
     def _content(self) -> dict[str, Any]:
         """Return the content of sweep.json."""
@@ -393,54 +377,6 @@ class Sweep:
         if self._add_seeds:
             content["first_runs"] = self._first_runs
         return content
-
-    def _read(self) -> tuple[dict[str, Record], list[str]]:
-        """Read the runs, by id, and messages about those that are missing or unreadable."""
-        return read_listed(self.folder.parent, self._content())
-
-    def _write_table(self, by_id: Mapping[str, Record], left_out: Sequence[str]) -> None:
-        from cifar_exp.reports.answer import answer_text  # imports SciPy, which is slow
-
-        records = list(by_id.values())
-        groups = ranked(records)
-        print(f"\n{as_text(groups, width=columns())}\n", flush=True)
-        if text := answer_text(self._content(), by_id):
-            print(f"{printable(text)}\n", flush=True)
-        for line in (*left_out, *remarks(records)):
-            print(printable(line), file=sys.stderr, flush=True)
-        self._write_list()  # the folder may have been deleted
-        write_csv(self.folder / TABLE_FILE, groups)
-        print(self.folder / TABLE_FILE, flush=True)
-
-    def _write_report(self, by_id: Mapping[str, Record], left_out: Sequence[str]) -> None:
-        page, text = self.folder / REPORT_PAGE, self.folder / REPORT_TEXT
-        if left_out or not _is_newer((page, text), self._sources(by_id.values())):
-            from cifar_exp.reports.content import report_of
-            from cifar_exp.reports.render import write_report  # imports matplotlib, which is slow
-
-            write_report(self.folder, lambda _: report_of(self.folder, by_id, left_out))
-            with suppress(OSError):  # the folder may be read-only
-                for file in (page, text):
-                    file.touch()  # also if it had the same content
-        print(page)
-
-    def _sources(self, records: Iterable[Record]) -> Iterator[Path]:
-        """Yield the files from which the report is made."""
-        yield self.folder / SWEEP_FILE
-        for record in records:
-            yield from (record.folder.path / name for name in _OF_REPORT)
-        package = Path(__file__).parents[1]
-        yield from (*package.rglob("*.py"), *package.glob("reports/templates/*"))
-
-
-def _is_newer(files: Iterable[Path], sources: Iterable[Path]) -> bool:
-    """Return whether all files were written after the last change of their sources."""
-    try:
-        written = min(file.stat().st_mtime_ns for file in files)
-        # a copied file keeps its modification time, but not the time of its last change
-        return all(source.stat().st_ctime_ns < written for source in sources)
-    except OSError:
-        return False
 
 
 def _restore_events(finished: Sequence[tuple[RunConfig, RunFolder]]) -> None:

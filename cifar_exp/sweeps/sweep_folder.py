@@ -1,0 +1,104 @@
+"""The folder of a sweep: its list of runs, its table and its report."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from cifar_exp.files import json_bytes
+from cifar_exp.paths import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    REPORT_PAGE,
+    REPORT_TEXT,
+    STATE_FILE,
+    SWEEP_FILE,
+    TABLE_FILE,
+)
+from cifar_exp.reports.locking import write_locked
+from cifar_exp.reports.records import read_listed
+from cifar_exp.reports.table import as_text, ranked, write_csv
+from cifar_exp.runs.record import Record, remarks
+from cifar_exp.terminal import columns, printable
+
+_OF_REPORT = (CONFIG_FILE, STATE_FILE, METRICS_FILE)  # the files of a run that a report shows
+
+
+class SweepFolder:
+    """The folder of a sweep.
+
+    Args:
+        path: created when the first file is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write_list(self, content: Mapping[str, Any]) -> None:
+        """Write sweep.json, unless it is already there.
+
+        Args:
+            content: of sweep.json.
+        """
+        write_locked(self.path, {SWEEP_FILE: json_bytes(dict(content))})
+
+    def write_table(self, content: Mapping[str, Any]) -> tuple[dict[str, Record], list[str]]:
+        """Read the runs, print their table and the answer, and write sweep.json and results.csv.
+
+        Args:
+            content: of sweep.json.
+
+        Returns:
+            The runs by their ids, and messages about those that are missing or cannot be read.
+        """
+        from cifar_exp.reports.answer import answer_text  # imports SciPy, which is slow
+
+        by_id, left_out = read_listed(self.path.parent, content)
+        records = list(by_id.values())
+        groups = ranked(records)
+        print(f"\n{as_text(groups, width=columns())}\n", flush=True)
+        if text := answer_text(content, by_id):
+            print(f"{printable(text)}\n", flush=True)
+        for line in (*left_out, *remarks(records)):
+            print(printable(line), file=sys.stderr, flush=True)
+        self.write_list(content)  # the folder may have been deleted
+        write_csv(self.path / TABLE_FILE, groups)
+        print(self.path / TABLE_FILE, flush=True)
+        return by_id, left_out
+
+    def write_report(self, by_id: Mapping[str, Record], left_out: Sequence[str]) -> None:
+        """Write the report, unless it is newer than its runs, and print its path.
+
+        Args:
+            by_id: the runs by their ids.
+            left_out: messages about runs that are missing or cannot be read.
+        """
+        page, text = self.path / REPORT_PAGE, self.path / REPORT_TEXT
+        if left_out or not _is_newer((page, text), self._sources(by_id.values())):
+            from cifar_exp.reports.content import report_of
+            from cifar_exp.reports.render import write_report  # imports matplotlib, which is slow
+
+            write_report(self.path, lambda _: report_of(self.path, by_id, left_out))
+            with suppress(OSError):  # the folder may be read-only
+                for file in (page, text):
+                    file.touch()  # also if it had the same content
+        print(page)
+
+    def _sources(self, records: Iterable[Record]) -> Iterator[Path]:
+        """Yield the files from which the report is made."""
+        yield self.path / SWEEP_FILE
+        for record in records:
+            yield from (record.folder.path / name for name in _OF_REPORT)
+        package = Path(__file__).parents[1]
+        yield from (*package.rglob("*.py"), *package.glob("reports/templates/*"))
+
+
+def _is_newer(files: Iterable[Path], sources: Iterable[Path]) -> bool:
+    """Return whether all files were written after the last change of their sources."""
+    try:
+        written = min(file.stat().st_mtime_ns for file in files)
+        # a copied file keeps its modification time, but not the time of its last change
+        return all(source.stat().st_ctime_ns < written for source in sources)
+    except OSError:
+        return False
