@@ -13,7 +13,7 @@ from cifar_exp.sweeps.messages import Ended, ProgressReport, Ready
 from cifar_exp.sweeps.run_times import Budget, RunTimes
 from cifar_exp.training.progress import Progress
 from tests.conftest import TINY, CommandLine
-from tests.sweeps.test_seeds_added import write_study
+from tests.sweeps.test_seeds_added import SMALLEST, write_study
 
 
 class Clock(SimpleNamespace):
@@ -131,7 +131,7 @@ def test_a_budget_without_sense_is_refused(train: CommandLine, command: str, mes
 
 @pytest.mark.integration
 def test_a_study_continues_with_a_larger_budget(train: CommandLine) -> None:
-    command = write_study(train.folder, "optimizer.eps", 1e-8, 2e-8)
+    command = (*write_study(train.folder, "optimizer.eps", 1e-8, 2e-8), *SMALLEST)
     # less time than the start and the end of a run take
     printed = train(*command, "budget=1s")
     assert "budget: 6 runs would not have ended in time and were not started" in printed

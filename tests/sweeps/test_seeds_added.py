@@ -89,6 +89,7 @@ def test_two_runs_of_a_level_and_seed_are_refused() -> None:
         next_runs(study(OPEN), [*seeds(3, *LR), record(0.001, 0, 1.0)])
 
 
+SMALLEST = ("epochs=1", "data.train_size=20", "data.test_size=10", "batch_size=10")
 PLANTED = """
 name: planted
 title: Planted
@@ -133,8 +134,7 @@ def test_a_planted_effect_ends_early(train: CommandLine) -> None:
 def test_a_planted_null_ends_at_the_most_seeds_and_an_interrupted_one_decides_alike(
     train: CommandLine,
 ) -> None:
-    smallest = ("epochs=1", "data.train_size=20", "data.test_size=10", "batch_size=10")
-    command = (*write_study(train.folder, "optimizer.eps", 1e-8, 2e-8), *smallest)
+    command = (*write_study(train.folder, "optimizer.eps", 1e-8, 2e-8), *SMALLEST)
     printed = train(*command)
     assert printed.count("inconclusive claims") == 2  # after 3 and 4 seeds
     assert trained_seeds(train) == sorted([*range(5), *range(5)])
