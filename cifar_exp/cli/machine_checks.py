@@ -158,13 +158,12 @@ def check_images(folder: Path | None) -> Result:
     Args:
         folder: folder of images; None for the default folder, which may not exist.
     """
-    from torchvision.datasets import CIFAR10
-
     from cifar_exp.data import cifar10
     from cifar_exp.data.class_folders import SPLITS, ClassFolders
+    from cifar_exp.data.settings import Cifar10
 
     root = folder or DEFAULT_DATA
-    archive, extracted = root / str(CIFAR10.filename), root / CIFAR10.base_folder
+    archive, extracted = root / Cifar10.file, root / Cifar10.folder
     if (found := extracted if extracted.exists() else archive).exists():
         altered = (
             cifar10.altered_archive(root)
