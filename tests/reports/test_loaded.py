@@ -14,10 +14,10 @@ PUBLISHED = ROOT / "multirun_results" / "published"
 
 @pytest.fixture(scope="module")
 def runs() -> "cifar_exp.Runs":
-    return cifar_exp.load_runs(PUBLISHED)
+    return cifar_exp.load_runs("article", results=PUBLISHED)
 
 
-def test_a_folder_of_results_is_a_row_per_run_with_dotted_settings(runs: "cifar_exp.Runs") -> None:
+def test_a_study_is_a_row_per_run_with_dotted_settings(runs: "cifar_exp.Runs") -> None:
     frame = runs.to_frame()
     assert len(frame) == len(runs) == 51  # the article's six studies, shared runs once
     assert set(frame["status"]) == {"complete"}
@@ -39,9 +39,14 @@ def test_the_numbers_are_those_of_the_files(runs: "cifar_exp.Runs") -> None:
     assert set(together["run_id"]) == {run.id for run in runs}
 
 
-def test_a_study_is_found_by_its_name_and_a_slice_is_runs(runs: "cifar_exp.Runs") -> None:
-    study = cifar_exp.load_runs("article", results=PUBLISHED)
-    assert [run.id for run in study] == [run.id for run in runs]
+def test_a_folder_of_results_contains_the_runs_of_all_studies(runs: "cifar_exp.Runs") -> None:
+    every = cifar_exp.load_runs(PUBLISHED)
+    ids = {run.id for run in every}
+    assert {run.id for run in runs} < ids
+    assert len(ids) == len(every) == len(list((PUBLISHED / "runs").iterdir()))
+
+
+def test_a_slice_of_runs_is_runs(runs: "cifar_exp.Runs") -> None:
     assert len(runs[:3].to_frame()) == 3
 
 
