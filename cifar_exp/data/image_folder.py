@@ -31,10 +31,11 @@ from cifar_exp.data.decoding import (
     pixel_digest,
 )
 from cifar_exp.errors import UserError
-from cifar_exp.files import write_atomically
+from cifar_exp.files import shortened, write_atomically
 
 _CACHE_VERSION = 2  # increase it when decoding changes, which invalidates old caches
 _DAY_SECONDS = 86_400
+_MAX_NAME_BYTES = 150  # a file name has at most 255, also that of the lock
 
 _log = logging.getLogger("cifar_exp")
 
@@ -67,7 +68,8 @@ def load(
     for cached in dict.fromkeys([(None, None), limits]):  # a cache of all images is used too
         chosen = [_chosen(folders, *pair) for pair in zip(SPLITS, cached, strict=True)]
         entries = [entry for part in chosen for entry, _ in part]
-        path = cache / f"{root.name}-{_key(folders, image_size, cached)}.safetensors"
+        name = f"{shortened(root.name, _MAX_NAME_BYTES)}-{_key(folders, image_size, cached)}"
+        path = cache / f"{name}.safetensors"
         if cached == limits or path.exists():
             fingerprint, written = _fingerprint(entries, image_size, root), _time_written(path)
             if dataset := _read_cache(path, fingerprint):
