@@ -39,7 +39,7 @@ def _table(bench: Bench, width: float) -> Table:
     batches.begin_epoch(generator(0, "order", 1), generator(0, "augmentation", 1))
     actions: dict[str, Callable[[], Any]] = {
         "article": partial(_article_step_seconds, bench, _endless(bench.article(config))),
-        "parts": partial(_parts_seconds, training, new_stream(bench.device)),
+        "parts": partial(_parts_seconds, training, new_stream(bench.device, training)),
     }
     measured = in_turn(actions, bench.times(9 if bench.device.type == "cpu" else 30))
     parts: list[dict[str, float]] = measured["parts"]

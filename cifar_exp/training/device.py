@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -94,29 +94,50 @@ class Clock:
         return float(start.elapsed_time(end) / 1000 if self._on_gpu else end - start)
 
 
-_STREAMS = 32  # size of PyTorch's pool per GPU, which it uses round robin
-_in_use: WeakSet[torch.cuda.Stream] = WeakSet()
+_streams: list[torch.cuda.Stream] = []  # all that were created, to be used again
+# Streams in use, by the object that uses them. PyTorch 2.11 crashes when a stream is freed to
+# which there is a weak reference.
+_owners: WeakKeyDictionary[object, torch.cuda.Stream] = WeakKeyDictionary()
 
 
-def new_stream(device: torch.device) -> torch.cuda.Stream | None:
+def new_stream(device: torch.device, owner: object) -> torch.cuda.Stream | None:
     """Return a CUDA stream that no other run uses, or None for the CPU.
 
     Runs on the same stream would wait for each other. PyTorch also frees cuBLAS's workspace of a
     stream together with a graph, even while graphs of another run on that stream use it.
+    Streams of runs that have ended are used again, since each holds a workspace of up to 65 MiB.
 
     Args:
         device: device of the run.
+        owner: object that uses the stream until it is garbage.
 
     Source: PyTorch's issue 193402.
     """
     if device.type != "cuda":
         return None
-    for _ in range(_STREAMS):
+    used = list(_owners.values())
+    free = (stream for stream in _streams if stream.device == device and stream not in used)
+    if (stream := next(free, None)) is None:
         stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        if stream not in _in_use:
-            break
-    _in_use.add(stream)
+        _streams.append(stream)
+    _owners[owner] = stream
     return stream
+
+
+def allocate_workspace(stream: torch.cuda.Stream | None) -> None:
+    """Let cuBLAS allocate its workspace of a stream, so that no run counts it as its memory.
+
+    Args:
+        stream: stream of a run; None on the CPU.
+    """
+    if stream is None:
+        return
+    with torch.cuda.stream(stream):
+        values, bias = (
+            torch.zeros(shape, device=stream.device, requires_grad=True)
+            for shape in ((16, 16), (16,))
+        )
+        torch.addmm(bias, values, values).sum().backward()  # type: ignore[no-untyped-call]
 
 
 def current_stream(device: torch.device) -> torch.cuda.Stream | None:

@@ -20,7 +20,14 @@ from cifar_exp.models.settings import CustomModel, NetworkSection
 from cifar_exp.out_of_memory import is_out_of_memory
 from cifar_exp.training.batch_norm import convert_sync_batchnorm
 from cifar_exp.training.cuda_graphs import CudaGraphs, StepFn, StepRunner
-from cifar_exp.training.device import Clock, Compute, current_stream, new_stream, on_stream
+from cifar_exp.training.device import (
+    Clock,
+    Compute,
+    allocate_workspace,
+    current_stream,
+    new_stream,
+    on_stream,
+)
 from cifar_exp.training.memory import PeakMemory
 from cifar_exp.training.process_group import ALONE, ProcessGroup
 from cifar_exp.training.progress import EpochMetrics, Progress, best_epoch, has_diverged
@@ -69,6 +76,8 @@ class Training:
         self.compute = compute
         self.classes = classes
         images.load(config.data)  # shared by all runs, so not counted as memory of this one
+        self._stream = new_stream(compute.device, owner=self)
+        allocate_workspace(self._stream)
         self._peak_memory = PeakMemory(compute.device)
         with self._peak_memory.turn():
             self.batches = Batches(images, config.data)
@@ -93,7 +102,6 @@ class Training:
         )
         # communication between processes cannot be captured on every system
         self.replays = graphs and compute.on_gpu and processes.alone
-        self._stream = new_stream(compute.device)
         self._clock = Clock(compute.device)
         self._started = self._clock.record()
         self._throttle = Throttle(self._clock, by_time=processes.alone)

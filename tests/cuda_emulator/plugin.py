@@ -78,6 +78,11 @@ def emulated_gpu() -> Any:
     return GPU
 
 
+def is_emulated() -> bool:
+    """Return whether the GPU of this process is emulated."""
+    return _emulated
+
+
 @pytest.fixture(scope="session")
 def gpu_environment() -> dict[str, str]:
     """Environment variables that give a new process the same GPU."""

@@ -197,6 +197,7 @@ GPU = Gpu()
 class Stream:
     """Emulates torch.cuda.Stream: one of 32, round robin. Stream 0 is the default stream."""
 
+    __slots__ = ("__dict__",)  # no weak references: PyTorch 2.11 crashes when it frees the stream
     _count = 0
 
     def __init__(self, device=None, priority: int = 0, _number: int | None = None) -> None:

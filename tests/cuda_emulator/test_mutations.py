@@ -62,7 +62,7 @@ MUTATIONS = {
         "return True",
         f"{EQUAL}[adam]",
     ),
-    "one stream for two runs": (DEVICE, "_in_use.add(stream)", "pass", IN_MEMORY),
+    "one stream for two runs": (DEVICE, "_owners[owner] = stream", "pass", IN_MEMORY),
     "TF32": (DEVICE, "allow_tf32=False", "allow_tf32=True", "tests/runs/test_gpu.py"),
     "a value is read on the host": (
         METRICS,

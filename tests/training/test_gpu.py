@@ -9,9 +9,11 @@ from cifar_exp.models.settings import Model
 from cifar_exp.optimizers import AdamW, Lion, RmsProp, Sgd
 from cifar_exp.schedulers import Constant, Cosine, MultiStep, OneCycle
 from cifar_exp.training import throttle
+from tests.cuda_emulator.plugin import is_emulated
 from tests.on_gpu import CPU, Runs, assert_same, checkpoint_of, config, data
 
 pytestmark = pytest.mark.gpu
+ROUNDING_ON_GPU = 0.06  # two of 40 images
 RESNET = Model(name="resnet18", width=0.0625, dropout=0.1)
 
 
@@ -59,9 +61,11 @@ def test_replayed_steps_equal_eager_steps_and_nearly_those_on_the_cpu(
 ) -> None:
     run = config(**SETTINGS[name])
     replayed = runs.done(run)
-    assert_same(runs.done(run, graphs=False), replayed)
+    reproducible = run.deterministic or is_emulated()
+    assert_same(runs.done(run, graphs=False), replayed, 0 if reproducible else ROUNDING_ON_GPU)
     # the same random numbers; only rounding differs
-    assert_same(runs.done(run, CPU), replayed, rounding=0.01)
+    rounding = 0.01 if is_emulated() else ROUNDING_ON_GPU
+    assert_same(runs.done(run, CPU), replayed, rounding)
 
 
 def test_replayed_steps_of_one_image_equal_eager_steps(runs: Runs) -> None:
@@ -127,7 +131,7 @@ def test_a_run_resumes_on_the_cpu_and_without_graphs(runs: Runs, every_step: Non
         resumed.load_state_dict(state)
         list(resumed.run())
     assert_same(eager, whole)
-    assert_same(on_cpu, whole, rounding=0.01)
+    assert_same(on_cpu, whole, 0.01 if is_emulated() else ROUNDING_ON_GPU)
 
 
 def test_predictions_agree_with_the_test_accuracy(runs: Runs) -> None:

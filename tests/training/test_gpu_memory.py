@@ -11,6 +11,7 @@ from cifar_exp.models.settings import CustomModel, Model
 from cifar_exp.out_of_memory import is_out_of_memory
 from cifar_exp.training import loop, throttle
 from cifar_exp.training.device import new_stream
+from tests.cuda_emulator.plugin import is_emulated
 from tests.on_gpu import GPU, Runs, assert_same, config, data
 
 pytestmark = pytest.mark.gpu
@@ -50,10 +51,12 @@ def test_the_peak_memory_of_a_custom_network_excludes_other_runs(
 
 def test_warm_up_does_not_raise_the_peak_memory(runs: Runs) -> None:
     run = config(training=Length(epochs=1), data=data(train_size=1, batch_size=1, test_size=1))
-    wide = runs.done(run.model_copy(update={"model": Model(name="vgg11", width=0.25)}))
+    width = 0.25 if is_emulated() else 1  # cuDNN's workspaces are small beside the weights
+    wide = runs.done(run.model_copy(update={"model": Model(name="vgg11", width=width)}))
     weights = sum(weight.nbytes for weight in wide.model.parameters())
-    # weights, gradients, Adam's two moments and a temporary gradient
-    assert wide.history[0]["peak_memory_bytes"] < 5.5 * weights
+    # weights, gradients, Adam's two moments, a temporary gradient and a workspace; the copies
+    # of the warm-up would be three times the weights
+    assert wide.history[0]["peak_memory_bytes"] < 6.5 * weights
 
 
 def test_a_run_allocates_no_memory_after_capture(runs: Runs) -> None:
@@ -80,10 +83,17 @@ def test_a_run_that_ends_frees_its_memory_without_garbage_collection(runs: Runs)
         gc.enable()
 
 
-def test_streams_in_use_are_distinct() -> None:
-    kept = new_stream(GPU)
+class Owner:
+    """Uses a stream."""
+
+
+def test_streams_in_use_are_distinct_and_those_of_ended_runs_are_used_again() -> None:
+    first, second = Owner(), Owner()
+    kept, freed = new_stream(GPU, first), new_stream(GPU, second)
+    assert kept != freed
+    del second
     for _ in range(40):  # more than PyTorch's pool
-        assert new_stream(GPU) != kept
+        assert new_stream(GPU, Owner()) == freed
 
 
 @pytest.mark.slow
@@ -102,6 +112,7 @@ def test_many_short_runs_do_not_affect_a_long_run(runs: Runs) -> None:
     assert_same(long, runs.done(long.config))
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 @pytest.mark.parametrize("yields", [0, 3, 5])
 def test_a_run_can_be_closed_at_any_yield(
     runs: Runs, monkeypatch: pytest.MonkeyPatch, yields: int
@@ -137,9 +148,12 @@ def test_failed_allocations_are_out_of_memory_errors_and_the_next_run_trains(run
     expected = runs.done(run)
     gc.collect()
     first, total = torch.cuda.memory_allocated(), torch.cuda.mem_get_info()[1]
-    failed, limits = 0, (200, 500, 900, 1100, 1300)  # from the first weights to the last batch
+    # from the first weights to the last batch; the caching allocator takes 2 or 20 MiB at once
+    limits = (200, 500, 900, 1100, 1300) if is_emulated() else (1000, 3000, 5000, 23000, 45000)
+    failed = 0
     for kilobytes in limits:
-        fraction = (first + 1000 * kilobytes) / total
+        torch.cuda.empty_cache()
+        fraction = (torch.cuda.memory_reserved() + 1000 * kilobytes) / total
         torch.cuda.set_per_process_memory_fraction(fraction)
         try:
             runs.done(run)
