@@ -4,7 +4,9 @@ Source: the PyTorch documentation on CUDA graphs; Nguyen et al., "Accelerating P
 Graphs", 2021.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -61,11 +63,14 @@ class CudaGraphs:
         indices = torch.arange(size, device=self._device)
         self._warm_up(lambda: step(indices))
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(
-            graph,
-            pool=self._pool,
-            stream=torch.cuda.current_stream(self._device),
-            capture_error_mode="thread_local",  # other runs may be busy on their streams
+        with (
+            _without_warning_of_empty_graph(),
+            torch.cuda.graph(
+                graph,
+                pool=self._pool,
+                stream=torch.cuda.current_stream(self._device),
+                capture_error_mode="thread_local",  # other runs may be busy on their streams
+            ),
         ):
             step(indices)
             indices.add_(size)  # so that the next replay uses the next batch
@@ -83,6 +88,14 @@ class CudaGraphs:
                 for tensor in self._tensors():
                     # tensors created by the first step (moments, step counts) start as zeros
                     tensor.copy_(saved[tensor]) if tensor in saved else tensor.zero_()
+
+
+@contextmanager
+def _without_warning_of_empty_graph() -> Iterator[None]:
+    """Suppress PyTorch's warning about a step that failed before its first kernel."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The CUDA Graph is empty")
+        yield
 
 
 @dataclass

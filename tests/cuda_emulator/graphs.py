@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import warnings
 import weakref
 from typing import Any
 
@@ -96,6 +97,8 @@ class CUDAGraph:
 
     def capture_end(self) -> None:
         GPU.capture = None
+        if not self._steps:
+            warnings.warn("The CUDA Graph is empty.", stacklevel=2)
         for storage, before in self._kept.values():
             storage.copy_(before)
         self._kept = {}

@@ -11,6 +11,7 @@ from cifar_exp.models.settings import CustomModel, Model
 from cifar_exp.out_of_memory import is_out_of_memory
 from cifar_exp.training import loop, throttle
 from cifar_exp.training.device import new_stream
+from cifar_exp.training.step import Step
 from tests.cuda_emulator.plugin import is_emulated
 from tests.on_gpu import GPU, Runs, assert_same, config, data
 
@@ -160,7 +161,8 @@ def test_failed_allocations_are_out_of_memory_errors_and_the_next_run_trains(run
         except RuntimeError as error:
             failed += is_out_of_memory(error)
             del error
-        torch.cuda.set_per_process_memory_fraction(1.0)
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0)
         gc.collect()
         assert torch.cuda.memory_allocated() <= first
         assert not torch.cuda.is_current_stream_capturing()
@@ -194,6 +196,22 @@ def test_steps_that_cannot_be_captured_run_eagerly_with_a_warning(
     assert "cannot be captured as CUDA graphs" in warning
     assert "\n" not in warning
     assert_same(eager, runs.done(run, graphs=False))
+
+
+def test_a_step_that_fails_before_its_first_kernel_is_captured_without_pytorchs_warning(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = Step.train
+
+    def fail_in_capture(self: Step, indices: torch.Tensor) -> None:
+        if torch.cuda.is_current_stream_capturing():
+            raise RuntimeError("not in a graph")
+        train(self, indices)
+
+    monkeypatch.setattr(Step, "train", fail_in_capture)
+    eager = runs(config(training=Length(epochs=1)))
+    list(eager.run())  # warnings are errors
+    assert not eager.replays
 
 
 def test_a_custom_network_trains_eagerly_with_a_warning(
