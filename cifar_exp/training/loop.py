@@ -371,10 +371,11 @@ class Training:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state returned by `state_dict`; call it before `run`."""
-        self.model.load_state_dict(state["model"])
-        self.step.refresh_bf16_weights()
+        with self._peak_memory.turn():
+            self.model.load_state_dict(state["model"])
+            self.step.refresh_bf16_weights()
+            self.step.optimizer.load_state_dict(state["optimizer"])
         self._best_weights = state.get("best_weights", {})  # older checkpoints have none
-        self.step.optimizer.load_state_dict(state["optimizer"])
         evaluated_on = self.config.data.evaluated_on
         self.history = [EpochMetrics.from_json(row, evaluated_on) for row in state["history"]]
         epoch = state["epoch"]

@@ -13,7 +13,7 @@ from cifar_exp.training import loop, throttle
 from cifar_exp.training.device import new_stream
 from cifar_exp.training.step import Step
 from tests.cuda_emulator.plugin import is_emulated
-from tests.on_gpu import GPU, Runs, assert_same, config, data
+from tests.on_gpu import GPU, Runs, assert_same, checkpoint_of, config, data
 
 pytestmark = pytest.mark.gpu
 TIED = {"_target_": "tests.nets.Tied"}
@@ -32,6 +32,21 @@ def test_the_peak_memory_of_a_run_does_not_depend_on_the_order(runs: Runs) -> No
         runs.done(run, images=images).history[0]["peak_memory_bytes"] for run in settings
     )
     assert first == second > 0
+
+
+def test_the_peak_memory_of_a_resumed_run_includes_its_optimizer_state(runs: Runs) -> None:
+    whole = runs(config())
+    state = None
+    for _ in whole.run():
+        if len(whole.history) == 1 and state is None:
+            state = checkpoint_of(whole)
+    assert state is not None
+    resumed = runs(config())
+    resumed.load_state_dict(state)
+    list(resumed.run())
+    before, after = (run.history[1]["peak_memory_bytes"] for run in (whole, resumed))
+    weights = sum(weight.nbytes for weight in whole.model.parameters())
+    assert abs(before - after) < weights  # Adam's moments are twice as large
 
 
 def test_the_peak_memory_of_a_custom_network_excludes_other_runs(
