@@ -13,16 +13,16 @@ from cifar_exp.config.study import Study, Value
 from cifar_exp.reports.comparisons import Levels
 from cifar_exp.reports.metrics import MEASURES
 from cifar_exp.reports.statistics import prediction_half_width
-from cifar_exp.runs.folder import ENDED
 from cifar_exp.runs.record import Record
 
 CAPTION = "Published values and ours at the last common epoch"
 READING = {
-    "Published values": "Ours is the mean over n seeds, up to the same epoch. The value after ± is "
-    "the half-width of the 95 % prediction interval of one further run: the t quantile for n seeds "
-    "times their standard deviation times √(1 + 1/n). A published value within it is reproduced "
-    "within the spread of seeds. This needs two seeds, and with two or three the interval is wide. "
-    "The last column counts the epochs whose published value lies within their interval."
+    "Published values": "Ours is the mean over n seeds, up to the same epoch. Runs that are not "
+    "complete count up to their last epoch. The value after ± is the half-width of the 95 % "
+    "prediction interval of one further run: the t quantile for n seeds times their standard "
+    "deviation times √(1 + 1/n). A published value within it is reproduced within the spread of "
+    "seeds. This needs two seeds, and with two or three the interval is wide. The last column "
+    "counts the epochs whose published value lies within their interval."
 }
 
 
@@ -91,8 +91,8 @@ def _compared(
     so_far = metric.endswith(SO_FAR)
     measure = MEASURES[f"final_{column.key}"]
     published = {row["epoch"]: row[metric] for row in rows if metric in row}
-    ended = [record for record in records if record.status in ENDED]
-    curves = [_curve(record, column.key, so_far) for record in ended]
+    # an epoch of a run that is not complete is as good as that of any other
+    curves = [_curve(record, column.key, so_far) for record in records]
     ours = {e: [curve[e] for curve in curves if e in curve] for e in published}
     ours = {epoch: values for epoch, values in ours.items() if values}
     last = max(ours or published)
@@ -102,11 +102,11 @@ def _compared(
         label: measure.text(published[last]),
     }
     if not ours:
-        verdict = "no common epoch" if ended else "not trained"
+        verdict = "no common epoch" if any(curves) else "not trained"
         return cells | {"ours": "", "difference": "", "verdict": verdict}
     values = ours[last]
     interval = f" ± {measure.text(prediction_half_width(values))}" if len(values) > 1 else ""
-    diverged = sum(record.status == "diverged" for record in ended)
+    diverged = sum(record.status == "diverged" for record in records)
     count = f"n = {len(values)}" + (f", {diverged} diverged" if diverged else "")
     within = {e: _is_within(published[e], v) for e, v in ours.items() if len(v) > 1}
     return cells | {

@@ -2,14 +2,17 @@
 
 import time
 from collections.abc import Callable
-from statistics import fmean
+from statistics import fmean, median
 
 # One more run must raise the total throughput by at least this factor.
 _MIN_SPEEDUP = 1.05
 _MAX_RUNS = 16
-# A new run is measured alone for this many steps, then together with the others for this long.
+# A new run is measured alone for this many steps or seconds, then together with the others in
+# several windows. Their median is used: while one run is evaluated or saved, all wait.
 _STEPS_ALONE = 50
-_WINDOW_SECONDS = 2.0
+_SECONDS_ALONE = 2.0
+_WINDOWS = 5
+_WINDOW_SECONDS = 0.5
 # A run whose step time differs by more than this factor invalidates earlier measurements.
 _STEP_TIME_RATIO = 1.5
 # Free memory required for one more run, as a multiple of the memory of the largest run.
@@ -45,6 +48,7 @@ class ConcurrencyLimit:
         self._step_seconds = 0.0  # mean step time of the runs in the last measurement
         self._throughputs = {0: 0.0, 1: 1.0}  # by number of runs
         self._window_started = 0.0
+        self._windows: list[float] = []  # throughputs of the current number of runs
 
     def accepts_run(self) -> bool:
         """Return whether the device should train one more run."""
@@ -89,7 +93,7 @@ class ConcurrencyLimit:
         del self._runs[run]
         if run == self._alone:
             self._alone = None
-        self._start_window()
+        self._start_windows()
 
     def _measure_alone(self, speed: "_RunSpeed") -> None:
         now = self._clock()
@@ -97,12 +101,12 @@ class ConcurrencyLimit:
             speed.alone_since, speed.alone_from = now, speed.steps
             return
         steps = speed.steps - speed.alone_from
-        if steps >= _STEPS_ALONE or (steps and now - speed.alone_since >= _WINDOW_SECONDS):
+        if steps >= _STEPS_ALONE or (steps and now - speed.alone_since >= _SECONDS_ALONE):
             speed.seconds_per_step = (now - speed.alone_since) / steps
             self._reset_if_different(speed.seconds_per_step)
             speed.bytes = speed.free_bytes_before - self._free_bytes()
             self._alone = None
-            self._start_window()
+            self._start_windows()
 
     def _reset_if_different(self, step_seconds: float) -> None:
         longest, shortest = sorted((step_seconds, self._step_seconds), reverse=True)
@@ -113,13 +117,22 @@ class ConcurrencyLimit:
         speeds = [run.relative_speed() for run in self._runs.values()]
         if not all(speeds):
             return  # a run is being evaluated, or its steps are long
+        self._start_window()
         count = len(self._runs)
-        if count > 1:
-            self._step_seconds = fmean(run.seconds_per_step for run in self._runs.values())
-            self._throughputs[count] = sum(speeds)
-            fewer = max(number for number in self._throughputs if number < count)
-            if self._throughputs[count] < _MIN_SPEEDUP * self._throughputs[fewer]:
-                self._limit = fewer
+        if count == 1:
+            return
+        self._windows.append(sum(speeds))
+        if len(self._windows) < _WINDOWS:
+            return
+        self._step_seconds = fmean(run.seconds_per_step for run in self._runs.values())
+        self._throughputs[count] = median(self._windows)
+        self._windows = []
+        fewer = max(number for number in self._throughputs if number < count)
+        if self._throughputs[count] < _MIN_SPEEDUP * self._throughputs[fewer]:
+            self._limit = fewer
+
+    def _start_windows(self) -> None:
+        self._windows = []
         self._start_window()
 
     def _start_window(self) -> None:

@@ -85,11 +85,21 @@ def test_the_best_value_so_far_is_a_running_maximum() -> None:
 
 def test_levels_and_epochs_without_runs_have_no_values() -> None:
     csv = "lr,epoch,test_accuracy\n0.1,5,0.5\n1.0,1,0.5\n"
-    unfinished = run(3, 0.5, 0.5, 0.5, 0.5, 0.5, status="interrupted")
-    later, missing = published(csv, {0.1: [*seeds(*THREE), unfinished], 0.2: seeds(*THREE)}).table
+    later, missing = published(csv, {0.1: seeds(*THREE), 0.2: seeds(*THREE)}).table
     assert (later["lr"], later["epoch"], later["article"]) == ("0.1", "5", "50.0 %")
     assert (later["ours"], later["verdict"]) == ("", "no common epoch")
     assert (missing["lr"], missing["ours"], missing["verdict"]) == ("1.0", "", "not trained")
+
+
+def test_runs_that_are_not_complete_are_compared_up_to_their_last_epoch() -> None:
+    csv = "lr,epoch,test_accuracy\n0.1,1,0.5\n0.1,2,0.7\n0.1,3,0.8\n"
+    interrupted = [run(seed, 0.5, 0.6, status="interrupted") for seed in range(2)]
+    (row,) = published(csv, {0.1: interrupted}).table
+    assert (row["epoch"], row["ours"], row["epochs within"]) == (
+        "2",
+        "60.0 % ± 0.0 % (n = 2)",
+        "1 of 2",
+    )
 
 
 def test_diverged_runs_are_counted_and_their_missing_values_are_not() -> None:
