@@ -13,6 +13,7 @@ from contextlib import suppress
 from itertools import zip_longest
 from typing import Any, TextIO, cast
 
+USUAL_COLUMNS = 80  # if the width is unknown
 _SECONDS_TO_PRINT = 10
 # Control characters, also those that change the direction of text.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")

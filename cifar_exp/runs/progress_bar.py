@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from tqdm import tqdm
 
 from cifar_exp.config.metrics import evaluated
-from cifar_exp.terminal import printable
+from cifar_exp.terminal import USUAL_COLUMNS, printable
 from cifar_exp.training.progress import EpochMetrics, Progress
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ else:
     _Tqdm = tqdm
 
 _SHORTEST_BAR = 10  # characters
-_USUAL_COLUMNS = 80
 # No time left is shown before this, since the first steps are slow.
 _SECONDS_BEFORE_ESTIMATE = 3.0
 _SHARE_BEFORE_ESTIMATE = 0.05
@@ -69,7 +68,7 @@ class Bar(_Tqdm):
         """The values that tqdm formats, and the format of the line."""
         values = super().format_dict
         # room for the `^C` that the terminal writes, which would otherwise wrap the line
-        columns = (values["ncols"] or _USUAL_COLUMNS) - len("^C")
+        columns = (values["ncols"] or USUAL_COLUMNS) - len("^C")
         elapsed = tqdm.format_interval(values["elapsed"])
         label, *_ = cut_labels([self.label, *self.others], columns // 4)
         line = line_of(label, values["n"] / values["total"], [elapsed, *self.parts], columns)

@@ -18,10 +18,9 @@ from cifar_exp.runs.needs import Needs
 from cifar_exp.sweeps.run_queue import find_prefix_runs
 from cifar_exp.sweeps.run_times import shape
 from cifar_exp.sweeps.speeds import Speeds, duration, in_time
-from cifar_exp.terminal import columns, printable, table, wrapped
+from cifar_exp.terminal import USUAL_COLUMNS, columns, printable, table, wrapped
 
 NOTHING_WRITTEN = "Nothing was trained or written."
-_USUAL_COLUMNS = 80
 _MAX_ROWS = 24
 
 
@@ -164,7 +163,7 @@ class Forecast:
         rows = [self._row(key, runs) for key, runs in grouped.items()]
         header = [*short_names(list(self.varied)), "start", "seeds", "epochs", "steps"]
         header += ["time each"] * (self.speeds is not None)
-        text = table(rows[:_MAX_ROWS], header, columns() or _USUAL_COLUMNS)
+        text = table(rows[:_MAX_ROWS], header, columns() or USUAL_COLUMNS)
         more = len(rows) - _MAX_ROWS
         return text + (f"\n... and {more} more rows" if more > 0 else "")
 
