@@ -85,7 +85,7 @@ def test_a_worker_without_memory_for_pytorch_reports_it(monkeypatch: pytest.Monk
             if name == "torch":
                 raise ImportError("libtorch_cpu.so: failed to map segment from shared object")
 
-    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
     monkeypatch.setattr(sys, "meta_path", [NoMemory(), *sys.meta_path])
     connection: Any = Connection()
     monkeypatch.setattr(worker, "keep_output", lambda bars: None)
