@@ -1,5 +1,6 @@
 """Estimates of the time that runs take, before and during a sweep (no PyTorch import)."""
 
+import functools
 import heapq
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -48,13 +49,26 @@ def expected_cost(config: RunConfig, on_gpu: bool) -> float:
         on_gpu: whether the run trains on a GPU.
     """
     step = _STEP_COST_ON_GPU if on_gpu else _STEP_COST_ON_CPU
-    image = 1.0  # the cost of a custom network is unknown
-    if isinstance(config.model, NetworkSection):
-        image = config.model.width**2 * _RELATIVE_WORK.get(config.model.name, 1.0)
-    image *= (getattr(config.data, "image_size", _IMAGE_SIZE) / _IMAGE_SIZE) ** 2
-    train, test = image_counts(config)
-    epoch = train * (image + step / config.data.batch_size) + test * image * _EVALUATION_COST
-    return config.training.epochs * epoch
+    train, _ = image_counts(config)
+    training = train * (_image_cost(config) + step / config.data.batch_size)
+    return config.training.epochs * (training + _evaluation_cost(config))
+
+
+def part_after_epochs(config: RunConfig) -> float:
+    """Estimate the time of the predictions at the end of a run, as a fraction of all its epochs."""
+    return _evaluation_cost(config) / expected_cost(config, on_gpu=False)
+
+
+def _evaluation_cost(config: RunConfig) -> float:
+    _, test = image_counts(config)
+    return test * _image_cost(config) * _EVALUATION_COST
+
+
+def _image_cost(config: RunConfig) -> float:
+    cost = (getattr(config.data, "image_size", _IMAGE_SIZE) / _IMAGE_SIZE) ** 2
+    if isinstance(config.model, NetworkSection):  # the cost of a custom network is unknown
+        cost *= config.model.width**2 * _RELATIVE_WORK.get(config.model.name, 1.0)
+    return cost
 
 
 def shape(config: RunConfig) -> str:
@@ -76,7 +90,8 @@ class _Run:
     Attributes:
         cost: expected duration of all epochs.
         shape: see `shape`.
-        share: fraction of its time that has passed.
+        share: fraction of its epochs that has passed.
+        after: time of the predictions at its end, as a fraction of `cost`.
         began: time at which it was started; None if it was not.
         in_new_worker: whether its worker may have had to start first.
         first: time and share of its first report.
@@ -87,6 +102,7 @@ class _Run:
     cost: float
     shape: str
     share: float = 0.0
+    after: float = 0.0
     began: float | None = None
     in_new_worker: bool = True
     first: tuple[float, float] | None = None
@@ -119,6 +135,7 @@ class RunTimes:
         costs: expected duration of each run, in seconds or in any other unit.
         shapes: shape of each run; empty for one shape.
         shares: fraction of each run that was trained before; empty for none.
+        afters: see `part_after_epochs`; empty for none.
         cost_of: returns the expected duration of a run that was not known at the start.
         in_seconds: whether costs are seconds.
         clock: returns the time in seconds; None for the monotonic clock.
@@ -129,16 +146,14 @@ class RunTimes:
         costs: Sequence[float],
         shapes: Sequence[str] = (),
         shares: Sequence[float] = (),
+        afters: Sequence[float] = (),
         cost_of: Callable[[RunConfig], float] = lambda _: 1.0,
         in_seconds: bool = False,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        self._runs = [
-            _Run(cost, of, share)
-            for cost, of, share in zip(
-                costs, shapes or [""] * len(costs), shares or [0.0] * len(costs), strict=True
-            )
-        ]
+        none = [0.0] * len(costs)
+        given = (costs, shapes or [""] * len(costs), shares or none, afters or none)
+        self._runs = [_Run(*of_run) for of_run in zip(*given, strict=True)]
         self._cost_of = cost_of
         self._in_seconds = in_seconds
         self._clock = clock or time.monotonic
@@ -154,7 +169,8 @@ class RunTimes:
     ) -> "RunTimes":
         """Estimate the times of runs. Args: cost_of: returns the expected duration of a run."""
         costs = [cost_of(config) for config in configs]
-        return RunTimes(costs, [shape(c) for c in configs], shares, cost_of, in_seconds)
+        shapes, afters = map(shape, configs), map(part_after_epochs, configs)
+        return RunTimes(costs, list(shapes), shares, list(afters), cost_of, in_seconds)
 
     @property
     def count(self) -> int:
@@ -175,7 +191,8 @@ class RunTimes:
 
     def choose(self, run: int, config: RunConfig) -> None:
         """Set the settings of a run that were not known at the start. Args: run: its index."""
-        self._runs[run : run + 1] = [_Run(self._cost_of(config), shape(config))]
+        after = part_after_epochs(config)
+        self._runs[run : run + 1] = [_Run(self._cost_of(config), shape(config), after=after)]
 
     def begin(self, run: int) -> None:
         """Record that a run starts."""
@@ -222,28 +239,30 @@ class RunTimes:
         return self._remaining([run])[0]
 
     def _remaining(self, indices: Iterable[int]) -> list[float | None]:
-        rates: dict[str, float | None] = {}
+        rate_of = functools.cache(self._rate)
         begins = [
             run.first[0] - run.began
             for run in self._runs
             if run.first and run.began is not None and not run.in_new_worker
         ]
-        ends = [r.ended - r.last[0] for r in self._runs if r.first and r.ended is not None]
+        ends = [
+            run.ended - run.last[0] - (rate_of(run.shape) or 0.0) * run.cost * run.after
+            for run in self._runs
+            if run.first and run.ended is not None
+        ]
         to_begin = fmean(begins) if begins else _SECONDS_TO_BEGIN
         to_end = fmean(ends) if ends else _SECONDS_TO_END
         found: list[float | None] = []
         now = self._clock()
         for index in indices:
             run = self._runs[index]
-            if run.shape not in rates:
-                rates[run.shape] = self._rate(run.shape)
-            rate = rates[run.shape]
+            rate = rate_of(run.shape)
             if run.ended is not None:
                 found.append(0.0)
             elif rate is None:
                 found.append(None)
             else:
-                begin, end = to_begin, to_end
+                begin, end = to_begin, to_end + rate * run.cost * run.after
                 if run.first is not None:
                     begin = 0.0
                     end -= (now - run.last[0]) * (run.share >= 1)

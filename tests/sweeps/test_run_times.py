@@ -14,6 +14,7 @@ from cifar_exp.sweeps.run_times import (
     expected_cost,
     image_counts,
     makespan,
+    part_after_epochs,
     shape,
 )
 
@@ -103,6 +104,25 @@ def test_a_run_that_is_taken_from_a_longer_one_is_not_progress() -> None:
 def test_without_any_report_the_time_is_unknown_unless_costs_are_seconds() -> None:
     assert RunTimes([1.0, 1.0]).left() is None
     assert RunTimes([5.0, 3.0], in_seconds=True).left(2) == pytest.approx(6.0)
+
+
+def test_the_predictions_at_the_end_of_a_run_are_counted() -> None:
+    clock = Clock(now=0.0)
+    times = RunTimes([10.0], afters=[0.2], clock=clock)
+    times.begin(0)
+    times.report(0, 0.0)
+    clock.now = 5.0
+    times.report(0, 0.5)
+    # half of the epochs, a fifth of all for the predictions, and a constant for the figures
+    assert times.left() == pytest.approx(5.0 + 2.0 + 0.7)
+
+
+def test_predictions_take_as_long_as_an_evaluation() -> None:
+    few = RunConfig(data=Synthetic(train_size=1000, test_size=100))
+    many = RunConfig(data=Synthetic(train_size=1000, test_size=3000))
+    # 3,000 evaluated images take as long as 1,000 training images
+    assert part_after_epochs(many) == pytest.approx(0.5 / many.training.epochs, rel=0.05)
+    assert part_after_epochs(few) < 0.05 / few.training.epochs
 
 
 def test_the_longest_of_several_workers_determines_the_end() -> None:
