@@ -1,4 +1,4 @@
-"""Where the time of a training step goes on a GPU, and what other formats and a compiler give.
+"""Which kernels take the time of a training step on a GPU, and how fast its variants are.
 
     python benchmarks/gpu_step.py
 

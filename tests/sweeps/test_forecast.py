@@ -17,6 +17,7 @@ from cifar_exp.schedulers import Constant
 from cifar_exp.sweeps.allocation import Allocation
 from cifar_exp.sweeps.forecast import Forecast, plan_runs
 from cifar_exp.sweeps.messages import Checked
+from cifar_exp.sweeps.run_times import part_after_epochs
 from cifar_exp.sweeps.speeds import Duration, EpochTime, Speeds, duration, find_speeds
 from cifar_exp.sweeps.until_settled import possible_runs
 from tests.made import make_run
@@ -147,7 +148,10 @@ def test_the_time_is_that_of_the_longest_worker(tmp_path: Path) -> None:
     speeds.add(a_run(tmp_path), EpochTime(9.0, 10.0, 12.0))
     three = [a_run(tmp_path, lr=lr) for lr in (0.1, 0.2, 0.3)]
     time = duration(three, speeds, at_once=2)
-    assert time.expected == pytest.approx(10 + 2 * (40 + 1))
+    # predictions of 100 images, after four epochs of 640 training and 100 evaluated ones
+    after = part_after_epochs(three[0])
+    assert time.expected == pytest.approx(10 + 2 * (40 + 1 + 40 * after))
+    assert 0 < after < 0.05
     assert time.low < time.expected < time.high
     assert duration(three, speeds, 2, [1.0] * 3).expected < 20
 

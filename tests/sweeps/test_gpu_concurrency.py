@@ -17,7 +17,7 @@ class Gpu:
         self.free_bytes = free_bytes
         self.limit = ConcurrencyLimit(limit, lambda: self.free_bytes, lambda: self.now)
         self.steps: dict[int, float] = {}
-        self.pauses = (0.0, 0.0)  # every so many seconds, all runs wait for so many
+        self.pauses = (0.0, 0.0)  # seconds from one pause of all runs to the next, and its length
 
     def start_run(self) -> None:
         run = max(self.steps, default=0) + 1

@@ -67,7 +67,7 @@ def test_the_peak_memory_of_a_custom_network_excludes_other_runs(
 
 def test_warm_up_does_not_raise_the_peak_memory(runs: Runs) -> None:
     run = config(training=Length(epochs=1), data=data(train_size=1, batch_size=1, test_size=1))
-    width = 0.25 if is_emulated() else 1  # cuDNN's workspaces are small beside the weights
+    width = 0.25 if is_emulated() else 1  # cuDNN's workspaces are smaller than the weights
     wide = runs.done(run.model_copy(update={"model": Model(name="vgg11", width=width)}))
     weights = sum(weight.nbytes for weight in wide.model.parameters())
     # weights, gradients, Adam's two moments, a temporary gradient and a workspace; the copies
