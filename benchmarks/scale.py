@@ -6,16 +6,20 @@ The finished runs are written without training. Writes benchmarks/results/scale.
 """
 
 import argparse
+import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from urllib.error import URLError
+from urllib.request import urlopen
 
 from tabulate import tabulate
 
@@ -89,19 +93,40 @@ def measured(count: int, folder: Path) -> dict[str, Cost]:
     for command in (["ls", "--all"], ["table", name], ["report", name]):
         costs[f"`{command[0]}`"] = run(["-m", "cifar_exp", *command], folder)
     costs["`load_runs`"] = run(["-c", _LOAD], folder)
-    first = run([train, *sweep, "paths.results=first"], folder, until="first/runs/*/run.json")
-    costs["the start of the first run"] = first
+    costs["writing TensorBoard's files again"] = run([train, *sweep, "logger=tensorboard"], folder)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    costs["TensorBoard lists all runs"] = run(
+        ["-m", "tensorboard.main", "--logdir=logs", f"--port={port}"],
+        folder,
+        until=lambda: listed_runs(port) >= count,
+    )
+    costs["the start of the first run"] = run(
+        [train, *sweep, "paths.results=first"],
+        folder,
+        until=lambda: any(folder.glob("first/runs/*/run.json")),
+    )
     return costs
 
 
-def run(arguments: Sequence[str], folder: Path, until: str = "") -> Cost:
+def listed_runs(port: int) -> int:
+    """Return the number of runs that TensorBoard has read; 0 before it answers."""
+    try:
+        with urlopen(f"http://localhost:{port}/data/runs") as response:
+            return len(json.load(response))
+    except (URLError, ConnectionError):
+        return 0
+
+
+def run(arguments: Sequence[str], folder: Path, until: Callable[[], bool] | None = None) -> Cost:
     """Run Python in a folder.
 
     Args:
         arguments: of Python.
         folder: working folder.
-        until: pattern of a file; the command is interrupted once the file exists, and its wall
-            time ends there. "": the command ends by itself.
+        until: the command is interrupted once this returns True, and its wall time ends there;
+            None: the command ends by itself.
     """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     environment.pop("HYDRA_FULL_ERROR", None)
@@ -111,17 +136,18 @@ def run(arguments: Sequence[str], folder: Path, until: str = "") -> Cost:
         cwd=folder,
         env=environment,
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL if until else None,
         start_new_session=True,
     )
     wall = None
     if until:
-        while process.poll() is None and not any(folder.glob(until)):
+        while process.poll() is None and not until():
             time.sleep(_POLL_SECONDS)
         wall = time.perf_counter() - started
         process.send_signal(signal.SIGINT)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode and not until:
+    if process.returncode and until is None:
         raise RuntimeError(f"{' '.join(arguments)[:200]} failed with {process.returncode}")
     wall = wall or time.perf_counter() - started
     return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
