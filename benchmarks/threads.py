@@ -40,7 +40,7 @@ def _table(bench: Bench) -> Table:
             "all": partial(_images_per_second, training, every, seconds),
         }
         for busy in (0, _BUSY_PROCESSES):
-            with _busy_processes(busy):
+            with busy_processes(busy):
                 measured = in_turn(actions, bench.times(3))
             gains = ratios(measured["all"], measured["one"])
             rows.append(
@@ -81,7 +81,7 @@ def _images_per_second(training: Training, threads: int, seconds: float) -> floa
 
 
 @contextmanager
-def _busy_processes(count: int) -> Iterator[None]:
+def busy_processes(count: int) -> Iterator[None]:
     """Occupy cores within the block."""
     processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:

@@ -61,6 +61,11 @@ def test_every_section_is_measured_on_the_cpu_and_saved(
     [
         ("scale.py", ["--counts", "2"], "scale.md", "| a finished sweep repeated"),
         pytest.param(
+            *("disturbed.py", ["--quick", "--repeats=1"]),
+            *("disturbed-quick.md", "| interrupted and resumed"),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             *("peers/peers.py", ["--quick", "--only", "article"]),
             *("peers-quick.md", "| the article's"),
             marks=pytest.mark.slow,
