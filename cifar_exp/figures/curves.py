@@ -41,7 +41,8 @@ def draw_curves(rows: Sequence[dict[str, Any]], title: str = "", evaluated: str 
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         tidy(axes)
-        axes.legend(frameon=False, loc="upper right" if metric == "loss" else "lower right")
+        # a legend that covers a line leaves it visible
+        axes.legend(framealpha=0.8, edgecolor="none", loc="best")
     loss.set(title="loss (nats)")
     loss.set_ylim(bottom=0, top=loss.get_ylim()[1] * 1.1)
     accuracy.set(title="accuracy", ylim=(0, 1))
