@@ -303,14 +303,16 @@ def facts_of(records: Sequence[Record]) -> str:
     """Return date, network, data, number of runs and duration on one line."""
     configs = [record.config for record in records]
     seconds = sum(record.results.seconds for record in records if record.rows)
-    tested = fewest(map(tested_images, records))
-    split = "/".join(sorted({record.evaluated_on for record in records}))
+    images = {
+        split: fewest(tested_images(record) for record in records if record.evaluated_on == split)
+        for split in sorted({record.evaluated_on for record in records})
+    }
     sets = {Path(c.data.place).name or str(settings(c)["data"]) for c in configs}
     networks = {str(settings(c)["model"]) for c in configs}
     facts = [
         _span([r.state["started"] for r in records if "started" in r.state]),
         f"{', '.join(sorted(networks))} on {', '.join(sorted(sets))}",
-        f"{tested:,} {split} images" if tested else "",
+        ", ".join(f"{count:,} {split} images" for split, count in images.items() if count),
         f"{len(records)} run{'s' * (len(records) > 1)}",
         f"{_duration(seconds)} of training and evaluation",
     ]

@@ -131,6 +131,12 @@ def test_varied_settings_are_not_listed_in_the_warning_about_the_size() -> None:
     assert "(width 0.5)" in caution
 
 
+def test_the_facts_of_a_search_have_the_images_of_both_splits() -> None:
+    data = Synthetic(train_size=600, test_size=50, val_fraction=0.1)
+    trials = [record(0.5, data=data), record(0.5, data=data.model_copy(update={"val_fraction": 0}))]
+    assert " · 50 test images, 60 validation images · 2 runs" in facts_of(trials)
+
+
 def test_the_facts_are_date_network_data_runs_and_duration() -> None:
     photos = ImageFolder(root="/home/me/my_images", limit_test=50)
     facts = facts_of([record(0.5, data=photos, seed=seed) for seed in (0, 1)])
