@@ -1,8 +1,8 @@
 """What a sweep will train and what that costs: time, disk and memory (no PyTorch import)."""
 
 import shutil
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,6 +22,7 @@ from cifar_exp.terminal import USUAL_COLUMNS, columns, printable, table, wrapped
 
 NOTHING_WRITTEN = "Nothing was trained or written."
 _MAX_ROWS = 24
+_MAX_VARIED = 3  # keys with a column each
 
 
 @dataclass(frozen=True)
@@ -156,16 +157,43 @@ class Forecast:
 
     def _table(self) -> str:
         grouped: dict[tuple[str, ...], list[PlannedRun]] = defaultdict(list)
-        for run in self.runs:
-            flat = all_settings(run.config)
-            levels = [str(flat.get(key, "")) for key in self.varied]
-            grouped[(*levels, run.start)].append(run)
+        for run, levels in zip(self.runs, self._levels, strict=True):
+            grouped[(*self._cells(levels), run.start)].append(run)
         rows = [self._row(key, runs) for key, runs in grouped.items()]
-        header = [*short_names(list(self.varied)), "start", "seeds", "epochs", "steps"]
+        names = short_names(list(self.varied))
+        header = ["settings"] if self._usual else names
+        header = [*header, "start", "seeds", "epochs", "steps"]
         header += ["time each"] * (self.speeds is not None)
         text = table(rows[:_MAX_ROWS], header, columns() or USUAL_COLUMNS)
         more = len(rows) - _MAX_ROWS
         return text + (f"\n... and {more} more rows" if more > 0 else "")
+
+    @cached_property
+    def _levels(self) -> list[dict[str, str]]:
+        """The values of the varied keys of each run, by short name."""
+        names = short_names(list(self.varied))
+        flat = (all_settings(run.config) for run in self.runs)
+        return [
+            {name: str(of_run.get(key, "")) for name, key in zip(names, self.varied, strict=True)}
+            for of_run in flat
+        ]
+
+    @cached_property
+    def _usual(self) -> dict[str, str]:
+        """The most common values, if too many keys vary for a column each; else empty."""
+        if len(self.varied) <= _MAX_VARIED:
+            return {}
+        names = self._levels[0]
+        return {
+            name: Counter(levels[name] for levels in self._levels).most_common(1)[0][0]
+            for name in names
+        }
+
+    def _cells(self, levels: Mapping[str, str]) -> list[str]:
+        if not self._usual:
+            return list(levels.values())
+        differing = {name: value for name, value in levels.items() if value != self._usual[name]}
+        return [", ".join(f"{name}={value}" for name, value in differing.items()) or "usual"]
 
     def _row(self, key: Sequence[str], runs: Sequence[PlannedRun]) -> list[str]:
         run = runs[0]
@@ -190,6 +218,8 @@ class Forecast:
         return per_epoch * (run.config.training.epochs - run.epochs_before)
 
     def _details(self) -> Iterator[str]:
+        if self._usual:
+            yield f"usual:  {', '.join(f'{name}={value}' for name, value in self._usual.items())}"
         yield f"steps:  {sum(map(self._steps_of, self.pending)):,} in total"
         results = as_path(self.runs[0].config.paths.results).absolute()
         if self.speeds is not None:

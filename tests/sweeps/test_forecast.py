@@ -185,6 +185,21 @@ def test_the_answer_is_first_and_the_text_fits_80_columns(tmp_path: Path) -> Non
     assert max(map(len, lines)) <= 80
 
 
+def test_many_varied_settings_share_a_column_with_what_is_unusual(tmp_path: Path) -> None:
+    usual = a_run(tmp_path)
+    settings = ({}, {"seed": 1}, {"lr": 0.1}, {"epochs": 8})
+    configs = [a_run(tmp_path, **changes) for changes in settings]
+    other = usual.data.model_copy(update={"batch_size": 32})
+    configs.append(usual.model_copy(update={"data": other}))
+    configs.append(usual.model_copy(update={"model": usual.model.model_copy(update={"width": 2})}))
+    varied = ["optimizer.lr", "training.epochs", "data.batch_size", "model.width"]
+    runs = plan_runs(list(zip(configs, RunFolder.of_all(configs), strict=True)))
+    lines = str(Forecast(runs, varied, checked(6).needs, 2, None)).splitlines()
+    cells = {line.split()[0] for line in lines[4 : lines.index("", 4)]}
+    assert cells == {"usual", "lr=0.1", "epochs=8", "batch_size=32", "width=2.0"}
+    assert "usual:  lr=0.001, epochs=4, batch_size=64, width=1.0" in lines
+
+
 def test_a_study_that_adds_seeds_may_add_them_at_the_compared_levels(tmp_path: Path) -> None:
     study = Study(
         name="s",
