@@ -19,6 +19,7 @@ _SECONDS_TO_PRINT = 10
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _GAP = "  "  # between the columns of a table
 _MIN_CELL_WIDTH = 8
+_LONG_WORD = 12  # longer words, such as paths, are broken before other columns are narrowed
 
 
 def printable(text: str) -> str:
@@ -52,6 +53,8 @@ def wrapped(text: str) -> str:
 def table(rows: Sequence[Sequence[object]], header: Sequence[str], width: int | None) -> str:
     """Format a table, with headers and cells wrapped to fit the width.
 
+    Lines end after a space or an underscore, and within words only if that is not enough.
+
     Args:
         rows: the cells.
         header: the titles of the columns.
@@ -62,20 +65,38 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str], width: int | 
     text = tabulate(rows, header, disable_numparse=True)
     if width is None or max(map(len, text.splitlines())) <= width:
         return text
-    columns = [[str(row[index]) for row in rows] for index in range(len(header))]
-    widths = [
-        max(map(len, [*title.split(), *cells]), default=0)
-        for title, cells in zip(header, columns, strict=True)
-    ]
-    while sum(widths) + len(_GAP) * (len(widths) - 1) > width and max(widths) > _MIN_CELL_WIDTH:
-        widths[widths.index(max(widths))] -= 1
-    rule = _GAP.join("-" * width for width in widths)
-    body = [_wrapped_row([str(cell) for cell in row], widths) for row in rows]
-    return "\n".join([_wrapped_row(header, widths), rule, *body])
+    lines = [list(header), *([str(cell) for cell in row] for row in rows)]
+    widths = _widths(lines, width - len(_GAP) * (len(header) - 1))
+    rule = _GAP.join("-" * column for column in widths)
+    first, *others = (_wrapped_row(line, widths) for line in lines)
+    return "\n".join([first, rule, *others])
+
+
+def _widths(lines: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Return the widths of the columns of a table, the first line of which is its header."""
+    columns = list(zip(*lines, strict=True))
+    widths = [max(map(len, [*title.split(), *cells])) for title, *cells in columns]
+    words = [max(map(len, _breakable(" ".join(column)).split()), default=0) for column in columns]
+    for least in ([min(word, _LONG_WORD) for word in words], [_MIN_CELL_WIDTH] * len(words)):
+        while sum(widths) > width:
+            shrinkable = [now * (now > end) for now, end in zip(widths, least, strict=True)]
+            if not any(shrinkable):
+                break
+            widths[shrinkable.index(max(shrinkable))] -= 1
+    return widths
+
+
+def _breakable(text: str) -> str:
+    return text.replace("_", "_ ")
 
 
 def _wrapped_row(cells: Sequence[str], widths: Sequence[int]) -> str:
-    pieces = [textwrap.wrap(cell, max(1, width)) for cell, width in zip(cells, widths, strict=True)]
+    pieces = [
+        [cell]
+        if len(cell) <= width
+        else [line.replace("_ ", "_") for line in textwrap.wrap(_breakable(cell), max(1, width))]
+        for cell, width in zip(cells, widths, strict=True)
+    ]
     lines = [
         _GAP.join(piece.ljust(width) for piece, width in zip(line, widths, strict=True)).rstrip()
         for line in zip_longest(*pieces, fillvalue="")

@@ -29,8 +29,9 @@ def main(folder: Path) -> None:
     """Write all images.
 
     Args:
-        folder: folder for the runs; complete ones are used.
+        folder: folder for the runs; complete ones are used. It is created if it does not exist.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     dataset = load(train_size=100, test_size=10)
     sheet = draw_contact_sheet(
         dataset.train.images.numpy(), dataset.train.labels.tolist(), dataset.classes

@@ -216,6 +216,18 @@ def test_the_result_table_fits_60_columns() -> None:
     assert len(fitted) == 5  # the header takes two lines, each row one
 
 
+def test_tables_are_wrapped_between_words_where_that_is_enough() -> None:
+    header = ["batch_size", "lr", "weight_decay", "scheduler", "start", "time each"]
+    rows = [["64", "0.001", "0.0001", "multistep", "taken from epochs=100", "25 min"]]
+    assert table(rows, header, 51).splitlines() == [
+        "batch_  lr     weight_  scheduler  start       time",
+        "size           decay                           each",
+        "------  -----  -------  ---------  ----------  ----",
+        "64      0.001  0.0001   multistep  taken from  25",
+        "                                   epochs=100  min",
+    ]
+
+
 def test_long_cells_are_wrapped() -> None:
     rows = [["a", "one two three four five six seven eight nine ten", 0.25]]
     shown = table(rows, ["", "words", "number"], 30)

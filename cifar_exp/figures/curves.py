@@ -15,14 +15,15 @@ _UNITS = {"loss": "nats", "accuracy": "%"}
 def draw_curves(rows: Sequence[dict[str, Any]], title: str = "", evaluated: str = "test") -> Figure:
     """Draw loss and accuracy of a run on the training and the evaluated split.
 
-    The legends have the final value and, for the evaluated split, the best one and its epoch.
+    The legends have the final value and, for the evaluated split, the best one and its epoch. They
+    are above the axes, since curves may be anywhere within.
 
     Args:
         rows: lines of metrics.jsonl; None for non-finite values.
         title: of the figure.
         evaluated: prefix of the columns of the evaluated split, "test" or "val".
     """
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
     figure.suptitle(plain_text(title, 90), fontsize=10)
     loss, accuracy = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in rows]
@@ -36,16 +37,21 @@ def draw_curves(rows: Sequence[dict[str, Any]], title: str = "", evaluated: str 
                 color=colour,
                 marker=marker if len(rows) <= 30 else None,
                 markersize=4,
+                clip_on=False,  # whole markers at 0 and 100 %
                 label=name + _summary(epochs, values, metric, with_best=split == evaluated),
             )
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         tidy(axes)
-        # a legend that covers a line leaves it visible
-        axes.legend(framealpha=0.8, edgecolor="none", loc="best")
-    loss.set(title="loss (nats)")
-    loss.set_ylim(bottom=0, top=loss.get_ylim()[1] * 1.1)
-    accuracy.set(title="accuracy", ylim=(0, 1))
+        axes.legend(
+            title="loss (nats)" if metric == "loss" else metric,
+            title_fontsize="large",
+            frameon=False,
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1),
+        )
+    loss.set_ylim(bottom=0)
+    accuracy.set_ylim(0, 1)
     accuracy.yaxis.set_major_formatter(PercentFormatter(1))
     return figure
 

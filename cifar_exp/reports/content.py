@@ -333,15 +333,17 @@ def provenance_of(records: Sequence[Record]) -> dict[str, str]:
     def distinct(values: Sequence[str]) -> str:
         return ", ".join(dict.fromkeys(value for value in values if value))
 
+    # None: a package that is not installed, or code outside a git checkout
+    versions = [f"{name} {v}" for p in known for name, v in p["versions"].items() if v]
     hardware = [p["hardware"] for p in known]
     return {
         "runs": statuses(records),
         "processor": distinct([f"{h['cpu']}, {h['cores']} cores" for h in hardware]),
         "GPU": distinct([", ".join(map(str, h["gpus"])) for h in hardware]),
         "computed on": distinct([_compute_text(state["compute"]) for state in states]),
-        "versions": distinct([f"{name} {v}" for p in known for name, v in p["versions"].items()]),
+        "versions": distinct(versions),
         "Python": distinct([p["python"] for p in known]),
-        "commit": distinct([str(p["commit"]) for p in known]),
+        "commit": distinct([str(p["commit"]) for p in known if p["commit"]]),
         "trained": _span([state["started"] for state in states]),
     }
 

@@ -346,8 +346,20 @@ class RunFolder:
         return (
             f"{state['status']}: {results.evaluated_on} accuracy {results.accuracy:.4f} after "
             f"{in_epochs(epochs)} (best {results.best_accuracy:.4f}), "
-            f"{results.seconds:.0f} s{_selection(state)}{_balance(state)}"
+            f"{results.seconds:.0f} s{self._selection(state)}{_balance(state)}"
         )
+
+    def _selection(self, state: dict[str, Any]) -> str:
+        """Return the epochs that `training.keep` and `training.patience` selected, or ""."""
+        texts = {"epoch_stopped": "stopped after epoch", "epoch_kept": "weights of epoch"}
+        shown = {key: state[key] for key in texts if key in state}
+        # with patience, run.json has the last epoch even if it is that of the settings
+        if (
+            "epoch_stopped" in shown
+            and shown["epoch_stopped"] == self.read_config().training.epochs
+        ):
+            del shown["epoch_stopped"]
+        return "".join(f"; {texts[key]} {epoch}" for key, epoch in shown.items())
 
     @property
     def results(self) -> Results:
@@ -363,12 +375,6 @@ def original(copies: Sequence[RunFolder]) -> RunFolder:
         return folder.path.name != f"{folder.read_state().get('name')}-{folder.run_id}"
 
     return copies[0] if len(copies) == 1 else min(copies, key=is_renamed)
-
-
-def _selection(state: dict[str, Any]) -> str:
-    """Return which epochs `training.keep` and `training.patience` selected; "" without them."""
-    texts = {"epoch_stopped": "stopped after epoch", "epoch_kept": "weights of epoch"}
-    return "".join(f"; {text} {state[key]}" for key, text in texts.items() if key in state)
 
 
 def _balance(state: dict[str, Any]) -> str:

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+import pytest
+
 from cifar_exp.figures.curves import draw_curves
 
 # The values of a row differ, so that exchanged columns are detected.
@@ -31,3 +33,13 @@ def test_the_legends_have_the_final_and_the_best_value() -> None:
     )
     assert loss == ["train: 2 nats", "validation: 2.5 nats, best 2.5 nats at epoch 1"]
     assert accuracy == ["train: 20.0 %", "validation: 10.0 %, best 40.0 % at epoch 2"]
+
+
+@pytest.mark.parametrize("last", [0.0, 0.1, 1.0])  # anywhere on the axes
+def test_no_legend_covers_a_curve(last: float) -> None:
+    end = {"train_loss": 3 * last, "val_loss": 3 * last}
+    end |= {"train_accuracy": last, "val_accuracy": last, "epoch": 3}
+    figure = draw_curves([*ROWS, end], "a run", "val")
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        assert not axes.get_legend().get_window_extent().overlaps(axes.get_window_extent())

@@ -13,7 +13,7 @@ from cifar_exp.data.settings import Cifar10, ImageFolder, Synthetic
 from cifar_exp.models.settings import Model
 from cifar_exp.optimizers import Adam, Sgd
 from cifar_exp.reports.answer import answer_of, answer_rows, train_command
-from cifar_exp.reports.content import cautions_of, facts_of
+from cifar_exp.reports.content import cautions_of, facts_of, provenance_of
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.record import Record
 from cifar_exp.schedulers import Cosine
@@ -142,3 +142,15 @@ def test_the_facts_are_date_network_data_runs_and_duration() -> None:
     facts = facts_of([record(0.5, data=photos, seed=seed) for seed in (0, 1)])
     assert facts.startswith("2026-11-24 · vgg16 on my_images")
     assert facts.endswith("· 2 runs · 3 min of training and evaluation")
+
+
+def test_what_is_not_known_of_the_machine_is_left_out() -> None:
+    run = record(0.5)
+    hardware = {"cpu": "a processor", "cores": 2, "gpus": []}
+    versions = {"cifar-exp": None, "torch": "2.11.0"}  # None: used without installing
+    known = {"commit": None, "python": "3.12.3", "versions": versions, "hardware": hardware}
+    run.state.update(provenance=known, compute={"device": "cpu", "precision": "fp32", "threads": 1})
+    shown = provenance_of([run])
+    assert shown["versions"] == "torch 2.11.0"
+    assert shown["commit"] == ""
+    assert shown["processor"] == "a processor, 2 cores"

@@ -96,11 +96,17 @@ def test_a_run_stops_early_and_is_complete(runs: dict[str, Path], tmp_path: Path
     assert stopped - best_epoch(accuracies(run)) == BOTH["patience"]
     assert stopped < EPOCHS
     assert read_state(run)["epoch_stopped"] == stopped
+    assert f"; stopped after epoch {stopped};" in RunFolder(run).outcome()
     (run / "run.json").unlink()
     config = unsteady(tmp_path, **BOTH)
     finish(config)  # rebuilds run.json
     assert read_state(run)["epoch_stopped"] == stopped
     assert Runner.finished(config, RunFolder(run))
+
+
+def test_a_run_that_trains_all_epochs_is_not_called_stopped(tmp_path: Path) -> None:
+    run = finish(unsteady(tmp_path, epochs=1, **BOTH))
+    assert RunFolder(run).outcome().endswith(" s; weights of epoch 1")
 
 
 def test_the_data_frame_has_the_epochs_as_integers(runs: dict[str, Path]) -> None:
