@@ -157,8 +157,8 @@ class ClassFolders:
             self.images["test"][name] = [image for image in images if image.path in test]
         self._expect_classes(self.root, len(self.images["train"]))
         self.layout = (
-            f"{self.root}: no folders train and test; using {self.test_fraction:.0%} of each class "
-            "as test images (data.test_fraction)"
+            f"{self.root}: no folders train and test; using {100 * self.test_fraction:.0f} % of "
+            "each class as test images (data.test_fraction)"
         )
 
     def _hash(self, path: str) -> bytes:

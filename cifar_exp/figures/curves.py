@@ -52,7 +52,7 @@ def draw_curves(rows: Sequence[dict[str, Any]], title: str = "", evaluated: str 
         )
     loss.set_ylim(bottom=0)
     accuracy.set_ylim(0, 1)
-    accuracy.yaxis.set_major_formatter(PercentFormatter(1))
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     return figure
 
 

@@ -61,7 +61,8 @@ def draw_mistakes(
         images `(N, H, W, 3)`.
     """
     titles = [
-        f"{_shortened(classes[guess], 10)} {probability:.0%}\nnot {_shortened(classes[truth])}"
+        f"{_shortened(classes[guess], 10)} {100 * probability:.0f} %\n"
+        f"not {_shortened(classes[truth])}"
         for truth, guess, probability in zip(labels, predicted, probabilities, strict=True)
     ]
     columns = min(_COLUMNS, max(5, len(images)))

@@ -67,4 +67,6 @@ def _draw_cell(
         corner = (bar, middle - 0.07)
         colour = COLOURS[0] if rank == 0 else "#9DB7C7"
         axes.add_patch(Rectangle(corner, _BAR_LENGTH * probability, 0.14, color=colour, lw=0))
-        axes.text(bar + _BAR_LENGTH * probability + 0.05, middle, f"{probability:.0%}", **text)
+        axes.text(
+            bar + _BAR_LENGTH * probability + 0.05, middle, f"{100 * probability:.0f} %", **text
+        )

@@ -216,11 +216,11 @@ def draw_importance(shares: Mapping[str, float], label: str) -> Figure:
     )
     for bar, (name, share) in zip(bars, ranked, strict=True):
         hover(bar, f"{name}: {share:.1%}")
-    axes.bar_label(bars, [f"{share:.0%}" for _, share in ranked], padding=4)
+    axes.bar_label(bars, [f"{100 * share:.0f} %" for _, share in ranked], padding=4)
     axes.grid(visible=False, axis="y")
     axes.set_xlim(0, 1.12)  # room for "100%"
     axes.set_xticks(np.linspace(0, 1, 6))
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     axes.set_xlabel(wrapped_text(label, 40))
     return figure
 

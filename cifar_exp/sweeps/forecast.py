@@ -162,7 +162,8 @@ class Forecast:
         rows = [self._row(key, runs) for key, runs in grouped.items()]
         names = short_names(list(self.varied))
         header = ["settings"] if self._usual else names
-        header = [*header, "start", "seeds", "epochs", "steps"]
+        left = "epochs left" if "epochs" in header else "epochs"
+        header = [*header, "start", "seeds", left, "steps"]
         header += ["time each"] * (self.speeds is not None)
         text = table(rows[:_MAX_ROWS], header, columns() or USUAL_COLUMNS)
         more = len(rows) - _MAX_ROWS

@@ -77,7 +77,7 @@ def test_class_folders_without_splits_are_split(tmp_path: Path) -> None:
     assert [folders.counts(split) for split in ("train", "test")] == [[8, 1, 8], [2, 1, 2]]
     paths = {split: {entry.path for entry in folders.entries(split)} for split in SPLITS}
     assert not paths["train"] & paths["test"]
-    assert "using 20% of each class as test images (data.test_fraction)" in folders.layout
+    assert "using 20 % of each class as test images (data.test_fraction)" in folders.layout
     # the same in another folder; a new file moves no others
     moved = ClassFolders(make(tmp_path / "elsewhere", *files, "cat/new.png"), 0.1)
     before = {os.path.relpath(path, tmp_path) for path in paths["test"]}
