@@ -44,6 +44,7 @@ def draw_reliability(
         [accuracy[i] for i in filled],
         "o",
         color=COLOURS[0],
+        clip_on=False,  # whole dots at 0 and 100 %
         label="accuracy at mean probability",
     )
     upper.set(ylabel="accuracy (%)", ylim=(0, 1.02))

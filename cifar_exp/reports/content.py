@@ -154,7 +154,8 @@ def report_of(sweep: Path, by_id: Mapping[str, Record], left_out: Sequence[str])
 def _section(study: Study | None, records: list[Record], prefix: str, title: str = "") -> Section:
     keys = list(study.vary) if study else varied([record.config for record in records])
     claims = study.claims if study else ()
-    best_first = [record for group in ranked(records) for record in group.records]
+    groups = ranked(records)
+    best_first = [record for group in groups for record in group.records]
     levels = {key: sorted_levels(records, key) for key in keys}
     shown = {key: sorted_levels(best_first, key) for key in keys}
     claimed = [on_evaluated_split(c.metric, records) for c in claims if c.reached is None]
@@ -163,6 +164,7 @@ def _section(study: Study | None, records: list[Record], prefix: str, title: str
     published = Published.of(study, levels[keys[0]]) if study else None
     answer = answer_of(records, looks_of(study) if study else None)
     compared = ", and only the best two are compared" * bool(answer and answer.effect)
+    has_seeds = any(len(group.records) > 1 for group in groups)
     return Section(
         title=study.title if study else title,
         question=study.question if study else "",
@@ -172,7 +174,8 @@ def _section(study: Study | None, records: list[Record], prefix: str, title: str
         else [],
         figures=report_figures(records, shown, metrics, prefix, published),
         summary=_summary(records, keys, metrics),
-        note=f"There are no claims{compared}. Each interval is that of a single level.",
+        note=f"There are no claims{compared}."
+        + " Each interval is that of a single level." * has_seeds,
         answer=answer,
         published=published,
     )

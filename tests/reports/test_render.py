@@ -165,6 +165,18 @@ def test_legends_list_levels_as_the_tables_do() -> None:
     assert [text.get_text() for text in legend.get_texts()] == expected
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_the_note_on_intervals_is_written_only_if_there_are_any(tmp_path: Path, seeds: int) -> None:
+    runs = [
+        make_run(tmp_path, optimizer=Adam(lr=lr), seed=seed)
+        for lr in (0.01, 0.1)
+        for seed in range(seeds)
+    ]
+    (section,) = read_report(make_sweep(tmp_path, runs)).sections
+    assert section.note.startswith("There are no claims")
+    assert ("Each interval is that of a single level." in section.note) is (seeds > 1)
+
+
 def test_reports_of_several_settings_have_curves_of_the_best_combinations(tmp_path: Path) -> None:
     runs = [
         make_run(tmp_path, optimizer=Adam(lr=lr), data=Cifar10(batch_size=size))
