@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from cifar_exp.config.schema import Logger, Paths, RunConfig
 from cifar_exp.data import image_folder
@@ -75,3 +76,34 @@ def test_an_image_folder_is_listed_once_for_all_runs(
     ]
     preflight([config.model_copy(update={"data": data}) for data in folders])
     assert [root.name for root, _ in listed] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "results", "is_refused"),
+    [
+        (["a", "b"], "out", True),
+        (["a", "b"], ".", True),
+        (["a", "b"], "../out", False),
+        (["a", "b"], ".out", False),
+        (["train/a", "train/b", "test/a", "test/b"], "out", False),
+        (["train/a", "train/b", "test/a", "test/b"], "train/out", True),
+    ],
+)
+def test_a_folder_of_results_does_not_become_a_class(
+    config: RunConfig, tmp_path: Path, folders: list[str], results: str, is_refused: bool
+) -> None:
+    root = tmp_path / "photos"
+    for folder in folders:
+        (root / folder).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (8, 8)).save(root / folder / f"{number}.png")
+    paths = Paths(results=str(root / results), logs=str(tmp_path), cache=str(tmp_path))
+    changed = config.model_copy(
+        update={"data": ImageFolder(root=str(root), batch_size=2), "paths": paths}
+    )
+    if is_refused:
+        with pytest.raises(UserError, match=r"^paths\.results=.*: would be a class of the images"):
+            preflight([changed])
+        assert not (root / results / "out").exists()
+    else:
+        preflight([changed])
