@@ -242,7 +242,8 @@ def format_errors(error: ValidationError, prefix: str = "", typed: Any = None) -
 
 def _lacks_only_invalid_items(problem: Any) -> bool:
     # pydantic counts the valid items of a list; the invalid ones have their errors
-    return problem["type"] == "too_short" and len(problem["input"]) >= problem["ctx"]["min_length"]
+    is_short = problem["type"] == "too_short"
+    return is_short and len(problem["input"]) >= int(problem["ctx"]["min_length"])
 
 
 def _format_error(problem: Any, typed: Any, is_run: bool) -> str:

@@ -91,8 +91,14 @@ def _refuse_among_images(config: RunConfig) -> None:
     """Refuse folders that would be classes of the images, as with data.root=. without train/."""
     if not isinstance(config.data, ImageFolder):
         return
-    for name, folder in config.paths:
-        if is_among_classes(as_path(folder), as_path(config.data.root)):
+    root, paths = as_path(config.data.root), config.paths
+    written = {"results": paths.results}
+    if config.logger.tensorboard or config.logger.mlflow:
+        written["logs"] = paths.logs
+    if is_among_classes(as_path(paths.cache).absolute().parent, root):
+        written["cache"] = paths.cache  # next to the classes a cache is a file, which is not used
+    for name, folder in written.items():
+        if is_among_classes(as_path(folder), root):
             problem = f"would be a class of the images in data.root={config.data.root}"
             raise UserError(
                 f"paths.{name}={folder}: {problem}. Run the command in another folder, "

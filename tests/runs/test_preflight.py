@@ -1,6 +1,7 @@
 """Checks before training."""
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -79,31 +80,31 @@ def test_an_image_folder_is_listed_once_for_all_runs(
 
 
 @pytest.mark.parametrize(
-    ("folders", "results", "is_refused"),
+    ("folders", "path", "refused"),
     [
-        (["a", "b"], "out", True),
-        (["a", "b"], ".", True),
-        (["a", "b"], "../out", False),
-        (["a", "b"], ".out", False),
-        (["train/a", "train/b", "test/a", "test/b"], "out", False),
-        (["train/a", "train/b", "test/a", "test/b"], "train/out", True),
+        (["a", "b"], "out", {"results", "logs", "cache"}),
+        (["a", "b"], ".", {"results", "logs"}),  # a cache is a file
+        (["a", "b"], "../out", set()),
+        (["a", "b"], ".out", set()),
+        (["train/a", "train/b", "test/a", "test/b"], "out", set()),
+        (["train/a", "train/b", "test/a", "test/b"], "train/out", {"results", "logs", "cache"}),
     ],
 )
-def test_a_folder_of_results_does_not_become_a_class(
-    config: RunConfig, tmp_path: Path, folders: list[str], results: str, is_refused: bool
+@pytest.mark.parametrize("name", ["results", "logs", "cache"])
+def test_a_folder_that_is_written_does_not_become_a_class(
+    tmp_path: Path, name: str, folders: list[str], path: str, refused: set[str]
 ) -> None:
     root = tmp_path / "photos"
     for folder in folders:
         (root / folder).mkdir(parents=True)
         for number in range(2):
             Image.new("RGB", (8, 8)).save(root / folder / f"{number}.png")
-    paths = Paths(results=str(root / results), logs=str(tmp_path), cache=str(tmp_path))
-    changed = config.model_copy(
-        update={"data": ImageFolder(root=str(root), batch_size=2), "paths": paths}
+    others = dict.fromkeys(("results", "logs", "cache"), str(tmp_path))
+    config = RunConfig(
+        data=ImageFolder(root=str(root), batch_size=2),
+        model=Model(name="vgg11", width=1 / 64),
+        paths=Paths(**others | {name: str(root / path)}),
     )
-    if is_refused:
-        with pytest.raises(UserError, match=r"^paths\.results=.*: would be a class of the images"):
-            preflight([changed])
-        assert not (root / results / "out").exists()
-    else:
-        preflight([changed])
+    expected = rf"^paths\.{name}=.*: would be a class of the images in data\.root="
+    with pytest.raises(UserError, match=expected) if name in refused else nullcontext():
+        preflight([config])
