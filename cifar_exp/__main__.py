@@ -12,7 +12,7 @@ try:
     from cifar_exp.cli import check_data, doctor, inference, report, results
     from cifar_exp.files import disk_full
     from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY, free_memory, is_out_of_memory
-    from cifar_exp.terminal import keep_output, printable
+    from cifar_exp.terminal import keep_output, output_problem, printable
 except (ImportError, SyntaxError) as error:
     sys.exit(import_problem(error))
 except KeyboardInterrupt:
@@ -27,6 +27,8 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         status: int = arguments.run(arguments)
+        if problem := output_problem():
+            raise UserError(problem)
     except UserError as error:
         print(printable(str(error)), file=sys.stderr)
         return 1

@@ -134,6 +134,15 @@ def keep_output(bars: bool = True) -> None:
     sys.stderr = _fail_safe(sys.stderr, lambda text: text, bars)
 
 
+def output_problem() -> str | None:
+    """Return a line if standard output was discarded, except that of a reader such as `head`."""
+    sys.stdout.flush()
+    error = getattr(sys.stdout, "write_error", None)
+    if error is None or isinstance(error, BrokenPipeError):
+        return None
+    return f"standard output: cannot be written ({error.strerror}). The output is incomplete."
+
+
 def _fail_safe(stream: TextIO | None, clean: Callable[[str], str], bars: bool) -> TextIO:
     if stream is None:
         return open(os.devnull, "w", encoding="utf-8")
@@ -155,6 +164,7 @@ class _FailSafeStream:
         self._stream = stream
         self._clean = clean
         self._bars = bars
+        self.write_error: OSError | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -166,17 +176,18 @@ class _FailSafeStream:
         try:
             self._stream.write(self._clean(text))
             return len(text)
-        except OSError:
-            self._discard()
+        except OSError as error:
+            self._discard(error)
             return len(text)
 
     def flush(self) -> None:
         try:
             self._stream.flush()
-        except OSError:
-            self._discard()
+        except OSError as error:
+            self._discard(error)
 
-    def _discard(self) -> None:
+    def _discard(self, error: OSError) -> None:
+        self.write_error = error
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, self._stream.fileno())  # the stream's buffer is discarded as well
         os.close(devnull)

@@ -109,3 +109,16 @@ print(tempfile.gettempdir())
         check=True,
     )
     assert done.stdout == f"{folder}\n"
+
+
+def test_output_that_cannot_be_written_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["cifar_exp", "ls", "--results", str(tmp_path)])
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        monkeypatch.setattr(sys, "stderr", sys.stderr)  # both are replaced by `keep_output`
+        assert __main__.main() == 1
+    message = "standard output: cannot be written (No space left on device). The output is incomp"
+    assert message in capsys.readouterr().err

@@ -33,6 +33,7 @@ from cifar_exp.config.keys import (
     explain_key,
     groups,
     kinds_with,
+    known_keys,
     level,
     options,
 )
@@ -53,6 +54,7 @@ _HYDRA_DEFAULTS = (
     "multirun/${now:%Y-%m-%d}/${now:%H-%M-%S}",
     "${hydra.job.num}",
 )
+_NOT_GROUPS = ("hydra", "paths", "training")  # sections without options
 _MAX_KEPT = 4096  # compositions of 14 kB, and overrides
 
 
@@ -111,7 +113,13 @@ def adapted_composition() -> Iterator[None]:
             file = load(self, config_path)
         except ValueError as error:  # in the defaults list; Hydra does not name the file
             raise UserError(f"{config_path}.yaml: {error}") from error
-        if file is not None and not file.is_schema_source and isinstance(file.config, DictConfig):
+        except OSError as error:
+            if "Invalid loaded object type" in str(error):  # OmegaConf read a number
+                raise _no_settings(config_path, "a single value") from error
+            raise
+        if file is not None and not isinstance(file.config, DictConfig):
+            raise _no_settings(config_path, "a list")
+        if file is not None and not file.is_schema_source:
             _expand_short_names(file, config_path, self.group_exists)
             if config_path == "config":
                 _add_groups_of_levels(file)
@@ -263,6 +271,16 @@ def _expand_short_names(file: ConfigResult, path: str, group_exists: Callable[[s
     assert isinstance(file.config, DictConfig)
     content = OmegaConf.to_container(file.config)
     assert isinstance(content, dict)
+    for name in [name for name in content if name in _NOT_GROUPS]:
+        if not isinstance(content[name], dict):
+            raise UserError(
+                f"{path}.yaml: {name}: expected settings, got {json.dumps(content[name])}. "
+                f"Write `{name}: {{KEY: VALUE}}`."
+            )
+    for name in [name for name in content if "." in str(name) and name in known_keys()]:
+        section, _, key = name.partition(".")
+        line = f"{section}: {{{key}: {json.dumps(content[name])}}}"
+        raise UserError(f"{path}.yaml: {name}: expected nested keys. Write `{line}`.")
     for name in [name for name in content if name in groups()]:
         value = content[name]
         if isinstance(value, dict):
@@ -272,6 +290,9 @@ def _expand_short_names(file: ConfigResult, path: str, group_exists: Callable[[s
         if name in SHORT_NAMES:
             with open_dict(file.config):
                 del file.config[name]
+                if OmegaConf.select(file.config, SHORT_NAMES[name]) is not None:
+                    both = f"{name} and {SHORT_NAMES[name]} set the same"
+                    raise UserError(f"{path}.yaml: {both}. Remove one of them.")
                 value = level(name, value) if is_option else value
                 OmegaConf.update(file.config, SHORT_NAMES[name], value, force_add=True)
         elif is_option or not (is_text or name in OPTIONAL_GROUPS):
@@ -302,6 +323,10 @@ def _refuse_relative(
     is_relative &= is_top and not group_exists(f"{group}/{name}")
     if name not in SHORT_NAMES and (is_nothing or (is_relative and isinstance(default.value, str))):
         raise _misplaced(path, group, name, default.value)
+
+
+def _no_settings(path: str, given: str) -> UserError:
+    return UserError(f"{path}.yaml: expected settings, got {given}. Write lines such as `lr: 0.1`.")
 
 
 def _misplaced(path: str, group: str, name: str, value: Any) -> UserError:

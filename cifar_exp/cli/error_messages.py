@@ -131,6 +131,8 @@ def describe(error: Exception) -> str:
     """Return the first two lines of a library's message, with the error's name if it needs one."""
     if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
         return f"{mark.name}, line {mark.line + 1}: not valid YAML: {error.problem}"
+    if isinstance(error, RecursionError):
+        return "a file refers to itself, in its `defaults` or by a YAML alias. Remove that line."
     text = "\n".join(str(error).strip().splitlines()[:2])
     if isinstance(error, HydraException | ValueError) and text:
         return text

@@ -86,7 +86,7 @@ def as_typed(override: str) -> str:
 def _refuse_spaces(overrides: Sequence[str]) -> None:
     """Refuse `lr = 0.1` and `lr=0.1, 0.01`, which the shell splits into several words."""
     is_split = [
-        second.startswith("=")
+        (second.startswith("=") and "=" not in first)
         or (first in known_keys() and not re.match(_KEY, second))
         or (first.endswith(("=", ",")) and not re.match(_KEY, second))
         for first, second in pairwise(overrides)

@@ -43,6 +43,8 @@ _REPLACEMENTS = (
     ("Input should be ", "expected "),
     ("expected greater", "expected a number greater"),
     ("expected less", "expected a number less"),
+    ("String should match pattern", "expected a text that matches"),
+    ("String should have", "expected"),
     ("a valid integer", "an integer"),
     ("a valid array", "a list"),
     ("a valid ", "a "),
@@ -227,9 +229,10 @@ def format_errors(error: ValidationError, prefix: str = "", typed: Any = None) -
         typed: the unresolved configuration, shown instead of values from environment variables;
             None to show values.
     """
-    problems = error.errors(include_url=False)
+    problems = [p for p in error.errors(include_url=False) if not _lacks_only_invalid_items(p)]
     lines = [
-        (prefix if problem["loc"] else prefix.replace(".", ": ")) + _format_error(problem, typed)
+        (prefix if problem["loc"] else prefix.replace(".", ": "))
+        + _format_error(problem, typed, is_run=not prefix)
         for problem in problems[:_MAX_ERRORS]
     ]
     if len(problems) > _MAX_ERRORS:
@@ -237,7 +240,13 @@ def format_errors(error: ValidationError, prefix: str = "", typed: Any = None) -
     return "\n".join(lines)
 
 
-def _format_error(problem: Any, typed: Any) -> str:
+def _lacks_only_invalid_items(problem: Any) -> bool:
+    # pydantic counts the valid items of a list; the invalid ones have their errors
+    is_short = problem["type"] == "too_short"
+    return is_short and len(problem["input"]) >= int(problem["ctx"]["min_length"])
+
+
+def _format_error(problem: Any, typed: Any, is_run: bool) -> str:
     if problem["type"] == "json_invalid":
         return "expected valid UTF-8 without deeply nested settings"
     if not problem["loc"]:  # several settings together
@@ -253,7 +262,7 @@ def _format_error(problem: Any, typed: Any) -> str:
             if key == "experiment":
                 hint = "its file lacks the first line `# @package _global_`"
                 return f"{key}: unknown setting; {hint}"
-            if section not in RunConfig.model_fields:
+            if not is_run or section not in RunConfig.model_fields:
                 return f"{key}: unknown setting"
             return explain_key(key, rest[0] if section in _SECTIONS_WITH_OPTIONS else None)
         case "union_tag_invalid":
@@ -261,6 +270,9 @@ def _format_error(problem: Any, typed: Any) -> str:
             return f"{key}.name: expected one of {problem['ctx']['expected_tags']}, got '{given}'"
         case "union_tag_not_found":
             return f"{key}.name: missing value; set {key}=OPTION"
+        case "too_short":
+            count = f"at least {problem['ctx']['min_length']} of them"
+            return f"{key}: expected {count}, got {len(problem['input'])}"
     message = problem["msg"].removeprefix("Value error, ")
     for old, new in _REPLACEMENTS:
         message = message.replace(old, new)
@@ -271,6 +283,8 @@ def _format_error(problem: Any, typed: Any) -> str:
         given = given[:_MAX_SHOWN] + "..."
     # hints would repeat values from the environment
     hint = _hint(key, problem) if section in RunConfig.model_fields and not typed else ""
+    if problem["type"] == "literal_error" and len(message) > _MAX_SHOWN:  # cut off on the screen
+        return f"{key}: got {given}, {message}{hint}"
     return f"{key}: {message}, got {given}{hint}"
 
 

@@ -10,12 +10,14 @@ from typing import Any
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
-from cifar_exp.config.keys import CONF, short
+from cifar_exp.config.keys import CONF, SHORT_NAMES, explain_key, known_keys, level, short
 from cifar_exp.config.metrics import BEST, CURVES
+from cifar_exp.config.schema import CAN_BE_CUSTOM
 from cifar_exp.errors import UserError
 from cifar_exp.files import read_text
 from cifar_exp.sections import Section
 
+_MAX_SHOWN = 100
 SO_FAR = "_so_far"
 # Metrics of a reference: those of an epoch, and the best value up to it.
 REFERENCE_METRICS = CURVES | {f"{name}{SO_FAR}": column for name, column in BEST.items()}
@@ -49,9 +51,9 @@ class Reference(Section):
         header = [name.strip() for name in next(lines, [])]
         expected = {"epoch", *REFERENCE_METRICS}
         if header[:1] not in ([key], [short(key)]) or "epoch" not in header:
-            raise UserError(
-                f"{self.file}, line 1: expected the columns {short(key)}, epoch and metrics"
-            )
+            expected_columns = f"expected the columns {short(key)}, epoch and metrics"
+            given = ",".join(header)[:_MAX_SHOWN]
+            raise UserError(f"{self.file}, line 1: {expected_columns}, got {given!r}")
         if unknown := [name for name in header[1:] if name not in expected]:
             raise UserError(
                 f"{self.file}, line 1: unknown metric {unknown[0]}. Use names such as "
@@ -65,6 +67,9 @@ class Reference(Section):
                 continue
             try:
                 row = dict(_parsed(header, cells))
+                if short(key) in SHORT_NAMES and isinstance(row["level"], str):
+                    value = level(short(key), row["level"])
+                    row["level"] = row["level"] if value is None else value
                 if rows.setdefault((str(row["level"]), row["epoch"]), row) is not row:
                     raise ValueError("expected each level and epoch once")
             except ValueError as error:
@@ -72,6 +77,30 @@ class Reference(Section):
         if not rows:
             raise UserError(f"{self.file}: expected at least one line of values")
         return list(rows.values())
+
+    def check(self, key: str) -> None:
+        """Refuse values that the report could not compare.
+
+        Studies in stored sweeps are not checked.
+
+        Args:
+            key: dotted key of the varied setting.
+
+        Raises:
+            UserError: an accuracy is in percent, there is no metric, or a setting is unknown.
+        """
+        rows = self.rows(key)
+        if all(row.keys() == {"level", "epoch"} for row in rows):
+            raise UserError(f"{self.file}: expected a metric. Add a column such as test_accuracy.")
+        for row in rows:
+            for name, value in row.items():
+                if "accuracy" in name and not 0 <= value <= 1:
+                    problem = f"expected fractions from 0 to 1, got {value:g}"
+                    raise UserError(f"{self.file}: {name}: {problem}. Write 0.5 for 50 %.")
+        for name in self.settings:
+            full = SHORT_NAMES.get(name, name)
+            if full not in known_keys() and full.partition(".")[0] not in CAN_BE_CUSTOM:
+                raise UserError(f"study.reference.settings.{explain_key(full)}")
 
 
 def _parsed(header: list[str], cells: list[str]) -> Iterator[tuple[str, Any]]:
@@ -112,6 +141,7 @@ def read_reference(file: str) -> str:
     """
     path = Path(file).expanduser()
     try:
-        return read_text(path if path.exists() else CONF.parent / path)
+        text = read_text(path if path.exists() else CONF.parent / path)
+        return text.removeprefix("\ufeff")  # of CSV files that Excel writes
     except (OSError, ValueError) as error:
         raise UserError(f"study.reference.file: cannot read {file}: {error}") from error

@@ -16,8 +16,18 @@ from cifar_exp.errors import UserError
 from cifar_exp.expressions import expressions_kept
 from cifar_exp.sections import Section
 
+
+def _check_plain(value: Any) -> Any:
+    # otherwise pydantic writes a line for each type of the union
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, dict | list):
+            raise ValueError("expected a number, text, true, false, null or a list of these")
+    return tuple(value) if isinstance(value, list) else value  # a strict tuple is no list
+
+
 Value = int | float | str | bool | None
-Level = Value | tuple[Value, ...]  # the milestones of a schedule are a list
+# the milestones of a schedule are a list
+Level = Annotated[Value | tuple[Value, ...], BeforeValidator(_check_plain)]
 if TYPE_CHECKING:
     MetricOfRun = str
 else:
@@ -61,6 +71,8 @@ class Claim(Section):
         given = self.model_fields_set
         if self.compares_two and not {"at", "than"} <= given:
             raise ValueError(f"expected the levels `at` and `than` with expects={self.expects}")
+        if self.compares_two and self.at == self.than:
+            raise ValueError("expected different levels as `at` and `than`")
         if not self.compares_two and {"at", "than"} & given:
             raise ValueError(f"expected no `at` and `than` with expects={self.expects}")
         if self.expects == "same" and self.matters_from == 0:
@@ -131,11 +143,27 @@ def load_studies(composed: DictConfig) -> list[Study]:
         UserError: a key is unknown or missing, or a value has the wrong type.
     """
     content = _keep_expressions(resolved(composed), composed)
-    parts = content["parts"].values() if "parts" in content else [content]
     try:
-        return [_validated(part) for part in parts]
+        return [_validated(part) for part in _parts(content)]
     except ValidationError as error:
         raise UserError(format_errors(error, "study.")) from error
+
+
+def _parts(content: Any) -> list[dict[str, Any]]:
+    """Return the studies of a file: the study itself, or those under `parts`."""
+    if not isinstance(content, dict):
+        raise UserError(f"study: expected a study, got {json.dumps(content)}")
+    if "parts" not in content:
+        return [content]
+    parts, others = content["parts"], [key for key in content if key != "parts"]
+    if not isinstance(parts, dict) or not parts:
+        raise UserError(f"study.parts: expected studies by name, got {json.dumps(parts)}")
+    if others:
+        raise UserError(f"study.{others[0]}: expected no key next to `parts`. Set it in each part.")
+    for name, part in parts.items():
+        if not isinstance(part, dict):
+            raise UserError(f"study.parts.{name}: expected a study, got {json.dumps(part)}")
+    return list(parts.values())
 
 
 def add_seeds(studies: Sequence[Study]) -> list[Study]:
@@ -203,11 +231,31 @@ def _with_values(claim: Any, key: str) -> Any:
     return claim | dict(zip(ends, _without_names(key, [*ends.values()]), strict=True))
 
 
+def _refuse_ignored(vary: Any, settings: Any) -> None:
+    """Refuse settings of which only the last would count, such as `lr` and `optimizer.lr`."""
+    sections = [section for section in (vary, settings) if isinstance(section, dict)]
+    typed = [key for section in sections for key in section]
+    full = [SHORT_NAMES.get(key, key) for key in typed]
+    for key in full:
+        if full.count(key) > 1:
+            names = " and ".join(
+                name for name, other in zip(typed, full, strict=True) if other == key
+            )
+            raise UserError(
+                f"study: {names} set the same. Set it once, under `vary` or `settings`."
+            )
+    if isinstance(settings, dict) and "seed" in settings:
+        raise UserError(
+            "study.settings.seed: expected seeds under `seeds`. Write seeds: [0, 1, 2]."
+        )
+
+
 def _validated(content: dict[str, Any]) -> Study:
     if content.get("seeds") == "auto":
         del content["seeds"]
         content["add_seeds"] = True
-    vary = content.get("vary")
+    vary, settings = content.get("vary"), content.get("settings")
+    _refuse_ignored(vary, settings)
     if isinstance(vary, dict):
         claims = content.get("claims")
         if isinstance(claims, list) and len(vary) == 1:  # else claims are refused
@@ -215,7 +263,6 @@ def _validated(content: dict[str, Any]) -> Study:
         content["vary"] = {
             SHORT_NAMES.get(key, key): _without_names(key, levels) for key, levels in vary.items()
         }
-    settings = content.get("settings")
     if isinstance(settings, dict):  # a short name with a named level, lr=high, stays
         content["settings"] = {
             SHORT_NAMES.get(key, key) if not isinstance(value, str) else key: value
@@ -225,4 +272,7 @@ def _validated(content: dict[str, Any]) -> Study:
     if isinstance(reference, dict) and isinstance(reference.get("file"), str):
         content["reference"] = reference | {"text": read_reference(reference["file"])}
     # JSON mode is strict about types but accepts a list for a tuple
-    return Study.model_validate_json(json.dumps(content))
+    study = Study.model_validate_json(json.dumps(content))
+    if study.reference is not None:
+        study.reference.check(*study.vary)
+    return study

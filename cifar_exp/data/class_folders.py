@@ -305,6 +305,23 @@ def images_in(folder: str) -> list[str]:
     return sorted(images)
 
 
+def is_among_classes(folder: Path, root: Path) -> bool:
+    """Return whether a folder is, or would be, a class of an image folder or inside one.
+
+    Args:
+        folder: need not exist.
+        root: of the image folder.
+    """
+    folder, root = (Path(os.path.realpath(path)) for path in (folder, root))
+    if not (os.path.isdir(root) and folder.is_relative_to(root)):
+        return False
+    parts = folder.relative_to(root).parts
+    if any(map(_is_ignored, parts)):
+        return False
+    is_split = any(name.lower() in _SPLIT_NAMES for name in os.listdir(root))
+    return not is_split or bool(parts and parts[0].lower() in _SPLIT_NAMES)
+
+
 def _unreadable(error: OSError) -> None:
     raise UserError(f"{error.filename}: cannot read the folder: {error.strerror}") from error
 

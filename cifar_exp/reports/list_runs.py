@@ -196,7 +196,7 @@ def filter_runs(
 
 def _condition(text: str, runs: Sequence[ListedRun]) -> Callable[[ListedRun], bool]:
     name, equals, value = text.partition("=")
-    if not equals:
+    if not (name and equals):
         raise UserError(f"--where {text}: expected KEY=VALUE, such as lr=0.1")
     keys = _keys(name, runs)
     value = _value_of_level(name, value)

@@ -49,7 +49,10 @@ def _pinned(model: NetworkSection, results: Path) -> str:
 
 def _source(model: NetworkSection, run: str, results: Path) -> RunFolder:
     """Find the run and check its network and its files."""
-    folder = find_run(str(as_path(run)), results)
+    try:
+        folder = find_run(str(as_path(run)), results)
+    except UserError as error:
+        raise UserError(f"model.init={run}: {str(error).removeprefix(f'{run}: ')}") from error
     if folder.status != "complete":
         raise UserError(f"model.init={run}: the run is {folder.status}. Choose a complete run.")
     other = folder.read_config().model

@@ -11,7 +11,8 @@ from tempfile import TemporaryFile
 
 from cifar_exp.config.identity import can_be_continued
 from cifar_exp.config.schema import Logger, RunConfig
-from cifar_exp.data.settings import Contents
+from cifar_exp.data.class_folders import is_among_classes
+from cifar_exp.data.settings import Contents, ImageFolder
 from cifar_exp.data.sources import check
 from cifar_exp.errors import UserError
 from cifar_exp.expressions import as_path
@@ -60,6 +61,7 @@ def preflight(
     for config in configs:
         if trains_here:
             uses_gpu(config)
+        _refuse_among_images(config)
         images = check(config.data, config.custom_code, contents, downloads=writes)
         _, classes, train_size, image_size = images
         # networks may reject a batch of one image
@@ -83,6 +85,25 @@ def _check_loggers(logger: Logger) -> None:
     for name in (kind.package for kind in kinds(logger)):
         if find_spec(name) is None:
             raise UserError(f"logger={name}: not installed. Run pip install -e '.[{name}]'.")
+
+
+def _refuse_among_images(config: RunConfig) -> None:
+    """Refuse folders that would be classes of the images, as with data.root=. without train/."""
+    if not isinstance(config.data, ImageFolder):
+        return
+    root, paths = as_path(config.data.root), config.paths
+    written = {"results": paths.results}
+    if config.logger.tensorboard or config.logger.mlflow:
+        written["logs"] = paths.logs
+    if is_among_classes(as_path(paths.cache).absolute().parent, root):
+        written["cache"] = paths.cache  # next to the classes a cache is a file, which is not used
+    for name, folder in written.items():
+        if is_among_classes(as_path(folder), root):
+            problem = f"would be a class of the images in data.root={config.data.root}"
+            raise UserError(
+                f"paths.{name}={folder}: {problem}. Run the command in another folder, "
+                f"or set paths.{name}=FOLDER."
+            )
 
 
 def _check_writable(folder: Path, writes: bool) -> None:

@@ -33,7 +33,7 @@ class Files:
         self._folder = folder
         (folder / "experiment").mkdir()
 
-    def write(self, name: str, content: dict[str, Any]) -> None:
+    def write(self, name: str, content: Any) -> None:
         text = "# @package _global_\n" + yaml.safe_dump(content)
         (self._folder / "experiment" / f"{name}.yaml").write_text(text)
 
@@ -166,6 +166,29 @@ def test_the_line_to_write_works(files: Files) -> None:
 def test_the_error_for_a_number_in_the_defaults_contains_the_file(files: Files) -> None:
     files.write("mine", {"defaults": [{"override /lr": 0.1}]})
     with pytest.raises(UserError, match=r"experiment/mine\.yaml: Unsupported item value"):
+        files.run("experiment=mine")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (["a"], r"expected settings, got a list\. Write lines such as `lr: 0\.1`\."),
+        (5, r"expected settings, got a single value\."),
+        ({"training": None}, "training: expected settings, got null"),
+        ({"hydra": [1]}, r"hydra: expected settings, got \[1\]"),
+        ({"training.epochs": 7}, r"training\.epochs: expected nested keys\. Write `training: {epo"),
+        ({"lr": 0.1, "optimizer": {"lr": 0.2}}, "lr and optimizer.lr set the same"),
+    ],
+)
+def test_a_file_that_hydra_would_misread_is_named(files: Files, content: Any, message: str) -> None:
+    files.write("mine", content)
+    with pytest.raises(UserError, match=rf"^experiment/mine\.yaml: {message}"):
+        files.run("experiment=mine")
+
+
+def test_a_file_that_selects_itself_is_refused(files: Files) -> None:
+    files.write("mine", {"defaults": ["mine"]})
+    with pytest.raises(ConfigCompositionException, match=r"^a file refers to itself"):
         files.run("experiment=mine")
 
 

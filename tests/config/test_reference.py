@@ -48,9 +48,26 @@ def test_levels_have_the_type_of_the_setting(tmp_path: Path, level: str, expecte
     assert row["level"] == expected
 
 
+def test_named_levels_become_their_values(tmp_path: Path) -> None:
+    study = load(tmp_path / "a.csv", "\ufefflr,epoch,train_loss\nhigh,1,0.5\n")
+    assert study.reference is not None
+    assert study.reference.rows("optimizer.lr")[0]["level"] == 0.01
+
+
+def test_an_unknown_setting_of_the_published_runs_is_refused(tmp_path: Path) -> None:
+    reference = {"source": "a paper", "file": str(tmp_path / "a.csv"), "settings": {"epoch": 1}}
+    with pytest.raises(
+        UserError, match=r"^study\.reference\.settings\.epoch: unknown setting; did"
+    ):
+        load(tmp_path / "a.csv", GOOD, reference=reference)
+
+
 MISTAKES = {
     "": "line 1: expected the columns lr, epoch and metrics",
     "dropout,epoch,train_loss\n0,1,1\n": "line 1: expected the columns lr, epoch and metrics",
+    "lr;epoch;test_accuracy\n": "epoch and metrics, got 'lr;epoch;test_accuracy'",
+    "lr,epoch\n0.1,1\n": "expected a metric. Add a column such as test_accuracy.",
+    "lr,epoch,test_accuracy\n0.1,1,50\n": "test_accuracy: expected fractions from 0 to 1, got 50",
     "lr,epoch,accuracy\n0.1,1,0.5\n": "line 1: unknown metric accuracy. Use names such as",
     "lr,epoch,train_loss,train_loss\n": "line 1: expected different columns",
     "lr,epoch,train_loss\n": "expected at least one line of values",

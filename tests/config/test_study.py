@@ -1,5 +1,6 @@
 """Valid and invalid study files."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ CLAIM = {
 STUDY = {"name": "mine", "title": "T", "question": "Q?", "vary": {"lr": [0.1, 0.01]}}
 
 
-def load(content: dict[str, Any]) -> list[Study]:
+def load(content: dict[str, Any] | list[Any]) -> list[Study]:
     return load_studies(OmegaConf.create(content))
 
 
@@ -82,6 +83,11 @@ def test_levels_keep_their_types() -> None:
     assert [type(level) for level in loaded.vary["x"]] == [int, float, str, bool, type(None)]
 
 
+def test_a_level_can_be_a_list() -> None:
+    (loaded,) = load(study(vary={"scheduler.milestones": [[1], [1, 2]]}))
+    assert loaded.vary == {"scheduler.milestones": ((1,), (1, 2))}
+
+
 def test_claims_are_loaded_with_their_fields() -> None:
     (loaded,) = load(study(claims=[CLAIM, {**CLAIM, "expects": "same", "matters_from": 0.1}]))
     first, second = loaded.claims
@@ -117,7 +123,7 @@ REFUSED = {
     "a missing key": ({"name": "mine"}, "study.title: missing value"),
     "an unknown metric": (
         study(claims=[claim(metric="loss")]),
-        "study.claims.0.metric: expected 'final_train_loss', ",
+        "study.claims.0.metric: got \"loss\", expected 'final_train_loss', ",
     ),
     "an unknown expectation": (
         study(claims=[claim(expects="more")]),
@@ -155,7 +161,32 @@ REFUSED = {
         study(claims=[claim(expects="same")]),  # needs infinitely many seeds
         "study.claims.0: expected `matters_from` above 0 with expects=same",
     ),
-    "no varied key": (study(vary={}), "study.vary: "),
+    "a key of a run": (study(seed=[0]), "study.seed: unknown setting"),
+    "a level compared with itself": (
+        study(claims=[claim(than=0.1)]),
+        "study.claims.0: expected different levels as `at` and `than`",
+    ),
+    "a mapping for a level": (
+        study(vary={"lr": [{"a": 1}]}),
+        "study.vary.optimizer.lr.0: expected a number, text, true, false, null or a list of these",
+    ),
+    "nested settings": (
+        study(settings={"training": {"epochs": 3}}),
+        "study.settings.training: expected a number, text, true, false, null or a list of these",
+    ),
+    "two names of a key": (
+        study(vary={"lr": [0.1], "optimizer.lr": [0.2]}),
+        "study: lr and optimizer.lr set the same. Set it once, under `vary` or `settings`.",
+    ),
+    "a varied setting": (
+        study(settings={"optimizer.lr": 0.2}),
+        "study: lr and optimizer.lr set the same.",
+    ),
+    "a seed in the settings": (
+        study(settings={"seed": 3}),
+        "study.settings.seed: expected seeds under `seeds`.",
+    ),
+    "no varied key": (study(vary={}), "study.vary: expected at least 1 of them, got 0"),
     "no levels": (study(vary={"lr": []}), "expected at least one level for every key of `vary`"),
     "a number for a list of levels": (
         study(vary={"lr": 0.1}),
@@ -165,7 +196,7 @@ REFUSED = {
         study(vary={"lr": [0.1, 0.01], "dropout": [0.0]}, claims=[CLAIM]),
         "expected one key under `vary` in a study with claims",
     ),
-    "no seeds": (study(seeds=[]), "study.seeds: "),
+    "no seeds": (study(seeds=[]), "study.seeds: expected at least 1 of them, got 0"),
     "a text for a seed": (study(seeds=["a"]), 'study.seeds.0: expected an integer, got "a"'),
     "a name with a slash": (study(name="a/b"), "study.name: "),
 }
@@ -183,6 +214,27 @@ def test_a_mistake_in_a_study_is_reported_with_its_key(mistake: str) -> None:
 def test_a_mistake_in_a_part_is_reported() -> None:
     with pytest.raises(UserError, match=r"tite: unknown setting$"):
         load({"parts": {"good": STUDY, "bad": study(tite="T")}})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (["a"], 'study: expected a study, got ["a"]'),
+        ({"parts": [1]}, r"study.parts: expected studies by name, got [1]"),
+        ({"parts": {}}, "study.parts: expected studies by name, got {}"),
+        ({"parts": {"a": None}}, "study.parts.a: expected a study, got null"),
+        ({"parts": {"a": STUDY}, "seeds": [0]}, "study.seeds: expected no key next to `parts`."),
+    ],
+)
+def test_a_file_without_a_study_is_refused(content: Any, message: str) -> None:
+    with pytest.raises(UserError, match="^" + re.escape(message)):
+        load(content)
+
+
+def test_an_invalid_seed_is_reported_once() -> None:
+    with pytest.raises(UserError) as error:
+        load(study(seeds=["a"]))
+    assert str(error.value) == 'study.seeds.0: expected an integer, got "a"'
 
 
 COMBINED = ("article", "dropout_article")

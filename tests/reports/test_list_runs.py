@@ -131,6 +131,7 @@ def test_runs_are_filtered_and_sorted(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--where", "=1"], "--where =1: expected KEY=VALUE, such as lr=0.1"),
         (["--where", "lrr=1"], "lrr: none of the runs has this setting. Did you mean lr?"),
         (["--where", "lr=hihg"], "--where lr=hihg: expected a number or one of article, high, low"),
         (["--where", "lr"], "--where lr: expected KEY=VALUE, such as lr=0.1"),

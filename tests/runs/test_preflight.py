@@ -1,10 +1,12 @@
 """Checks before training."""
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from cifar_exp.config.schema import Logger, Paths, RunConfig
 from cifar_exp.data import image_folder
@@ -75,3 +77,34 @@ def test_an_image_folder_is_listed_once_for_all_runs(
     ]
     preflight([config.model_copy(update={"data": data}) for data in folders])
     assert [root.name for root, _ in listed] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "path", "refused"),
+    [
+        (["a", "b"], "out", {"results", "logs", "cache"}),
+        (["a", "b"], ".", {"results", "logs"}),  # a cache is a file
+        (["a", "b"], "../out", set()),
+        (["a", "b"], ".out", set()),
+        (["train/a", "train/b", "test/a", "test/b"], "out", set()),
+        (["train/a", "train/b", "test/a", "test/b"], "train/out", {"results", "logs", "cache"}),
+    ],
+)
+@pytest.mark.parametrize("name", ["results", "logs", "cache"])
+def test_a_folder_that_is_written_does_not_become_a_class(
+    tmp_path: Path, name: str, folders: list[str], path: str, refused: set[str]
+) -> None:
+    root = tmp_path / "photos"
+    for folder in folders:
+        (root / folder).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (8, 8)).save(root / folder / f"{number}.png")
+    others = dict.fromkeys(("results", "logs", "cache"), str(tmp_path))
+    config = RunConfig(
+        data=ImageFolder(root=str(root), batch_size=2),
+        model=Model(name="vgg11", width=1 / 64),
+        paths=Paths(**others | {name: str(root / path)}),
+    )
+    expected = rf"^paths\.{name}=.*: would be a class of the images in data\.root="
+    with pytest.raises(UserError, match=expected) if name in refused else nullcontext():
+        preflight([config])
