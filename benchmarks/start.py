@@ -112,7 +112,7 @@ def _cached_images(bench: Bench) -> list[Row]:
 
 
 def _trivial_runs(bench: Bench) -> Row:
-    runs, folder = bench.times(100, 4), bench.scratch / "trivial"
+    runs, folder = bench.times(100, 2), bench.scratch / "trivial"
     data = Synthetic(train_size=20, test_size=10, batch_size=20)
     on_gpu = bench.device.type == "cuda"
     wall_seconds = train_py(

@@ -55,21 +55,18 @@ def test_every_section_is_measured_on_the_cpu_and_saved(
     assert "the numbers are meaningless" in text.read_text()
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "options", "table", "row"),
     [
         ("scale.py", ["--counts", "2"], "scale.md", "| a finished sweep repeated"),
-        pytest.param(
-            *("disturbed.py", ["--quick", "--repeats=1"]),
-            *("disturbed-quick.md", "| interrupted and resumed"),
-            marks=pytest.mark.slow,
+        (
+            "disturbed.py",
+            ["--quick", "--repeats=1"],
+            "disturbed-quick.md",
+            "| interrupted and resumed",
         ),
-        pytest.param(
-            *("peers/peers.py", ["--quick", "--only", "article"]),
-            *("peers-quick.md", "| the article's"),
-            marks=pytest.mark.slow,
-        ),
+        ("peers/peers.py", ["--quick", "--only", "article"], "peers-quick.md", "| the article's"),
     ],
 )
 def test_whole_commands_are_measured(
