@@ -106,5 +106,5 @@ LOGGER = Kind(
     Wandb,
     title="W&B",
     package="wandb",
-    page="https://wandb.ai (if offline: wandb sync {logs}/wandb/offline-run-*)",
+    page="wandb leet {logs}/wandb",
 )
