@@ -39,12 +39,13 @@ from cifar_exp.runs.stored import check
 from cifar_exp.search.plan import describe
 
 _MAX_ROWS = 5
+_BEST, _BASELINE = "best trial", "baseline"
 _GAIN = Claim(
-    says="The settings that were found are better than the initial ones.",
+    says="The best trial is better than the baseline, the settings without the search.",
     metric=MAIN_METRIC,
     expects="higher",
-    at="found",
-    than="start",
+    at=_BEST,
+    than=_BASELINE,
 )
 _READING = {
     "Validation": "All trials use the same seed and the same training and validation images. The "
@@ -123,7 +124,7 @@ def read_search(folder: Path) -> StoredSearch:
 
 
 def _confirmed(confirmation: StoredConfirmation, by_name: Mapping[str, Record]) -> Levels:
-    runs = {"start": confirmation.start, "found": confirmation.found}
+    runs = {_BASELINE: confirmation.start, _BEST: confirmation.found}
     levels = {
         level: [by_name[name] for name in names if name in by_name] for level, names in runs.items()
     }
@@ -134,16 +135,16 @@ def _confirmation(search: StoredSearch, confirmed: Levels) -> Section:
     """Return the section about the test of the best trial."""
     winner = search.confirmations[-1].winner
     params = next(trial.params for trial in search.trials if trial.number == winner)
-    details = {"found": [f"{describe(params)} (trial {winner})"]}
+    details = {_BEST: [f"{describe(params)} (trial {winner})"]}
     results = judge_claims([_GAIN], confirmed) if len(confirmed) > 1 else []
-    found = confirmed.get("found", [])
+    found = confirmed.get(_BEST, [])
     return Section(
         title="Test of the best trial",
-        question="How good are the settings that were found, on test images and with new seeds?",
+        question="How good is the best trial, on test images and with new seeds?",
         keys=["settings"],
         claim_results=results,
         answer=Answer(
-            best=details["found"][0],
+            best=details[_BEST][0],
             result=f"test accuracy {mean_and_interval(found, MAIN_METRIC)}",
             command=train_command(found[0].config),
             effect="; ".join(effect for result in results for effect in result.effects),
