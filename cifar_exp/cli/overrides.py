@@ -30,13 +30,12 @@ from cifar_exp.config.keys import (
     options,
     short,
 )
-from cifar_exp.config.schema import CAN_BE_CUSTOM
+from cifar_exp.config.schema import CAN_BE_CUSTOM, WITH_OPTIONS
 from cifar_exp.errors import UserError
 from cifar_exp.terminal import is_first
 
 _MOST_RUNS = 10_000  # of a sweep
 _KEY = r"[~+]*[\w./@]+[\w./@-]*="  # the start of an override
-_SECTIONS = ("data", "model", "optimizer", "scheduler")  # groups of which one option is chosen
 
 
 def translate_overrides(overrides: Sequence[str], has_other_files: bool) -> list[str]:
@@ -56,7 +55,7 @@ def translate_overrides(overrides: Sequence[str], has_other_files: bool) -> list
     for override in overrides:
         key, _, option = override.partition("=")
         section = key.removesuffix(".name")
-        if section != key and section in _SECTIONS:
+        if section != key and section in WITH_OPTIONS:
             if option not in options(section):
                 raise UserError(explain_option(section, option))
             raise UserError(f"{override}: expected no .name; write {section}={option}")
@@ -105,7 +104,7 @@ def _refuse_empty_globs(overrides: Sequence[str]) -> None:
     """Refuse `lr=glob(x*)` if no option of conf/lr matches."""
     for text in overrides:
         group = key_of(text)
-        override = _parsed(text) if group in groups() and "glob(" in text else None
+        override = parse(text) if group in groups() and "glob(" in text else None
         value = parsed_value(override) if override else None
         if isinstance(value, Glob) and not value.filter(options(group)):
             known = ", ".join(options(group))
@@ -142,7 +141,7 @@ def with_dotted_key(argument: str) -> str:
         UserError: names and numbers are mixed.
     """
     name, equals, value = argument.partition("=")
-    override = _parsed(argument) if name in SHORT_NAMES and equals else None
+    override = parse(argument) if name in SHORT_NAMES and equals else None
     if override is None:
         return argument
     is_number = [not _is_name(value) for value in _values(override)]
@@ -201,11 +200,11 @@ def _chooses_nothing(argument: str) -> bool:
     if name.startswith("+") and _is_group(plain):
         problem = f"expected no plus, since {plain} exists"
         raise UserError(f"{argument}: {problem}; write {plain}={text}")
-    if plain.startswith("~") and plain[1:] in (*_SECTIONS, "logger"):
+    if plain.startswith("~") and plain[1:] in (*WITH_OPTIONS, "logger"):
         nothing = NO_OPTION.get(plain[1:])
         hint = f"; write {plain[1:]}={nothing}" if nothing else ""
         raise UserError(f"{argument}: cannot be removed, since every run needs it{hint}")
-    override = _parsed(argument) if _is_group(name) else None
+    override = parse(argument) if _is_group(name) else None
     if override is None or override.type is not OverrideType.CHANGE:
         return False
     values = list(_values(override))
@@ -214,7 +213,7 @@ def _chooses_nothing(argument: str) -> bool:
     for value in values:
         if value is None and name in OPTIONAL_GROUPS:
             continue  # only some runs of a sweep have an option
-        if isinstance(value, list) and len(value) > 1 and name in _SECTIONS:
+        if isinstance(value, list) and len(value) > 1 and name in WITH_OPTIONS:
             joined = ",".join(map(str, value))
             raise UserError(f"{argument}: expected one option; to sweep write -m {name}={joined}")
         if not isinstance(value, str | list):
@@ -229,10 +228,11 @@ def _is_group(name: str) -> bool:
     return name in groups() or name == "hydra" or name.startswith("hydra/") or "@" in name
 
 
-def _parsed(argument: str) -> Override | None:
+def parse(argument: str) -> Override | None:
+    """Parse an override; return None if its syntax is wrong, which Hydra reports."""
     try:
         return OverridesParser.create().parse_override(argument)
-    except Exception:  # Hydra parses the override again and reports the error
+    except Exception:
         return None
 
 
@@ -254,8 +254,8 @@ def refuse_too_many_runs(overrides: Sequence[str]) -> None:
     Raises:
         UserError: the sweep has more than 10,000 runs.
     """
-    parsed = [_parsed(text) for text in overrides if "," in text]
-    runs = prod(_value_count(override) for override in parsed if override)
+    swept = [parse(text) for text in overrides if "," in text]
+    runs = prod(_value_count(override) for override in swept if override)
     if runs > _MOST_RUNS:
         count = f"{runs:,.0f}" if isfinite(runs) else "infinitely many"
         raise UserError(f"the sweep has {count} runs: expected at most {_MOST_RUNS:,}")

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from cifar_exp.config.command_settings import OF_COMMAND
 from cifar_exp.config.keys import explain_key, is_list, short
-from cifar_exp.config.schema import CAN_BE_CUSTOM, RunConfig
+from cifar_exp.config.schema import CAN_BE_CUSTOM, WITH_OPTIONS, RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.expressions import explain_expression, expressions_kept, names_variables
 
@@ -38,7 +38,6 @@ _YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_ERRORS = 2
 _MAX_SHOWN = 100
 _MAX_LEVELS = 10  # repeated in a message
-_SECTIONS_WITH_OPTIONS = ("data", "model", "optimizer", "scheduler")
 _REPLACEMENTS = (
     ("Input should be ", "expected "),
     ("expected greater", "expected a number greater"),
@@ -253,7 +252,7 @@ def _format_error(problem: Any, typed: Any, is_run: bool) -> str:
         return str(problem["msg"]).removeprefix("Value error, ")
     section, *rest = problem["loc"]
     # in a section with options, the second part of the location is the option
-    path = rest[1:] if section in _SECTIONS_WITH_OPTIONS else rest
+    path = rest[1:] if section in WITH_OPTIONS else rest
     key = ".".join(str(part) for part in (section, *path))
     match problem["type"]:
         case "missing":
@@ -264,7 +263,7 @@ def _format_error(problem: Any, typed: Any, is_run: bool) -> str:
                 return f"{key}: unknown setting; {hint}"
             if not is_run or section not in RunConfig.model_fields:
                 return f"{key}: unknown setting"
-            return explain_key(key, rest[0] if section in _SECTIONS_WITH_OPTIONS else None)
+            return explain_key(key, rest[0] if section in WITH_OPTIONS else None)
         case "union_tag_invalid":
             given = _value_at(typed, (section, "name")) if typed else problem["ctx"]["tag"]
             return f"{key}.name: expected one of {problem['ctx']['expected_tags']}, got '{given}'"

@@ -139,5 +139,6 @@ class RunConfig(Section):
         return frozenset(part.target for part in parts if isinstance(part, CustomCode))
 
 
-# Sections that accept custom code.
+# Sections of which one option is chosen, and those that accept custom code.
+WITH_OPTIONS = ("data", "model", "optimizer", "scheduler")
 CAN_BE_CUSTOM = ("data", "model")
