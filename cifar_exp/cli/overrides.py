@@ -195,15 +195,9 @@ def check_groups(overrides: Sequence[str]) -> list[str]:
 
 
 def _chooses_nothing(argument: str) -> bool:
-    name, _, text = argument.partition("=")
-    plain = name.lstrip("+")
-    if name.startswith("+") and _is_group(plain):
-        problem = f"expected no plus, since {plain} exists"
-        raise UserError(f"{argument}: {problem}; write {plain}={text}")
-    if plain.startswith("~") and plain[1:] in (*WITH_OPTIONS, "logger"):
-        nothing = NO_OPTION.get(plain[1:])
-        hint = f"; write {plain[1:]}={nothing}" if nothing else ""
-        raise UserError(f"{argument}: cannot be removed, since every run needs it{hint}")
+    """Return whether an override is `experiment=null`, after checking its options."""
+    name = argument.partition("=")[0]
+    _refuse_sign(argument)
     override = parse(argument) if _is_group(name) else None
     if override is None or override.type is not OverrideType.CHANGE:
         return False
@@ -211,16 +205,35 @@ def _chooses_nothing(argument: str) -> bool:
     if name in OPTIONAL_GROUPS and values == [None]:
         return True
     for value in values:
-        if value is None and name in OPTIONAL_GROUPS:
-            continue  # only some runs of a sweep have an option
-        if isinstance(value, list) and len(value) > 1 and name in WITH_OPTIONS:
+        # only some runs of a sweep have an option
+        if not isinstance(value, str) and not (value is None and name in OPTIONAL_GROUPS):
+            _refuse_option(argument, name, value)
+    return False
+
+
+def _refuse_sign(argument: str) -> None:
+    """Refuse `+model=vgg16` and `~model`."""
+    key, _, text = argument.partition("=")
+    name = key.lstrip("+~")
+    if key.startswith("+") and _is_group(name):
+        problem = f"expected no plus, since {name} exists"
+        raise UserError(f"{argument}: {problem}; write {name}={text}")
+    if "~" in key and name in (*WITH_OPTIONS, "logger"):
+        nothing = NO_OPTION.get(name)
+        hint = f"; write {name}={nothing}" if nothing else ""
+        raise UserError(f"{argument}: cannot be removed, since every run needs it{hint}")
+
+
+def _refuse_option(argument: str, name: str, value: Any) -> None:
+    """Refuse a number, null or a list as the option of a group; `logger` accepts a list."""
+    if isinstance(value, list):
+        if len(value) > 1 and name in WITH_OPTIONS:
             joined = ",".join(map(str, value))
             raise UserError(f"{argument}: expected one option; to sweep write -m {name}={joined}")
-        if not isinstance(value, str | list):
-            if name not in groups():
-                raise UserError(f"{argument}: expected the name of an option")
-            raise UserError(explain_option(name, "null" if value is None else str(value)))
-    return False
+    elif name not in groups():
+        raise UserError(f"{argument}: expected the name of an option")
+    else:
+        raise UserError(explain_option(name, "null" if value is None else str(value)))
 
 
 def _is_group(name: str) -> bool:
@@ -322,12 +335,20 @@ def refuse_other_sweeps(overrides: Sequence[Override], of_search: bool = False) 
             )
         parts = sweep.list if isinstance(sweep, ChoiceSweep) else []
         if any(isinstance(part, Sweep) for part in parts):
-            levels: list[Any] = []
-            for part in parts:
-                levels += (
-                    range_values(part) if isinstance(part, RangeSweep) and part.step else [part]
-                )
-            is_known = not any(isinstance(level, Sweep) for level in levels)
-            list_of_all = f"{short(override.get_key_element())}={','.join(map(str, levels))}"
-            hint = f"; write {list_of_all}" if is_known else ""
+            levels = _levels(parts)
+            key = short(override.get_key_element())
+            hint = f"; write {key}={','.join(levels)}" if levels else ""
             raise UserError(f"{text}: expected one list or one range, not both{hint}")
+
+
+def _levels(parts: Sequence[Any]) -> list[str]:
+    """Return the levels of the parts of a list; [] if a part is a sweep other than a range."""
+    levels = []
+    for part in parts:
+        if isinstance(part, RangeSweep) and part.step:
+            levels += map(str, range_values(part))
+        elif isinstance(part, Sweep):
+            return []
+        else:
+            levels.append(str(part))
+    return levels

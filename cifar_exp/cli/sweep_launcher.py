@@ -33,7 +33,6 @@ class SweepLauncher(BasicLauncher):
     Tasks of other applications are left to the basic launcher.
 
     Attributes:
-        trains: whether runs are trained.
         plans: whether to print what would be trained, and train nothing.
         study_name: name of the study, None for a sweep without one; set by `StudySweeper`.
         studies: the parts of the study, each with the indices of its runs; set by `StudySweeper`.
@@ -57,7 +56,6 @@ class SweepLauncher(BasicLauncher):
         self._trains = trains_runs(task_function)
         self._shows_settings = task_function is show_settings
         self.plans = is_plan(config)
-        self.trains = not (self.plans or self._shows_settings)
         self._budget_seconds = budget_seconds(config)
 
     def launch(
