@@ -35,8 +35,8 @@ from cifar_exp.config.keys import (
     groups,
     kinds_with,
     known_keys,
-    level,
     options,
+    without_name,
 )
 from cifar_exp.errors import UserError
 from cifar_exp.terminal import is_first
@@ -282,7 +282,7 @@ def _expand_short_names(config: DictConfig, content: dict[Any, Any], path: str) 
         is_text = isinstance(value, str) and "${" in value
         is_option = not is_text and value in options(name)
         if name in SHORT_NAMES:
-            _replace_key(config, name, level(name, value) if is_option else value, path)
+            _replace_key(config, name, without_name(name, value), path)
         elif is_option or not (is_text or name in OPTIONAL_GROUPS):
             raise _misplaced(path, name, value)
 

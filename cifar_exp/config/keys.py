@@ -91,6 +91,17 @@ def level(name: str, option: str) -> Any:
     return yaml.safe_load((CONF / name / f"{option}.yaml").read_text("utf-8"))[section][key]
 
 
+def without_name(name: str, value: Any) -> Any:
+    """Return the value of a named level; other values remain unchanged.
+
+    Args:
+        name: of a setting. Only short names have levels.
+        value: of the setting, such as high.
+    """
+    is_named = isinstance(value, str) and name in SHORT_NAMES and value in options(name)
+    return level(name, value) if is_named else value
+
+
 def known_keys() -> list[str]:
     """Return all dotted keys, groups and short names."""
     return sorted({*_keys(RunConfig), *groups(), "hydra", *OF_COMMAND})
