@@ -175,10 +175,9 @@ class _FailSafeStream:
     def write(self, text: str) -> int:
         try:
             self._stream.write(self._clean(text))
-            return len(text)
         except OSError as error:
             self._discard(error)
-            return len(text)
+        return len(text)
 
     def flush(self) -> None:
         try:

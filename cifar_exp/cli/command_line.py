@@ -24,10 +24,7 @@ _IS_SWEEP = "hydra.mode=MULTIRUN"  # the override that Hydra adds for -m
 
 @contextmanager
 def adapted_hydra(arguments: Sequence[str]) -> Iterator[list[str]]:
-    """Adapt Hydra while the block runs, and translate a command line for it.
-
-    Args:
-        arguments: the command line without the program.
+    """Adapt Hydra while the block runs, and translate a command line, without the program, for it.
 
     Yields:
         The command line for Hydra; see `translate`.
@@ -94,10 +91,7 @@ def _shown_sweeps() -> Iterator[None]:
 
 
 def translate(arguments: Sequence[str]) -> list[str]:
-    """Translate a command line into one that Hydra accepts.
-
-    Args:
-        arguments: the command line without the program.
+    """Translate a command line, without the program, into one that Hydra accepts.
 
     Returns:
         The options, then the overrides; see `translate_overrides`. `study=NAME` is a sweep.
@@ -113,20 +107,14 @@ def translate(arguments: Sequence[str]) -> list[str]:
     if unknown:
         _refuse_option(unknown[0], arguments)
     is_study = any(override.startswith("study=") for override in known.overrides)
-    is_sweep = is_study or known.multirun
     _check_options(known, is_study)
-    options = [
-        argument
-        for argument in arguments
-        if argument not in known.overrides and argument != "--plan"
-    ]
-    if options and options[-1] in ("--info", "-i"):
-        options.append("all")  # else Hydra takes the first override for the argument of --info
-    has_other_files = known.config_dir or any("hydra.searchpath" in o for o in known.overrides)
-    overrides = translate_overrides(known.overrides, has_other_files)
+    overrides = translate_overrides(known.overrides, bool(known.config_dir))
     if known.plan:
         overrides = [*(word for word in overrides if key_of(word) != "plan"), "++plan=true"]
-    if is_sweep and known.cfg == "job":  # Hydra accepts --cfg only without -m
+    options = [word for word in arguments if word not in (*known.overrides, "--plan")]
+    if options and options[-1] in ("--info", "-i"):
+        options.append("all")  # else Hydra takes the first override for the argument of --info
+    if known.cfg == "job" and (is_study or known.multirun):  # Hydra accepts --cfg only without -m
         options = [option for option in options if option not in ("-m", "--multirun")]
         overrides.append(_IS_SWEEP)
     elif is_study and not any(_modes(known)):

@@ -38,12 +38,12 @@ _MOST_RUNS = 10_000  # of a sweep
 _KEY = r"[~+]*[\w./@]+[\w./@-]*="  # the start of an override
 
 
-def translate_overrides(overrides: Sequence[str], has_other_files: bool) -> list[str]:
+def translate_overrides(overrides: Sequence[str], has_config_dir: bool) -> list[str]:
     """Translate the overrides of a command line into those that Hydra accepts.
 
     Args:
         overrides: as typed.
-        has_other_files: whether options of groups may be in other folders than conf/.
+        has_config_dir: whether the command line has a further folder of options.
 
     Returns:
         For each key the last override, with a dotted key: see `with_dotted_key`,
@@ -60,8 +60,8 @@ def translate_overrides(overrides: Sequence[str], has_other_files: bool) -> list
                 raise UserError(explain_option(section, option))
             raise UserError(f"{override}: expected no .name; write {section}={option}")
     _refuse_spaces(overrides)
-    if not has_other_files:
-        _refuse_empty_globs(overrides)
+    if not has_config_dir and not any("hydra.searchpath" in text for text in overrides):
+        _refuse_empty_globs(overrides)  # there are no options in other folders than conf/
     dotted = [with_dotted_key(override) for override in overrides]
     return _last_of_each(check_groups(for_custom_code(dotted)))
 
@@ -133,9 +133,6 @@ def with_dotted_key(argument: str) -> str:
     """Replace the short name of a number: `lr=0.03` becomes `optimizer.lr=0.03`.
 
     For Hydra `lr` is a group, whose options are names. Names and globs remain unchanged.
-
-    Args:
-        argument: an override.
 
     Raises:
         UserError: names and numbers are mixed.
@@ -261,9 +258,6 @@ def _values(override: Override) -> Iterable[Any]:
 def refuse_too_many_runs(overrides: Sequence[str]) -> None:
     """Refuse sweeps such as `seed=range(0,1e12)` before Hydra makes a list of their values.
 
-    Args:
-        overrides: of a sweep.
-
     Raises:
         UserError: the sweep has more than 10,000 runs.
     """
@@ -320,7 +314,7 @@ def refuse_other_sweeps(overrides: Sequence[Override], of_search: bool = False) 
     """Refuse values that Hydra can parse but not sweep over.
 
     Args:
-        overrides: parsed.
+        overrides: of a sweep or a search.
         of_search: whether intervals are allowed.
 
     Raises:
