@@ -115,12 +115,13 @@ def adapted_composition() -> Iterator[None]:
             if "Invalid loaded object type" in str(error):  # OmegaConf read a number
                 raise _no_settings(config_path, "a single value") from error
             raise
-        if file is not None and not isinstance(file.config, DictConfig):
+        if file is None or file.is_schema_source:
+            return file
+        if not isinstance(file.config, DictConfig):
             raise _no_settings(config_path, "a list")
-        if file is not None and not file.is_schema_source:
-            _adapt_file(file, config_path, self.group_exists)
-            if config_path == "config":
-                _add_groups_of_levels(file)
+        _adapt_file(file, config_path, self.group_exists)
+        if config_path == "config":
+            _add_groups_of_levels(file)
         return file
 
     with (
@@ -252,13 +253,7 @@ def _lacks_setting(override: Override, config: DictConfig) -> UserError | None:
 
 
 def _adapt_file(file: ConfigResult, path: str, group_exists: Callable[[str], bool]) -> None:
-    """Refuse what Hydra would misread in a file, and replace its short names in place.
-
-    Args:
-        file: a configuration file.
-        path: its path below conf/, such as `experiment/mine`.
-        group_exists: returns whether a group has a folder.
-    """
+    """Refuse what Hydra would misread in a file, such as `experiment/mine`; expand short names."""
     group = path.rpartition("/")[0]
     if group.partition("/")[0] == "hydra":
         return

@@ -7,7 +7,7 @@ installed function. A list of prefixes is no protection: `torch.optim.sgd.torch.
 import argparse
 import copy
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, NoReturn
 
@@ -49,9 +49,6 @@ _LOGGING_OBJECTS = {"ext://sys.stdout", "ext://sys.stderr"}
 
 def split_allowed(arguments: Sequence[str]) -> tuple[list[str], frozenset[str]]:
     """Take `--allow NAME` out of a command line.
-
-    Args:
-        arguments: the command line without the program.
 
     Returns:
         The other arguments, and the names that the user trusts: those after `--allow`, and those
@@ -169,16 +166,8 @@ def _check(config: DictConfig, allowed: Collection[str]) -> None:
             "variables into files;\nuse hydra.job.env_set.NAME='${oc.env:NAME}'"
         )
     unresolved: Any = OmegaConf.to_container(config)
-    sections = [unresolved["hydra"][name] for name in _INSTANTIATED]
-    # ${oc.create:...} can create nodes, and errors of Hydra contain values of variables
-    resolves = "${" in str([*_named_leaves(unresolved, {"_target_"}), *sections])
-    resolves = resolves or names_variables(unresolved)
     try:
-        with _as_in_a_run(config) if resolves else nullcontext(config) as resolved:
-            hydra: Any = unresolved["hydra"]
-            if resolves:
-                hydra = OmegaConf.to_container(resolved.hydra, resolve=True)
-            named = [*_targets(resolved, unresolved), *_called_by_hydra(hydra)]
+        named = _named_code(config, unresolved)
     except OmegaConfBaseException as error:
         raise UserError(explain_expression(error, unresolved)) from error
     for key, name in named:
@@ -187,6 +176,18 @@ def _check(config: DictConfig, allowed: Collection[str]) -> None:
         if names_variables(unresolved) and name not in str(unresolved):
             raise UserError(f"{key}: expected a literal name, got an environment variable")
         raise untrusted(key, name)
+
+
+def _named_code(config: DictConfig, unresolved: Any) -> list[tuple[str, str]]:
+    """Return the keys and names of all code, with expressions resolved."""
+    hydra = unresolved["hydra"]
+    # ${oc.create:...} can create nodes, and errors of Hydra contain values of variables
+    read = [*_named_leaves(unresolved, {"_target_"}), *(hydra[name] for name in _INSTANTIATED)]
+    if "${" not in str(read) and not names_variables(unresolved):
+        return [*_targets(config, unresolved), *_called_by_hydra(hydra)]
+    with _as_in_a_run(config) as resolved:
+        hydra = OmegaConf.to_container(resolved.hydra, resolve=True)
+        return [*_targets(resolved, unresolved), *_called_by_hydra(hydra)]
 
 
 def _targets(config: DictConfig, unresolved: Any) -> Iterator[tuple[str, str]]:

@@ -337,7 +337,7 @@ def refuse_other_sweeps(overrides: Sequence[Override], of_search: bool = False) 
 
 def _levels(parts: Sequence[Any]) -> list[str]:
     """Return the levels of the parts of a list; [] if a part is a sweep other than a range."""
-    levels = []
+    levels: list[str] = []
     for part in parts:
         if isinstance(part, RangeSweep) and part.step:
             levels += map(str, range_values(part))

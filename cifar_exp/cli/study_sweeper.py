@@ -72,13 +72,7 @@ class StudySweeper(BasicSweeper):
         self.launcher.max_batch_size, self.max_batch_size = self.max_batch_size, None
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Launch all runs.
-
-        Args:
-            arguments: the overrides of the command line.
-
-        Returns:
-            A list with the result of the launcher.
+        """Launch all runs of a command line, and return a list with the result of the launcher.
 
         Raises:
             UserError: there are no runs or too many.
@@ -128,13 +122,7 @@ class StudySweeper(BasicSweeper):
         return BasicSweeper.split_arguments(with_exact_ranges(overrides), max_batch_size)
 
     def _jobs(self, arguments: Sequence[str]) -> list[_Job]:
-        """Return the overrides of each run.
-
-        Hydra's sweeper would also write multirun.yaml, which is not used.
-
-        Raises:
-            UserError: there are no runs.
-        """
+        """Return the runs; Hydra's sweeper would also write multirun.yaml, which is not used."""
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides(for_custom_code(arguments))

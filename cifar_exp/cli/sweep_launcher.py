@@ -115,9 +115,6 @@ class SweepLauncher(BasicLauncher):
     def compose(self, overrides: Sequence[str]) -> RunConfig:
         """Compose and check the settings of a run.
 
-        Args:
-            overrides: of the run.
-
         Raises:
             UserError: a setting is invalid.
         """

@@ -30,9 +30,6 @@ def with_data(
         overrides: from the command line, in any order.
         defaults: settings of an image folder that are not overridden.
 
-    Returns:
-        The settings with the changed data.
-
     Raises:
         UserError: an override is unknown, out of range, or not about data.
     """

@@ -168,10 +168,7 @@ def _parts(content: Any) -> list[dict[str, Any]]:
 
 
 def add_seeds(studies: Sequence[Study]) -> list[Study]:
-    """Return the studies with `add_seeds`, except those without claims.
-
-    Args:
-        studies: parts of the selected study.
+    """Return the parts of a study with `add_seeds`, except those without claims.
 
     Raises:
         UserError: none of them has claims.
