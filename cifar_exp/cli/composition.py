@@ -78,18 +78,16 @@ def adapted_composition() -> Iterator[None]:
     apply = ConfigLoaderImpl._apply_overrides_to_config
     load = ConfigRepository.load_config
     compositions = _Compositions(compose)
-    is_shared: list[bool] = []  # of each composition in progress: whether a sweep's runs share it
+    is_shared = False  # whether the runs of a sweep share the composition in progress
     printed: set[str] = set()
 
     def composed(loader: Any, **kwargs: Any) -> DictConfig:
-        is_shared.append(kwargs["run_mode"] is RunMode.MULTIRUN)
+        nonlocal is_shared
+        is_shared = kwargs["run_mode"] is RunMode.MULTIRUN
         try:
-            try:
-                config = compositions.compose(loader, **kwargs)
-            except Exception:  # Hydra's messages refer to all overrides
-                config = compose(loader, **kwargs)
-        finally:
-            is_shared.pop()
+            config = compositions.compose(loader, **kwargs)
+        except Exception:  # Hydra's messages refer to all overrides
+            config = compose(loader, **kwargs)
         if config.hydra.mode is RunMode.RUN:  # in a run of a sweep it is MULTIRUN
             _refuse_unless_swept(config.hydra)
         _ignore_folders(config, printed)
@@ -100,7 +98,7 @@ def adapted_composition() -> Iterator[None]:
             try:
                 apply([override], config)
             except ConfigCompositionException as error:
-                if is_shared[-1] and not override.is_hydra_override():
+                if is_shared and not override.is_hydra_override():
                     continue
                 if refusal := _lacks_setting(override, config):
                     raise refusal from error
@@ -139,13 +137,10 @@ class _Compositions:
     Hydra composes the files that the options of groups select, which takes 0.1 s, and then applies
     the other overrides in order. Here these are applied to a copy. This serves the runs of a sweep,
     and the two compositions of a single run: Hydra first composes to read `hydra.mode`.
-
-    Args:
-        compose: Hydra's method `ConfigLoaderImpl._load_configuration_impl`.
     """
 
     def __init__(self, compose: Callable[..., DictConfig]) -> None:
-        self._compose = compose
+        self._compose = compose  # Hydra's method
         self._parse = lru_cache(_MAX_KEPT)(OverridesParser.create().parse_override)
         self._from_files = lru_cache(_MAX_KEPT)(self._compose_files)
         self._files = lru_cache(_MAX_KEPT)(_files)
@@ -158,11 +153,7 @@ class _Compositions:
         run_mode: RunMode,
         **_: Any,
     ) -> DictConfig:
-        """Return what Hydra's method returns for these arguments.
-
-        Raises:
-            Exception: Hydra's method raises an exception, or only this method does.
-        """
+        """Return what Hydra's method returns; if this method raises an exception, call Hydra's."""
         parsed = [self._parse(text) for text in overrides]
         paths = tuple(text for text in overrides if text.startswith("hydra.searchpath="))
         files = self._files(loader, config_name, paths)

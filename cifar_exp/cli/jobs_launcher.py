@@ -64,12 +64,7 @@ class _ComposedConfigs:
     def load_sweep_config(
         self, master_config: DictConfig, sweep_overrides: list[str]
     ) -> DictConfig:
-        """Return the argument of `train_job`; called by launchers.
-
-        Args:
-            master_config: the configuration of the sweep.
-            sweep_overrides: one item, the settings of a run as JSON.
-        """
+        """Return the argument of `train_job`; the only override is a run's settings as JSON."""
         (settings,) = sweep_overrides
         composed = copy.deepcopy(master_config)
         allow_objects(composed)
