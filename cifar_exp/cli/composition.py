@@ -223,9 +223,7 @@ def _ignore_folders(config: DictConfig, printed: set[str]) -> None:
     for key, (disabled, reason) in _IGNORED.items():
         section, _, name = key.partition(".")
         given = stored_value(config.hydra[section], name)
-        if given in (disabled, False, *_HYDRA_DEFAULTS) or (
-            key == "job.chdir" and given is not True
-        ):
+        if given in (disabled, False, *_HYDRA_DEFAULTS):
             continue
         if key not in printed and is_first():
             print(f"hydra.{key}={str(given).lower()}: ignored; {reason}", file=sys.stderr)

@@ -84,10 +84,10 @@ def as_typed(override: str) -> str:
 
 def _refuse_spaces(overrides: Sequence[str]) -> None:
     """Refuse `lr = 0.1` and `lr=0.1, 0.01`, which the shell splits into several words."""
+    known = known_keys()
     is_split = [
         (second.startswith("=") and "=" not in first)
-        or (first in known_keys() and not re.match(_KEY, second))
-        or (first.endswith(("=", ",")) and not re.match(_KEY, second))
+        or ((first in known or first.endswith(("=", ","))) and not re.match(_KEY, second))
         for first, second in pairwise(overrides)
     ]
     if True not in is_split:
@@ -175,7 +175,8 @@ def for_custom_code(overrides: Sequence[str]) -> list[str]:
             f"++{override.lstrip('+')}" if key.startswith(f"{section}.") else override
             for key, override in zip(keys, result, strict=True)
         ]
-        result += [f"{section}=own"] * (section not in keys)
+        if section not in keys:
+            result.append(f"{section}=own")
     return result
 
 

@@ -149,7 +149,9 @@ class SweepLauncher(BasicLauncher):
 
 def _first_run(configs: Sequence[RunConfig], job_overrides: Sequence[Sequence[str]]) -> str:
     """Return the settings of the first run as YAML, and in what the runs differ."""
-    keys = [*varied(configs), *["seed"] * (len({config.seed for config in configs}) > 1)]
+    keys = varied(configs)
+    if len({config.seed for config in configs}) > 1:
+        keys.append("seed")
     count = len({run_id(config) for config in configs})
     text = f"# the first of {count} run{'s' * (count > 1)}: {_of_run(job_overrides[0])}\n"
     settings = [all_settings(config) for config in configs]

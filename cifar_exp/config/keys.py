@@ -223,4 +223,4 @@ def _did_you_mean(name: str) -> str:
 def short_names(keys: Sequence[str]) -> list[str]:
     """Return the last part of each dotted key, or the whole key where the part is not unique."""
     last = [key.split(".")[-1] for key in keys]
-    return [short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)]
+    return [name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)]
