@@ -29,22 +29,21 @@ def main() -> int:
         status: int = arguments.run(arguments)
         if problem := output_problem():
             raise UserError(problem)
-    except UserError as error:
-        print(printable(str(error)), file=sys.stderr)
-        return 1
+        return status
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
     except Exception as error:
-        if (message := _external_cause(error)) is None:
+        if (message := _explained(error)) is None:
             raise
         print(printable(message), file=sys.stderr)
         return 1
-    return status
 
 
-def _external_cause(error: Exception) -> str | None:
+def _explained(error: Exception) -> str | None:
     """Return a line on what is wrong outside of the program; None if the program is at fault."""
+    if isinstance(error, UserError):
+        return str(error)
     free_memory(error)
     if is_out_of_memory(error):
         return TOO_LITTLE_MEMORY

@@ -134,23 +134,13 @@ def hide(text: str, config: Section) -> str:
         text: an error or a log line, which may contain paths.
         config: the settings of the run.
     """
-    texts = _texts(config)
-    names = {name for text in texts for name in re.findall(r"oc\.env:'?([^,'}]+)", text)}
+    used = [str(value) for _, value in leaves(config.model_dump(mode="json"))]
+    names = {name for value in used for name in re.findall(r"oc\.env:'?([^,'}]+)", value)}
     values = [(form, name) for name in names for form in _forms(os.environ.get(name, ""))]
     for value, name in sorted(values, reverse=True, key=lambda pair: len(pair[0])):
         if len(value) >= _MIN_SECRET_LENGTH:
             text = text.replace(value, f"${{oc.env:{name}}}")
     return text
-
-
-def _texts(config: Section) -> Iterator[str]:
-    waiting = [config.model_dump()]
-    while waiting:
-        for value in waiting.pop().values():
-            if isinstance(value, dict):
-                waiting.append(value)
-            else:
-                yield from map(str, value if isinstance(value, list) else [value])
 
 
 def _forms(value: str) -> set[str]:

@@ -125,7 +125,9 @@ def stop_request(patient: bool = False, in_job: bool = False) -> Iterator[StopRe
     if threading.current_thread() is not threading.main_thread():
         yield request  # only the main thread may set handlers
         return
-    numbers = [*_not_ignored(), *(_handled_scheduler_signals() if in_job else ())]
+    numbers = _not_ignored()
+    if in_job:
+        numbers += [n for n in _SCHEDULER_SIGNALS if callable(signal.getsignal(n))]
     before = {number: signal.signal(number, request.receive) for number in numbers}
     try:
         yield request
@@ -142,7 +144,10 @@ def exit_on_signal() -> None:
     """Exit with a message on a stop signal, while there is nothing to save."""
 
     def leave(signal_number: int, _frame: FrameType | None) -> None:
-        _write_stderr(f"{_erase_echo()}{INTERRUPTED}\n")
+        if is_first():
+            with suppress(OSError):  # standard error may be closed
+                # not print: a handler can interrupt another one
+                os.write(2, f"{_erase_echo()}{INTERRUPTED}\n".encode())
         os._exit(128 + signal_number)
 
     for number in _not_ignored():
@@ -154,9 +159,6 @@ def exit_process(status: int) -> NoReturn:
 
     Before Python 3.14, the interpreter ends such threads during its cleanup. In C++ code this
     aborts the process ("FATAL: exception not rethrown").
-
-    Args:
-        status: exit status.
     """
     if any(thread.is_alive() for thread in UNJOINED):
         for stream in (sys.stdout, sys.stderr):
@@ -168,10 +170,6 @@ def exit_process(status: int) -> NoReturn:
 def _not_ignored() -> list[signal.Signals]:
     """Return the stop signals except those that `nohup`, or `&` in a script, ignores."""
     return [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-
-
-def _handled_scheduler_signals() -> list[signal.Signals]:
-    return [number for number in _SCHEDULER_SIGNALS if callable(signal.getsignal(number))]
 
 
 def _write_first_above_bars(lines: deque[str], answered: threading.Event) -> None:
@@ -189,11 +187,3 @@ def _erase_echo() -> str:
     with suppress(AttributeError, OSError, ValueError):  # standard error may be None or closed
         return "\r\x1b[K" if sys.stderr.isatty() else ""
     return ""
-
-
-def _write_stderr(text: str) -> None:
-    # not print: a handler can interrupt another one
-    if not is_first():
-        return
-    with suppress(OSError):  # standard error may be closed
-        os.write(2, text.encode())

@@ -152,13 +152,7 @@ def _fail_safe(stream: TextIO | None, clean: Callable[[str], str], bars: bool) -
 
 
 class _FailSafeStream:
-    """A stream that discards output after the first error.
-
-    Args:
-        stream: receives the output.
-        clean: applied to each text before it is written.
-        bars: whether the stream may be a terminal, on which progress bars are shown.
-    """
+    """A stream that discards output after the first error."""
 
     def __init__(self, stream: TextIO, clean: Callable[[str], str], bars: bool) -> None:
         self._stream = stream
@@ -175,10 +169,9 @@ class _FailSafeStream:
     def write(self, text: str) -> int:
         try:
             self._stream.write(self._clean(text))
-            return len(text)
         except OSError as error:
             self._discard(error)
-            return len(text)
+        return len(text)
 
     def flush(self) -> None:
         try:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from cifar_exp.cli.subcommand import add_command
-from cifar_exp.terminal import printable
 
 
 def add_commands(commands: Any) -> None:
@@ -35,5 +34,5 @@ def _check_data(arguments: argparse.Namespace) -> int:
     from cifar_exp.data.inspection import as_text, inspect_data
 
     inspections = inspect_data(arguments.folder.expanduser(), arguments.image_size)
-    print(printable("\n\n".join(map(as_text, inspections))))
+    print("\n\n".join(map(as_text, inspections)))
     return int(any(inspection.problem_count for inspection in inspections))

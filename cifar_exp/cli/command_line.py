@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
@@ -11,9 +12,9 @@ from omegaconf import DictConfig
 
 from cifar_exp.cli.composition import adapted_composition
 from cifar_exp.cli.hydra_guard import only_allowed, split_allowed
-from cifar_exp.cli.hydra_private import Hydra, get_args_parser
+from cifar_exp.cli.hydra_private import Hydra, get_args_parser, replaced
 from cifar_exp.cli.overrides import key_of, translate_overrides
-from cifar_exp.config.keys import known_keys, nearest
+from cifar_exp.config.keys import known_keys, nearest_key
 from cifar_exp.config.load import trains_a_run
 from cifar_exp.errors import UserError
 from cifar_exp.out_of_memory import keep_reserve
@@ -23,10 +24,7 @@ _IS_SWEEP = "hydra.mode=MULTIRUN"  # the override that Hydra adds for -m
 
 @contextmanager
 def adapted_hydra(arguments: Sequence[str]) -> Iterator[list[str]]:
-    """Adapt Hydra while the block runs, and translate a command line for it.
-
-    Args:
-        arguments: the command line without the program.
+    """Adapt Hydra while the block runs, and translate a command line, without the program, for it.
 
     Yields:
         The command line for Hydra; see `translate`.
@@ -88,18 +86,12 @@ def _shown_sweeps() -> Iterator[None]:
         else:
             show(self, config_name, overrides, cfg_type, package, resolve)
 
-    Hydra.show_cfg = shown  # type: ignore[method-assign]
-    try:
+    with replaced(Hydra, show_cfg=shown):
         yield
-    finally:
-        Hydra.show_cfg = show  # type: ignore[method-assign]
 
 
 def translate(arguments: Sequence[str]) -> list[str]:
-    """Translate a command line into one that Hydra accepts.
-
-    Args:
-        arguments: the command line without the program.
+    """Translate a command line, without the program, into one that Hydra accepts.
 
     Returns:
         The options, then the overrides; see `translate_overrides`. `study=NAME` is a sweep.
@@ -114,37 +106,41 @@ def translate(arguments: Sequence[str]) -> list[str]:
     known, unknown = parser.parse_known_intermixed_args(list(arguments))
     if unknown:
         _refuse_option(unknown[0], arguments)
+    is_study = any(override.startswith("study=") for override in known.overrides)
+    _check_options(known, is_study)
+    overrides = translate_overrides(known.overrides, bool(known.config_dir))
+    if known.plan:
+        overrides = [*(word for word in overrides if key_of(word) != "plan"), "++plan=true"]
+    options = [word for word in arguments if word not in (*known.overrides, "--plan")]
+    if options and options[-1] in ("--info", "-i"):
+        options.append("all")  # else Hydra takes the first override for the argument of --info
+    if known.cfg == "job" and (is_study or known.multirun):  # Hydra accepts --cfg only without -m
+        options = [option for option in options if option not in ("-m", "--multirun")]
+        overrides.append(_IS_SWEEP)
+    elif is_study and not any(_modes(known)):
+        options.append("--multirun")
+    return options + overrides
+
+
+def _check_options(known: Namespace, is_study: bool) -> None:
+    """Refuse options that are not allowed, or not together."""
     if known.experimental_rerun is not None:
         _refuse("--experimental-rerun: expected no pickle, since loading one can run any code")
     if known.package and not known.cfg:
         _refuse(f"--package {known.package}: expected --cfg as well")
-    has_study = any(override.startswith("study=") for override in known.overrides)
-    shows_sweep = known.cfg == "job" and (known.multirun or has_study)
-    if known.multirun and known.cfg and not shows_sweep:
+    if known.multirun and known.cfg and known.cfg != "job":
         _refuse(f"--cfg {known.cfg}: expected --cfg job with -m")
-    is_sweep = known.multirun and not shows_sweep
-    modes = [known.run, is_sweep, known.cfg, known.info, known.shell_completion]
-    if sum(map(bool, modes)) > 1:
+    if sum(_modes(known)) > 1:
         _refuse("expected only one of --run, --multirun, --cfg, --info and --shell-completion")
-    if has_study and known.run:
+    if is_study and known.run:
         _refuse("study: expected no --run, since a study is a sweep")
-    options = [
-        argument
-        for argument in arguments
-        if argument not in known.overrides and argument != "--plan"
-    ]
-    if options and options[-1] in ("--info", "-i"):
-        options.append("all")  # else Hydra takes the first override for the argument of --info
-    has_other_files = known.config_dir or any("hydra.searchpath" in o for o in known.overrides)
-    overrides = translate_overrides(known.overrides, has_other_files)
-    if known.plan:
-        overrides = [*(word for word in overrides if key_of(word) != "plan"), "++plan=true"]
-    if shows_sweep:  # Hydra accepts --cfg only without -m
-        options = [option for option in options if option not in ("-m", "--multirun")]
-        overrides.append(_IS_SWEEP)
-    elif has_study and not any(modes):
-        options.append("--multirun")
-    return options + overrides
+
+
+def _modes(known: Namespace) -> list[bool]:
+    """Return which modes of Hydra are chosen; --cfg job may be combined with -m."""
+    is_sweep = known.multirun and known.cfg != "job"
+    modes = [known.run, is_sweep, known.cfg, known.info, known.shell_completion]
+    return [bool(mode) for mode in modes]
 
 
 def _refuse_option(option: str, arguments: Sequence[str]) -> NoReturn:
@@ -152,7 +148,7 @@ def _refuse_option(option: str, arguments: Sequence[str]) -> NoReturn:
     name, _, value = option.lstrip("-").partition("=")
     key = name.replace("-", "_")
     if key not in known_keys():
-        key = nearest(key, known_keys()).partition("did you mean ")[2].rstrip("?")
+        key = nearest_key(key)
     if not key or len(name) < 2:
         _refuse(f"{option}: unknown option")
     following = arguments[arguments.index(option) + 1 :][:1]

@@ -1,6 +1,6 @@
 """Extend how Hydra composes: short names in files, settings of some runs only, fast sweeps.
 
-Hydra has no hook for this, so its methods are wrapped.
+Hydra has no hook for this, so its methods are replaced.
 """
 
 import json
@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.default_element import GroupDefault, InputDefault
+from hydra.core.default_element import GroupDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException
@@ -24,6 +24,7 @@ from cifar_exp.cli.hydra_private import (
     ConfigLoaderImpl,
     ConfigRepository,
     get_overrides_dirname,
+    replaced,
     stored_value,
 )
 from cifar_exp.config.keys import (
@@ -34,8 +35,8 @@ from cifar_exp.config.keys import (
     groups,
     kinds_with,
     known_keys,
-    level,
     options,
+    without_name,
 )
 from cifar_exp.errors import UserError
 from cifar_exp.terminal import is_first
@@ -73,25 +74,20 @@ def adapted_composition() -> Iterator[None]:
     - The registered settings are not copied each time Hydra lists a group, more than half the time
       of `--help`. Hydra copies those that it composes.
     """
-    impl, repository = ConfigLoaderImpl, ConfigRepository
-    compose, apply, load = (
-        impl._load_configuration_impl,
-        impl._apply_overrides_to_config,
-        repository.load_config,
-    )
+    compose = ConfigLoaderImpl._load_configuration_impl
+    apply = ConfigLoaderImpl._apply_overrides_to_config
+    load = ConfigRepository.load_config
     compositions = _Compositions(compose)
-    is_shared: list[bool] = []  # of each composition in progress: whether a sweep's runs share it
+    is_shared = False  # whether the runs of a sweep share the composition in progress
     printed: set[str] = set()
 
     def composed(loader: Any, **kwargs: Any) -> DictConfig:
-        is_shared.append(kwargs["run_mode"] is RunMode.MULTIRUN)
+        nonlocal is_shared
+        is_shared = kwargs["run_mode"] is RunMode.MULTIRUN
         try:
-            try:
-                config = compositions.compose(loader, **kwargs)
-            except Exception:  # Hydra's messages refer to all overrides
-                config = compose(loader, **kwargs)
-        finally:
-            is_shared.pop()
+            config = compositions.compose(loader, **kwargs)
+        except Exception:  # Hydra's messages refer to all overrides
+            config = compose(loader, **kwargs)
         if config.hydra.mode is RunMode.RUN:  # in a run of a sweep it is MULTIRUN
             _refuse_unless_swept(config.hydra)
         _ignore_folders(config, printed)
@@ -102,7 +98,7 @@ def adapted_composition() -> Iterator[None]:
             try:
                 apply([override], config)
             except ConfigCompositionException as error:
-                if is_shared[-1] and not override.is_hydra_override():
+                if is_shared and not override.is_hydra_override():
                     continue
                 if refusal := _lacks_setting(override, config):
                     raise refusal from error
@@ -117,25 +113,22 @@ def adapted_composition() -> Iterator[None]:
             if "Invalid loaded object type" in str(error):  # OmegaConf read a number
                 raise _no_settings(config_path, "a single value") from error
             raise
-        if file is not None and not isinstance(file.config, DictConfig):
+        if file is None or file.is_schema_source:
+            return file
+        if not isinstance(file.config, DictConfig):
             raise _no_settings(config_path, "a list")
-        if file is not None and not file.is_schema_source:
-            _expand_short_names(file, config_path, self.group_exists)
-            if config_path == "config":
-                _add_groups_of_levels(file)
+        _adapt_file(file, config_path, self.group_exists)
+        if config_path == "config":
+            _add_groups_of_levels(file)
         return file
 
-    impl._load_configuration_impl = composed  # type: ignore[method-assign,assignment]
-    impl._apply_overrides_to_config = staticmethod(applied)  # type: ignore[method-assign,assignment]
-    repository.load_config = loaded  # type: ignore[method-assign]
-    ConfigStore.__deepcopy__ = lambda store, _: store  # type: ignore[attr-defined]
-    try:
+    with (
+        replaced(ConfigLoaderImpl, _load_configuration_impl=composed),
+        replaced(ConfigLoaderImpl, _apply_overrides_to_config=staticmethod(applied)),
+        replaced(ConfigRepository, load_config=loaded),
+        replaced(ConfigStore, __deepcopy__=lambda store, _: store),
+    ):
         yield
-    finally:
-        del ConfigStore.__deepcopy__  # type: ignore[attr-defined]
-        impl._load_configuration_impl = compose  # type: ignore[method-assign]
-        impl._apply_overrides_to_config = staticmethod(apply)  # type: ignore[method-assign]
-        repository.load_config = load  # type: ignore[method-assign]
 
 
 class _Compositions:
@@ -144,13 +137,10 @@ class _Compositions:
     Hydra composes the files that the options of groups select, which takes 0.1 s, and then applies
     the other overrides in order. Here these are applied to a copy. This serves the runs of a sweep,
     and the two compositions of a single run: Hydra first composes to read `hydra.mode`.
-
-    Args:
-        compose: Hydra's method `ConfigLoaderImpl._load_configuration_impl`.
     """
 
     def __init__(self, compose: Callable[..., DictConfig]) -> None:
-        self._compose = compose
+        self._compose = compose  # Hydra's method
         self._parse = lru_cache(_MAX_KEPT)(OverridesParser.create().parse_override)
         self._from_files = lru_cache(_MAX_KEPT)(self._compose_files)
         self._files = lru_cache(_MAX_KEPT)(_files)
@@ -163,38 +153,23 @@ class _Compositions:
         run_mode: RunMode,
         **_: Any,
     ) -> DictConfig:
-        """Return what Hydra's method returns for these arguments.
-
-        Raises:
-            Exception: Hydra's method raises an exception, or only this method does.
-        """
+        """Return what Hydra's method returns; if this method raises an exception, call Hydra's."""
         parsed = [self._parse(text) for text in overrides]
         paths = tuple(text for text in overrides if text.startswith("hydra.searchpath="))
-        group_exists = self._files(loader, config_name, paths).group_exists
+        files = self._files(loader, config_name, paths)
         options, values = [], []
         for override in parsed:
-            key, of_hydra = override.key_or_group, override.is_hydra_override()
             if override.is_sweep_override():
-                if of_hydra or run_mode is RunMode.RUN:
+                if override.is_hydra_override() or run_mode is RunMode.RUN:
                     raise NotImplementedError  # Hydra refuses it
-                continue  # the runs of a sweep share nothing of it
-            if key == "hydra":
-                raise NotImplementedError  # overrides of Hydra's settings in an unusual order
-            is_option = group_exists(key) and not isinstance(override.value(), dict)
-            if is_option or (of_hydra and key != "hydra.mode"):
+            elif _selects_files(override, files):
                 options.append(override.input_line)
             else:
                 values.append(override)
         # copy.deepcopy takes five times as long
         config: DictConfig = pickle.loads(self._from_files(loader, config_name, tuple(options)))
         ConfigLoaderImpl._apply_overrides_to_config(values, config)
-        hydra = config.hydra
-        of_task = [override for override in parsed if not override.is_hydra_override()]
-        hydra.overrides.task = [override.input_line for override in of_task]
-        hydra.overrides.hydra = [o.input_line for o in parsed if o.is_hydra_override()]
-        hydra.job.override_dirname = get_overrides_dirname(
-            of_task, **hydra.job.config.override_dirname
-        )
+        _store_overrides(parsed, config.hydra)
         return config
 
     def _compose_files(
@@ -210,6 +185,24 @@ def _files(loader: Any, config_name: str | None, search_path: tuple[str, ...]) -
     """Return the configuration files that Hydra finds with this `hydra.searchpath`."""
     _, files = loader._parse_overrides_and_create_caching_repo(config_name, list(search_path))
     return cast(ConfigRepository, files)
+
+
+def _selects_files(override: Override, files: ConfigRepository) -> bool:
+    """Return whether Hydra needs an override to compose the files: an option, or its setting."""
+    key = override.key_or_group
+    if key == "hydra":
+        raise NotImplementedError  # overrides of Hydra's settings in an unusual order
+    if override.is_hydra_override():
+        return key != "hydra.mode"
+    return files.group_exists(key) and not isinstance(override.value(), dict)
+
+
+def _store_overrides(overrides: Sequence[Override], hydra: DictConfig) -> None:
+    """Store overrides as Hydra does, for expressions such as `${hydra:job.override_dirname}`."""
+    of_task = [override for override in overrides if not override.is_hydra_override()]
+    hydra.overrides.task = [override.input_line for override in of_task]
+    hydra.overrides.hydra = [o.input_line for o in overrides if o.is_hydra_override()]
+    hydra.job.override_dirname = get_overrides_dirname(of_task, **hydra.job.config.override_dirname)
 
 
 def _refuse_unless_swept(hydra: DictConfig) -> None:
@@ -230,9 +223,7 @@ def _ignore_folders(config: DictConfig, printed: set[str]) -> None:
     for key, (disabled, reason) in _IGNORED.items():
         section, _, name = key.partition(".")
         given = stored_value(config.hydra[section], name)
-        if given in (disabled, False, *_HYDRA_DEFAULTS) or (
-            key == "job.chdir" and given is not True
-        ):
+        if given in (disabled, False, *_HYDRA_DEFAULTS):
             continue
         if key not in printed and is_first():
             print(f"hydra.{key}={str(given).lower()}: ignored; {reason}", file=sys.stderr)
@@ -250,53 +241,58 @@ def _lacks_setting(override: Override, config: DictConfig) -> UserError | None:
     return UserError(explain_key(key, kind))
 
 
-def _expand_short_names(file: ConfigResult, path: str, group_exists: Callable[[str], bool]) -> None:
-    """Replace the short names in a file by dotted keys, in place.
-
-    Args:
-        file: a configuration file.
-        path: its path below conf/, such as `experiment/mine`.
-        group_exists: returns whether a group has a folder.
-
-    Raises:
-        UserError: an option of a group is chosen where Hydra would misread it.
-    """
+def _adapt_file(file: ConfigResult, path: str, group_exists: Callable[[str], bool]) -> None:
+    """Refuse what Hydra would misread in a file, such as `experiment/mine`; expand short names."""
     group = path.rpartition("/")[0]
     if group.partition("/")[0] == "hydra":
         return
     for default in file.defaults_list or ():
-        _refuse_relative(default, path, group, group_exists)
+        if isinstance(default, GroupDefault) and group and not default.package:
+            _refuse_relative(default, path, group_exists)
     if group and file.header.get("package") != "_global_":
         return  # its keys are those of one section
     assert isinstance(file.config, DictConfig)
     content = OmegaConf.to_container(file.config)
     assert isinstance(content, dict)
-    for name in [name for name in content if name in _NOT_GROUPS]:
-        if not isinstance(content[name], dict):
-            raise UserError(
-                f"{path}.yaml: {name}: expected settings, got {json.dumps(content[name])}. "
-                f"Write `{name}: {{KEY: VALUE}}`."
-            )
-    for name in [name for name in content if "." in str(name) and name in known_keys()]:
-        section, _, key = name.partition(".")
-        line = f"{section}: {{{key}: {json.dumps(content[name])}}}"
-        raise UserError(f"{path}.yaml: {name}: expected nested keys. Write `{line}`.")
-    for name in [name for name in content if name in groups()]:
-        value = content[name]
-        if isinstance(value, dict):
+    _refuse_misread_keys(content, path)
+    _expand_short_names(file.config, content, path)
+
+
+def _expand_short_names(config: DictConfig, content: dict[Any, Any], path: str) -> None:
+    """Replace the short names in a file by dotted keys, and refuse options of other groups."""
+    for name, value in content.items():
+        if name not in groups() or isinstance(value, dict):
             continue
         is_text = isinstance(value, str) and "${" in value
         is_option = not is_text and value in options(name)
         if name in SHORT_NAMES:
-            with open_dict(file.config):
-                del file.config[name]
-                if OmegaConf.select(file.config, SHORT_NAMES[name]) is not None:
-                    both = f"{name} and {SHORT_NAMES[name]} set the same"
-                    raise UserError(f"{path}.yaml: {both}. Remove one of them.")
-                value = level(name, value) if is_option else value
-                OmegaConf.update(file.config, SHORT_NAMES[name], value, force_add=True)
+            _replace_key(config, name, without_name(name, value), path)
         elif is_option or not (is_text or name in OPTIONAL_GROUPS):
-            raise _misplaced(path, group, name, value)
+            raise _misplaced(path, name, value)
+
+
+def _refuse_misread_keys(content: dict[Any, Any], path: str) -> None:
+    """Refuse `training: 3`, which would replace a section, and dotted keys."""
+    for name, value in content.items():
+        if name in _NOT_GROUPS and not isinstance(value, dict):
+            raise UserError(
+                f"{path}.yaml: {name}: expected settings, got {json.dumps(value)}. "
+                f"Write `{name}: {{KEY: VALUE}}`."
+            )
+        if "." in str(name) and name in known_keys():
+            section, _, key = name.partition(".")
+            line = f"{section}: {{{key}: {json.dumps(value)}}}"
+            raise UserError(f"{path}.yaml: {name}: expected nested keys. Write `{line}`.")
+
+
+def _replace_key(config: DictConfig, name: str, value: Any, path: str) -> None:
+    """Set `optimizer.lr` instead of `lr`."""
+    key = SHORT_NAMES[name]
+    if OmegaConf.select(config, key) is not None:
+        raise UserError(f"{path}.yaml: {name} and {key} set the same. Remove one of them.")
+    with open_dict(config):
+        del config[name]
+        OmegaConf.update(config, key, value, force_add=True)
 
 
 def _add_groups_of_levels(file: ConfigResult) -> None:
@@ -306,30 +302,31 @@ def _add_groups_of_levels(file: ConfigResult) -> None:
     defaults.extend(GroupDefault(group=name) for name in SHORT_NAMES if name not in named)
 
 
-def _refuse_relative(
-    default: InputDefault, path: str, group: str, group_exists: Callable[[str], bool]
-) -> None:
+def _refuse_relative(default: GroupDefault, path: str, group_exists: Callable[[str], bool]) -> None:
     """Refuse `optimizer: sgd` in an experiment, which Hydra reads as experiment/optimizer."""
-    if not isinstance(default, GroupDefault) or default.package or not group:
-        return
     assert default.group is not None
-    name = default.group.removeprefix("/")
-    if name in SHORT_NAMES and isinstance(default.value, str):
-        line = f"{name}: {default.value}"  # Hydra composes levels after the file
-        raise UserError(f"{path}.yaml: {line}: write `{line}` below its `defaults`")
-    is_nothing = default.value is None and name in groups() and name not in OPTIONAL_GROUPS
-    is_top = name in groups() or name.startswith("hydra/")
-    is_relative = not (default.override and default.group.startswith("/"))
-    is_relative &= is_top and not group_exists(f"{group}/{name}")
-    if name not in SHORT_NAMES and (is_nothing or (is_relative and isinstance(default.value, str))):
-        raise _misplaced(path, group, name, default.value)
+    name, value = default.group.removeprefix("/"), default.value
+    if name in SHORT_NAMES:
+        if isinstance(value, str):
+            line = f"{name}: {value}"  # Hydra composes levels after the file
+            raise UserError(f"{path}.yaml: {line}: write `{line}` below its `defaults`")
+        return
+    is_group = name in groups()
+    if isinstance(value, str):
+        is_absolute = default.override and default.group.startswith("/")
+        is_misread = (is_group or name.startswith("hydra/")) and not is_absolute
+        is_misread = is_misread and not group_exists(f"{path.rpartition('/')[0]}/{name}")
+    else:  # no option, or a list, which Hydra reports
+        is_misread = value is None and is_group and name not in OPTIONAL_GROUPS
+    if is_misread:
+        raise _misplaced(path, name, value)
 
 
 def _no_settings(path: str, given: str) -> UserError:
     return UserError(f"{path}.yaml: expected settings, got {given}. Write lines such as `lr: 0.1`.")
 
 
-def _misplaced(path: str, group: str, name: str, value: Any) -> UserError:
+def _misplaced(path: str, name: str, value: Any) -> UserError:
     """Return the error for an option of a group that is not chosen in the defaults list."""
     if isinstance(value, str | list):
         given = option = str(value).replace("'", "")
@@ -337,6 +334,7 @@ def _misplaced(path: str, group: str, name: str, value: Any) -> UserError:
         given = json.dumps(value)
         option = "OPTION" if value else NO_OPTION.get(name, "OPTION")
     hint = f", with OPTION one of {', '.join(options(name))}" if option == "OPTION" else ""
+    group = path.rpartition("/")[0]
     line = f"- override /{name}: {option}" if group else f"- {name}: {option}"
     if name == group:
         line = f"- {option}"

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from cifar_exp.cli.machine_checks import Result
 from cifar_exp.files import in_bytes, write_bytes
@@ -29,10 +29,12 @@ _LOCAL_LOCKS = {"nolock", "local_lock=all", "local_lock=flock"}
 def check_free_space(folder: Path) -> Result:
     """Check the free space of a folder's disk."""
     total, _, free = shutil.disk_usage(folder)
-    if not total or free >= _LOW_FREE_BYTES:  # some file systems report no size
-        return Result("ok", f"{in_bytes(free)} in {folder}" if total else "not reported")
-    level: Literal["warning", "failed"] = "failed" if free < _LEAST_FREE_BYTES else "warning"
-    return Result(level, f"{in_bytes(free)} in {folder}", f"free some space, or {OTHER_DISK}")
+    if not total:  # some file systems report no size
+        return Result("ok", "not reported")
+    found, advice = f"{in_bytes(free)} in {folder}", f"free some space, or {OTHER_DISK}"
+    if free < _LEAST_FREE_BYTES:
+        return Result("failed", found, advice)
+    return Result("warning", found, advice) if free < _LOW_FREE_BYTES else Result("ok", found)
 
 
 def check_atomic_rename(folder: Path) -> Result:
@@ -48,7 +50,8 @@ def check_atomic_rename(folder: Path) -> Result:
             while not is_last:
                 is_last = ended.is_set()
                 try:
-                    faults.extend(["a read was incomplete"] * (file.read_bytes() not in contents))
+                    if file.read_bytes() not in contents:
+                        faults.append("a read was incomplete")
                 except OSError as error:
                     faults.append(f"a read failed ({error.strerror})")
 

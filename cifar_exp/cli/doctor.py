@@ -16,9 +16,7 @@ from cifar_exp.cli.machine_checks import (
     check_threads,
 )
 from cifar_exp.cli.subcommand import add_command, add_results
-from cifar_exp.terminal import columns, printable, table
-
-_WIDTH = 80  # columns, if standard output is not a terminal
+from cifar_exp.terminal import USUAL_COLUMNS, columns, table
 
 
 def add_commands(commands: Any) -> None:
@@ -39,7 +37,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     rows = [
         (name, f"{result.level}: {result.found}", result.advice) for name, result in results.items()
     ]
-    print(printable(table(rows, ["check", "result", "what to do"], columns() or _WIDTH)))
+    print(table(rows, ["check", "result", "what to do"], columns() or USUAL_COLUMNS))
     levels = [result.level for result in results.values()]
     print(f"\nfailed: {levels.count('failed')}, warnings: {levels.count('warning')}")
     return int("failed" in levels)

@@ -69,33 +69,43 @@ def _explained(error: Exception) -> str:
         first = "Free some space, then run" if disk_full(error) else "Run"
         return f"{file}{error.strerror}. {first} the same command again; finished work is kept."
     if isinstance(error, OverrideParseException):
-        joined = re.sub(r"\s*=\s*", "=", error.override.strip(), count=1)
-        if joined != error.override:
-            return f"{error.override}: expected no spaces; write {shlex.quote(joined)}"
-        called = re.match(rf"([^=]+)=({'|'.join(_EXAMPLES)})\(", joined)
-        if called:
-            example = f"{called[1]}={called[2]}({_EXAMPLES[called[2]]})"
-            return f"{error.override}: expected other arguments, such as '{example}'"
-        return (
-            f"{error.override}: expected KEY=VALUE, such as lr=0.01; "
-            "a value with special characters needs quotes: 'KEY=\"VALUE\"'"
-        )
+        return _explain_syntax(error.override)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _explain_missing(str(error.missing_cfg_file), error.options or ())
-    if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", str(error)):
-        return _explain_several(several[1])
     if isinstance(error, InstantiationException) and isinstance(error.__cause__, Exception):
         named = re.search(r"full_key: (.+)", str(error))
         raised = error.__cause__.__cause__ or error.__cause__
         return f"{named[1] if named else 'hydra'}: {summarize(raised)}"
-    if existing := re.search(r"An item is already at '(.*)'", str(error)):
+    return _explain_composition(error)
+
+
+def _explain_syntax(override: str) -> str:
+    joined = re.sub(r"\s*=\s*", "=", override.strip(), count=1)
+    if joined != override:
+        return f"{override}: expected no spaces; write {shlex.quote(joined)}"
+    if called := re.match(rf"([^=]+)=({'|'.join(_EXAMPLES)})\(", joined):
+        example = f"{called[1]}={called[2]}({_EXAMPLES[called[2]]})"
+        return f"{override}: expected other arguments, such as '{example}'"
+    return (
+        f"{override}: expected KEY=VALUE, such as lr=0.01; "
+        "a value with special characters needs quotes: 'KEY=\"VALUE\"'"
+    )
+
+
+def _explain_composition(error: Exception) -> str:
+    """Explain an error of Hydra by its message, since it has no class or attribute for the case."""
+    text, cause = str(error), error.__cause__
+    if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
+        return _explain_several(several[1])
+    if existing := re.search(r"An item is already at '(.*)'", text):
         return f"+{existing[1]}: expected no plus, since {existing[1]} exists"
-    cause = error.__cause__
     if isinstance(cause, ValidationError) and cause.full_key:  # a setting of Hydra
         problem = str(cause).partition("\n")[0]
         return f"{cause.full_key}: {problem[:1].lower()}{problem[1:]}"
-    if key := _refused_key(error):
-        return explain_key(key)
+    if key := re.search(r"(?:Could not override|specify|append|find) '\+?([\w./@-]+)'", text):
+        return explain_key(key[1].rstrip("."))
+    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
+        return explain_key(cause.full_key)
     return describe(error)
 
 
@@ -115,16 +125,6 @@ def _explain_several(override: str) -> str:
     if is_list(key):
         return f"{problem}; write {key}=[{joined}], or for a sweep over lists -m '{key}=[1],[1,2]'"
     return f"{problem}; write -m {shlex.quote(f'{short(key)}={joined}')}"
-
-
-def _refused_key(error: Exception) -> str | None:
-    match = re.search(r"(?:Could not override|specify|append|find) '\+?([\w./@-]+)'", str(error))
-    if match:
-        return match[1].rstrip(".")
-    cause = error.__cause__
-    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
-        return str(cause.full_key)
-    return None
 
 
 def describe(error: Exception) -> str:

@@ -6,15 +6,14 @@ installed function. A list of prefixes is no protection: `torch.optim.sgd.torch.
 
 import argparse
 import copy
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from functools import cache, wraps
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from typing import Any, NoReturn
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -26,7 +25,9 @@ from cifar_exp.cli.hydra_private import (
     ConfigLoaderImpl,
     parsed_value,
     plain_value,
+    replaced,
 )
+from cifar_exp.cli.overrides import key_of, parse
 from cifar_exp.custom_code import untrusted
 from cifar_exp.errors import UserError
 from cifar_exp.expressions import explain_expression, expressions_kept, leaves, names_variables
@@ -49,9 +50,6 @@ _LOGGING_OBJECTS = {"ext://sys.stdout", "ext://sys.stderr"}
 def split_allowed(arguments: Sequence[str]) -> tuple[list[str], frozenset[str]]:
     """Take `--allow NAME` out of a command line.
 
-    Args:
-        arguments: the command line without the program.
-
     Returns:
         The other arguments, and the names that the user trusts: those after `--allow`, and those
         of a `_target_` in an override. They are not stored with the run.
@@ -72,14 +70,12 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _typed_names(argument: str) -> Iterator[str]:
-    key = argument.partition("=")[0].lstrip("+")
+    key = key_of(argument)
     if key.startswith("hydra.job.env_set."):
         yield key.rpartition(".")[2]
     if "_target_" not in argument or argument.startswith("-"):
         return
-    try:
-        override = OverridesParser.create().parse_override(argument)
-    except Exception:  # Hydra parses the override again and reports the error
+    if (override := parse(argument)) is None:
         return
     value = parsed_value(override)
     for choice in value.list if isinstance(value, ChoiceSweep) else [value]:
@@ -93,7 +89,7 @@ def _typed_names(argument: str) -> Iterator[str]:
 def only_allowed(names: Collection[str]) -> Iterator[None]:
     """Refuse compositions that name other code while the block runs.
 
-    Hydra has no hook between composing and calling, so its methods are wrapped. All compositions
+    Hydra has no hook between composing and calling, so its methods are replaced. All compositions
     of a command, also those of a sweep's runs, call `load_configuration`.
 
     Args:
@@ -102,51 +98,41 @@ def only_allowed(names: Collection[str]) -> Iterator[None]:
     Raises:
         UserError: a configuration names other code.
     """
+    compose = ConfigLoaderImpl.load_configuration
+    initialize = CachingConfigRepository.initialize_sources
 
     @cache
     def allowed() -> frozenset[str]:  # once Hydra has found the plugins
         return frozenset([*names, *_registered()])
 
-    def checked(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
-        @wraps(compose)
-        def wrapper(*args: Any, **kwargs: Any) -> DictConfig:
-            try:
-                config = compose(*args, **kwargs)
-            except Exception as error:
-                # compose again, for a message without values of environment variables
-                with expressions_kept(), _as_hydra_errors():
-                    compose(*args, **kwargs)
-                raise UserError("the value of an environment variable is not valid") from error
-            _check(config, allowed())
-            return config
+    def composed(*args: Any, **kwargs: Any) -> DictConfig:
+        try:
+            config = compose(*args, **kwargs)
+        except Exception as error:
+            # compose again, for a message without values of environment variables
+            with expressions_kept(), _as_hydra_errors():
+                compose(*args, **kwargs)
+            raise UserError("the value of an environment variable is not valid") from error
+        _check(config, allowed())
+        return config
 
-        return wrapper
+    def initialized(repository: CachingConfigRepository, search_path: ConfigSearchPath) -> None:
+        for element in search_path.get_path():
+            path = str(element.path)
+            is_in_file = element.provider == "hydra.searchpath in main"
+            if is_in_file and path.startswith("pkg://") and path not in names:
+                raise untrusted("hydra.searchpath", path)  # imports the package
+        initialize(repository, search_path)
+        for source in repository.get_sources():  # Hydra prints a warning in two lines
+            if source.provider.startswith("hydra.searchpath") and not source.available():
+                path = f"{source.scheme()}://{source.path}"
+                raise UserError(f"hydra.searchpath: {path} not found. Correct the path.")
 
-    def checked_path(use: Callable[..., None]) -> Callable[..., None]:
-        @wraps(use)
-        def wrapper(repository: Any, search_path: ConfigSearchPath) -> None:
-            for element in search_path.get_path():
-                path = str(element.path)
-                is_in_file = element.provider == "hydra.searchpath in main"
-                if is_in_file and path.startswith("pkg://") and path not in names:
-                    raise untrusted("hydra.searchpath", path)  # imports the package
-            use(repository, search_path)
-            for source in repository.get_sources():  # Hydra prints a warning in two lines
-                if source.provider.startswith("hydra.searchpath") and not source.available():
-                    path = f"{source.scheme()}://{source.path}"
-                    raise UserError(f"hydra.searchpath: {path} not found. Correct the path.")
-
-        return wrapper
-
-    compose = ConfigLoaderImpl.load_configuration
-    use = CachingConfigRepository.initialize_sources
-    ConfigLoaderImpl.load_configuration = checked(compose)  # type: ignore[method-assign]
-    CachingConfigRepository.initialize_sources = checked_path(use)  # type: ignore[method-assign]
-    try:
+    with (
+        replaced(ConfigLoaderImpl, load_configuration=composed),
+        replaced(CachingConfigRepository, initialize_sources=initialized),
+    ):
         yield
-    finally:
-        ConfigLoaderImpl.load_configuration = compose  # type: ignore[method-assign]
-        CachingConfigRepository.initialize_sources = use  # type: ignore[method-assign]
 
 
 @contextmanager
@@ -180,16 +166,8 @@ def _check(config: DictConfig, allowed: Collection[str]) -> None:
             "variables into files;\nuse hydra.job.env_set.NAME='${oc.env:NAME}'"
         )
     unresolved: Any = OmegaConf.to_container(config)
-    sections = [unresolved["hydra"][name] for name in _INSTANTIATED]
-    # ${oc.create:...} can create nodes, and errors of Hydra contain values of variables
-    resolves = "${" in str([*_named_leaves(unresolved, {"_target_"}), *sections])
-    resolves = resolves or names_variables(unresolved)
     try:
-        with _as_in_a_run(config) if resolves else nullcontext(config) as resolved:
-            hydra: Any = unresolved["hydra"]
-            if resolves:
-                hydra = OmegaConf.to_container(resolved.hydra, resolve=True)
-            named = [*_targets(resolved, unresolved), *_called_by_hydra(hydra)]
+        named = _named_code(config, unresolved)
     except OmegaConfBaseException as error:
         raise UserError(explain_expression(error, unresolved)) from error
     for key, name in named:
@@ -198,6 +176,18 @@ def _check(config: DictConfig, allowed: Collection[str]) -> None:
         if names_variables(unresolved) and name not in str(unresolved):
             raise UserError(f"{key}: expected a literal name, got an environment variable")
         raise untrusted(key, name)
+
+
+def _named_code(config: DictConfig, unresolved: Any) -> list[tuple[str, str]]:
+    """Return the keys and names of all code, with expressions resolved."""
+    hydra = unresolved["hydra"]
+    # ${oc.create:...} can create nodes, and errors of Hydra contain values of variables
+    read = [*_named_leaves(unresolved, {"_target_"}), *(hydra[name] for name in _INSTANTIATED)]
+    if "${" not in str(read) and not names_variables(unresolved):
+        return [*_targets(config, unresolved), *_called_by_hydra(hydra)]
+    with _as_in_a_run(config) as resolved:
+        hydra = OmegaConf.to_container(resolved.hydra, resolve=True)
+        return [*_targets(resolved, unresolved), *_called_by_hydra(hydra)]
 
 
 def _targets(config: DictConfig, unresolved: Any) -> Iterator[tuple[str, str]]:

@@ -1,10 +1,12 @@
 """Private names of Hydra and OmegaConf.
 
-Two kinds are elsewhere. `composition` and `hydra_guard` replace methods. The sweeper and the
+Two kinds are elsewhere. Some modules replace methods with `replaced`. The sweeper and the
 launchers import their base classes, since Hydra creates these again when it scans for plugins.
 pyproject.toml bounds the versions; tests/test_private_names.py fails if a version lacks a name.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -25,9 +27,31 @@ __all__ = [
     "get_overrides_dirname",
     "parsed_value",
     "plain_value",
+    "replaced",
     "stored_value",
     "with_parsed_value",
 ]
+
+
+@contextmanager
+def replaced(owner: type, **methods: Any) -> Iterator[None]:
+    """Replace or add methods of a class while the block runs.
+
+    Args:
+        owner: the class that defines the methods.
+        methods: the new methods by name.
+    """
+    before = {name: vars(owner).get(name) for name in methods}
+    for name, method in methods.items():
+        setattr(owner, name, method)
+    try:
+        yield
+    finally:
+        for name, method in before.items():
+            if method is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, method)
 
 
 def parsed_value(override: Override) -> Any:

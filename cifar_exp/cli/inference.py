@@ -4,16 +4,14 @@ import argparse
 import glob
 import os
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cifar_exp.cli.subcommand import add_command, add_name, add_results
+from cifar_exp.cli.subcommand import add_command, add_name, add_results, print_problems
 from cifar_exp.errors import UserError
 from cifar_exp.files import refuse_links, shortened
 from cifar_exp.paths import PREDICTIONS_FILE
-from cifar_exp.terminal import printable
 
 # PyTorch takes seconds to import, so each command imports it when it is called.
 
@@ -94,7 +92,7 @@ def _loaded(arguments: argparse.Namespace, device: str) -> Any:
     from cifar_exp.inference.load import load_run
     from cifar_exp.runs.log import show_warnings
 
-    show_warnings(lambda line: print(printable(line), file=sys.stderr))
+    show_warnings(lambda line: print_problems([line]))
     return load_run(arguments.name, device, arguments.allow, arguments.results)  # type: ignore[arg-type]
 
 
@@ -117,7 +115,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     folder = _output_folder(arguments, run, "predictions")
     predictions, unreadable = predict(run, _files(arguments.images))
     if predictions:
-        print(printable(write_predictions(folder, run, predictions)))
+        print(write_predictions(folder, run, predictions))
         print(folder / PREDICTIONS_FILE)
         if arguments.csv:
             write_csv(arguments.csv, run, predictions)
@@ -125,8 +123,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     if arguments.grid is not None:
         images = labelled_images(run, data_settings(run))
         print(write_grid(folder, run, images, arguments.grid))
-    for file, reason in unreadable.items():
-        print(printable(str(UserError(f"{file}: {reason}"))), file=sys.stderr)
+    print_problems(str(UserError(f"{file}: {reason}")) for file, reason in unreadable.items())
     return int(bool(unreadable))
 
 
@@ -160,7 +157,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     evaluation = evaluate(run, images)
     folder = _output_folder(arguments, run, f"evaluation/{_folder_name(arguments.data)}")
     data = config.data.model_dump(mode="json")
-    print(printable(write_evaluation(folder, run, images, evaluation, data)))
+    print(write_evaluation(folder, run, images, evaluation, data))
     if not arguments.data:
         message = difference_from_training(run, evaluation)
         print(message or f"The results equal those of the run after epoch {run.epoch}.")

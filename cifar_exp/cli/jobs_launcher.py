@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
+from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
 from cifar_exp.cli.hydra_private import allow_objects
@@ -26,13 +26,6 @@ class JobsLauncher(SweepLauncher):
         super().__init__()
         self._other = other
 
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
-        """Store what `launch` needs; called by the sweeper."""
-        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
-        self._callbacks = hydra_context.callbacks
-
     def train(self, configs: Sequence[RunConfig]) -> list[float | None]:
         """Train all runs as jobs; called by `launch`."""
         from cifar_exp.sweeps.sweep import print_forecast, run_sweep
@@ -49,7 +42,8 @@ class JobsLauncher(SweepLauncher):
 
         # else Ray sends usage statistics to its developers
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        context = HydraContext(cast(Any, _ComposedConfigs()), self._callbacks)
+        assert self.hydra_context is not None
+        context = HydraContext(cast(Any, _ComposedConfigs()), self.hydra_context.callbacks)
         self._other.setup(hydra_context=context, task_function=train_job, config=self._sweep_config)
         jobs = [[config.model_dump_json()] for config in configs]
         size = self.max_batch_size or len(jobs)
@@ -70,12 +64,7 @@ class _ComposedConfigs:
     def load_sweep_config(
         self, master_config: DictConfig, sweep_overrides: list[str]
     ) -> DictConfig:
-        """Return the argument of `train_job`; called by launchers.
-
-        Args:
-            master_config: the configuration of the sweep.
-            sweep_overrides: one item, the settings of a run as JSON.
-        """
+        """Return the argument of `train_job`; the only override is a run's settings as JSON."""
         (settings,) = sweep_overrides
         composed = copy.deepcopy(master_config)
         allow_objects(composed)

@@ -30,21 +30,20 @@ from cifar_exp.config.keys import (
     options,
     short,
 )
-from cifar_exp.config.schema import CAN_BE_CUSTOM
+from cifar_exp.config.schema import CAN_BE_CUSTOM, WITH_OPTIONS
 from cifar_exp.errors import UserError
 from cifar_exp.terminal import is_first
 
 _MOST_RUNS = 10_000  # of a sweep
 _KEY = r"[~+]*[\w./@]+[\w./@-]*="  # the start of an override
-_SECTIONS = ("data", "model", "optimizer", "scheduler")  # groups of which one option is chosen
 
 
-def translate_overrides(overrides: Sequence[str], has_other_files: bool) -> list[str]:
+def translate_overrides(overrides: Sequence[str], has_config_dir: bool) -> list[str]:
     """Translate the overrides of a command line into those that Hydra accepts.
 
     Args:
         overrides: as typed.
-        has_other_files: whether options of groups may be in other folders than conf/.
+        has_config_dir: whether the command line has a further folder of options.
 
     Returns:
         For each key the last override, with a dotted key: see `with_dotted_key`,
@@ -56,13 +55,13 @@ def translate_overrides(overrides: Sequence[str], has_other_files: bool) -> list
     for override in overrides:
         key, _, option = override.partition("=")
         section = key.removesuffix(".name")
-        if section != key and section in _SECTIONS:
+        if section != key and section in WITH_OPTIONS:
             if option not in options(section):
                 raise UserError(explain_option(section, option))
             raise UserError(f"{override}: expected no .name; write {section}={option}")
     _refuse_spaces(overrides)
-    if not has_other_files:
-        _refuse_empty_globs(overrides)
+    if not has_config_dir and not any("hydra.searchpath" in text for text in overrides):
+        _refuse_empty_globs(overrides)  # there are no options in other folders than conf/
     dotted = [with_dotted_key(override) for override in overrides]
     return _last_of_each(check_groups(for_custom_code(dotted)))
 
@@ -85,10 +84,10 @@ def as_typed(override: str) -> str:
 
 def _refuse_spaces(overrides: Sequence[str]) -> None:
     """Refuse `lr = 0.1` and `lr=0.1, 0.01`, which the shell splits into several words."""
+    known = known_keys()
     is_split = [
         (second.startswith("=") and "=" not in first)
-        or (first in known_keys() and not re.match(_KEY, second))
-        or (first.endswith(("=", ",")) and not re.match(_KEY, second))
+        or ((first in known or first.endswith(("=", ","))) and not re.match(_KEY, second))
         for first, second in pairwise(overrides)
     ]
     if True not in is_split:
@@ -105,7 +104,7 @@ def _refuse_empty_globs(overrides: Sequence[str]) -> None:
     """Refuse `lr=glob(x*)` if no option of conf/lr matches."""
     for text in overrides:
         group = key_of(text)
-        override = _parsed(text) if group in groups() and "glob(" in text else None
+        override = parse(text) if group in groups() and "glob(" in text else None
         value = parsed_value(override) if override else None
         if isinstance(value, Glob) and not value.filter(options(group)):
             known = ", ".join(options(group))
@@ -135,14 +134,11 @@ def with_dotted_key(argument: str) -> str:
 
     For Hydra `lr` is a group, whose options are names. Names and globs remain unchanged.
 
-    Args:
-        argument: an override.
-
     Raises:
         UserError: names and numbers are mixed.
     """
     name, equals, value = argument.partition("=")
-    override = _parsed(argument) if name in SHORT_NAMES and equals else None
+    override = parse(argument) if name in SHORT_NAMES and equals else None
     if override is None:
         return argument
     is_number = [not _is_name(value) for value in _values(override)]
@@ -179,7 +175,8 @@ def for_custom_code(overrides: Sequence[str]) -> list[str]:
             f"++{override.lstrip('+')}" if key.startswith(f"{section}.") else override
             for key, override in zip(keys, result, strict=True)
         ]
-        result += [f"{section}=own"] * (section not in keys)
+        if section not in keys:
+            result.append(f"{section}=own")
     return result
 
 
@@ -196,32 +193,45 @@ def check_groups(overrides: Sequence[str]) -> list[str]:
 
 
 def _chooses_nothing(argument: str) -> bool:
-    name, _, text = argument.partition("=")
-    plain = name.lstrip("+")
-    if name.startswith("+") and _is_group(plain):
-        problem = f"expected no plus, since {plain} exists"
-        raise UserError(f"{argument}: {problem}; write {plain}={text}")
-    if plain.startswith("~") and plain[1:] in (*_SECTIONS, "logger"):
-        nothing = NO_OPTION.get(plain[1:])
-        hint = f"; write {plain[1:]}={nothing}" if nothing else ""
-        raise UserError(f"{argument}: cannot be removed, since every run needs it{hint}")
-    override = _parsed(argument) if _is_group(name) else None
+    """Return whether an override is `experiment=null`, after checking its options."""
+    name = argument.partition("=")[0]
+    _refuse_sign(argument)
+    override = parse(argument) if _is_group(name) else None
     if override is None or override.type is not OverrideType.CHANGE:
         return False
     values = list(_values(override))
     if name in OPTIONAL_GROUPS and values == [None]:
         return True
     for value in values:
-        if value is None and name in OPTIONAL_GROUPS:
-            continue  # only some runs of a sweep have an option
-        if isinstance(value, list) and len(value) > 1 and name in _SECTIONS:
+        # only some runs of a sweep have an option
+        if not isinstance(value, str) and not (value is None and name in OPTIONAL_GROUPS):
+            _refuse_option(argument, name, value)
+    return False
+
+
+def _refuse_sign(argument: str) -> None:
+    """Refuse `+model=vgg16` and `~model`."""
+    key, _, text = argument.partition("=")
+    name = key.lstrip("+~")
+    if key.startswith("+") and _is_group(name):
+        problem = f"expected no plus, since {name} exists"
+        raise UserError(f"{argument}: {problem}; write {name}={text}")
+    if "~" in key and name in (*WITH_OPTIONS, "logger"):
+        nothing = NO_OPTION.get(name)
+        hint = f"; write {name}={nothing}" if nothing else ""
+        raise UserError(f"{argument}: cannot be removed, since every run needs it{hint}")
+
+
+def _refuse_option(argument: str, name: str, value: Any) -> None:
+    """Refuse a number, null or a list as the option of a group; `logger` accepts a list."""
+    if isinstance(value, list):
+        if len(value) > 1 and name in WITH_OPTIONS:
             joined = ",".join(map(str, value))
             raise UserError(f"{argument}: expected one option; to sweep write -m {name}={joined}")
-        if not isinstance(value, str | list):
-            if name not in groups():
-                raise UserError(f"{argument}: expected the name of an option")
-            raise UserError(explain_option(name, "null" if value is None else str(value)))
-    return False
+    elif name not in groups():
+        raise UserError(f"{argument}: expected the name of an option")
+    else:
+        raise UserError(explain_option(name, "null" if value is None else str(value)))
 
 
 def _is_group(name: str) -> bool:
@@ -229,10 +239,11 @@ def _is_group(name: str) -> bool:
     return name in groups() or name == "hydra" or name.startswith("hydra/") or "@" in name
 
 
-def _parsed(argument: str) -> Override | None:
+def parse(argument: str) -> Override | None:
+    """Parse an override; return None if its syntax is wrong, which Hydra reports."""
     try:
         return OverridesParser.create().parse_override(argument)
-    except Exception:  # Hydra parses the override again and reports the error
+    except Exception:
         return None
 
 
@@ -248,14 +259,11 @@ def _values(override: Override) -> Iterable[Any]:
 def refuse_too_many_runs(overrides: Sequence[str]) -> None:
     """Refuse sweeps such as `seed=range(0,1e12)` before Hydra makes a list of their values.
 
-    Args:
-        overrides: of a sweep.
-
     Raises:
         UserError: the sweep has more than 10,000 runs.
     """
-    parsed = [_parsed(text) for text in overrides if "," in text]
-    runs = prod(_value_count(override) for override in parsed if override)
+    swept = [parse(text) for text in overrides if "," in text]
+    runs = prod(_value_count(override) for override in swept if override)
     if runs > _MOST_RUNS:
         count = f"{runs:,.0f}" if isfinite(runs) else "infinitely many"
         raise UserError(f"the sweep has {count} runs: expected at most {_MOST_RUNS:,}")
@@ -307,7 +315,7 @@ def refuse_other_sweeps(overrides: Sequence[Override], of_search: bool = False) 
     """Refuse values that Hydra can parse but not sweep over.
 
     Args:
-        overrides: parsed.
+        overrides: of a sweep or a search.
         of_search: whether intervals are allowed.
 
     Raises:
@@ -322,12 +330,20 @@ def refuse_other_sweeps(overrides: Sequence[Override], of_search: bool = False) 
             )
         parts = sweep.list if isinstance(sweep, ChoiceSweep) else []
         if any(isinstance(part, Sweep) for part in parts):
-            levels: list[Any] = []
-            for part in parts:
-                levels += (
-                    range_values(part) if isinstance(part, RangeSweep) and part.step else [part]
-                )
-            is_known = not any(isinstance(level, Sweep) for level in levels)
-            list_of_all = f"{short(override.get_key_element())}={','.join(map(str, levels))}"
-            hint = f"; write {list_of_all}" if is_known else ""
+            levels = _levels(parts)
+            key = short(override.get_key_element())
+            hint = f"; write {key}={','.join(levels)}" if levels else ""
             raise UserError(f"{text}: expected one list or one range, not both{hint}")
+
+
+def _levels(parts: Sequence[Any]) -> list[str]:
+    """Return the levels of the parts of a list; [] if a part is a sweep other than a range."""
+    levels: list[str] = []
+    for part in parts:
+        if isinstance(part, RangeSweep) and part.step:
+            levels += map(str, range_values(part))
+        elif isinstance(part, Sweep):
+            return []
+        else:
+            levels.append(str(part))
+    return levels

@@ -1,13 +1,11 @@
 """The command that writes the report of a sweep, a study or a search: report."""
 
 import argparse
-import sys
 from functools import cache
 from typing import Any
 
-from cifar_exp.cli.subcommand import add_command, add_name, add_results
+from cifar_exp.cli.subcommand import add_command, add_name, add_results, print_problems
 from cifar_exp.paths import SEARCH_FILE
-from cifar_exp.terminal import printable
 
 
 def add_commands(commands: Any) -> None:
@@ -33,14 +31,12 @@ def _report(arguments: argparse.Namespace) -> int:
     sweep = find_sweep(arguments.sweep, arguments.results)
     is_search = (sweep / SEARCH_FILE).exists()
     read = cache(read_search_report if is_search else read_report)
-    for problem in read(sweep).problems:
-        print(printable(problem), file=sys.stderr)
+    print_problems(read(sweep).problems)
     if not arguments.check:
         print(write_report(sweep, read))
         return 0
     changed = check_report(sweep, read)
-    for file in changed:
-        print(f"{file}: differs from the report of its runs", file=sys.stderr)
+    print_problems(f"{file}: differs from the report of its runs" for file in changed)
     if not changed:
         print(f"{sweep}: the report agrees with its runs")
     return 1 if changed else 0

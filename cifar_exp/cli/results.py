@@ -2,13 +2,12 @@
 
 import argparse
 import json
-import sys
 from typing import Any
 
-from cifar_exp.cli.subcommand import add_command, add_name, add_results
+from cifar_exp.cli.subcommand import add_command, add_name, add_results, print_problems
 from cifar_exp.errors import UserError
 from cifar_exp.paths import TABLE_FILE
-from cifar_exp.terminal import columns, printable
+from cifar_exp.terminal import columns
 
 # Each command imports what it needs, so that --help is fast.
 
@@ -95,11 +94,10 @@ def _ls(arguments: argparse.Namespace) -> int:
         print(json.dumps(as_json(runs, sweeps), indent=2))
     elif runs:
         limit = None if arguments.all else _LISTED
-        print(printable(as_text(runs, sweeps, columns(), limit)))
+        print(as_text(runs, sweeps, columns(), limit))
     else:
         print(f"{arguments.results}: no {'matching ' * bool(found)}runs")
-    for problem in unreadable + unreadable_sweeps:
-        print(printable(problem), file=sys.stderr)
+    print_problems([*unreadable, *unreadable_sweeps])
     return 0
 
 
@@ -114,15 +112,14 @@ def _table(arguments: argparse.Namespace) -> int:
     by_id, problems = read_sweep(sweep)
     records = list(by_id.values())
     groups = ranked(records)
-    print(printable(as_text(groups, arguments.format, columns())))
+    print(as_text(groups, arguments.format, columns()))
     if arguments.format == "text" and (text := answer_text(read_list(sweep), by_id)):
-        print(f"\n{printable(text)}")
+        print(f"\n{text}")
     try:
         write_csv(sweep / TABLE_FILE, groups)
     except UserError as error:  # the table was printed
         problems.append(f"results.csv was not written: {error}")
-    for problem in (*problems, *remarks(records)):
-        print(printable(problem), file=sys.stderr)
+    print_problems([*problems, *remarks(records)])
     return 0
 
 
@@ -132,9 +129,8 @@ def _compare(arguments: argparse.Namespace) -> int:
 
     runs = [find_run(name, arguments.results) for name in arguments.runs]
     table, problems = compare(runs)
-    print(printable(table))
-    for problem in problems:
-        print(printable(problem), file=sys.stderr)
+    print(table)
+    print_problems(problems)
     return 0
 
 
@@ -147,7 +143,7 @@ def _gc(arguments: argparse.Namespace) -> int:
         reason = leftover.remove() if arguments.yes else ""
         freed_bytes += 0 if reason else leftover.size_bytes
         remark = f"  (kept: {reason})" if reason else ""
-        print(printable(f"{leftover.size_bytes / 1e6:8.1f} MB  {leftover.path}{remark}"))
+        print(f"{leftover.size_bytes / 1e6:8.1f} MB  {leftover.path}{remark}")
     if not found:
         print(f"{arguments.results}: found no checkpoints to delete")
     elif arguments.yes:

@@ -25,6 +25,7 @@ from cifar_exp.config.study import Level, Study, add_seeds, load_studies
 from cifar_exp.errors import UserError
 
 _AUTO = "seed=auto"
+_Job = tuple[str, ...]  # the overrides of a run
 
 
 @dataclass
@@ -71,13 +72,7 @@ class StudySweeper(BasicSweeper):
         self.launcher.max_batch_size, self.max_batch_size = self.max_batch_size, None
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Launch all runs.
-
-        Args:
-            arguments: the overrides of the command line.
-
-        Returns:
-            A list with the result of the launcher.
+        """Launch all runs of a command line, and return a list with the result of the launcher.
 
         Raises:
             UserError: there are no runs or too many.
@@ -88,34 +83,35 @@ class StudySweeper(BasicSweeper):
         self.params = {}
         arguments = [*from_files, *arguments]
         refuse_too_many_runs(arguments)
-        assert self.config is not None
         if not self._trains:
             return super().sweep(arguments)
+        assert self.config is not None
         assert isinstance(self.launcher, SweepLauncher)
-        chosen = self.config.get("study")
-        if chosen is None:
-            for word in arguments:
-                if word.startswith("study=") and word != "study=null":
-                    problem = "expected one study; a study can have several parts"
-                    if not {*",("} & {*word}:
-                        problem = "its file sets no study. Remove its line `# @package _global_`."
-                    raise UserError(f"{word}: {problem}")
-            jobs = [list(job) for job in self._jobs(arguments)]
-            return [self.launcher.launch(jobs, initial_job_idx=0)]
+        study = self.config.get("study")
+        if study is None:
+            _refuse_several_studies(arguments)
+            jobs = self._jobs(arguments)
+        else:
+            self.launcher.study_name = self.config.hydra.runtime.choices.study
+            self.launcher.studies, jobs = self._jobs_of_study(study, arguments)
+        return [self.launcher.launch([list(job) for job in jobs], initial_job_idx=0)]
+
+    def _jobs_of_study(
+        self, study: DictConfig, arguments: Sequence[str]
+    ) -> tuple[list[tuple[Study, list[int]]], list[_Job]]:
+        """Return the parts of a study with the indices of their runs, and the runs."""
         # settings of the study itself are already composed
         typed = [word for word in arguments if not word.startswith(("study=", "study."))]
-        numbered: dict[tuple[str, ...], int] = {}
-        studies = []
-        loaded = load_studies(chosen)
+        parts = load_studies(study)
         if _AUTO in typed:
             typed.remove(_AUTO)
-            loaded = add_seeds(loaded)
-        for study in loaded:
-            of_study = self._jobs([*overrides_of(study, typed), *typed])
-            studies.append((study, [numbered.setdefault(job, len(numbered)) for job in of_study]))
-        self.launcher.study_name = self.config.hydra.runtime.choices.study
-        self.launcher.studies = studies
-        return [self.launcher.launch([list(job) for job in numbered], initial_job_idx=0)]
+            parts = add_seeds(parts)
+        index_of: dict[_Job, int] = {}
+        studies = []
+        for part in parts:
+            jobs = self._jobs([*overrides_of(part, typed), *typed])
+            studies.append((part, [index_of.setdefault(job, len(index_of)) for job in jobs]))
+        return studies, list(index_of)
 
     @staticmethod
     def split_arguments(
@@ -125,14 +121,8 @@ class StudySweeper(BasicSweeper):
         refuse_other_sweeps(overrides)
         return BasicSweeper.split_arguments(with_exact_ranges(overrides), max_batch_size)
 
-    def _jobs(self, arguments: Sequence[str]) -> list[tuple[str, ...]]:
-        """Return the overrides of each run.
-
-        Hydra's sweeper would also write multirun.yaml, which is not used.
-
-        Raises:
-            UserError: there are no runs.
-        """
+    def _jobs(self, arguments: Sequence[str]) -> list[_Job]:
+        """Return the runs; Hydra's sweeper would also write multirun.yaml, which is not used."""
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides(for_custom_code(arguments))
@@ -140,6 +130,16 @@ class StudySweeper(BasicSweeper):
         if not jobs:
             raise UserError("the sweep has no runs; check its lists and globs")
         return [tuple(job) for job in jobs]
+
+
+def _refuse_several_studies(arguments: Sequence[str]) -> None:
+    """Refuse `study=lr,dropout`, and a study whose file sets other keys."""
+    for word in arguments:
+        if word.startswith("study=") and word != "study=null":
+            problem = "its file sets no study. Remove its line `# @package _global_`."
+            if "," in word or "(" in word:
+                problem = "expected one study; a study can have several parts"
+            raise UserError(f"{word}: {problem}")
 
 
 def overrides_of(study: Study, typed: Sequence[str]) -> list[str]:

@@ -1,12 +1,14 @@
-"""Add subcommands to `python -m cifar_exp`."""
+"""What the subcommands of `python -m cifar_exp` share."""
 
 import argparse
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from cifar_exp.paths import RESULTS, RUNS
+from cifar_exp.terminal import printable
 
 
 def add_command(
@@ -60,3 +62,9 @@ def add_name(parser: argparse.ArgumentParser, name: str, of: str, nargs: str | N
         return [word for name in names if name[-11:-10] == "-" for word in (name, name[-10:])]
 
     argument.completer = names_and_ids  # type: ignore[attr-defined]
+
+
+def print_problems(problems: Iterable[str]) -> None:
+    """Print lines on standard error, without control characters."""
+    for problem in problems:
+        print(printable(problem), file=sys.stderr)

@@ -33,7 +33,6 @@ class SweepLauncher(BasicLauncher):
     Tasks of other applications are left to the basic launcher.
 
     Attributes:
-        trains: whether runs are trained.
         plans: whether to print what would be trained, and train nothing.
         study_name: name of the study, None for a sweep without one; set by `StudySweeper`.
         studies: the parts of the study, each with the indices of its runs; set by `StudySweeper`.
@@ -57,7 +56,6 @@ class SweepLauncher(BasicLauncher):
         self._trains = trains_runs(task_function)
         self._shows_settings = task_function is show_settings
         self.plans = is_plan(config)
-        self.trains = not (self.plans or self._shows_settings)
         self._budget_seconds = budget_seconds(config)
 
     def launch(
@@ -117,9 +115,6 @@ class SweepLauncher(BasicLauncher):
     def compose(self, overrides: Sequence[str]) -> RunConfig:
         """Compose and check the settings of a run.
 
-        Args:
-            overrides: of the run.
-
         Raises:
             UserError: a setting is invalid.
         """
@@ -154,7 +149,9 @@ class SweepLauncher(BasicLauncher):
 
 def _first_run(configs: Sequence[RunConfig], job_overrides: Sequence[Sequence[str]]) -> str:
     """Return the settings of the first run as YAML, and in what the runs differ."""
-    keys = [*varied(configs), *["seed"] * (len({config.seed for config in configs}) > 1)]
+    keys = varied(configs)
+    if len({config.seed for config in configs}) > 1:
+        keys.append("seed")
     count = len({run_id(config) for config in configs})
     text = f"# the first of {count} run{'s' * (count > 1)}: {_of_run(job_overrides[0])}\n"
     settings = [all_settings(config) for config in configs]

@@ -12,7 +12,8 @@ OF_COMMAND = {  # descriptions by name
     "budget": "time for a sweep, study or search, such as `2h`, `30m` or `90s`: no run is started "
     "that would not end in time",
 }
-_TIME = re.compile(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?")
+_NUMBER = r"(\d+\.?\d*|\.\d+)"
+_TIME = re.compile(f"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s?)?")
 _SECONDS = (3600, 60, 1)
 
 
@@ -38,11 +39,8 @@ def budget_seconds(composed: DictConfig) -> float | None:
     if value is None:
         return None
     found = _TIME.fullmatch(str(value))
-    try:
-        parts = [float(part or 0) for part in found.groups()] if found else []
-        seconds = sum(part * unit for part, unit in zip(parts, _SECONDS, strict=True))
-    except ValueError:
-        seconds = 0.0
+    parts = found.groups("0") if found else ("0", "0", "0")
+    seconds = sum(float(part) * unit for part, unit in zip(parts, _SECONDS, strict=True))
     if seconds <= 0:
         raise UserError(f"budget: expected a time such as 2h, 30m, 90s or 1h30m, got {value}")
     return seconds

@@ -30,23 +30,21 @@ def with_data(
         overrides: from the command line, in any order.
         defaults: settings of an image folder that are not overridden.
 
-    Returns:
-        The settings with the changed data.
-
     Raises:
         UserError: an override is unknown, out of range, or not about data.
     """
     parsed = [_parse(text) for text in overrides]
-    content = config.model_dump(mode="json")
     options = [value for key, value in parsed if key == "data"]
+    settings = {key.removeprefix("data."): value for key, value in parsed if key != "data"}
+    content = config.model_dump(mode="json")
+    data = content["data"]
     if options:
-        kept = {key: content["data"][key] for key in _KEPT}
-        content["data"] = {"name": options[-1]} | kept
+        data = {"name": options[-1]} | {key: data[key] for key in _KEPT}
         if options[-1] == "image_folder":
-            content["data"] |= dict(defaults or {})
-    if any(key == "data.root" for key, _ in parsed):
-        content["data"].pop("same_as", None)  # belongs to the old root
-    content["data"] |= {key.partition(".")[2]: value for key, value in parsed if key != "data"}
+            data.update(defaults or {})
+    if "root" in settings:
+        data.pop("same_as", None)  # belongs to the old root
+    content["data"] = data | settings
     if not content["data"].get("val_fraction"):  # test images must not select an epoch
         content["training"] |= {"keep": "last", "patience": None}
     try:

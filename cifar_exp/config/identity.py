@@ -111,7 +111,8 @@ def settings(config: RunConfig) -> dict[str, Any]:
             flat[section] = value
             continue
         option = value.pop("_target_", value.pop("name", None))
-        flat |= {section: option} if option else {}
+        if option:
+            flat[section] = option
         flat |= {f"{section}.{key}": setting for key, setting in value.items()}
     if isinstance(config.model, NetworkSection) and config.model.init:
         flat["model.init"] = config.model.init.partition(PINNED)[0]  # shorter than the SHA-256

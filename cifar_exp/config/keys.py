@@ -2,10 +2,11 @@
 
 import difflib
 import types
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -90,10 +91,20 @@ def level(name: str, option: str) -> Any:
     return yaml.safe_load((CONF / name / f"{option}.yaml").read_text("utf-8"))[section][key]
 
 
+def without_name(name: str, value: Any) -> Any:
+    """Return the value of a named level; other values remain unchanged.
+
+    Args:
+        name: of a setting. Only short names have levels.
+        value: of the setting, such as high.
+    """
+    is_named = isinstance(value, str) and name in SHORT_NAMES and value in options(name)
+    return level(name, value) if is_named else value
+
+
 def known_keys() -> list[str]:
     """Return all dotted keys, groups and short names."""
-    folders = [folder.name for folder in CONF.glob("*") if folder.is_dir()]
-    return sorted({*_keys(RunConfig), *SHORT_NAMES, *folders, *OF_COMMAND})
+    return sorted({*_keys(RunConfig), *groups(), "hydra", *OF_COMMAND})
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -110,21 +121,23 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
 
 
+def _models_of(section: str) -> list[type[BaseModel]]:
+    fields = RunConfig.model_fields
+    return _models(fields[section].annotation) if section in fields else []
+
+
 @cache
 def is_list(key: str) -> bool:
     """Return whether the value of a setting is a list."""
     section, _, name = key.partition(".")
-    fields = RunConfig.model_fields
-    models = _models(fields[section].annotation) if section in fields else []
-    annotations = [m.model_fields[name].annotation for m in models if name in m.model_fields]
-    return any(getattr(annotation, "__origin__", None) is tuple for annotation in annotations)
+    fields = [model.model_fields.get(name) for model in _models_of(section)]
+    return any(get_origin(field.annotation) is tuple for field in fields if field)
 
 
 def kinds_with(key: str) -> list[str]:
     """Return the options of a section that have a setting; [] if the section has one option."""
     section, _, name = key.partition(".")
-    fields = RunConfig.model_fields
-    models = _models(fields[section].annotation) if section in fields else []
+    models = _models_of(section)
     if len(models) < 2 or not name:
         return []
     found = [model for model in models if name in model.model_fields]
@@ -146,7 +159,7 @@ def explain_key(key: str, kind: str | None = None) -> str:
         return f"{key}: {selected} does not have this setting; choose {alternatives}"
     if key in known_keys():
         return f"{key}: not in the selected configuration; remove --config-name"
-    hint = nearest(key, known_keys()) or "; `python train.py --cfg job` lists all settings"
+    hint = _did_you_mean(nearest_key(key)) or "; `python train.py --cfg job` lists all settings"
     return f"{key}: unknown setting{hint}"
 
 
@@ -166,8 +179,7 @@ def explain_option(group: str, option: str, found: Collection[str] = ()) -> str:
     elif group in SHORT_NAMES and _is_number(option):
         hint = f"; write {group}={option} without quotes"
     else:
-        near = option[:_MAX_COMPARED].lower()
-        hint = _suggestion(difflib.get_close_matches(near, known, 1, 0.7))
+        hint = _did_you_mean(_closest(option[:_MAX_COMPARED].lower(), known, 0.7))
     return f"{group}={option}: expected {number}one of {expected}{hint}"
 
 
@@ -179,38 +191,36 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def nearest(word: str, candidates: Iterable[str]) -> str:
-    """Return "; did you mean ...?" for the most similar candidate, or "".
+def nearest_key(word: str) -> str:
+    """Return the known key that is most similar to an unknown one, or "".
 
-    The last part of a dotted key is compared first: for `training.lr`, `optimizer.lr` is suggested.
-
-    Args:
-        word: the unknown key or name.
-        candidates: the known ones.
+    The last part of a dotted key is compared first: for `training.lr` it is `optimizer.lr`.
     """
     if len(word) > _MAX_COMPARED:
         return ""  # comparing it would take seconds
-    names = sorted(candidates)
+    names = known_keys()
     word = word.lower()
     _, dot, last = word.rpartition(".")
     last = _ALIASES.get(last.replace("-", "_"), last)
-    by_last: dict[str, list[str]] = {}
+    by_last = defaultdict(list)
     for name in names:
-        by_last.setdefault(name.rpartition(".")[2], []).append(name)
-    for near in difflib.get_close_matches(last, by_last, n=1, cutoff=0.7):
+        by_last[name.rpartition(".")[2]].append(name)
+    if similar := by_last.get(_closest(last, by_last, 0.7)):
         # a dotted key for a dotted key, in the most similar section
-        similar = by_last[near]
         dotted = [name for name in similar if "." in name] if dot else []
-        return _suggestion(difflib.get_close_matches(word, dotted or similar, n=1, cutoff=0.0))
-    similar = [name for name in names if "." in name] if dot else names
-    return _suggestion(difflib.get_close_matches(word, similar, n=1, cutoff=0.85))
+        return _closest(word, dotted or similar, 0.0)
+    return _closest(word, [name for name in names if "." in name or not dot], 0.85)
 
 
-def _suggestion(matches: list[str]) -> str:
-    return f"; did you mean {matches[0]}?" if matches else ""
+def _closest(word: str, candidates: Iterable[str], cutoff: float) -> str:
+    return next(iter(difflib.get_close_matches(word, candidates, 1, cutoff)), "")
+
+
+def _did_you_mean(name: str) -> str:
+    return f"; did you mean {name}?" if name else ""
 
 
 def short_names(keys: Sequence[str]) -> list[str]:
     """Return the last part of each dotted key, or the whole key where the part is not unique."""
     last = [key.split(".")[-1] for key in keys]
-    return [short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)]
+    return [name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)]

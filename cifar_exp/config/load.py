@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from cifar_exp.config.command_settings import OF_COMMAND
 from cifar_exp.config.keys import explain_key, is_list, short
-from cifar_exp.config.schema import CAN_BE_CUSTOM, RunConfig
+from cifar_exp.config.schema import CAN_BE_CUSTOM, WITH_OPTIONS, RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.expressions import explain_expression, expressions_kept, names_variables
 
@@ -38,7 +38,6 @@ _YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_ERRORS = 2
 _MAX_SHOWN = 100
 _MAX_LEVELS = 10  # repeated in a message
-_SECTIONS_WITH_OPTIONS = ("data", "model", "optimizer", "scheduler")
 _REPLACEMENTS = (
     ("Input should be ", "expected "),
     ("expected greater", "expected a number greater"),
@@ -58,13 +57,7 @@ def trains_a_run(task: _Task) -> _Task:
 
 
 def load_config(composed: DictConfig) -> RunConfig:
-    """Validate a composed configuration.
-
-    Args:
-        composed: Hydra's configuration without the `hydra` node.
-
-    Returns:
-        The typed settings.
+    """Validate Hydra's configuration without the `hydra` node.
 
     Raises:
         UserError: a key is unknown, or a value has the wrong type or is out of range.
@@ -253,18 +246,18 @@ def _format_error(problem: Any, typed: Any, is_run: bool) -> str:
         return str(problem["msg"]).removeprefix("Value error, ")
     section, *rest = problem["loc"]
     # in a section with options, the second part of the location is the option
-    path = rest[1:] if section in _SECTIONS_WITH_OPTIONS else rest
-    key = ".".join(str(part) for part in (section, *path))
+    option, path = (rest[:1], rest[1:]) if section in WITH_OPTIONS else ([], rest)
+    key = ".".join(map(str, (section, *path)))
     match problem["type"]:
         case "missing":
             return f"{key}: missing value; set {key}=VALUE"
+        case "extra_forbidden" if key == "experiment":
+            hint = "its file lacks the first line `# @package _global_`"
+            return f"{key}: unknown setting; {hint}"
+        case "extra_forbidden" if is_run and section in RunConfig.model_fields:
+            return explain_key(key, *option)
         case "extra_forbidden":
-            if key == "experiment":
-                hint = "its file lacks the first line `# @package _global_`"
-                return f"{key}: unknown setting; {hint}"
-            if not is_run or section not in RunConfig.model_fields:
-                return f"{key}: unknown setting"
-            return explain_key(key, rest[0] if section in _SECTIONS_WITH_OPTIONS else None)
+            return f"{key}: unknown setting"
         case "union_tag_invalid":
             given = _value_at(typed, (section, "name")) if typed else problem["ctx"]["tag"]
             return f"{key}.name: expected one of {problem['ctx']['expected_tags']}, got '{given}'"
@@ -273,19 +266,21 @@ def _format_error(problem: Any, typed: Any, is_run: bool) -> str:
         case "too_short":
             count = f"at least {problem['ctx']['min_length']} of them"
             return f"{key}: expected {count}, got {len(problem['input'])}"
-    message = problem["msg"].removeprefix("Value error, ")
-    for old, new in _REPLACEMENTS:
-        message = message.replace(old, new)
-    given = json.dumps(
-        _value_at(typed, (section, *path)) if typed else problem["input"], default=str
-    )
-    if len(given) > _MAX_SHOWN:
-        given = given[:_MAX_SHOWN] + "..."
+    value = _value_at(typed, (section, *path)) if typed else problem["input"]
     # hints would repeat values from the environment
     hint = _hint(key, problem) if section in RunConfig.model_fields and not typed else ""
-    if problem["type"] == "literal_error" and len(message) > _MAX_SHOWN:  # cut off on the screen
-        return f"{key}: got {given}, {message}{hint}"
-    return f"{key}: {message}, got {given}{hint}"
+    return f"{key}: {_expected_and_given(problem, value)}{hint}"
+
+
+def _expected_and_given(problem: Any, value: Any) -> str:
+    expected = problem["msg"].removeprefix("Value error, ")
+    for old, new in _REPLACEMENTS:
+        expected = expected.replace(old, new)
+    given = json.dumps(value, default=str)
+    given = given[:_MAX_SHOWN] + "..." * (len(given) > _MAX_SHOWN)
+    if problem["type"] == "literal_error" and len(expected) > _MAX_SHOWN:  # cut off on the screen
+        return f"got {given}, {expected}"
+    return f"{expected}, got {given}"
 
 
 def _hint(key: str, problem: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
-from cifar_exp.config.keys import CONF, SHORT_NAMES, explain_key, known_keys, level, short
+from cifar_exp.config.keys import CONF, SHORT_NAMES, explain_key, known_keys, short, without_name
 from cifar_exp.config.metrics import BEST, CURVES
 from cifar_exp.config.schema import CAN_BE_CUSTOM
 from cifar_exp.errors import UserError
@@ -49,27 +49,13 @@ class Reference(Section):
         """
         lines = csv.reader(self.text.splitlines())
         header = [name.strip() for name in next(lines, [])]
-        expected = {"epoch", *REFERENCE_METRICS}
-        if header[:1] not in ([key], [short(key)]) or "epoch" not in header:
-            expected_columns = f"expected the columns {short(key)}, epoch and metrics"
-            given = ",".join(header)[:_MAX_SHOWN]
-            raise UserError(f"{self.file}, line 1: {expected_columns}, got {given!r}")
-        if unknown := [name for name in header[1:] if name not in expected]:
-            raise UserError(
-                f"{self.file}, line 1: unknown metric {unknown[0]}. Use names such as "
-                "test_accuracy or best_test_accuracy_so_far."
-            )
-        if len({*header}) < len(header):
-            raise UserError(f"{self.file}, line 1: expected different columns")
+        if problem := _header_problem(header, key):
+            raise UserError(f"{self.file}, line 1: {problem}")
         rows: dict[tuple[str, int], dict[str, Any]] = {}
-        for cells in lines:
-            if not cells:
-                continue
+        for cells in filter(None, lines):
             try:
                 row = dict(_parsed(header, cells))
-                if short(key) in SHORT_NAMES and isinstance(row["level"], str):
-                    value = level(short(key), row["level"])
-                    row["level"] = row["level"] if value is None else value
+                row["level"] = without_name(short(key), row["level"])
                 if rows.setdefault((str(row["level"]), row["epoch"]), row) is not row:
                     raise ValueError("expected each level and epoch once")
             except ValueError as error:
@@ -103,6 +89,17 @@ class Reference(Section):
                 raise UserError(f"study.reference.settings.{explain_key(full)}")
 
 
+def _header_problem(header: list[str], key: str) -> str | None:
+    expected = {"epoch", *REFERENCE_METRICS}
+    if header[:1] not in ([key], [short(key)]) or "epoch" not in header:
+        given = ",".join(header)[:_MAX_SHOWN]
+        return f"expected the columns {short(key)}, epoch and metrics, got {given!r}"
+    if unknown := [name for name in header[1:] if name not in expected]:
+        names = "Use names such as test_accuracy or best_test_accuracy_so_far."
+        return f"unknown metric {unknown[0]}. {names}"
+    return "expected different columns" if len({*header}) < len(header) else None
+
+
 def _parsed(header: list[str], cells: list[str]) -> Iterator[tuple[str, Any]]:
     if len(cells) != len(header):
         raise ValueError(f"expected {len(header)} values, got {len(cells)}")
@@ -131,10 +128,7 @@ def _level(cell: str) -> Any:
 
 
 def read_reference(file: str) -> str:
-    """Return the content of a reference's file.
-
-    Args:
-        file: path relative to the current folder or to the project.
+    """Return the content of a file, whose path is relative to the current folder or the project.
 
     Raises:
         UserError: the file cannot be read.

@@ -122,14 +122,13 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _selects_by_validation(self) -> Self:
-        settings = {"keep=best": self.training.keep == "best"}
-        settings[f"patience={self.training.patience}"] = self.training.patience is not None
-        for setting, is_set in settings.items():
-            if is_set and self.data.evaluated_on == "test":
-                raise ValueError(
-                    f"training.{setting}: expected validation images, since test images must not "
-                    "select an epoch. Set data.val_fraction=0.1."
-                )
+        keep, patience = self.training.keep, self.training.patience
+        if self.data.evaluated_on == "test" and (keep == "best" or patience is not None):
+            setting = "keep=best" if keep == "best" else f"patience={patience}"
+            raise ValueError(
+                f"training.{setting}: expected validation images, since test images must not "
+                "select an epoch. Set data.val_fraction=0.1."
+            )
         return self
 
     @property
@@ -139,5 +138,6 @@ class RunConfig(Section):
         return frozenset(part.target for part in parts if isinstance(part, CustomCode))
 
 
-# Sections that accept custom code.
+# Sections of which one option is chosen, and those that accept custom code.
+WITH_OPTIONS = ("data", "model", "optimizer", "scheduler")
 CAN_BE_CUSTOM = ("data", "model")

@@ -30,16 +30,20 @@ def relocate(config: RunConfig, folder: Path) -> RunConfig:
         folder: of the run, in the subfolder `runs` of the results.
     """
     config = _keep_linked_root(config, folder)
-    now = Path(os.path.realpath(folder)).parent
-    if now.name != RUNS or "${" in config.paths.results:
+    runs = Path(os.path.realpath(folder)).parent
+    if runs.name != RUNS or "${" in config.paths.results:
         return config
-    now = now.parent
+    results = runs.parent
     stored = [
         text for text in (config.paths.results, config.data.place) if text and "${" not in text
     ]
     if not all(map(os.path.isabs, stored)):  # older versions stored relative paths
-        return _resolve_relative(config, now, folder)
-    before = Path(config.paths.results)
+        return _resolve_relative(config, results, folder)
+    return _move(config, Path(config.paths.results), results)
+
+
+def _move(config: RunConfig, before: Path, now: Path) -> RunConfig:
+    """Replace the beginning of all paths, from the first folder in which the results differ."""
     if before == now:
         return config
     while before.name == now.name and before.name:

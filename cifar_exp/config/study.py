@@ -1,6 +1,7 @@
 """Studies: the settings they vary and the claims that their reports test."""
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -8,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from cifar_exp.config.keys import SHORT_NAMES, level
+from cifar_exp.config.keys import SHORT_NAMES, without_name
 from cifar_exp.config.load import NO_CLAIMS, format_errors, resolved
 from cifar_exp.config.metrics import RUN_METRICS
 from cifar_exp.config.reference import Reference, read_reference
@@ -167,10 +168,7 @@ def _parts(content: Any) -> list[dict[str, Any]]:
 
 
 def add_seeds(studies: Sequence[Study]) -> list[Study]:
-    """Return the studies with `add_seeds`, except those without claims.
-
-    Args:
-        studies: parts of the selected study.
+    """Return the parts of a study with `add_seeds`, except those without claims.
 
     Raises:
         UserError: none of them has claims.
@@ -217,30 +215,26 @@ def read_study(content: Any) -> Study:
 
 def _without_names(key: str, levels: Any) -> Any:
     """Replace named levels by their values: `lr: [high, 0.1]` is `lr: [0.01, 0.1]`."""
-    if key not in SHORT_NAMES or not isinstance(levels, list):
-        return levels
-    values = [level(key, name) if isinstance(name, str) else None for name in levels]
-    return [name if value is None else value for name, value in zip(levels, values, strict=True)]
+    return [without_name(key, level) for level in levels] if isinstance(levels, list) else levels
 
 
 def _with_values(claim: Any, key: str) -> Any:
     """Replace named levels in `at` and `than` by their values."""
     if not isinstance(claim, dict):
         return claim
-    ends = {end: claim[end] for end in ("at", "than") if end in claim}
-    return claim | dict(zip(ends, _without_names(key, [*ends.values()]), strict=True))
+    ends = {end: without_name(key, claim[end]) for end in ("at", "than") if end in claim}
+    return claim | ends
 
 
 def _refuse_ignored(vary: Any, settings: Any) -> None:
     """Refuse settings of which only the last would count, such as `lr` and `optimizer.lr`."""
-    sections = [section for section in (vary, settings) if isinstance(section, dict)]
-    typed = [key for section in sections for key in section]
-    full = [SHORT_NAMES.get(key, key) for key in typed]
-    for key in full:
-        if full.count(key) > 1:
-            names = " and ".join(
-                name for name, other in zip(typed, full, strict=True) if other == key
-            )
+    typed_by_key = defaultdict(list)
+    for section in (vary, settings):
+        for key in section if isinstance(section, dict) else ():
+            typed_by_key[SHORT_NAMES.get(key, key)].append(key)
+    for typed in typed_by_key.values():
+        if len(typed) > 1:
+            names = " and ".join(typed)
             raise UserError(
                 f"study: {names} set the same. Set it once, under `vary` or `settings`."
             )

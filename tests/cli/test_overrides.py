@@ -9,7 +9,7 @@ from cifar_exp.errors import UserError
 
 
 def translate(typed: list[str]) -> list[str]:
-    return translate_overrides(typed, has_other_files=False)
+    return translate_overrides(typed, has_config_dir=False)
 
 
 @pytest.mark.parametrize(
