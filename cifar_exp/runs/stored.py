@@ -131,8 +131,8 @@ def check_rows(rows: Any, file: Path) -> None:
         raise UserError(f"{file}: expected one line for each of the epochs 1, 2, 3, ...")
 
 
-def check(kind: Any, content: Any, file: Path) -> None:
-    """Check the content of a file.
+def check(kind: Any, content: Any, file: Path) -> Any:
+    """Check the content of a file, and return it as `kind`.
 
     Args:
         kind: a subclass of Stored, or `list` of one.
@@ -144,7 +144,7 @@ def check(kind: Any, content: Any, file: Path) -> None:
     """
     try:
         # JSON mode rejects lone surrogates, which cannot be encoded as UTF-8
-        _adapter(kind).validate_json(json.dumps(content))
+        return _adapter(kind).validate_json(json.dumps(content))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         key = ".".join(map(str, problem["loc"]))
