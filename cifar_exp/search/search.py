@@ -250,14 +250,11 @@ class Search:
             return None
         trial.set_user_attr("run", folder.path.name)
         status = folder.status
-        rows = [] if status == "damaged" else folder.read_metrics()
         try:
-            check_rows(rows, folder.metrics_file)
+            rows = _stored_rows(folder, status)
         except UserError as error:
-            if status in ENDED:
-                self._fail(trial, error)
-                return None
-            rows = []  # training restores the file from the checkpoint
+            self._fail(trial, error)
+            return None
         pruned = self._is_pruned(trial, rows, config)
         if pruned or status in ENDED:
             message = self._prune(trial, folder) if pruned else self._finish(trial, folder)
@@ -265,14 +262,7 @@ class Search:
             return None
         with suppress(UserError):  # its worker reports the error
             folder.claim(config)  # later changes of the YAML files have no effect
-        try:
-            declare([config])  # not before, because the values were not known
-        except OSError as error:
-            reason = "disk full" if disk_full(error) else str(error.strerror)
-            raise UserError(
-                f"{error.filename}: cannot write the file ({reason}). Solve this, and run the same "
-                "command again to resume."
-            ) from error
+        _declare(config)
         self._active[run] = trial
         return config
 
@@ -319,6 +309,30 @@ class Search:
 
 def _label(trial: Trial) -> str:
     return f"trial {trial.number} {describe(trial.params)}"
+
+
+def _stored_rows(folder: RunFolder, status: str) -> list[dict[str, Any]]:
+    """Return the epochs to report before a run is trained; raise UserError if it has ended."""
+    rows = [] if status == "damaged" else folder.read_metrics()
+    try:
+        check_rows(rows, folder.metrics_file)
+    except UserError:
+        if status in ENDED:
+            raise
+        return []  # training restores the file from the checkpoint
+    return rows
+
+
+def _declare(config: RunConfig) -> None:
+    """Write the hyperparameters of a trial, which are not known before, for TensorBoard."""
+    try:
+        declare([config])
+    except OSError as error:
+        reason = "disk full" if disk_full(error) else str(error.strerror)
+        raise UserError(
+            f"{error.filename}: cannot write the file ({reason}). Solve this, and run the same "
+            "command again to resume."
+        ) from error
 
 
 @contextmanager
