@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial
 
-from cifar_exp.config.identity import config_id, run_id
+from cifar_exp.config.identity import config_id
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.search.plan import Plan
@@ -48,8 +48,7 @@ def confirm(
             "start": _folders(start),
         }
     )
-    configs = {run_id(config): config for config in found + start}
-    Sweep(list(configs.values()), name=name).run(runs_per_device, budget=budget)
+    Sweep(found + start, name=name).run(runs_per_device, budget=budget)
 
 
 def _with_new_seeds(config: RunConfig, plan: Plan) -> list[RunConfig]:

@@ -25,7 +25,7 @@ _MAX_ROWS = 24
 _MAX_VARIED = 3  # keys with a column each
 
 
-@dataclass(frozen=True)
+@dataclass
 class PlannedRun:
     """A run of a sweep before the sweep starts.
 
@@ -88,23 +88,14 @@ def plan_runs(runs: Sequence[tuple[RunConfig, RunFolder]]) -> list[PlannedRun]:
     pending = [run for run in planned if not run.is_finished]
     configs = [run.config for run in pending]
     started = [index for index, run in enumerate(pending) if run.status != "pending"]
-    longer = {
-        id(pending[short]): configs[long]
-        for long, shorter in find_prefix_runs(configs, started).items()
-        for short in shorter
-    }
-    is_new = [run.status == "pending" and not run.config.rerun for run in planned]
-    stored = RunFolder.by_id(as_path(runs[0][0].paths.results) / RUNS) if any(is_new) else {}
-    return [
-        PlannedRun(
-            run.config,
-            run.folder,
-            run.status,
-            shorter_run(run.config, stored) if new else None,
-            longer.get(id(run)),
-        )
-        for run, new in zip(planned, is_new, strict=True)
-    ]
+    for long, shorter in find_prefix_runs(configs, started).items():
+        for short in shorter:
+            pending[short].longer = configs[long]
+    new = [run for run in pending if run.status == "pending" and not run.config.rerun]
+    stored = RunFolder.by_id(as_path(runs[0][0].paths.results) / RUNS) if new else {}
+    for run in new:
+        run.shorter = shorter_run(run.config, stored)
+    return planned
 
 
 @dataclass(frozen=True)

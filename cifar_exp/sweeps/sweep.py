@@ -66,7 +66,7 @@ def run_sweep(
         Interrupted: a signal was received.
     """
     configs = recognised(configs)
-    records = Sweep.of(configs, studies, name).run(runs_per_device, run_jobs, budget)
+    records = Sweep(configs, studies, name).run(runs_per_device, run_jobs, budget)
     print(pages(configs), end="", flush=True)
     found = [records.get(run_id(config)) for config in configs]
     return [record.results.accuracy if record else None for record in found]
@@ -79,14 +79,9 @@ def print_forecast(
     name: str | None = None,
     in_jobs: bool = False,
 ) -> list[float | None]:
-    """Print what `run_sweep` would train and what that costs; nothing is trained or written.
+    """Print what `run_sweep` with these arguments would train and what that costs.
 
-    Args:
-        configs: see `run_sweep`.
-        runs_per_device: see `run_sweep`.
-        studies: see `run_sweep`.
-        name: see `run_sweep`.
-        in_jobs: whether each run would be a job.
+    Nothing is trained or written. With `in_jobs`, each run would be a job.
 
     Returns:
         An empty list.
@@ -95,7 +90,7 @@ def print_forecast(
         UserError: the runs cannot be trained.
     """
     configs = recognised([with_initial_weights(config) for config in configs], writes=False)
-    print(Sweep.of(configs, studies, name).forecast(runs_per_device, in_jobs))
+    print(Sweep(configs, studies, name).forecast(runs_per_device, in_jobs))
     return []
 
 
@@ -103,50 +98,41 @@ class Sweep:
     """A list of runs, whose folders may be shared with other sweeps.
 
     Args:
-        configs: settings of the runs, at least one, without duplicates.
-        studies: studies of the sweep, each with the ids of its runs.
+        configs: settings of the runs; equal settings are one run.
+        studies: studies of the sweep, each with the indices of its runs in `configs`.
         name: name of the sweep's folder; None for the names of the varied settings.
 
     Attributes:
         folder: folder of the sweep.
         runs: settings and folder of each run; runs with added seeds come last.
+
+    Raises:
+        UserError: there are no runs.
     """
 
     def __init__(
         self,
-        configs: list[RunConfig],
-        studies: Sequence[tuple[Study, Sequence[str]]] = (),
+        configs: Sequence[RunConfig],
+        studies: Sequence[tuple[Study, Sequence[int]]] = (),
         name: str | None = None,
     ) -> None:
-        self._studies = [(study, list(ids)) for study, ids in studies]
+        if not configs:
+            raise UserError("the sweep has no runs; check its lists and globs")
+        ids = [run_id(config) for config in configs]
+        self._studies = [(study, [ids[i] for i in indices]) for study, indices in studies]
+        by_id = dict(zip(ids, configs, strict=True))
+        configs = list(by_id.values())
         self._add_seeds = any(study.add_seeds for study, _ in studies)
         self._first_runs = len(configs)
         self._varied = varied(configs)
         name = name or ",".join(short_names(self._varied)) or "sweep"
         # depends on the runs alone, so that the same command finds the folder again
-        id = sweep_id(list(map(run_id, configs)), self._add_seeds)
+        id = sweep_id(list(by_id), self._add_seeds)
         self.folder = as_path(configs[0].paths.results) / f"{shortened(name, 80)}-{id}"
         self._files = SweepFolder(self.folder)
         self.runs: list[tuple[RunConfig, RunFolder]] = []
         self._seeds: set[int] = set()
         self._add(configs)
-
-    @staticmethod
-    def of(
-        configs: Sequence[RunConfig],
-        studies: Sequence[tuple[Study, Sequence[int]]] = (),
-        name: str | None = None,
-    ) -> "Sweep":
-        """Create a sweep; see `run_sweep` for the arguments.
-
-        Raises:
-            UserError: there are no runs.
-        """
-        if not configs:
-            raise UserError("the sweep has no runs; check its lists and globs")
-        by_id = {run_id(config): config for config in configs}
-        with_ids = [(study, [run_id(configs[i]) for i in indices]) for study, indices in studies]
-        return Sweep(list(by_id.values()), with_ids, name)
 
     def _add(self, configs: Sequence[RunConfig]) -> None:
         grouped = [in_group(config, self.folder.name) for config in configs]
@@ -250,12 +236,12 @@ class Sweep:
             if run.status in ENDED:
                 run.folder.tidy_if_free()
         _restore_events([(run.config, run.folder) for run in planned if run.is_finished])
-        if pending and len(self.runs) > self._first_runs:
-            labels = ", ".join(self.label(run.config) for run in pending)
-            print(f"inconclusive claims; training next: {labels}", flush=True)
         if not pending:
             self._announce(pending)
             return 0, 0
+        if len(self.runs) > self._first_runs:
+            labels = ", ".join(self.label(run.config) for run in pending)
+            print(f"inconclusive claims; training next: {labels}", flush=True)
         if run_jobs:
             return self._train_in_jobs(pending, run_jobs), 0
         return self._train(pending, runs_per_device, budget)

@@ -49,8 +49,7 @@ def next_runs(study: Study, records: Sequence[Record]) -> list[RunConfig]:
         for level in compared:
             if len(by_seed[level]) == fewest:
                 seed = max(by_seed[level]) + 1
-                config = next(iter(by_seed[level].values()))
-                found[str(level)] = config.model_copy(update={"seed": seed, "rerun": False})
+                found[str(level)] = _with_seed(next(iter(by_seed[level].values())), seed)
                 claims[str(level)] += 1
     return [found[level] for level, _ in claims.most_common()]
 
@@ -70,10 +69,14 @@ def possible_runs(study: Study, configs: Sequence[RunConfig]) -> list[RunConfig]
         of_level[level_name(all_settings(config).get(key))].append(config)
     levels: dict[Value, list[Record]] = {level: [] for level in of_level}
     compared = {level for claim in study.claims for level in compared_levels(claim, levels)}
-    return [
-        of_level[level][0].model_copy(update={"seed": seed, "rerun": False})
-        for level in of_level
-        if level in compared
-        for last in [max(config.seed for config in of_level[level])]
-        for seed in range(last + 1, last + 1 + study.max_seeds - len(of_level[level]))
-    ]
+    possible = []
+    for level, runs in of_level.items():
+        if level in compared:
+            first = max(config.seed for config in runs) + 1
+            seeds = range(first, first + study.max_seeds - len(runs))
+            possible += [_with_seed(runs[0], seed) for seed in seeds]
+    return possible
+
+
+def _with_seed(config: RunConfig, seed: int) -> RunConfig:
+    return config.model_copy(update={"seed": seed, "rerun": False})
