@@ -70,12 +70,7 @@ class Checkpoints:
             self.save(steps, state())
 
     def save_if_new(self, steps: int, state: Callable[[], State]) -> None:
-        """Save a checkpoint if there were training steps after the last one.
-
-        Args:
-            steps: training steps of the run so far.
-            state: returns the state to save.
-        """
+        """Save a checkpoint if there were training steps after the last one; see `save_if_due`."""
         if steps > self.saved_steps:
             self.save(steps, state())
 

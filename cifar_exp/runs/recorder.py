@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from cifar_exp.config.identity import run_id, run_name
@@ -12,6 +13,7 @@ from cifar_exp.loggers.run_loggers import RunLoggers
 from cifar_exp.paths import CHECKPOINTS
 from cifar_exp.runs.checkpoint import Checkpoints, State
 from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.log import logger_of
 from cifar_exp.runs.resuming import ids
 from cifar_exp.signals import Interrupted
 from cifar_exp.training.loop import Training
@@ -25,27 +27,23 @@ class ActiveRun:
     Attributes:
         config: its settings.
         folder: its folder.
-        log: its logger, which writes to train.log.
         prefix_runs: shorter runs that equal the first epochs of this run.
         check: raises GoneError once the folder is no longer the locked one.
     """
 
     config: RunConfig
     folder: RunFolder
-    log: logging.Logger
     prefix_runs: tuple[RunConfig, ...]
     check: Callable[[], None]
 
+    @cached_property
+    def log(self) -> logging.Logger:
+        """Its logger, which writes to train.log."""
+        return logger_of(self.config)
+
 
 class Recorder:
-    """Saves metrics and checkpoints of one run.
-
-    Args:
-        run: the run.
-        training: its training loop.
-        checkpoints: its checkpoints.
-        state: content of run.json, which checkpoints contain as well.
-    """
+    """Saves metrics and checkpoints of one run. Checkpoints contain `state`, that of run.json."""
 
     def __init__(
         self, run: ActiveRun, training: Training, checkpoints: Checkpoints, state: dict[str, Any]

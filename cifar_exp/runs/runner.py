@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -102,18 +102,15 @@ class Runner:
                 self._processes.broadcast(None)
                 return False
             with folder.lock() as check:
-                return (yield from self._locked(config, folder, prefix_runs, check))
+                run = ActiveRun(config, folder, tuple(prefix_runs), check)
+                return (yield from self._locked(run))
         except (OSError, MemoryError) as error:  # before run.json could be written
             free_memory(error)
             raise run_error(error, config, folder) from error
 
     @staticmethod
     def finished(config: RunConfig, folder: RunFolder) -> bool:
-        """Return whether a run has finished and is not trained again.
-
-        Args:
-            config: settings of the run; `rerun=true` trains it again.
-            folder: folder of the run.
+        """Return whether a run has finished; False with `rerun=true`, which trains it again.
 
         Raises:
             UserError: the folder has other settings.
@@ -123,13 +120,8 @@ class Runner:
         folder.claim(config)
         return True
 
-    def _locked(
-        self,
-        config: RunConfig,
-        folder: RunFolder,
-        prefix_runs: Sequence[RunConfig],
-        check: Callable[[], None],
-    ) -> Events:
+    def _locked(self, run: ActiveRun) -> Events:
+        config, folder = run.config, run.folder
         folder.claim(config)
         folder.tidy()
         rebuild_state(config, folder)
@@ -139,26 +131,20 @@ class Runner:
         if folder.status in (*ENDED, "damaged") and config.rerun:
             _set_aside(config, folder)
         try:
-            yield from self._recorded(config, folder, prefix_runs, check)
+            yield from self._recorded(run)
         except CannotResumeError:
             if config.resume != "fresh":
                 raise
             _set_aside(config, folder)
-            yield from self._recorded(config, folder, prefix_runs, check)
+            yield from self._recorded(run)
         return True
 
-    def _recorded(
-        self,
-        config: RunConfig,
-        folder: RunFolder,
-        prefix_runs: Sequence[RunConfig],
-        check: Callable[[], None],
-    ) -> Iterator[Progress | EpochMetrics]:
+    def _recorded(self, run: ActiveRun) -> Iterator[Progress | EpochMetrics]:
         """Train a run, and write the reason to run.json if it fails."""
+        config, folder, log = run.config, run.folder, run.log
         if problem := folder.problem:
             raise CannotResumeError(folder, problem)
-        with log_to(folder.log_file, config) as log:
-            run = ActiveRun(config, folder, log, tuple(prefix_runs), check)
+        with log_to(folder.log_file, config):
             try:
                 yield from self._train(run)
                 return
@@ -170,7 +156,7 @@ class Runner:
                 log.exception("the run failed")
                 failure: UserError = run_error(error, config, folder)
             try:
-                check()
+                run.check()
                 folder.fail(ids(config), hide(str(failure), config))
             except GoneError as gone:  # the cause of the failure
                 failure = gone

@@ -35,13 +35,7 @@ class ProgressDisplay:
         self._show_counts()
 
     def begin(self, run: int, label: str, evaluated_on: str) -> None:
-        """Add a bar for a run.
-
-        Args:
-            run: index of the run.
-            label: label of the bar.
-            evaluated_on: images that the run is evaluated on, "test" or "validation".
-        """
+        """Record that a run starts, and add a bar for it; see `RunBar` for the arguments."""
         self._times.begin(run)
         taken = {position for position, _ in self._bars.values()}
         position = min(set(range(1, len(taken) + 2)) - taken)
@@ -50,18 +44,11 @@ class ProgressDisplay:
             self._compare_labels()
 
     def show(self, run: int, event: Progress | EpochMetrics, epochs: int) -> None:
-        """Update the progress of a run.
-
-        Args:
-            run: index of the run.
-            event: progress within an epoch, or the metrics of a completed epoch.
-            epochs: total number of epochs of the run.
-        """
+        """Update the progress of a run, which has this number of epochs in total."""
         if run in self._bars:
             self._bars[run][1].show(event)
-        self._times.report(
-            run, event.share if isinstance(event, Progress) else event.epoch / epochs
-        )
+        share = event.share if isinstance(event, Progress) else event.epoch / epochs
+        self._times.report(run, share)
         self._advance()
 
     def remove(self, run: int) -> None:

@@ -183,7 +183,7 @@ class RunTimes:
         shares: Sequence[float] = (),
         in_seconds: bool = False,
     ) -> "RunTimes":
-        """Estimate the times of runs. Args: cost_of: returns the expected duration of a run."""
+        """Estimate the times of runs from their settings."""
         costs = [cost_of(config) for config in configs]
         shapes, afters = map(shape, configs), map(part_after_epochs, configs)
         return RunTimes(costs, list(shapes), shares, list(afters), cost_of, in_seconds)
@@ -206,7 +206,7 @@ class RunTimes:
         return self._clock() - self._started
 
     def choose(self, run: int, config: RunConfig) -> None:
-        """Set the settings of a run that were not known at the start. Args: run: its index."""
+        """Set the settings of a run that were not known at the start."""
         after = part_after_epochs(config)
         self._runs[run : run + 1] = [_Run(self._cost_of(config), shape(config), after=after)]
 

@@ -142,10 +142,6 @@ class Sweep:
     def forecast(self, runs_per_device: int | None, in_jobs: bool = False) -> Forecast:
         """Return what `run` would train, and what that costs. Nothing is trained or written.
 
-        Args:
-            runs_per_device: number of concurrent runs per device; None for automatic.
-            in_jobs: whether each run would be a job.
-
         Raises:
             UserError: the runs cannot be trained on this machine.
         """
@@ -185,12 +181,7 @@ class Sweep:
     ) -> Mapping[str, Record]:
         """Train all unfinished runs, and write the table and the report.
 
-        After an interruption, only the table is written.
-
-        Args:
-            runs_per_device: number of concurrent runs per device; None for automatic.
-            run_jobs: trains runs in jobs; None to train them in workers on this machine.
-            budget: time for the sweep; see `run_sweep`.
+        After an interruption, only the table is written. See `run_sweep` for the arguments.
 
         Returns:
             The runs by their ids, without those that cannot be read.

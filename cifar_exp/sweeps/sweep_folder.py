@@ -36,18 +36,11 @@ class SweepFolder:
         self.path = path
 
     def write_list(self, content: Mapping[str, Any]) -> None:
-        """Write sweep.json, unless it is already there.
-
-        Args:
-            content: of sweep.json.
-        """
+        """Write the content of sweep.json, unless it is already there."""
         write_locked(self.path, {SWEEP_FILE: json_bytes(dict(content))})
 
     def write_table(self, content: Mapping[str, Any]) -> tuple[dict[str, Record], list[str]]:
         """Read the runs, print their table and the answer, and write sweep.json and results.csv.
-
-        Args:
-            content: of sweep.json.
 
         Returns:
             The runs by their ids, and messages about those that are missing or cannot be read.
@@ -68,12 +61,7 @@ class SweepFolder:
         return by_id, left_out
 
     def write_report(self, by_id: Mapping[str, Record], left_out: Sequence[str]) -> None:
-        """Write the report, unless it is newer than its runs, and print its path.
-
-        Args:
-            by_id: the runs by their ids.
-            left_out: messages about runs that are missing or cannot be read.
-        """
+        """Write the report, unless it is newer than its runs, and print its path."""
         page, text = self.path / REPORT_PAGE, self.path / REPORT_TEXT
         if left_out or not _is_newer((page, text), self._sources(by_id.values())):
             from cifar_exp.reports.content import report_of
