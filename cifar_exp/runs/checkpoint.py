@@ -77,10 +77,6 @@ class Checkpoints:
     def save(self, steps: int, state: State) -> None:
         """Save a checkpoint, and delete all but the newest `KEPT`.
 
-        Args:
-            steps: training steps of the run so far.
-            state: tensors and plain values.
-
         Raises:
             OSError: it cannot be written; earlier checkpoints are kept.
             UserError: the folder is a symbolic link.

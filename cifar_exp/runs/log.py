@@ -18,9 +18,6 @@ def show_warnings(write: Callable[[str], None]) -> None:
     """Show the warnings of this package, and messages that belong to no run.
 
     Errors are not shown, since they are raised as well.
-
-    Args:
-        write: called with one line for each warning.
     """
 
     class Handler(logging.Handler):

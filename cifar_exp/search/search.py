@@ -98,12 +98,6 @@ def check_search(
 ) -> tuple[Checked, list[RunConfig]]:
     """Check the runs of a search in advance; those at the bounds of the space represent all.
 
-    Args:
-        plan: plan of the search.
-        left: number of trials to train.
-        runs_per_device: number of concurrent runs per device; None for automatic.
-        writes: see `preflight`.
-
     Returns:
         The result, and the runs that were checked, at least `left`.
 
@@ -115,13 +109,7 @@ def check_search(
 
 
 class Search:
-    """Chooses the runs to train, and prunes them.
-
-    Args:
-        plan: plan of the search.
-        trials: trials of the search, including earlier ones.
-        folder: folder of the search.
-    """
+    """Chooses the runs to train, and prunes them."""
 
     def __init__(self, plan: Plan, trials: Trials, folder: Path) -> None:
         self._plan = plan
@@ -134,11 +122,7 @@ class Search:
         self._pruned: set[str] = set()  # ids of runs that have to stop
 
     def run(self, runs_per_device: int | None, budget: Budget | None = None) -> int:
-        """Train the remaining trials.
-
-        Args:
-            runs_per_device: number of concurrent runs per device; None for automatic.
-            budget: see `run_search`.
+        """Train the remaining trials; see `run_search` for the arguments.
 
         Returns:
             How many trials are left because of the budget.
@@ -170,11 +154,7 @@ class Search:
         return self._left + len(self._waiting)
 
     def confirm(self, runs_per_device: int | None, budget: Budget | None = None) -> None:
-        """Print the best trial, and test it.
-
-        Args:
-            runs_per_device: number of concurrent runs per device; None for automatic.
-            budget: see `run_search`.
+        """Print the best trial, and test it; see `run_search` for the arguments.
 
         Raises:
             UserError: no trial is complete, or some test runs failed.
@@ -206,12 +186,7 @@ class Search:
         return None
 
     def continues(self, config: RunConfig, metrics: EpochMetrics) -> bool:
-        """Report an epoch to Optuna, and return whether the trial should continue.
-
-        Args:
-            config: settings of the run.
-            metrics: metrics of the epoch.
-        """
+        """Report an epoch to Optuna, and return whether the trial should continue."""
         run = run_id(config)
         if run in self._pruned:  # the run stops at its next step
             return False

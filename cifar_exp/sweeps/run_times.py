@@ -27,12 +27,7 @@ _MIN_OBSERVED = 0.05  # of a run, before its speed replaces the expected one
 
 
 def image_counts(config: RunConfig, train_size: int | None = None) -> tuple[int, int]:
-    """Return the numbers of training and evaluated images of a run; usual ones if unknown.
-
-    Args:
-        config: settings of the run.
-        train_size: number of training images, if it is known.
-    """
+    """Return the numbers of training and evaluated images of a run; usual ones if unknown."""
     data = config.data
     train, test = data.sizes or (train_size or _USUAL_IMAGES[0], (train_size or 0) // 4)
     train = train_size or round(min(train, data.limit_train or train) * (1 - data.val_fraction))
@@ -42,12 +37,7 @@ def image_counts(config: RunConfig, train_size: int | None = None) -> tuple[int,
 
 
 def expected_cost(config: RunConfig, on_gpu: bool) -> float:
-    """Estimate the relative duration of a run.
-
-    Args:
-        config: settings of the run.
-        on_gpu: whether the run trains on a GPU.
-    """
+    """Estimate the relative duration of a run, on a GPU or a CPU."""
     step = _STEP_COST_ON_GPU if on_gpu else _STEP_COST_ON_CPU
     train, _ = image_counts(config)
     training = train * (_image_cost(config) + step / config.data.batch_size)

@@ -95,9 +95,6 @@ class WorkerPool:
     Where the system has a fork server, PyTorch is imported once, by that server, and the workers
     are forked from it. The sweep's process never imports PyTorch.
 
-    Args:
-        allocations: allocation of each worker, from `check_runs`.
-
     Attributes:
         on_gpu: whether the workers use GPUs.
     """

@@ -68,11 +68,7 @@ Timestamp = Any
 
 
 class Clock:
-    """Measures the time of a device, with the host's clock on a CPU and with events on a GPU.
-
-    Args:
-        device: device to measure.
-    """
+    """Measures the time of a device, with the host's clock on a CPU and with events on a GPU."""
 
     def __init__(self, device: torch.device) -> None:
         self._on_gpu = device.type == "cuda"
@@ -172,9 +168,6 @@ def on_stream(stream: torch.cuda.Stream | None, deterministic: bool) -> Iterator
 
 def uses_gpu(config: RunConfig) -> bool:
     """Return whether a run trains on a GPU, without initializing CUDA.
-
-    Args:
-        config: settings of the run.
 
     Raises:
         UserError: `device=cuda` is set and PyTorch finds no GPU.
