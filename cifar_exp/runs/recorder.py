@@ -17,7 +17,7 @@ from cifar_exp.runs.log import logger_of
 from cifar_exp.runs.resuming import ids
 from cifar_exp.signals import Interrupted
 from cifar_exp.training.loop import Training
-from cifar_exp.training.progress import EpochMetrics, Progress
+from cifar_exp.training.progress import EpochMetrics, Event
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Recorder:
         self._checkpoints = checkpoints
         self._state = state
 
-    def epochs(self, loggers: RunLoggers) -> Iterator[Progress | EpochMetrics]:
+    def epochs(self, loggers: RunLoggers) -> Iterator[Event]:
         """Train the remaining epochs; metrics are on disk before they are yielded.
 
         Throw Interrupted into it to stop with a checkpoint.

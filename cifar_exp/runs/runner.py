@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -46,10 +46,9 @@ from cifar_exp.signals import Interrupted
 from cifar_exp.training.device import Compute, choose_compute
 from cifar_exp.training.loop import Training
 from cifar_exp.training.process_group import ALONE, ProcessGroup
-from cifar_exp.training.progress import EpochMetrics, Progress
+from cifar_exp.training.progress import Event, Events
 
 _log = logging.getLogger("cifar_exp")
-Events = Generator[Progress | EpochMetrics, None, bool]
 
 
 class Runner:
@@ -139,7 +138,7 @@ class Runner:
             yield from self._recorded(run)
         return True
 
-    def _recorded(self, run: ActiveRun) -> Iterator[Progress | EpochMetrics]:
+    def _recorded(self, run: ActiveRun) -> Iterator[Event]:
         """Train a run, and write the reason to run.json if it fails."""
         config, folder, log = run.config, run.folder, run.log
         if problem := folder.problem:
@@ -164,7 +163,7 @@ class Runner:
                 pass
             raise failure
 
-    def _train(self, run: ActiveRun) -> Iterator[Progress | EpochMetrics]:
+    def _train(self, run: ActiveRun) -> Iterator[Event]:
         config, folder, log = run.config, run.folder, run.log
         checkpoints = Checkpoints(folder.path / CHECKPOINTS, run_id(config), log)
         saved = last_state(folder, checkpoints)

@@ -43,7 +43,7 @@ def sum_problem(folder: Path, name: str, state: dict[str, Any]) -> str:
     Returns:
         What is wrong; "" if the sums are equal, or run.json has none for this file.
     """
-    expected = _sums_in(state).get(name)
+    expected = state.get("sha256", {}).get(name)
     if expected is None:
         return ""
     try:
@@ -79,7 +79,7 @@ def results_problem(
     for name in (CONFIG_FILE, METRICS_FILE):
         if problem := sum_problem(folder, name, state):
             return problem
-    if _sums_in(state) and "run_id" in state:  # run.json was written for this config.yaml
+    if state.get("sha256") and "run_id" in state:  # run.json was written for this config.yaml
         return _id_problem(folder, str(state["run_id"]), {})
     try:
         config = read_config()
@@ -116,8 +116,3 @@ def _id_problem(folder: Path, actual: str, state: dict[str, Any]) -> str:
         if expected not in (None, actual):
             return f"config.yaml holds the settings of another run, expected those of {expected}"
     return ""
-
-
-def _sums_in(state: dict[str, Any]) -> dict[str, Any]:
-    sums = state.get("sha256")
-    return sums if isinstance(sums, dict) else {}

@@ -71,7 +71,7 @@ class _Search:
         return {
             trial.number: self.by_name[trial.run]
             for trial in self.stored.trials
-            if trial.epochs and trial.run in self.by_name
+            if trial.epochs and trial.run and trial.run in self.by_name
         }
 
     @cached_property

@@ -7,7 +7,7 @@ from tqdm import tqdm
 from cifar_exp.runs.progress_bar import Bar, RunBar, is_too_early
 from cifar_exp.sweeps.run_times import RunTimes
 from cifar_exp.terminal import wrapped
-from cifar_exp.training.progress import EpochMetrics, Progress
+from cifar_exp.training.progress import Event, Progress
 
 _MAX_BARS = 16
 _BAR_TOTAL = 1000  # an integer, because a sum of floats can exceed its total
@@ -43,7 +43,7 @@ class ProgressDisplay:
             self._bars[run] = position, RunBar(label, position, evaluated_on)
             self._compare_labels()
 
-    def show(self, run: int, event: Progress | EpochMetrics, epochs: int) -> None:
+    def show(self, run: int, event: Event, epochs: int) -> None:
         """Update the progress of a run, which has this number of epochs in total."""
         if run in self._bars:
             self._bars[run][1].show(event)

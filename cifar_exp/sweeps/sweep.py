@@ -248,7 +248,7 @@ class Sweep:
             return False
         # runs are repeated once only
         self.runs = [(c.model_copy(update={"rerun": False}), folder) for c, folder in self.runs]
-        while not self._unfinished():
+        while all(folder.status in ENDED for _, folder in self.runs):
             records = {run_id(config): read_record(folder) for config, folder in self.runs}
             new: dict[str, RunConfig] = {}
             for study, ids in self._studies:
@@ -259,9 +259,6 @@ class Sweep:
                 return False
             self._add([config for id, config in new.items() if id not in records])
         return True
-
-    def _unfinished(self) -> list[RunConfig]:
-        return [config for config, folder in self.runs if folder.status not in ENDED]
 
     def _train(
         self, pending: list[PlannedRun], runs_per_device: int | None, budget: Budget | None

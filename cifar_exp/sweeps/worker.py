@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
@@ -32,15 +32,13 @@ from cifar_exp.sweeps.messages import (
     Warned,
 )
 from cifar_exp.terminal import keep_output
-from cifar_exp.training.progress import EpochMetrics, Progress
+from cifar_exp.training.progress import EpochMetrics, Event, Events, Progress
 
 _SECONDS_BETWEEN_REPORTS = 0.1
 _BROKEN = (
     "The CUDA context of a worker process is unusable after this error. The process is replaced, "
     "and its other runs are retried."
 )
-
-Run = Generator[Progress | EpochMetrics, None, bool]
 
 
 def work(connection: Connection, allocation: Allocation) -> None:
@@ -116,7 +114,7 @@ class _Worker:
         )
         self._runner = Runner(allocation.threads)
         self._connection = connection
-        self._runs: dict[int, Run] = {}
+        self._runs: dict[int, Events] = {}
         self._reported: dict[int, float] = {}
         self._asked = False
 
@@ -135,7 +133,7 @@ class _Worker:
             self._stop_run(run, Interrupted(signal_number))
         self._runner.close()  # first, because the sweep may end this process after the messages
         for run in stopped:
-            self._send_end(Ended(run, interrupted=True))
+            self._send_end(Ended(run))
 
     def _stop_run(self, run: int, interruption: Interrupted) -> None:
         self._limit.remove(run)
@@ -150,7 +148,7 @@ class _Worker:
                 self._limit.add(run)
             case StopRun(run) if run in self._runs:  # otherwise it has just ended
                 self._stop_run(run, Interrupted(signal.SIGTERM, by="the search"))
-                self._send_end(Ended(run, interrupted=True))
+                self._send_end(Ended(run))
             case StopAll(signal_number):
                 self.stop(signal_number)
                 self._asked = True  # so that it asks for no more runs
@@ -188,7 +186,7 @@ class _Worker:
         self._runner.close()
         os._exit(1)  # a normal exit would wait for the device
 
-    def _report(self, run: int, event: Progress | EpochMetrics) -> None:
+    def _report(self, run: int, event: Event) -> None:
         now = time.monotonic()
         due = now - self._reported.get(run, 0) >= _SECONDS_BETWEEN_REPORTS
         if due or isinstance(event, EpochMetrics):

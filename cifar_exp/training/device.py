@@ -42,7 +42,7 @@ class Compute:
     def __str__(self) -> str:
         """Describe the resources, for example "cpu, fp32, 2 threads"."""
         processes = f", {self.processes} processes" * (self.processes > 1)
-        if self.device.type == "cuda":
+        if self.on_gpu:
             return f"cuda, {self.precision}{processes}"
         threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
         return f"cpu, {self.precision}, {threads}{processes}"
