@@ -341,15 +341,11 @@ class RunFolder:
 
     def _selection(self, state: dict[str, Any]) -> str:
         """Return the epochs that `training.keep` and `training.patience` selected, or ""."""
-        texts = {"epoch_stopped": "stopped after epoch", "epoch_kept": "weights of epoch"}
-        shown = {key: state[key] for key in texts if key in state}
+        stopped, kept = state.get("epoch_stopped"), state.get("epoch_kept")
         # with patience, run.json has the last epoch even if it is that of the settings
-        if (
-            "epoch_stopped" in shown
-            and shown["epoch_stopped"] == self.read_config().training.epochs
-        ):
-            del shown["epoch_stopped"]
-        return "".join(f"; {texts[key]} {epoch}" for key, epoch in shown.items())
+        is_early = stopped is not None and stopped != self.read_config().training.epochs
+        text = f"; stopped after epoch {stopped}" if is_early else ""
+        return text if kept is None else f"{text}; weights of epoch {kept}"
 
     @property
     def results(self) -> Results:

@@ -32,26 +32,21 @@ def next_runs(study: Study, records: Sequence[Record]) -> list[RunConfig]:
         return []
     (key,) = study.vary
     levels = sorted_levels(records, key)
-    by_seed = {
-        level: {run.config.seed: run.config for run in runs} for level, runs in levels.items()
-    }
-    if any(len(by_seed[level]) < len(runs) for level, runs in levels.items()):
+    seeds = {level: {run.config.seed for run in runs} for level, runs in levels.items()}
+    if any(len(seeds[level]) < len(runs) for level, runs in levels.items()):
         raise UserError(f"seed=auto: expected one run per level of {key} and seed, got several")
-    found: dict[str, RunConfig] = {}
-    claims: Counter[str] = Counter()
+    open_claims: Counter[Value] = Counter()  # of each level that gets one more seed
     for result in judge_claims(study.claims, levels, looks_of(study))[: len(study.claims)]:
-        if result.verdict != "inconclusive":
-            continue
-        compared = compared_levels(result.claim, levels)
-        fewest = min(len(by_seed[level]) for level in compared)
-        if fewest >= study.max_seeds:
-            continue
-        for level in compared:
-            if len(by_seed[level]) == fewest:
-                seed = max(by_seed[level]) + 1
-                found[str(level)] = _with_seed(next(iter(by_seed[level].values())), seed)
-                claims[str(level)] += 1
-    return [found[level] for level, _ in claims.most_common()]
+        if result.verdict == "inconclusive":
+            of_claim = compared_levels(result.claim, levels)
+            fewest = min(len(seeds[level]) for level in of_claim)
+            if fewest < study.max_seeds:
+                shortest = [level for level in levels if len(seeds[level]) == fewest]
+                open_claims.update(level for level in shortest if level in of_claim)
+    return [
+        _with_seed(levels[level][0].config, max(seeds[level]) + 1)
+        for level, _ in open_claims.most_common()
+    ]
 
 
 def possible_runs(study: Study, configs: Sequence[RunConfig]) -> list[RunConfig]:
