@@ -5,12 +5,11 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import torch
 
-from cifar_exp.config.identity import can_be_continued, model_and_data, run_id
+from cifar_exp.config.identity import model_and_data, run_id
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import DeviceImages
 from cifar_exp.data.dataset import Dataset
@@ -30,7 +29,7 @@ from cifar_exp.runs.folder import ENDED, BusyError, GoneError, RunFolder
 from cifar_exp.runs.initial_weights import initial_weights
 from cifar_exp.runs.log import log_to
 from cifar_exp.runs.provenance import provenance
-from cifar_exp.runs.recorder import ActiveRun, Recorder
+from cifar_exp.runs.recorder import ActiveRun, Recorder, now
 from cifar_exp.runs.resuming import (
     compute_as_before,
     continued,
@@ -39,9 +38,7 @@ from cifar_exp.runs.resuming import (
     last_state,
     rebuild_state,
     restore,
-    selected_epochs,
 )
-from cifar_exp.runs.trust import file_sums
 from cifar_exp.signals import Interrupted
 from cifar_exp.training.device import Compute, choose_compute
 from cifar_exp.training.loop import Training
@@ -180,7 +177,7 @@ class Runner:
         self._processes.broadcast((compute.precision, compute.threads, loaded.sha256, saved))
         state = ids(config) | {
             "status": "running",
-            "started": before.get("started", _now()),
+            "started": before.get("started", now()),
             "compute": dataclasses.asdict(compute) | {"device": compute.device.type},
             "data_sha256": loaded.sha256,
             "evaluated_images": len(loaded.dataset.test),
@@ -208,17 +205,7 @@ class Runner:
                 raise
             status = "diverged" if training.diverged else "complete"
             loggers.end(status)
-        keeps_last = (
-            status == "complete"
-            and can_be_continued(config)
-            and config.keep_checkpoint
-            and recorder.save_last()
-        )
-        end = {"status": status, "ended": _now(), "sha256": file_sums(folder.path)}
-        epochs = selected_epochs(config, folder.read_metrics()) if status == "complete" else {}
-        folder.write_state(state | end | epochs | balance)
-        checkpoints.keep_last() if keeps_last else folder.remove_checkpoints()
-        log.info("%s after %d epochs", status, len(training.history))
+        recorder.end(status, balance)
 
     def take_part(self, config: RunConfig) -> Events:
         """Train a run together with rank 0, which alone writes files.
@@ -300,7 +287,3 @@ def _set_aside(config: RunConfig, folder: RunFolder) -> None:
     folder.set_aside()
     folder.claim(config)
     remove_files(event_folder(config), "events.out.tfevents*")  # repeats metrics.jsonl
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
