@@ -41,7 +41,7 @@ def preflight(
     """Check that runs can be trained, and write their hyperparameters for TensorBoard.
 
     Args:
-        configs: settings of the runs.
+        configs: settings of the runs, at least one.
         at_once: number of runs that train at the same time.
         trains_here: whether they train on this machine; if not, devices are not checked.
         writes: whether to create folders, download images and write hyperparameters.
@@ -75,8 +75,7 @@ def preflight(
     checkpoints = list(map(_checkpoint_bytes, configs, sizes))
     kept = _kept_bytes(configs, checkpoints)
     disk = _needed_bytes(configs, sum(sizes), checkpoints, at_once) + kept
-    if configs:
-        _check_space(configs, disk, kept)
+    _check_space(configs, disk, kept)
     if writes:
         declare(configs)
     return Needs(kept, disk, tuple(of_runs))

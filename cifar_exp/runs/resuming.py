@@ -122,9 +122,10 @@ def compute_as_before(chosen: Compute, before: dict[str, Any], log: logging.Logg
         log: logger of the run.
     """
     recorded = before.get("compute")
-    if recorded is None or recorded["device"] != chosen.device.type:
-        if recorded is not None:
-            log.warning("started on %s, resuming on %s", recorded["device"], chosen.device.type)
+    if recorded is None:
+        return chosen
+    if recorded["device"] != chosen.device.type:
+        log.warning("started on %s, resuming on %s", recorded["device"], chosen.device.type)
         return chosen
     processes = recorded.get("processes", 1)
     if processes != chosen.processes:

@@ -189,8 +189,7 @@ class Forecast:
         cells = [*key, _numbers([run.config.seed for run in runs]), str(epochs)]
         cells.append(f"{self._steps_of(run):,}" if epochs else "")
         if self.speeds is not None:
-            seconds = 0 if run.is_finished else epochs * self.speeds.epoch(run.config).expected
-            cells.append(in_time(seconds) if epochs else "")
+            cells.append(in_time(epochs * self.speeds.epoch(run.config).expected) if epochs else "")
         return cells
 
     @cached_property
@@ -200,8 +199,6 @@ class Forecast:
         return dict(zip(shapes, sizes, strict=True))
 
     def _steps_of(self, run: PlannedRun) -> int:
-        if run.is_finished:
-            return 0
         per_epoch = -(-self._train_sizes[shape(run.config)] // run.config.data.batch_size)
         return per_epoch * (run.config.training.epochs - run.epochs_before)
 
