@@ -33,7 +33,7 @@ from cifar_exp.sweeps.forecast import Forecast, PlannedRun, plan_runs
 from cifar_exp.sweeps.messages import Ended
 from cifar_exp.sweeps.run_times import Budget, RunTimes, expected_cost
 from cifar_exp.sweeps.speeds import find_speeds
-from cifar_exp.sweeps.sweep_folder import SweepFolder
+from cifar_exp.sweeps.sweep_folder import update_report, write_list, write_table
 from cifar_exp.sweeps.until_settled import next_runs, possible_runs
 from cifar_exp.sweeps.worker_pool import WorkerPool, check_runs
 
@@ -129,7 +129,6 @@ class Sweep:
         # depends on the runs alone, so that the same command finds the folder again
         id = sweep_id(list(by_id), self._add_seeds)
         self.folder = as_path(configs[0].paths.results) / f"{shortened(name, 80)}-{id}"
-        self._files = SweepFolder(self.folder)
         self.runs: list[tuple[RunConfig, RunFolder]] = []
         self._seeds: set[int] = set()
         self._add(configs)
@@ -200,10 +199,10 @@ class Sweep:
         except BaseException:
             if self.folder.exists():
                 with suppress(UserError):  # would hide the exception above
-                    self._files.write_table(self._content())
+                    write_table(self.folder, self._content())
             raise
-        by_id, left_out = self._files.write_table(self._content())
-        self._files.write_report(by_id, left_out)
+        by_id, left_out = write_table(self.folder, self._content())
+        update_report(self.folder, by_id, left_out)
         if left:
             runs = f"{left} run{'s' * (left > 1)}"
             print(
@@ -318,7 +317,7 @@ class Sweep:
         if room := checkpoint_room(kept_bytes):
             print(room, flush=True)
         if pending:  # the folder may be read-only
-            self._files.write_list(self._content())
+            write_list(self.folder, self._content())
 
     def label(self, config: RunConfig) -> str:
         """Return a label such as `lr=0.1 seed=2`, which distinguishes a run from the others.
