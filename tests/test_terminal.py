@@ -75,7 +75,7 @@ def test_bars_fit_and_omit_whole_fields(terminal: Terminal, clock: Clock) -> Non
         shown.begin(0, "lr=0.01 weight_decay=0.0001 seed=2", "validation")
         for step in range(1, 9):
             clock.now += 1
-            shown.show(0, Progress(1, step, 10, step / 10), 1)
+            shown.show(0, Progress(step, 10, step / 10), 1)
             shown.show(0, metrics(1), 100)
         shown._bars[0][1]._bar.refresh()
         shown._bar.refresh()
@@ -99,7 +99,7 @@ def test_rounding_of_costs_gives_no_warning(terminal: Terminal, clock: Clock) ->
         shown = ProgressDisplay(RunTimes([0.1] * 3 + [0.7] * 7))
         for run in range(10):
             for step in range(1, 7):
-                shown.show(run, Progress(1, step, 7, step / 7), 1)
+                shown.show(run, Progress(step, 7, step / 7), 1)
             shown.end(run, f"run {run}: complete")
         lines = terminal.lines()  # TqdmWarning is an error in tests
         shown.close()
@@ -156,7 +156,7 @@ def test_printed_lines_have_an_estimate_only_without_a_bar(
     def end_one() -> None:
         clock.now = 0
         shown = ProgressDisplay(RunTimes([1.0, 1.0]))
-        shown.show(0, Progress(1, 0, 10, 0 / 10), 1)
+        shown.show(0, Progress(0, 10, 0 / 10), 1)
         clock.now = 10
         shown.end(0, "lr=0.1: complete")
         shown.close()

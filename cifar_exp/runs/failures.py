@@ -35,13 +35,7 @@ class CannotResumeError(RunError):
 
 
 def run_error(error: Exception, config: RunConfig, folder: RunFolder) -> RunError:
-    """Convert an error of a run to a RunError with a message for the user.
-
-    Args:
-        error: error that ended the run.
-        config: settings of the run.
-        folder: folder of the run.
-    """
+    """Convert the error that ended a run to a RunError with a message for the user."""
     if isinstance(error, RunError):
         return error
     if isinstance(error, UserError):

@@ -170,12 +170,7 @@ class RunFolder:
     def status_and_problem(
         self, state: dict[str, Any], rows: Sequence[dict[str, Any]]
     ) -> tuple[str, str]:
-        """Return `status` and `problem` for files that have been read.
-
-        Args:
-            state: result of `read_state`.
-            rows: result of `read_metrics`.
-        """
+        """Return `status` and `problem` from results of `read_state` and `read_metrics`."""
         status = str(state["status"])
         if status in ENDED:
             problem = results_problem(self.path, state, rows, self.read_config)
@@ -292,12 +287,7 @@ class RunFolder:
             lock.release()
 
     def fail(self, ids: dict[str, Any], reason: str) -> None:
-        """Write the status `failed` to run.json.
-
-        Args:
-            ids: ids of the run, which run.json may lack.
-            reason: the error message.
-        """
+        """Write the status `failed`, its reason and the ids of the run to run.json."""
         self.write_state(self.read_state() | ids | {"status": "failed", "reason": reason})
 
     def tidy(self) -> None:
@@ -351,15 +341,11 @@ class RunFolder:
 
     def _selection(self, state: dict[str, Any]) -> str:
         """Return the epochs that `training.keep` and `training.patience` selected, or ""."""
-        texts = {"epoch_stopped": "stopped after epoch", "epoch_kept": "weights of epoch"}
-        shown = {key: state[key] for key in texts if key in state}
+        stopped, kept = state.get("epoch_stopped"), state.get("epoch_kept")
         # with patience, run.json has the last epoch even if it is that of the settings
-        if (
-            "epoch_stopped" in shown
-            and shown["epoch_stopped"] == self.read_config().training.epochs
-        ):
-            del shown["epoch_stopped"]
-        return "".join(f"; {texts[key]} {epoch}" for key, epoch in shown.items())
+        is_early = stopped is not None and stopped != self.read_config().training.epochs
+        text = f"; stopped after epoch {stopped}" if is_early else ""
+        return text if kept is None else f"{text}; weights of epoch {kept}"
 
     @property
     def results(self) -> Results:

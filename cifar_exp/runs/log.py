@@ -18,9 +18,6 @@ def show_warnings(write: Callable[[str], None]) -> None:
     """Show the warnings of this package, and messages that belong to no run.
 
     Errors are not shown, since they are raised as well.
-
-    Args:
-        write: called with one line for each warning.
     """
 
     class Handler(logging.Handler):
@@ -35,17 +32,16 @@ def show_warnings(write: Callable[[str], None]) -> None:
     _package.propagate = False
 
 
+def logger_of(config: RunConfig) -> logging.Logger:
+    """Return the logger of a run. Each run has one, since a process can train several in turn."""
+    return _package.getChild(run_id(config))
+
+
 @contextmanager
-def log_to(path: Path, config: RunConfig) -> Iterator[logging.Logger]:
-    """Log to a file while the block runs.
+def log_to(path: Path, config: RunConfig) -> Iterator[None]:
+    """Append the lines of the logger of a run to a file while the block runs.
 
-    Args:
-        path: path of the file, to which lines are appended.
-        config: settings of the run. Each run has its own logger, since a process can train several
-            in turn. Values of environment variables in the settings are not written.
-
-    Yields:
-        The logger of the run.
+    Values of environment variables in the settings are not written.
 
     Raises:
         OSError: the file cannot be opened.
@@ -55,12 +51,12 @@ def log_to(path: Path, config: RunConfig) -> Iterator[logging.Logger]:
         def format(self, record: logging.LogRecord) -> str:
             return hide(super().format(record), config)
 
-    log = _package.getChild(run_id(config))
+    log = logger_of(config)
     handler = _File(path, encoding="utf-8")
     handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     try:
-        yield log
+        yield
     finally:
         log.removeHandler(handler)
         handler.close()

@@ -41,7 +41,7 @@ def preflight(
     """Check that runs can be trained, and write their hyperparameters for TensorBoard.
 
     Args:
-        configs: settings of the runs.
+        configs: settings of the runs, at least one.
         at_once: number of runs that train at the same time.
         trains_here: whether they train on this machine; if not, devices are not checked.
         writes: whether to create folders, download images and write hyperparameters.
@@ -72,10 +72,10 @@ def preflight(
     folders |= {config.paths.logs for config in configs if config.logger.tensorboard}
     for folder in sorted(folders):
         _check_writable(as_path(folder), writes)
-    kept = _kept_bytes(configs, sizes)
-    disk = _needed_bytes(configs, sizes, at_once) + kept
-    if configs:
-        _check_space(configs, disk, kept)
+    checkpoints = list(map(_checkpoint_bytes, configs, sizes))
+    kept = _kept_bytes(configs, checkpoints)
+    disk = _needed_bytes(configs, sum(sizes), checkpoints, at_once) + kept
+    _check_space(configs, disk, kept)
     if writes:
         declare(configs)
     return Needs(kept, disk, tuple(of_runs))
@@ -148,30 +148,23 @@ def _check_space(configs: Sequence[RunConfig], disk: int, kept: int) -> None:
             )
 
 
-def _needed_bytes(configs: Sequence[RunConfig], sizes: Sequence[int], at_once: int) -> int:
-    """Return how many more bytes runs will write into their folders.
-
-    Args:
-        configs: settings of the runs.
-        sizes: number of values in the state of each network.
-        at_once: number of runs that train at the same time.
-    """
+def _needed_bytes(
+    configs: Sequence[RunConfig], values: int, checkpoints: Sequence[int], at_once: int
+) -> int:
+    """Return how many more bytes runs will write; the networks have this number of values."""
     epochs = sum(config.training.epochs for config in configs)
-    after = sum(sizes) * _BYTES_PER_VALUE + len(configs) * _RUN_BYTES + epochs * _EPOCH_BYTES
-    # the kept checkpoints, and one that is being written
-    during = [
-        _checkpoint_bytes(config, size) * (KEPT + 1)
-        for config, size in zip(configs, sizes, strict=True)
-    ]
+    after = values * _BYTES_PER_VALUE + len(configs) * _RUN_BYTES + epochs * _EPOCH_BYTES
+    # the kept checkpoints of a run, and one that is being written
+    during = (KEPT + 1) * sum(sorted(checkpoints, reverse=True)[:at_once])
     existing = sum(map(_existing_checkpoint_bytes, RunFolder.of_all(configs)))
-    return max(0, after + sum(sorted(during, reverse=True)[:at_once]) - existing)
+    return max(0, after + during - existing)
 
 
-def _kept_bytes(configs: Sequence[RunConfig], sizes: Sequence[int]) -> int:
+def _kept_bytes(configs: Sequence[RunConfig], checkpoints: Sequence[int]) -> int:
     """Return the size of the last checkpoints that complete runs keep."""
     return sum(
-        _checkpoint_bytes(config, size)
-        for config, size in zip(configs, sizes, strict=True)
+        size
+        for config, size in zip(configs, checkpoints, strict=True)
         if config.keep_checkpoint and can_be_continued(config)
     )
 

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from cifar_exp.config.metrics import evaluated
 from cifar_exp.terminal import USUAL_COLUMNS, printable
-from cifar_exp.training.progress import EpochMetrics, Progress
+from cifar_exp.training.progress import EpochMetrics, Event
 
 if TYPE_CHECKING:
     _Tqdm = tqdm[NoReturn]
@@ -104,12 +104,7 @@ def line_of(label: str, share: float, parts: list[str], columns: int) -> str:
 
 
 def cut_labels(labels: Sequence[str], longest: int) -> list[str]:
-    """Shorten labels so that different labels stay different.
-
-    Args:
-        labels: words separated by spaces, for example "lr=0.1 seed=2".
-        longest: maximum length in characters.
-    """
+    """Shorten labels to a number of characters, so that different labels stay different."""
     words = [label.split() for label in labels]
     shared = set(words[0]).intersection(*words[1:])
     differing = [" ".join(word for word in label if word not in shared) for label in words]
@@ -159,7 +154,7 @@ class RunBar:
         """Set the labels of the other bars, from which the shortened label must differ."""
         self._bar.others = others
 
-    def show(self, event: Progress | EpochMetrics) -> None:
+    def show(self, event: Event) -> None:
         """Update the position of the bar, or the metrics of the last epoch."""
         if isinstance(event, EpochMetrics):
             self._metrics = [

@@ -1,21 +1,25 @@
-"""Saves what a run computes while it trains: metrics, logs and checkpoints."""
+"""Saves what a run computes: metrics, logs, checkpoints and its end."""
 
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
-from cifar_exp.config.identity import run_id, run_name
+from cifar_exp.config.identity import can_be_continued, run_id, run_name
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
 from cifar_exp.loggers.run_loggers import RunLoggers
 from cifar_exp.paths import CHECKPOINTS
 from cifar_exp.runs.checkpoint import Checkpoints, State
 from cifar_exp.runs.folder import RunFolder
-from cifar_exp.runs.resuming import ids
+from cifar_exp.runs.log import logger_of
+from cifar_exp.runs.resuming import ids, selected_epochs
+from cifar_exp.runs.trust import file_sums
 from cifar_exp.signals import Interrupted
 from cifar_exp.training.loop import Training
-from cifar_exp.training.progress import EpochMetrics, Progress
+from cifar_exp.training.progress import EpochMetrics, Event
 
 
 @dataclass(frozen=True)
@@ -25,27 +29,23 @@ class ActiveRun:
     Attributes:
         config: its settings.
         folder: its folder.
-        log: its logger, which writes to train.log.
         prefix_runs: shorter runs that equal the first epochs of this run.
         check: raises GoneError once the folder is no longer the locked one.
     """
 
     config: RunConfig
     folder: RunFolder
-    log: logging.Logger
     prefix_runs: tuple[RunConfig, ...]
     check: Callable[[], None]
 
+    @cached_property
+    def log(self) -> logging.Logger:
+        """Its logger, which writes to train.log."""
+        return logger_of(self.config)
+
 
 class Recorder:
-    """Saves metrics and checkpoints of one run.
-
-    Args:
-        run: the run.
-        training: its training loop.
-        checkpoints: its checkpoints.
-        state: content of run.json, which checkpoints contain as well.
-    """
+    """Saves metrics and checkpoints of one run. Checkpoints contain `state`, that of run.json."""
 
     def __init__(
         self, run: ActiveRun, training: Training, checkpoints: Checkpoints, state: dict[str, Any]
@@ -55,7 +55,7 @@ class Recorder:
         self._checkpoints = checkpoints
         self._state = state
 
-    def epochs(self, loggers: RunLoggers) -> Iterator[Progress | EpochMetrics]:
+    def epochs(self, loggers: RunLoggers) -> Iterator[Event]:
         """Train the remaining epochs; metrics are on disk before they are yielded.
 
         Throw Interrupted into it to stop with a checkpoint.
@@ -94,13 +94,27 @@ class Recorder:
                 "Run the same command again to resume from the last checkpoint."
             )
 
-    def save_last(self) -> bool:
-        """Save a checkpoint from which a longer run can continue.
+    def end(self, status: str, balance: dict[str, float]) -> None:
+        """Write the end of a complete or diverged run to run.json, and delete its checkpoints.
 
-        Returns:
-            Whether there was enough space on the disk.
+        The last checkpoint is kept if a longer run can continue from it.
+
+        Args:
+            status: "complete" or "diverged".
+            balance: result of `class_balance`.
         """
-        return self._save_if_possible("no last checkpoint, so longer runs cannot continue it: %s")
+        config, folder, is_complete = self._run.config, self._run.folder, status == "complete"
+        keeps_last = (
+            is_complete
+            and can_be_continued(config)
+            and config.keep_checkpoint
+            and self._save_if_possible("no last checkpoint, so longer runs cannot continue it: %s")
+        )
+        end = {"status": status, "ended": now(), "sha256": file_sums(folder.path)}
+        epochs = selected_epochs(config, folder.read_metrics()) if is_complete else {}
+        folder.write_state(self._state | end | epochs | balance)
+        self._checkpoints.keep_last() if keeps_last else folder.remove_checkpoints()
+        self._run.log.info("%s after %d epochs", status, len(self._training.history))
 
     def _resumable(self) -> State:
         return self._training.state_dict() | {"run": self._state}
@@ -134,3 +148,8 @@ class Recorder:
             checkpoints = Checkpoints(folder.path / CHECKPOINTS, run_id(config), self._run.log)
             checkpoints.save(self._training.steps, self._training.state_dict() | {"run": state})
             folder.write_state(state)
+
+
+def now() -> str:
+    """Return the current time as run.json has it, in UTC to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -2,15 +2,14 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import torch
 
-from cifar_exp.config.identity import can_be_continued, model_and_data, run_id
+from cifar_exp.config.identity import model_and_data, run_id
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.batches import DeviceImages
 from cifar_exp.data.dataset import Dataset
@@ -30,7 +29,7 @@ from cifar_exp.runs.folder import ENDED, BusyError, GoneError, RunFolder
 from cifar_exp.runs.initial_weights import initial_weights
 from cifar_exp.runs.log import log_to
 from cifar_exp.runs.provenance import provenance
-from cifar_exp.runs.recorder import ActiveRun, Recorder
+from cifar_exp.runs.recorder import ActiveRun, Recorder, now
 from cifar_exp.runs.resuming import (
     compute_as_before,
     continued,
@@ -39,17 +38,14 @@ from cifar_exp.runs.resuming import (
     last_state,
     rebuild_state,
     restore,
-    selected_epochs,
 )
-from cifar_exp.runs.trust import file_sums
 from cifar_exp.signals import Interrupted
 from cifar_exp.training.device import Compute, choose_compute
 from cifar_exp.training.loop import Training
 from cifar_exp.training.process_group import ALONE, ProcessGroup
-from cifar_exp.training.progress import EpochMetrics, Progress
+from cifar_exp.training.progress import Event, Events
 
 _log = logging.getLogger("cifar_exp")
-Events = Generator[Progress | EpochMetrics, None, bool]
 
 
 class Runner:
@@ -102,18 +98,15 @@ class Runner:
                 self._processes.broadcast(None)
                 return False
             with folder.lock() as check:
-                return (yield from self._locked(config, folder, prefix_runs, check))
+                run = ActiveRun(config, folder, tuple(prefix_runs), check)
+                return (yield from self._locked(run))
         except (OSError, MemoryError) as error:  # before run.json could be written
             free_memory(error)
             raise run_error(error, config, folder) from error
 
     @staticmethod
     def finished(config: RunConfig, folder: RunFolder) -> bool:
-        """Return whether a run has finished and is not trained again.
-
-        Args:
-            config: settings of the run; `rerun=true` trains it again.
-            folder: folder of the run.
+        """Return whether a run has finished; False with `rerun=true`, which trains it again.
 
         Raises:
             UserError: the folder has other settings.
@@ -123,13 +116,8 @@ class Runner:
         folder.claim(config)
         return True
 
-    def _locked(
-        self,
-        config: RunConfig,
-        folder: RunFolder,
-        prefix_runs: Sequence[RunConfig],
-        check: Callable[[], None],
-    ) -> Events:
+    def _locked(self, run: ActiveRun) -> Events:
+        config, folder = run.config, run.folder
         folder.claim(config)
         folder.tidy()
         rebuild_state(config, folder)
@@ -139,26 +127,20 @@ class Runner:
         if folder.status in (*ENDED, "damaged") and config.rerun:
             _set_aside(config, folder)
         try:
-            yield from self._recorded(config, folder, prefix_runs, check)
+            yield from self._recorded(run)
         except CannotResumeError:
             if config.resume != "fresh":
                 raise
             _set_aside(config, folder)
-            yield from self._recorded(config, folder, prefix_runs, check)
+            yield from self._recorded(run)
         return True
 
-    def _recorded(
-        self,
-        config: RunConfig,
-        folder: RunFolder,
-        prefix_runs: Sequence[RunConfig],
-        check: Callable[[], None],
-    ) -> Iterator[Progress | EpochMetrics]:
+    def _recorded(self, run: ActiveRun) -> Iterator[Event]:
         """Train a run, and write the reason to run.json if it fails."""
+        config, folder, log = run.config, run.folder, run.log
         if problem := folder.problem:
             raise CannotResumeError(folder, problem)
-        with log_to(folder.log_file, config) as log:
-            run = ActiveRun(config, folder, log, tuple(prefix_runs), check)
+        with log_to(folder.log_file, config):
             try:
                 yield from self._train(run)
                 return
@@ -170,7 +152,7 @@ class Runner:
                 log.exception("the run failed")
                 failure: UserError = run_error(error, config, folder)
             try:
-                check()
+                run.check()
                 folder.fail(ids(config), hide(str(failure), config))
             except GoneError as gone:  # the cause of the failure
                 failure = gone
@@ -178,7 +160,7 @@ class Runner:
                 pass
             raise failure
 
-    def _train(self, run: ActiveRun) -> Iterator[Progress | EpochMetrics]:
+    def _train(self, run: ActiveRun) -> Iterator[Event]:
         config, folder, log = run.config, run.folder, run.log
         checkpoints = Checkpoints(folder.path / CHECKPOINTS, run_id(config), log)
         saved = last_state(folder, checkpoints)
@@ -195,7 +177,7 @@ class Runner:
         self._processes.broadcast((compute.precision, compute.threads, loaded.sha256, saved))
         state = ids(config) | {
             "status": "running",
-            "started": before.get("started", _now()),
+            "started": before.get("started", now()),
             "compute": dataclasses.asdict(compute) | {"device": compute.device.type},
             "data_sha256": loaded.sha256,
             "evaluated_images": len(loaded.dataset.test),
@@ -223,17 +205,7 @@ class Runner:
                 raise
             status = "diverged" if training.diverged else "complete"
             loggers.end(status)
-        keeps_last = (
-            status == "complete"
-            and can_be_continued(config)
-            and config.keep_checkpoint
-            and recorder.save_last()
-        )
-        end = {"status": status, "ended": _now(), "sha256": file_sums(folder.path)}
-        epochs = selected_epochs(config, folder.read_metrics()) if status == "complete" else {}
-        folder.write_state(state | end | epochs | balance)
-        checkpoints.keep_last() if keeps_last else folder.remove_checkpoints()
-        log.info("%s after %d epochs", status, len(training.history))
+        recorder.end(status, balance)
 
     def take_part(self, config: RunConfig) -> Events:
         """Train a run together with rank 0, which alone writes files.
@@ -315,7 +287,3 @@ def _set_aside(config: RunConfig, folder: RunFolder) -> None:
     folder.set_aside()
     folder.claim(config)
     remove_files(event_folder(config), "events.out.tfevents*")  # repeats metrics.jsonl
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

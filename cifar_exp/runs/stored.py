@@ -119,10 +119,6 @@ class StoredModel(Stored):
 def check_rows(rows: Any, file: Path) -> None:
     """Check the lines of a metrics.jsonl.
 
-    Args:
-        rows: the lines, read as JSON.
-        file: path of the file, for the message.
-
     Raises:
         UserError: a line has invalid values, or the epochs are not consecutive.
     """
@@ -131,20 +127,15 @@ def check_rows(rows: Any, file: Path) -> None:
         raise UserError(f"{file}: expected one line for each of the epochs 1, 2, 3, ...")
 
 
-def check(kind: Any, content: Any, file: Path) -> None:
-    """Check the content of a file.
-
-    Args:
-        kind: a subclass of Stored, or `list` of one.
-        content: the content, read as JSON.
-        file: path of the file, for the message.
+def check(kind: Any, content: Any, file: Path) -> Any:
+    """Check the content of a JSON file, and return it as `kind`, a Stored or a list of them.
 
     Raises:
         UserError: a value has the wrong type or is out of range.
     """
     try:
         # JSON mode rejects lone surrogates, which cannot be encoded as UTF-8
-        _adapter(kind).validate_json(json.dumps(content))
+        return _adapter(kind).validate_json(json.dumps(content))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         key = ".".join(map(str, problem["loc"]))

@@ -1,7 +1,7 @@
 """Trains one run for `python train.py`, and prints its progress and outcome."""
 
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 
 from tqdm import tqdm
 
@@ -27,10 +27,7 @@ from cifar_exp.runs.runner import Runner
 from cifar_exp.signals import Interrupted, StopRequest, stop_request
 from cifar_exp.terminal import is_first
 from cifar_exp.training.process_group import OthersEndedError, ProcessGroup, all_processes
-from cifar_exp.training.progress import EpochMetrics, Progress
-
-Event = Progress | EpochMetrics
-Run = Generator[Event, None, bool]
+from cifar_exp.training.progress import Event, Events
 
 
 def train_one(config: RunConfig, in_job: bool = False) -> None:
@@ -101,7 +98,7 @@ def _train_silently(config: RunConfig, processes: ProcessGroup) -> None:
 
 
 def _drive(
-    run: Run, stop: StopRequest, processes: ProcessGroup, show: Callable[[Event], None]
+    run: Events, stop: StopRequest, processes: ProcessGroup, show: Callable[[Event], None]
 ) -> bool:
     """Train to the end or until a signal. Returns whether the run was trained."""
     try:

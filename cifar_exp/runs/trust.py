@@ -38,17 +38,12 @@ def has_sums(state: dict[str, Any]) -> bool:
 
 
 def sum_problem(folder: Path, name: str, state: dict[str, Any]) -> str:
-    """Compare a file of a finished run with its SHA-256 sum in run.json.
-
-    Args:
-        folder: folder of the run.
-        name: file name, for example `metrics.jsonl`.
-        state: content of run.json.
+    """Compare a file of a finished run with its SHA-256 sum in `state`, the content of run.json.
 
     Returns:
         What is wrong; "" if the sums are equal, or run.json has none for this file.
     """
-    expected = _sums_in(state).get(name)
+    expected = state.get("sha256", {}).get(name)
     if expected is None:
         return ""
     try:
@@ -84,7 +79,7 @@ def results_problem(
     for name in (CONFIG_FILE, METRICS_FILE):
         if problem := sum_problem(folder, name, state):
             return problem
-    if _sums_in(state) and "run_id" in state:  # run.json was written for this config.yaml
+    if state.get("sha256") and "run_id" in state:  # run.json was written for this config.yaml
         return _id_problem(folder, str(state["run_id"]), {})
     try:
         config = read_config()
@@ -98,11 +93,6 @@ def results_problem(
 
 def config_problem(folder: Path, config: RunConfig, state: dict[str, Any]) -> str:
     """Compare the id of a run's settings with the ids in run.json and in the folder's name.
-
-    Args:
-        folder: folder of the run.
-        config: settings in config.yaml.
-        state: content of run.json.
 
     Returns:
         Why the settings are not those of the run; "" if they are.
@@ -126,8 +116,3 @@ def _id_problem(folder: Path, actual: str, state: dict[str, Any]) -> str:
         if expected not in (None, actual):
             return f"config.yaml holds the settings of another run, expected those of {expected}"
     return ""
-
-
-def _sums_in(state: dict[str, Any]) -> dict[str, Any]:
-    sums = state.get("sha256")
-    return sums if isinstance(sums, dict) else {}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial
 
-from cifar_exp.config.identity import config_id, run_id
+from cifar_exp.config.identity import config_id
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.search.plan import Plan
@@ -25,14 +25,6 @@ def confirm(
 
     This is the only use of the test set in a search. It is recorded before it happens.
 
-    Args:
-        plan: plan of the search.
-        trials: trials of the search, which record the confirmation.
-        best: best trial.
-        name: name of the sweep.
-        runs_per_device: number of concurrent runs per device; None for automatic.
-        budget: time for the runs.
-
     Raises:
         UserError: some runs failed.
     """
@@ -48,8 +40,7 @@ def confirm(
             "start": _folders(start),
         }
     )
-    configs = {run_id(config): config for config in found + start}
-    Sweep(list(configs.values()), name=name).run(runs_per_device, budget=budget)
+    Sweep(found + start, name=name).run(runs_per_device, budget=budget)
 
 
 def _with_new_seeds(config: RunConfig, plan: Plan) -> list[RunConfig]:

@@ -1,10 +1,10 @@
 """The content of the report of a search, from search.json and the run folders."""
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 from cifar_exp.config.keys import short_names
@@ -30,12 +30,13 @@ from cifar_exp.reports.content import (
 from cifar_exp.reports.metrics import MAIN_METRIC, MEASURES
 from cifar_exp.reports.plots import ReportFigure, best_first, report_figures
 from cifar_exp.reports.records import read_runs
-from cifar_exp.reports.stored import StoredConfirmation, StoredSearch, StoredTrial
+from cifar_exp.reports.stored import StoredSearch, StoredTrial
 from cifar_exp.reports.table import run_page
 from cifar_exp.reports.verdicts import judge_claims
 from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.runs.record import Record, remarks
 from cifar_exp.runs.stored import check
+from cifar_exp.runs.trust import id_in_name
 from cifar_exp.search.plan import describe
 
 _MAX_ROWS = 5
@@ -57,6 +58,56 @@ _READING = {
 }
 
 
+@dataclass(frozen=True)
+class _Search:
+    """A search with the records of its runs, by the name in search.json."""
+
+    stored: StoredSearch
+    by_name: Mapping[str, Record]
+
+    @cached_property
+    def runs(self) -> dict[int, Record]:
+        """The runs of trials, by the number of the trial."""
+        return {
+            trial.number: self.by_name[trial.run]
+            for trial in self.stored.trials
+            if trial.epochs and trial.run and trial.run in self.by_name
+        }
+
+    @cached_property
+    def confirmed(self) -> Levels:
+        """The runs of the last confirmation, the best level first; empty without one."""
+        if not self.stored.confirmations:
+            return {}
+        last = self.stored.confirmations[-1]
+        levels = {
+            level: [self.by_name[name] for name in names if name in self.by_name]
+            for level, names in ((_BASELINE, last.start), (_BEST, last.found))
+        }
+        return best_first({level: records for level, records in levels.items() if records})
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The short name of each key of the space."""
+        return dict(zip(self.stored.space, short_names(list(self.stored.space)), strict=True))
+
+    @property
+    def complete(self) -> list[StoredTrial]:
+        return [trial for trial in self.stored.trials if trial.status == "complete"]
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.stored.settings.metric == "accuracy"
+
+    @property
+    def column(self) -> str:
+        """The title of the column with the result of each trial."""
+        return f"validation {'accuracy' if self.higher_is_better else 'loss (nats)'}"
+
+    def value_text(self, value: float) -> str:
+        return f"{100 * value:.1f} %" if self.higher_is_better else f"{value:.4g}"
+
+
 def read_search_report(folder: Path) -> Report:
     """Return the report of a search.
 
@@ -66,38 +117,30 @@ def read_search_report(folder: Path) -> Report:
     Raises:
         UserError: it is not the folder of a search.
     """
-    search = read_search(folder)
-    names = {trial.number: trial.run for trial in search.trials if trial.run and trial.epochs}
-    last = search.confirmations[-1] if search.confirmations else None
-    listed = [*names.values(), *([*last.start, *last.found] if last else [])]
-    ids = {name: RunFolder(Path(name)).run_id for name in listed}
-    by_name, left_out = read_runs(folder.parent / RUNS, ids) if ids else ({}, [])
-    records = list(by_name.values())
-    runs = {number: by_name[run] for number, run in names.items() if run in by_name}
-    confirmed = _confirmed(last, by_name) if last else {}
-    tested = [record for records in confirmed.values() for record in records]
-    ended = [record for record in runs.values() if record.status in ENDED]
-    sections = [_confirmation(search, confirmed)] if tested else []
-    all_runs = [*runs.values(), *tested]
-    shared = shared_settings([record.config for record in runs.values()]) if runs else {}
+    stored = read_search(folder)
+    by_name, left_out = _read_runs(stored, folder.parent / RUNS)
+    search = _Search(stored, by_name)
+    trained = list(search.runs.values())
+    tested = [record for records in search.confirmed.values() for record in records]
+    configs = [record.config for record in trained]
+    shared = shared_settings(configs) if configs else {}
+    sections = [_confirmation(search)] if tested else []
     return Report(
-        title=f"Search over {', '.join(short_names(list(search.space)))}",
-        command=f"python {search.command}",
-        facts=facts_of(all_runs) if all_runs else "",
-        answer=sections[0].answer if sections else _best_trial(search, runs),
+        title=f"Search over {', '.join(search.names.values())}",
+        command=f"python {stored.command}",
+        facts=facts_of([*trained, *tested]) if trained or tested else "",
+        answer=sections[0].answer if sections else _best_trial(search),
         cautions=[
-            *_cautions(search),
+            *_cautions(stored),
             *(f"Left out: {line}." for line in left_out),
-            *(cautions_of(tested or ended) if ended else []),
+            *_cautions_of_runs(trained, tested),
         ],
-        sections=[*sections, _trials(search, runs)],
-        runs=[_row(search, trial, runs) for trial in search.trials if trial.run],
+        sections=[*sections, _trials(search)],
+        runs=[_row(search, trial) for trial in stored.trials if trial.run],
         shared=shared,
-        from_article=changed_from_article([r.config for r in runs.values()][:1], shared)
-        if runs
-        else {},
-        provenance=_counts(search) | provenance_of(all_runs),
-        problems=[*left_out, *remarks(records)],
+        from_article=changed_from_article(configs, shared) if configs else {},
+        provenance=_counts(stored) | provenance_of([*trained, *tested]),
+        problems=[*left_out, *remarks(list(by_name.values()))],
         reading=_READING,
     )
 
@@ -115,36 +158,36 @@ def read_search(folder: Path) -> StoredSearch:
         raise UserError(
             f"{folder}: expected the folder of a search, with a readable search.json"
         ) from error
-    check(StoredSearch, content, file)
-    search = StoredSearch.model_validate_json(json.dumps(content))
-    named = re.fullmatch(r".*-([0-9a-f]{10})", folder.resolve().name, re.DOTALL)
-    if search.id and named and named[1] != search.id:
-        raise UserError(f"{file}: belongs to search {search.id}, expected search {named[1]}")
+    search: StoredSearch = check(StoredSearch, content, file)
+    expected = id_in_name(folder.resolve())
+    if search.id and expected not in (None, search.id):
+        raise UserError(f"{file}: belongs to search {search.id}, expected search {expected}")
     return search
 
 
-def _confirmed(confirmation: StoredConfirmation, by_name: Mapping[str, Record]) -> Levels:
-    runs = {_BASELINE: confirmation.start, _BEST: confirmation.found}
-    levels = {
-        level: [by_name[name] for name in names if name in by_name] for level, names in runs.items()
-    }
-    return best_first({level: records for level, records in levels.items() if records})
+def _read_runs(search: StoredSearch, runs: Path) -> tuple[dict[str, Record], list[str]]:
+    """Read the runs of the trials and of the last confirmation; see `read_runs`."""
+    names = [trial.run for trial in search.trials if trial.run and trial.epochs]
+    for last in search.confirmations[-1:]:
+        names += [*last.start, *last.found]
+    ids = {name: RunFolder(Path(name)).run_id for name in names}
+    return read_runs(runs, ids) if ids else ({}, [])
 
 
-def _confirmation(search: StoredSearch, confirmed: Levels) -> Section:
+def _confirmation(search: _Search) -> Section:
     """Return the section about the test of the best trial."""
-    winner = search.confirmations[-1].winner
-    params = next(trial.params for trial in search.trials if trial.number == winner)
-    details = {_BEST: [f"{describe(params)} (trial {winner})"]}
+    winner = search.stored.confirmations[-1].winner
+    params = next(trial.params for trial in search.stored.trials if trial.number == winner)
+    best = f"{describe(params)} (trial {winner})"
+    confirmed, found = search.confirmed, search.confirmed.get(_BEST, [])
     results = judge_claims([_GAIN], confirmed) if len(confirmed) > 1 else []
-    found = confirmed.get(_BEST, [])
     return Section(
         title="Test of the best trial",
         question="How good is the best trial, on test images and with new seeds?",
         keys=["settings"],
         claim_results=results,
         answer=Answer(
-            best=details[_BEST][0],
+            best=best,
             result=f"test accuracy {mean_and_interval(found, MAIN_METRIC)}",
             command=train_command(found[0].config),
             effect="; ".join(effect for result in results for effect in result.effects),
@@ -161,7 +204,7 @@ def _confirmation(search: StoredSearch, confirmed: Levels) -> Section:
         ),
         summary=[
             {
-                "settings": ": ".join([str(level), *details.get(str(level), [])]),
+                "settings": f"{_BEST}: {best}" if level == _BEST else str(level),
                 "runs": statuses(records),
                 MEASURES[MAIN_METRIC].label: mean_and_interval(records, MAIN_METRIC),
             }
@@ -170,46 +213,44 @@ def _confirmation(search: StoredSearch, confirmed: Levels) -> Section:
     )
 
 
-def _best_trial(search: StoredSearch, runs: Mapping[int, Record]) -> Answer | None:
+def _best_trial(search: _Search) -> Answer | None:
     """Return the best trial, which has not been tested."""
-    trial = next((trial for trial in search.trials if trial.number == search.best), None)
-    if trial is None or trial.value is None or trial.number not in runs:
+    best = (trial for trial in search.complete if trial.number == search.stored.best)
+    trial = next(best, None)
+    if trial is None or trial.value is None or trial.number not in search.runs:
         return None
     return Answer(
         best=f"{describe(trial.params)} (trial {trial.number})",
-        result=f"{_metric(search)[0]} {_value_text(search, trial.value)} (1 seed, not tested)",
-        command=train_command(runs[trial.number].config),
+        result=f"{search.column} {search.value_text(trial.value)} (1 seed, not tested)",
+        command=train_command(search.runs[trial.number].config),
     )
 
 
-def _trials(search: StoredSearch, runs: dict[int, Record]) -> Section:
+def _trials(search: _Search) -> Section:
     """Return the section about all trials."""
-    complete = [trial for trial in search.trials if trial.status == "complete"]
-    higher = search.settings.metric == "accuracy"
-    best = sorted(complete, key=lambda trial: -(trial.value or 0) if higher else trial.value or 0)
+    sign = -1 if search.higher_is_better else 1
+    best = sorted(search.complete, key=lambda trial: sign * (trial.value or 0))
     return Section(
         title="Trials",
         question="",
         keys=["trial"],
         claim_results=[],
-        figures=_figures(search, runs, complete),
-        summary=[_row(search, trial, runs) for trial in best[:_MAX_ROWS]],
+        figures=_figures(search),
+        summary=[_row(search, trial) for trial in best[:_MAX_ROWS]],
         caption="The best trials, on validation images and with one seed",
         note="These results on validation images are for choosing a trial. The best of many is "
         "optimistic.",
     )
 
 
-def _figures(
-    search: StoredSearch, runs: dict[int, Record], complete: Sequence[StoredTrial]
-) -> list[ReportFigure]:
-    metric = f"validation {search.settings.metric}"
-    unit = "%" if search.settings.metric == "accuracy" else "nats"
+def _figures(search: _Search) -> list[ReportFigure]:
+    stored, higher = search.stored, search.higher_is_better
+    metric, unit = ("validation accuracy", "%") if higher else ("validation loss", "nats")
     trials = [
-        _tried(search, trial, runs[trial.number]) for trial in search.trials if trial.number in runs
+        _curve(search, trial, search.runs[trial.number])
+        for trial in stored.trials
+        if trial.number in search.runs
     ]
-    higher = search.settings.metric == "accuracy"
-    names = short_names(list(search.space))
     figures = [
         ReportFigure(
             "history",
@@ -219,38 +260,42 @@ def _figures(
         ReportFigure(
             "trials",
             "Each trial after each epoch, until it ended or was pruned.",
-            partial(draw_trials, trials, search.best, metric, unit),
+            partial(draw_trials, trials, stored.best, metric, unit),
         ),
     ]
-    if search.importance:
+    if stored.importance:
         shares = {
-            name: search.importance[key]
-            for key, name in zip(search.space, names, strict=True)
-            if key in search.importance
+            name: stored.importance[key]
+            for key, name in search.names.items()
+            if key in stored.importance
         }
-        label = "importance by PED-ANOVA"
         figures.append(
             ReportFigure(
                 "importance",
                 "The importance of each setting by Optuna's PED-ANOVA, as in optuna-dashboard: how "
                 "much the values in the best tenth of the complete trials differ from those in all "
                 "of them. The shares sum to 100 %, and are uncertain with few trials.",
-                partial(draw_importance, shares, label),
+                partial(draw_importance, shares, "importance by PED-ANOVA"),
             )
         )
     lines = [
-        ([_coordinate(t.params.get(key)) for key in search.space], float(t.value or 0))
-        for t in complete
+        ([_coordinate(trial.params.get(key)) for key in stored.space], float(trial.value or 0))
+        for trial in search.complete
     ]
     if len(lines) > 1:
-        caption = f"Each line is a complete trial: its settings and, at the end, its {metric}."
-        draw = partial(draw_parallel_coordinates, names, lines, metric, unit, higher)
-        figures.append(ReportFigure("parallel", caption, draw))
+        names = list(search.names.values())
+        figures.append(
+            ReportFigure(
+                "parallel",
+                f"Each line is a complete trial: its settings and, at the end, its {metric}.",
+                partial(draw_parallel_coordinates, names, lines, metric, unit, higher),
+            )
+        )
     return figures
 
 
-def _tried(search: StoredSearch, trial: StoredTrial, record: Record) -> TrialCurve:
-    column = record.evaluated(search.settings.metric)
+def _curve(search: _Search, trial: StoredTrial, record: Record) -> TrialCurve:
+    column = record.evaluated(search.stored.settings.metric)
     # the run may have been trained further after the trial was pruned
     rows = record.rows[: trial.epochs]
     values = [row[column] for row in rows if row[column] is not None]
@@ -261,28 +306,13 @@ def _coordinate(value: float | str | None) -> float | str:
     return value if isinstance(value, int | float) else str(value)
 
 
-def _metric(search: StoredSearch) -> tuple[str, bool]:
-    metric = search.settings.metric
-    return f"validation {metric}" + " (nats)" * (metric == "loss"), metric == "accuracy"
-
-
-def _value_text(search: StoredSearch, value: float) -> str:
-    return f"{100 * value:.1f} %" if _metric(search)[1] else f"{value:.4g}"
-
-
-def _row(search: StoredSearch, trial: StoredTrial, runs: Mapping[int, Record]) -> dict[str, str]:
-    metric, _ = _metric(search)
-    text = "" if trial.value is None else _value_text(search, trial.value)
-    record = runs.get(trial.number)
-    names = short_names(list(search.space))
-    params = {
-        name: trial.params.get(key, "") for name, key in zip(names, search.space, strict=True)
-    }
+def _row(search: _Search, trial: StoredTrial) -> dict[str, str]:
+    record = search.runs.get(trial.number)
     return {
         "trial": str(trial.number),
-        **{name: str(value) for name, value in params.items()},
+        **{name: str(trial.params.get(key, "")) for key, name in search.names.items()},
         "status": trial.status,
-        metric: text,
+        search.column: "" if trial.value is None else search.value_text(trial.value),
         "epochs": str(trial.epochs),
         "folder": f"../{RUNS}/{trial.run}",
         "page": run_page(record.folder.path) if record else f"../{RUNS}/{trial.run}/",
@@ -296,6 +326,11 @@ def _counts(search: StoredSearch) -> dict[str, str]:
         "sampler": search.settings.sampler,
         "pruner": search.settings.pruner,
     } | {f"space of {key}": domain for key, domain in search.space.items()}
+
+
+def _cautions_of_runs(trained: Sequence[Record], tested: Sequence[Record]) -> list[str]:
+    ended = [record for record in trained if record.status in ENDED]
+    return cautions_of(tested or ended) if ended else []
 
 
 def _cautions(search: StoredSearch) -> list[str]:

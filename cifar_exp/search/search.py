@@ -98,12 +98,6 @@ def check_search(
 ) -> tuple[Checked, list[RunConfig]]:
     """Check the runs of a search in advance; those at the bounds of the space represent all.
 
-    Args:
-        plan: plan of the search.
-        left: number of trials to train.
-        runs_per_device: number of concurrent runs per device; None for automatic.
-        writes: see `preflight`.
-
     Returns:
         The result, and the runs that were checked, at least `left`.
 
@@ -115,13 +109,7 @@ def check_search(
 
 
 class Search:
-    """Chooses the runs to train, and prunes them.
-
-    Args:
-        plan: plan of the search.
-        trials: trials of the search, including earlier ones.
-        folder: folder of the search.
-    """
+    """Chooses the runs to train, and prunes them."""
 
     def __init__(self, plan: Plan, trials: Trials, folder: Path) -> None:
         self._plan = plan
@@ -134,11 +122,7 @@ class Search:
         self._pruned: set[str] = set()  # ids of runs that have to stop
 
     def run(self, runs_per_device: int | None, budget: Budget | None = None) -> int:
-        """Train the remaining trials.
-
-        Args:
-            runs_per_device: number of concurrent runs per device; None for automatic.
-            budget: see `run_search`.
+        """Train the remaining trials; see `run_search` for the arguments.
 
         Returns:
             How many trials are left because of the budget.
@@ -170,11 +154,7 @@ class Search:
         return self._left + len(self._waiting)
 
     def confirm(self, runs_per_device: int | None, budget: Budget | None = None) -> None:
-        """Print the best trial, and test it.
-
-        Args:
-            runs_per_device: number of concurrent runs per device; None for automatic.
-            budget: see `run_search`.
+        """Print the best trial, and test it; see `run_search` for the arguments.
 
         Raises:
             UserError: no trial is complete, or some test runs failed.
@@ -206,12 +186,7 @@ class Search:
         return None
 
     def continues(self, config: RunConfig, metrics: EpochMetrics) -> bool:
-        """Report an epoch to Optuna, and return whether the trial should continue.
-
-        Args:
-            config: settings of the run.
-            metrics: metrics of the epoch.
-        """
+        """Report an epoch to Optuna, and return whether the trial should continue."""
         run = run_id(config)
         if run in self._pruned:  # the run stops at its next step
             return False
@@ -250,14 +225,11 @@ class Search:
             return None
         trial.set_user_attr("run", folder.path.name)
         status = folder.status
-        rows = [] if status == "damaged" else folder.read_metrics()
         try:
-            check_rows(rows, folder.metrics_file)
+            rows = _stored_rows(folder, status)
         except UserError as error:
-            if status in ENDED:
-                self._fail(trial, error)
-                return None
-            rows = []  # training restores the file from the checkpoint
+            self._fail(trial, error)
+            return None
         pruned = self._is_pruned(trial, rows, config)
         if pruned or status in ENDED:
             message = self._prune(trial, folder) if pruned else self._finish(trial, folder)
@@ -265,14 +237,7 @@ class Search:
             return None
         with suppress(UserError):  # its worker reports the error
             folder.claim(config)  # later changes of the YAML files have no effect
-        try:
-            declare([config])  # not before, because the values were not known
-        except OSError as error:
-            reason = "disk full" if disk_full(error) else str(error.strerror)
-            raise UserError(
-                f"{error.filename}: cannot write the file ({reason}). Solve this, and run the same "
-                "command again to resume."
-            ) from error
+        _declare(config)
         self._active[run] = trial
         return config
 
@@ -319,6 +284,30 @@ class Search:
 
 def _label(trial: Trial) -> str:
     return f"trial {trial.number} {describe(trial.params)}"
+
+
+def _stored_rows(folder: RunFolder, status: str) -> list[dict[str, Any]]:
+    """Return the epochs to report before a run is trained; raise UserError if it has ended."""
+    rows = [] if status == "damaged" else folder.read_metrics()
+    try:
+        check_rows(rows, folder.metrics_file)
+    except UserError:
+        if status in ENDED:
+            raise
+        return []  # training restores the file from the checkpoint
+    return rows
+
+
+def _declare(config: RunConfig) -> None:
+    """Write the hyperparameters of a trial, which are not known before, for TensorBoard."""
+    try:
+        declare([config])
+    except OSError as error:
+        reason = "disk full" if disk_full(error) else str(error.strerror)
+        raise UserError(
+            f"{error.filename}: cannot write the file ({reason}). Solve this, and run the same "
+            "command again to resume."
+        ) from error
 
 
 @contextmanager

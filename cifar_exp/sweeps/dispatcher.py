@@ -99,10 +99,7 @@ class Dispatcher:
         self._display.close()
 
     def work(self, stop: StopRequest) -> None:
-        """Train all runs.
-
-        Args:
-            stop: raises Interrupted after a signal to stop.
+        """Train all runs, unless `stop` raises Interrupted after a signal.
 
         Raises:
             Interrupted: a signal was received; all runs have stopped.

@@ -25,7 +25,7 @@ _MAX_ROWS = 24
 _MAX_VARIED = 3  # keys with a column each
 
 
-@dataclass(frozen=True)
+@dataclass
 class PlannedRun:
     """A run of a sweep before the sweep starts.
 
@@ -79,32 +79,19 @@ class PlannedRun:
 
 
 def plan_runs(runs: Sequence[tuple[RunConfig, RunFolder]]) -> list[PlannedRun]:
-    """Return the runs of a sweep with what is on disk. Nothing is written.
-
-    Args:
-        runs: settings and folder of each run, at least one.
-    """
+    """Return the runs of a sweep, at least one, with what is on disk. Nothing is written."""
     planned = [PlannedRun(config, folder, folder.status) for config, folder in runs]
     pending = [run for run in planned if not run.is_finished]
     configs = [run.config for run in pending]
     started = [index for index, run in enumerate(pending) if run.status != "pending"]
-    longer = {
-        id(pending[short]): configs[long]
-        for long, shorter in find_prefix_runs(configs, started).items()
-        for short in shorter
-    }
-    is_new = [run.status == "pending" and not run.config.rerun for run in planned]
-    stored = RunFolder.by_id(as_path(runs[0][0].paths.results) / RUNS) if any(is_new) else {}
-    return [
-        PlannedRun(
-            run.config,
-            run.folder,
-            run.status,
-            shorter_run(run.config, stored) if new else None,
-            longer.get(id(run)),
-        )
-        for run, new in zip(planned, is_new, strict=True)
-    ]
+    for long, shorter in find_prefix_runs(configs, started).items():
+        for short in shorter:
+            pending[short].longer = configs[long]
+    new = [run for run in pending if run.status == "pending" and not run.config.rerun]
+    stored = RunFolder.by_id(as_path(runs[0][0].paths.results) / RUNS) if new else {}
+    for run in new:
+        run.shorter = shorter_run(run.config, stored)
+    return planned
 
 
 @dataclass(frozen=True)
@@ -202,8 +189,7 @@ class Forecast:
         cells = [*key, _numbers([run.config.seed for run in runs]), str(epochs)]
         cells.append(f"{self._steps_of(run):,}" if epochs else "")
         if self.speeds is not None:
-            seconds = 0 if run.is_finished else epochs * self.speeds.epoch(run.config).expected
-            cells.append(in_time(seconds) if epochs else "")
+            cells.append(in_time(epochs * self.speeds.epoch(run.config).expected) if epochs else "")
         return cells
 
     @cached_property
@@ -213,8 +199,6 @@ class Forecast:
         return dict(zip(shapes, sizes, strict=True))
 
     def _steps_of(self, run: PlannedRun) -> int:
-        if run.is_finished:
-            return 0
         per_epoch = -(-self._train_sizes[shape(run.config)] // run.config.data.batch_size)
         return per_epoch * (run.config.training.epochs - run.epochs_before)
 

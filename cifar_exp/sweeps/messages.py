@@ -7,7 +7,7 @@ from typing import Any
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.runs.needs import Needs
 from cifar_exp.sweeps.allocation import Allocation
-from cifar_exp.training.progress import EpochMetrics, Progress
+from cifar_exp.training.progress import Event
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class ProgressReport:
     """From a worker: progress or epoch metrics of a run."""
 
     run: int
-    event: Progress | EpochMetrics
+    event: Event
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,6 @@ class Ended:
         run: index of the run.
         problem: why it failed; None if it did not.
         busy: whether another process is training it.
-        interrupted: whether it was stopped before its last epoch.
         disk_full: whether it failed because the disk is full.
         out_of_memory: whether it failed because memory ran out.
     """
@@ -94,7 +93,6 @@ class Ended:
     run: int
     problem: str | None = None
     busy: bool = False
-    interrupted: bool = False
     disk_full: bool = False
     out_of_memory: bool = False
 

@@ -7,7 +7,7 @@ from tqdm import tqdm
 from cifar_exp.runs.progress_bar import Bar, RunBar, is_too_early
 from cifar_exp.sweeps.run_times import RunTimes
 from cifar_exp.terminal import wrapped
-from cifar_exp.training.progress import EpochMetrics, Progress
+from cifar_exp.training.progress import Event, Progress
 
 _MAX_BARS = 16
 _BAR_TOTAL = 1000  # an integer, because a sum of floats can exceed its total
@@ -35,13 +35,7 @@ class ProgressDisplay:
         self._show_counts()
 
     def begin(self, run: int, label: str, evaluated_on: str) -> None:
-        """Add a bar for a run.
-
-        Args:
-            run: index of the run.
-            label: label of the bar.
-            evaluated_on: images that the run is evaluated on, "test" or "validation".
-        """
+        """Record that a run starts, and add a bar for it; see `RunBar` for the arguments."""
         self._times.begin(run)
         taken = {position for position, _ in self._bars.values()}
         position = min(set(range(1, len(taken) + 2)) - taken)
@@ -49,19 +43,12 @@ class ProgressDisplay:
             self._bars[run] = position, RunBar(label, position, evaluated_on)
             self._compare_labels()
 
-    def show(self, run: int, event: Progress | EpochMetrics, epochs: int) -> None:
-        """Update the progress of a run.
-
-        Args:
-            run: index of the run.
-            event: progress within an epoch, or the metrics of a completed epoch.
-            epochs: total number of epochs of the run.
-        """
+    def show(self, run: int, event: Event, epochs: int) -> None:
+        """Update the progress of a run, which has this number of epochs in total."""
         if run in self._bars:
             self._bars[run][1].show(event)
-        self._times.report(
-            run, event.share if isinstance(event, Progress) else event.epoch / epochs
-        )
+        share = event.share if isinstance(event, Progress) else event.epoch / epochs
+        self._times.report(run, share)
         self._advance()
 
     def remove(self, run: int) -> None:

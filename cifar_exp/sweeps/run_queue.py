@@ -78,9 +78,6 @@ class RunQueue:
         self._alone: deque[int] = deque()
         self._retried: set[int] = set()
 
-    def _epochs(self, run: int) -> int:
-        return self._configs[run].training.epochs
-
     @property
     def done(self) -> bool:
         """Whether all runs have ended."""
@@ -111,20 +108,22 @@ class RunQueue:
             return self._ready.popleft()
         return self._alone.popleft() if self._alone and not self._training else None
 
-    def passed(self, run: int, epoch: int) -> None:
-        """Record that a run has completed an epoch, and release the shorter runs that end there.
+    def passed(self, run: int, epoch: float) -> None:
+        """Record that a run has completed an epoch, and release the shorter runs that end by it.
 
         Args:
             run: index of the run.
-            epoch: completed epoch, counted from 1.
+            epoch: completed epoch, counted from 1; infinity for all.
         """
-        self._release(run, epoch)
+        waiting = self._shorter.get(run, [])
+        while waiting and self._configs[waiting[-1]].training.epochs <= epoch:
+            self._ready.appendleft(waiting.pop())
 
     def ended(self, run: int) -> None:
         """Record that a run has ended, whether complete or failed."""
         self._training.discard(run)
         self._unfinished.discard(run)
-        self._release(run)
+        self.passed(run, epoch=math.inf)
 
     def postpone(self, run: int) -> None:
         """Move a run that another process is training to the end."""
@@ -147,9 +146,3 @@ class RunQueue:
         self._retried.add(run)
         self._alone.append(run)
         return True
-
-    def _release(self, long: int, epoch: float = math.inf) -> None:
-        """Release the shorter runs that end by this epoch of a run."""
-        waiting = self._shorter.get(long, [])
-        while waiting and self._epochs(waiting[-1]) <= epoch:
-            self._ready.appendleft(waiting.pop())

@@ -27,12 +27,7 @@ _MIN_OBSERVED = 0.05  # of a run, before its speed replaces the expected one
 
 
 def image_counts(config: RunConfig, train_size: int | None = None) -> tuple[int, int]:
-    """Return the numbers of training and evaluated images of a run; usual ones if unknown.
-
-    Args:
-        config: settings of the run.
-        train_size: number of training images, if it is known.
-    """
+    """Return the numbers of training and evaluated images of a run; usual ones if unknown."""
     data = config.data
     train, test = data.sizes or (train_size or _USUAL_IMAGES[0], (train_size or 0) // 4)
     train = train_size or round(min(train, data.limit_train or train) * (1 - data.val_fraction))
@@ -42,12 +37,7 @@ def image_counts(config: RunConfig, train_size: int | None = None) -> tuple[int,
 
 
 def expected_cost(config: RunConfig, on_gpu: bool) -> float:
-    """Estimate the relative duration of a run.
-
-    Args:
-        config: settings of the run.
-        on_gpu: whether the run trains on a GPU.
-    """
+    """Estimate the relative duration of a run, on a GPU or a CPU."""
     step = _STEP_COST_ON_GPU if on_gpu else _STEP_COST_ON_CPU
     train, _ = image_counts(config)
     training = train * (_image_cost(config) + step / config.data.batch_size)
@@ -124,6 +114,22 @@ class _Run:
         (begin, before), (end, after) = self.first, self.last
         return end - begin, self.cost * (after - before)
 
+    def remaining(
+        self, rate: float | None, to_begin: float, to_end: float, now: float
+    ) -> float | None:
+        """Return the remaining seconds; None if the rate, in seconds per cost, is unknown."""
+        if self.ended is not None:
+            return 0.0
+        if rate is None:
+            return None
+        begin, end = to_begin, to_end + rate * self.cost * self.after
+        if self.first is not None:
+            begin = 0.0
+            end -= (now - self.last[0]) * (self.share >= 1)
+        elif self.began is not None:
+            begin -= now - self.began
+        return max(0.0, begin) + rate * self.cost * (1 - self.share) + max(0.0, end)
+
 
 class RunTimes:
     """Estimates how long the runs of a sweep will take, from the speed of runs so far.
@@ -167,7 +173,7 @@ class RunTimes:
         shares: Sequence[float] = (),
         in_seconds: bool = False,
     ) -> "RunTimes":
-        """Estimate the times of runs. Args: cost_of: returns the expected duration of a run."""
+        """Estimate the times of runs from their settings."""
         costs = [cost_of(config) for config in configs]
         shapes, afters = map(shape, configs), map(part_after_epochs, configs)
         return RunTimes(costs, list(shapes), shares, list(afters), cost_of, in_seconds)
@@ -190,7 +196,7 @@ class RunTimes:
         return self._clock() - self._started
 
     def choose(self, run: int, config: RunConfig) -> None:
-        """Set the settings of a run that were not known at the start. Args: run: its index."""
+        """Set the settings of a run that were not known at the start."""
         after = part_after_epochs(config)
         self._runs[run : run + 1] = [_Run(self._cost_of(config), shape(config), after=after)]
 
@@ -225,10 +231,10 @@ class RunTimes:
         Args:
             at_once: number of concurrent runs; None for the largest number so far.
         """
-        seconds = self._remaining(range(len(self._runs)))
-        if any(value is None for value in seconds):
+        seconds = [value for value in self._remaining(self._runs) if value is not None]
+        if len(seconds) < len(self._runs):
             return None
-        of_runs = list(zip(self._runs, (value or 0.0 for value in seconds), strict=True))
+        of_runs = list(zip(self._runs, seconds, strict=True))
         training = [value for run, value in of_runs if run.is_training]
         waiting = [value for run, value in of_runs if run.began is None and run.ended is None]
         waiting.sort(reverse=True)  # as the queue does
@@ -236,9 +242,9 @@ class RunTimes:
 
     def remaining(self, run: int) -> float | None:
         """Return the remaining seconds of a run; None if they cannot be estimated."""
-        return self._remaining([run])[0]
+        return self._remaining([self._runs[run]])[0]
 
-    def _remaining(self, indices: Iterable[int]) -> list[float | None]:
+    def _remaining(self, runs: Iterable[_Run]) -> list[float | None]:
         rate_of = functools.cache(self._rate)
         begins = [
             run.first[0] - run.began
@@ -252,24 +258,8 @@ class RunTimes:
         ]
         to_begin = fmean(begins) if begins else _SECONDS_TO_BEGIN
         to_end = fmean(ends) if ends else _SECONDS_TO_END
-        found: list[float | None] = []
         now = self._clock()
-        for index in indices:
-            run = self._runs[index]
-            rate = rate_of(run.shape)
-            if run.ended is not None:
-                found.append(0.0)
-            elif rate is None:
-                found.append(None)
-            else:
-                begin, end = to_begin, to_end + rate * run.cost * run.after
-                if run.first is not None:
-                    begin = 0.0
-                    end -= (now - run.last[0]) * (run.share >= 1)
-                elif run.began is not None:
-                    begin -= now - run.began
-                found.append(max(0.0, begin) + rate * run.cost * (1 - run.share) + max(0.0, end))
-        return found
+        return [run.remaining(rate_of(run.shape), to_begin, to_end, now) for run in runs]
 
     def _rate(self, shape: str) -> float | None:
         """Return the seconds per unit of cost of a shape, else of all runs; None if unknown."""

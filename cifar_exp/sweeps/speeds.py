@@ -14,7 +14,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.expressions import as_path
 from cifar_exp.paths import RUNS
 from cifar_exp.runs.folder import ENDED, RunFolder
-from cifar_exp.runs.record import read_record
+from cifar_exp.runs.record import Record, read_record
 from cifar_exp.sweeps.allocation import Allocation
 from cifar_exp.sweeps.messages import Checked, Measured
 from cifar_exp.sweeps.run_times import RunTimes, expected_cost, image_counts, shape
@@ -30,12 +30,26 @@ _SECONDS_AROUND_SWEEP = 10.0  # start of the workers, and the report
 
 
 @dataclass(frozen=True)
-class EpochTime:
-    """Seconds of an epoch with its interval, and the memory of the run in bytes."""
+class Duration:
+    """Expected seconds and their interval."""
 
     low: float
     expected: float
     high: float
+
+    def __str__(self) -> str:
+        """For example "25 min (20 to 33)"."""
+        divisor, unit, digits = _unit(self.expected)
+        low, expected, high = (
+            f"{value / divisor:.{digits}f}" for value in (self.low, self.expected, self.high)
+        )
+        return f"{expected} {unit} ({low} to {high})"
+
+
+@dataclass(frozen=True)
+class EpochTime(Duration):
+    """The time of an epoch, and the memory of the run in bytes."""
+
     memory: int = 0
 
     @staticmethod
@@ -95,10 +109,6 @@ def find_speeds(configs: Sequence[RunConfig], checked: Checked) -> Speeds:
 
     The largest and the smallest run of unknown shape are measured on a few steps, at most half a
     minute together, with as many processes as the sweep has.
-
-    Args:
-        configs: the runs to train.
-        checked: result of `check_runs` for these runs.
     """
     speeds = Speeds(checked.allocations[0].gpu is not None)
     by_shape = {shape(config): config for config in configs}
@@ -123,9 +133,8 @@ def find_speeds(configs: Sequence[RunConfig], checked: Checked) -> Speeds:
             measured += 1
     runs = sum(map(len, found.values()))
     of_stored = f"{runs} finished run{'s' * (runs > 1)} of the same shape" if runs else ""
-    of_measured = {0: "", 1: "a few measured steps"}.get(
-        measured, "a few measured steps of the largest and the smallest run"
-    )
+    of_measured = "a few measured steps" if measured else ""
+    of_measured += " of the largest and the smallest run" * (measured > 1)
     speeds.source = " and ".join(filter(None, (of_stored, of_measured)))
     return speeds
 
@@ -135,24 +144,30 @@ def _finished(
 ) -> dict[str, list[tuple[float, int]]]:
     """Return seconds per epoch and memory of finished runs on this hardware, by shape."""
     found: dict[str, list[tuple[float, int]]] = defaultdict(list)
-    threads = (0, 1, checked.allocations[0].threads)
     for folder in _newest(as_path(next(iter(by_shape.values())).paths.results) / RUNS):
         try:
             record = read_record(folder)
         except UserError:
             continue
         of, results = shape(record.config), record.results
-        if record.status not in ENDED or of not in by_shape or not results.seconds:
+        if of not in by_shape or not _is_comparable(record, checked):
             continue
-        compute, provenance = record.state.get("compute"), record.state.get("provenance")
-        if not provenance or provenance["hardware"] != checked.hardware:
-            continue
-        if compute and compute["threads"] in threads and len(found[of]) < _ENOUGH_READ:
+        if len(found[of]) < _ENOUGH_READ:
             memory = results.peak_memory_bytes or 0
             found[of].append((results.seconds / len(results.rows), memory))
         if len(found) == len(by_shape) and min(map(len, found.values())) == _ENOUGH_READ:
             break
     return found
+
+
+def _is_comparable(record: Record, checked: Checked) -> bool:
+    """Return whether a run has finished on the hardware and with the threads of new runs."""
+    provenance = record.state.get("provenance")
+    if record.status not in ENDED or not record.results.seconds or not provenance:
+        return False
+    threads = (0, 1, checked.allocations[0].threads)
+    same_threads = record.state["compute"]["threads"] in threads
+    return same_threads and bool(provenance["hardware"] == checked.hardware)
 
 
 def _newest(runs: Path) -> Iterator[RunFolder]:
@@ -182,23 +197,6 @@ def _measured(
     train, test = image_counts(config, contents.train_size)
     seconds = [train * s.train_seconds + test * s.test_seconds for s in speeds]
     return EpochTime.around(median(seconds), _MEASURED, max(s.memory for s in speeds))
-
-
-@dataclass(frozen=True)
-class Duration:
-    """Expected seconds and their interval."""
-
-    low: float
-    expected: float
-    high: float
-
-    def __str__(self) -> str:
-        """For example "25 min (20 to 33)"."""
-        divisor, unit, digits = _unit(self.expected)
-        low, expected, high = (
-            f"{value / divisor:.{digits}f}" for value in (self.low, self.expected, self.high)
-        )
-        return f"{expected} {unit} ({low} to {high})"
 
 
 def _unit(seconds: float) -> tuple[float, str, int]:

@@ -33,7 +33,7 @@ from cifar_exp.sweeps.forecast import Forecast, PlannedRun, plan_runs
 from cifar_exp.sweeps.messages import Ended
 from cifar_exp.sweeps.run_times import Budget, RunTimes, expected_cost
 from cifar_exp.sweeps.speeds import find_speeds
-from cifar_exp.sweeps.sweep_folder import SweepFolder
+from cifar_exp.sweeps.sweep_folder import update_report, write_list, write_table
 from cifar_exp.sweeps.until_settled import next_runs, possible_runs
 from cifar_exp.sweeps.worker_pool import WorkerPool, check_runs
 
@@ -66,7 +66,7 @@ def run_sweep(
         Interrupted: a signal was received.
     """
     configs = recognised(configs)
-    records = Sweep.of(configs, studies, name).run(runs_per_device, run_jobs, budget)
+    records = Sweep(configs, studies, name).run(runs_per_device, run_jobs, budget)
     print(pages(configs), end="", flush=True)
     found = [records.get(run_id(config)) for config in configs]
     return [record.results.accuracy if record else None for record in found]
@@ -79,14 +79,9 @@ def print_forecast(
     name: str | None = None,
     in_jobs: bool = False,
 ) -> list[float | None]:
-    """Print what `run_sweep` would train and what that costs; nothing is trained or written.
+    """Print what `run_sweep` with these arguments would train and what that costs.
 
-    Args:
-        configs: see `run_sweep`.
-        runs_per_device: see `run_sweep`.
-        studies: see `run_sweep`.
-        name: see `run_sweep`.
-        in_jobs: whether each run would be a job.
+    Nothing is trained or written. With `in_jobs`, each run would be a job.
 
     Returns:
         An empty list.
@@ -95,7 +90,7 @@ def print_forecast(
         UserError: the runs cannot be trained.
     """
     configs = recognised([with_initial_weights(config) for config in configs], writes=False)
-    print(Sweep.of(configs, studies, name).forecast(runs_per_device, in_jobs))
+    print(Sweep(configs, studies, name).forecast(runs_per_device, in_jobs))
     return []
 
 
@@ -103,50 +98,40 @@ class Sweep:
     """A list of runs, whose folders may be shared with other sweeps.
 
     Args:
-        configs: settings of the runs, at least one, without duplicates.
-        studies: studies of the sweep, each with the ids of its runs.
+        configs: settings of the runs; equal settings are one run.
+        studies: studies of the sweep, each with the indices of its runs in `configs`.
         name: name of the sweep's folder; None for the names of the varied settings.
 
     Attributes:
         folder: folder of the sweep.
         runs: settings and folder of each run; runs with added seeds come last.
+
+    Raises:
+        UserError: there are no runs.
     """
 
     def __init__(
         self,
-        configs: list[RunConfig],
-        studies: Sequence[tuple[Study, Sequence[str]]] = (),
+        configs: Sequence[RunConfig],
+        studies: Sequence[tuple[Study, Sequence[int]]] = (),
         name: str | None = None,
     ) -> None:
-        self._studies = [(study, list(ids)) for study, ids in studies]
+        if not configs:
+            raise UserError("the sweep has no runs; check its lists and globs")
+        ids = [run_id(config) for config in configs]
+        self._studies = [(study, [ids[i] for i in indices]) for study, indices in studies]
+        by_id = dict(zip(ids, configs, strict=True))
+        configs = list(by_id.values())
         self._add_seeds = any(study.add_seeds for study, _ in studies)
         self._first_runs = len(configs)
         self._varied = varied(configs)
         name = name or ",".join(short_names(self._varied)) or "sweep"
         # depends on the runs alone, so that the same command finds the folder again
-        id = sweep_id(list(map(run_id, configs)), self._add_seeds)
+        id = sweep_id(list(by_id), self._add_seeds)
         self.folder = as_path(configs[0].paths.results) / f"{shortened(name, 80)}-{id}"
-        self._files = SweepFolder(self.folder)
         self.runs: list[tuple[RunConfig, RunFolder]] = []
         self._seeds: set[int] = set()
         self._add(configs)
-
-    @staticmethod
-    def of(
-        configs: Sequence[RunConfig],
-        studies: Sequence[tuple[Study, Sequence[int]]] = (),
-        name: str | None = None,
-    ) -> "Sweep":
-        """Create a sweep; see `run_sweep` for the arguments.
-
-        Raises:
-            UserError: there are no runs.
-        """
-        if not configs:
-            raise UserError("the sweep has no runs; check its lists and globs")
-        by_id = {run_id(config): config for config in configs}
-        with_ids = [(study, [run_id(configs[i]) for i in indices]) for study, indices in studies]
-        return Sweep(list(by_id.values()), with_ids, name)
 
     def _add(self, configs: Sequence[RunConfig]) -> None:
         grouped = [in_group(config, self.folder.name) for config in configs]
@@ -155,10 +140,6 @@ class Sweep:
 
     def forecast(self, runs_per_device: int | None, in_jobs: bool = False) -> Forecast:
         """Return what `run` would train, and what that costs. Nothing is trained or written.
-
-        Args:
-            runs_per_device: number of concurrent runs per device; None for automatic.
-            in_jobs: whether each run would be a job.
 
         Raises:
             UserError: the runs cannot be trained on this machine.
@@ -199,12 +180,7 @@ class Sweep:
     ) -> Mapping[str, Record]:
         """Train all unfinished runs, and write the table and the report.
 
-        After an interruption, only the table is written.
-
-        Args:
-            runs_per_device: number of concurrent runs per device; None for automatic.
-            run_jobs: trains runs in jobs; None to train them in workers on this machine.
-            budget: time for the sweep; see `run_sweep`.
+        After an interruption, only the table is written. See `run_sweep` for the arguments.
 
         Returns:
             The runs by their ids, without those that cannot be read.
@@ -223,10 +199,10 @@ class Sweep:
         except BaseException:
             if self.folder.exists():
                 with suppress(UserError):  # would hide the exception above
-                    self._files.write_table(self._content())
+                    write_table(self.folder, self._content())
             raise
-        by_id, left_out = self._files.write_table(self._content())
-        self._files.write_report(by_id, left_out)
+        by_id, left_out = write_table(self.folder, self._content())
+        update_report(self.folder, by_id, left_out)
         if left:
             runs = f"{left} run{'s' * (left > 1)}"
             print(
@@ -250,12 +226,12 @@ class Sweep:
             if run.status in ENDED:
                 run.folder.tidy_if_free()
         _restore_events([(run.config, run.folder) for run in planned if run.is_finished])
-        if pending and len(self.runs) > self._first_runs:
-            labels = ", ".join(self.label(run.config) for run in pending)
-            print(f"inconclusive claims; training next: {labels}", flush=True)
         if not pending:
             self._announce(pending)
             return 0, 0
+        if len(self.runs) > self._first_runs:
+            labels = ", ".join(self.label(run.config) for run in pending)
+            print(f"inconclusive claims; training next: {labels}", flush=True)
         if run_jobs:
             return self._train_in_jobs(pending, run_jobs), 0
         return self._train(pending, runs_per_device, budget)
@@ -271,7 +247,7 @@ class Sweep:
             return False
         # runs are repeated once only
         self.runs = [(c.model_copy(update={"rerun": False}), folder) for c, folder in self.runs]
-        while not self._unfinished():
+        while all(folder.status in ENDED for _, folder in self.runs):
             records = {run_id(config): read_record(folder) for config, folder in self.runs}
             new: dict[str, RunConfig] = {}
             for study, ids in self._studies:
@@ -282,9 +258,6 @@ class Sweep:
                 return False
             self._add([config for id, config in new.items() if id not in records])
         return True
-
-    def _unfinished(self) -> list[RunConfig]:
-        return [config for config, folder in self.runs if folder.status not in ENDED]
 
     def _train(
         self, pending: list[PlannedRun], runs_per_device: int | None, budget: Budget | None
@@ -344,7 +317,7 @@ class Sweep:
         if room := checkpoint_room(kept_bytes):
             print(room, flush=True)
         if pending:  # the folder may be read-only
-            self._files.write_list(self._content())
+            write_list(self.folder, self._content())
 
     def label(self, config: RunConfig) -> str:
         """Return a label such as `lr=0.1 seed=2`, which distinguishes a run from the others.

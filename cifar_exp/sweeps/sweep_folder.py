@@ -25,73 +25,64 @@ from cifar_exp.terminal import columns, printable
 _OF_REPORT = (CONFIG_FILE, STATE_FILE, METRICS_FILE)  # the files of a run that a report shows
 
 
-class SweepFolder:
-    """The folder of a sweep.
+def write_list(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write the content of sweep.json, unless it is already there."""
+    write_locked(folder, {SWEEP_FILE: json_bytes(dict(content))})
+
+
+def write_table(folder: Path, content: Mapping[str, Any]) -> tuple[dict[str, Record], list[str]]:
+    """Read the runs, print their table and the answer, and write sweep.json and results.csv.
 
     Args:
-        path: created when the first file is written.
+        folder: folder of the sweep, created if it does not exist.
+        content: of sweep.json.
+
+    Returns:
+        The runs by their ids, and messages about those that are missing or cannot be read.
     """
+    from cifar_exp.reports.answer import answer_text  # imports SciPy, which is slow
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    by_id, left_out = read_listed(folder.parent, content)
+    records = list(by_id.values())
+    groups = ranked(records)
+    print(f"\n{as_text(groups, width=columns())}\n", flush=True)
+    if text := answer_text(content, by_id):
+        print(f"{printable(text)}\n", flush=True)
+    for line in (*left_out, *remarks(records)):
+        print(printable(line), file=sys.stderr, flush=True)
+    write_list(folder, content)  # the folder may have been deleted
+    write_csv(folder / TABLE_FILE, groups)
+    print(folder / TABLE_FILE, flush=True)
+    return by_id, left_out
 
-    def write_list(self, content: Mapping[str, Any]) -> None:
-        """Write sweep.json, unless it is already there.
 
-        Args:
-            content: of sweep.json.
-        """
-        write_locked(self.path, {SWEEP_FILE: json_bytes(dict(content))})
+def update_report(folder: Path, by_id: Mapping[str, Record], left_out: Sequence[str]) -> None:
+    """Write the report, unless it is newer than its runs, and print its path.
 
-    def write_table(self, content: Mapping[str, Any]) -> tuple[dict[str, Record], list[str]]:
-        """Read the runs, print their table and the answer, and write sweep.json and results.csv.
+    Args:
+        folder: folder of the sweep.
+        by_id: the runs by their ids.
+        left_out: messages about runs that are missing or cannot be read.
+    """
+    page, text = folder / REPORT_PAGE, folder / REPORT_TEXT
+    if left_out or not _is_newer((page, text), _sources(folder, by_id.values())):
+        from cifar_exp.reports.content import report_of
+        from cifar_exp.reports.render import write_report  # imports matplotlib, which is slow
 
-        Args:
-            content: of sweep.json.
+        write_report(folder, lambda _: report_of(folder, by_id, left_out))
+        with suppress(OSError):  # the folder may be read-only
+            for file in (page, text):
+                file.touch()  # also if it had the same content
+    print(page)
 
-        Returns:
-            The runs by their ids, and messages about those that are missing or cannot be read.
-        """
-        from cifar_exp.reports.answer import answer_text  # imports SciPy, which is slow
 
-        by_id, left_out = read_listed(self.path.parent, content)
-        records = list(by_id.values())
-        groups = ranked(records)
-        print(f"\n{as_text(groups, width=columns())}\n", flush=True)
-        if text := answer_text(content, by_id):
-            print(f"{printable(text)}\n", flush=True)
-        for line in (*left_out, *remarks(records)):
-            print(printable(line), file=sys.stderr, flush=True)
-        self.write_list(content)  # the folder may have been deleted
-        write_csv(self.path / TABLE_FILE, groups)
-        print(self.path / TABLE_FILE, flush=True)
-        return by_id, left_out
-
-    def write_report(self, by_id: Mapping[str, Record], left_out: Sequence[str]) -> None:
-        """Write the report, unless it is newer than its runs, and print its path.
-
-        Args:
-            by_id: the runs by their ids.
-            left_out: messages about runs that are missing or cannot be read.
-        """
-        page, text = self.path / REPORT_PAGE, self.path / REPORT_TEXT
-        if left_out or not _is_newer((page, text), self._sources(by_id.values())):
-            from cifar_exp.reports.content import report_of
-            from cifar_exp.reports.render import write_report  # imports matplotlib, which is slow
-
-            write_report(self.path, lambda _: report_of(self.path, by_id, left_out))
-            with suppress(OSError):  # the folder may be read-only
-                for file in (page, text):
-                    file.touch()  # also if it had the same content
-        print(page)
-
-    def _sources(self, records: Iterable[Record]) -> Iterator[Path]:
-        """Yield the files from which the report is made."""
-        yield self.path / SWEEP_FILE
-        for record in records:
-            yield from (record.folder.path / name for name in _OF_REPORT)
-        package = Path(__file__).parents[1]
-        yield from (*package.rglob("*.py"), *package.glob("reports/templates/*"))
+def _sources(folder: Path, records: Iterable[Record]) -> Iterator[Path]:
+    """Yield the files from which the report is made."""
+    yield folder / SWEEP_FILE
+    for record in records:
+        yield from (record.folder.path / name for name in _OF_REPORT)
+    package = Path(__file__).parents[1]
+    yield from (*package.rglob("*.py"), *package.glob("reports/templates/*"))
 
 
 def _is_newer(files: Iterable[Path], sources: Iterable[Path]) -> bool:

@@ -32,36 +32,25 @@ def next_runs(study: Study, records: Sequence[Record]) -> list[RunConfig]:
         return []
     (key,) = study.vary
     levels = sorted_levels(records, key)
-    by_seed = {
-        level: {run.config.seed: run.config for run in runs} for level, runs in levels.items()
-    }
-    if any(len(by_seed[level]) < len(runs) for level, runs in levels.items()):
+    seeds = {level: {run.config.seed for run in runs} for level, runs in levels.items()}
+    if any(len(seeds[level]) < len(runs) for level, runs in levels.items()):
         raise UserError(f"seed=auto: expected one run per level of {key} and seed, got several")
-    found: dict[str, RunConfig] = {}
-    claims: Counter[str] = Counter()
+    open_claims: Counter[Value] = Counter()  # of each level that gets one more seed
     for result in judge_claims(study.claims, levels, looks_of(study))[: len(study.claims)]:
-        if result.verdict != "inconclusive":
-            continue
-        compared = compared_levels(result.claim, levels)
-        fewest = min(len(by_seed[level]) for level in compared)
-        if fewest >= study.max_seeds:
-            continue
-        for level in compared:
-            if len(by_seed[level]) == fewest:
-                seed = max(by_seed[level]) + 1
-                config = next(iter(by_seed[level].values()))
-                found[str(level)] = config.model_copy(update={"seed": seed, "rerun": False})
-                claims[str(level)] += 1
-    return [found[level] for level, _ in claims.most_common()]
+        if result.verdict == "inconclusive":
+            of_claim = compared_levels(result.claim, levels)
+            fewest = min(len(seeds[level]) for level in of_claim)
+            if fewest < study.max_seeds:
+                shortest = [level for level in levels if len(seeds[level]) == fewest]
+                open_claims.update(level for level in shortest if level in of_claim)
+    return [
+        _with_seed(levels[level][0].config, max(seeds[level]) + 1)
+        for level, _ in open_claims.most_common()
+    ]
 
 
 def possible_runs(study: Study, configs: Sequence[RunConfig]) -> list[RunConfig]:
-    """Return all runs that `next_runs` may add until `max_seeds`.
-
-    Args:
-        study: the study; without `add_seeds` nothing is returned.
-        configs: its runs.
-    """
+    """Return all runs that `next_runs` may add to these until `max_seeds`."""
     if not study.add_seeds:
         return []
     (key,) = study.vary
@@ -70,10 +59,14 @@ def possible_runs(study: Study, configs: Sequence[RunConfig]) -> list[RunConfig]
         of_level[level_name(all_settings(config).get(key))].append(config)
     levels: dict[Value, list[Record]] = {level: [] for level in of_level}
     compared = {level for claim in study.claims for level in compared_levels(claim, levels)}
-    return [
-        of_level[level][0].model_copy(update={"seed": seed, "rerun": False})
-        for level in of_level
-        if level in compared
-        for last in [max(config.seed for config in of_level[level])]
-        for seed in range(last + 1, last + 1 + study.max_seeds - len(of_level[level]))
-    ]
+    possible = []
+    for level, runs in of_level.items():
+        if level in compared:
+            first = max(config.seed for config in runs) + 1
+            seeds = range(first, first + study.max_seeds - len(runs))
+            possible += [_with_seed(runs[0], seed) for seed in seeds]
+    return possible
+
+
+def _with_seed(config: RunConfig, seed: int) -> RunConfig:
+    return config.model_copy(update={"seed": seed, "rerun": False})

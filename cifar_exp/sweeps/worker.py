@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
@@ -32,7 +32,7 @@ from cifar_exp.sweeps.messages import (
     Warned,
 )
 from cifar_exp.terminal import keep_output
-from cifar_exp.training.progress import EpochMetrics, Progress
+from cifar_exp.training.progress import EpochMetrics, Event, Events, Progress
 
 _SECONDS_BETWEEN_REPORTS = 0.1
 _BROKEN = (
@@ -40,16 +40,9 @@ _BROKEN = (
     "and its other runs are retried."
 )
 
-Run = Generator[Progress | EpochMetrics, None, bool]
-
 
 def work(connection: Connection, allocation: Allocation) -> None:
-    """Train runs until the sweep closes the connection or its process ends.
-
-    Args:
-        connection: connection to the sweep.
-        allocation: device and threads of this worker.
-    """
+    """Train runs until the sweep closes the connection or its process ends."""
     _prepare_process(connection)
     try:
         worker = _Worker(connection, allocation)
@@ -71,15 +64,7 @@ def check(
     sweep_size: int,
     writes: bool = True,
 ) -> None:
-    """Check whether runs can be trained on this machine, and send a `Checked`.
-
-    Args:
-        connection: connection to the sweep.
-        configs: settings of the runs.
-        runs_per_device: number of concurrent runs per device; None for automatic.
-        sweep_size: number of runs in the sweep, including finished ones.
-        writes: see `preflight`.
-    """
+    """Send a `Checked` to the sweep; see `check_runs` for the other arguments."""
     _prepare_process(connection)
     try:
         answer = _checked(configs, runs_per_device, sweep_size, writes)
@@ -92,14 +77,7 @@ def check(
 def measure(
     connection: Connection, config: RunConfig, contents: Contents, allocation: Allocation
 ) -> None:
-    """Measure the speed of a run on a few steps, and send a `Measured`.
-
-    Args:
-        connection: connection to the sweep.
-        config: settings of the run.
-        contents: images of the run.
-        allocation: device and threads of the run.
-    """
+    """Measure the speed of a run on a few steps, and send a `Measured` to the sweep."""
     _prepare_process(connection)
     import torch
 
@@ -136,7 +114,7 @@ class _Worker:
         )
         self._runner = Runner(allocation.threads)
         self._connection = connection
-        self._runs: dict[int, Run] = {}
+        self._runs: dict[int, Events] = {}
         self._reported: dict[int, float] = {}
         self._asked = False
 
@@ -155,7 +133,7 @@ class _Worker:
             self._stop_run(run, Interrupted(signal_number))
         self._runner.close()  # first, because the sweep may end this process after the messages
         for run in stopped:
-            self._send_end(Ended(run, interrupted=True))
+            self._send_end(Ended(run))
 
     def _stop_run(self, run: int, interruption: Interrupted) -> None:
         self._limit.remove(run)
@@ -170,7 +148,7 @@ class _Worker:
                 self._limit.add(run)
             case StopRun(run) if run in self._runs:  # otherwise it has just ended
                 self._stop_run(run, Interrupted(signal.SIGTERM, by="the search"))
-                self._send_end(Ended(run, interrupted=True))
+                self._send_end(Ended(run))
             case StopAll(signal_number):
                 self.stop(signal_number)
                 self._asked = True  # so that it asks for no more runs
@@ -208,7 +186,7 @@ class _Worker:
         self._runner.close()
         os._exit(1)  # a normal exit would wait for the device
 
-    def _report(self, run: int, event: Progress | EpochMetrics) -> None:
+    def _report(self, run: int, event: Event) -> None:
         now = time.monotonic()
         due = now - self._reported.get(run, 0) >= _SECONDS_BETWEEN_REPORTS
         if due or isinstance(event, EpochMetrics):

@@ -6,7 +6,6 @@ Graphs", 2021.
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -64,7 +63,7 @@ class CudaGraphs:
         self._warm_up(lambda: step(indices))
         graph = torch.cuda.CUDAGraph()
         with (
-            _without_warning_of_empty_graph(),
+            warnings.catch_warnings(),
             torch.cuda.graph(
                 graph,
                 pool=self._pool,
@@ -72,6 +71,8 @@ class CudaGraphs:
                 capture_error_mode="thread_local",  # other runs may be busy on their streams
             ),
         ):
+            # of a step that fails before its first kernel
+            warnings.filterwarnings("ignore", "The CUDA Graph is empty")
             step(indices)
             indices.add_(size)  # so that the next replay uses the next batch
         self._captured[name, size] = _Captured(graph, indices)
@@ -88,14 +89,6 @@ class CudaGraphs:
                 for tensor in self._tensors():
                     # tensors created by the first step (moments, step counts) start as zeros
                     tensor.copy_(saved[tensor]) if tensor in saved else tensor.zero_()
-
-
-@contextmanager
-def _without_warning_of_empty_graph() -> Iterator[None]:
-    """Suppress PyTorch's warning about a step that failed before its first kernel."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The CUDA Graph is empty")
-        yield
 
 
 @dataclass

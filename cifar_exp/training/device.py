@@ -42,7 +42,7 @@ class Compute:
     def __str__(self) -> str:
         """Describe the resources, for example "cpu, fp32, 2 threads"."""
         processes = f", {self.processes} processes" * (self.processes > 1)
-        if self.device.type == "cuda":
+        if self.on_gpu:
             return f"cuda, {self.precision}{processes}"
         threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
         return f"cpu, {self.precision}, {threads}{processes}"
@@ -68,11 +68,7 @@ Timestamp = Any
 
 
 class Clock:
-    """Measures the time of a device, with the host's clock on a CPU and with events on a GPU.
-
-    Args:
-        device: device to measure.
-    """
+    """Measures the time of a device, with the host's clock on a CPU and with events on a GPU."""
 
     def __init__(self, device: torch.device) -> None:
         self._on_gpu = device.type == "cuda"
@@ -172,9 +168,6 @@ def on_stream(stream: torch.cuda.Stream | None, deterministic: bool) -> Iterator
 
 def uses_gpu(config: RunConfig) -> bool:
     """Return whether a run trains on a GPU, without initializing CUDA.
-
-    Args:
-        config: settings of the run.
 
     Raises:
         UserError: `device=cuda` is set and PyTorch finds no GPU.

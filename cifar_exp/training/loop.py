@@ -30,7 +30,13 @@ from cifar_exp.training.device import (
 )
 from cifar_exp.training.memory import PeakMemory
 from cifar_exp.training.process_group import ALONE, ProcessGroup
-from cifar_exp.training.progress import EpochMetrics, Progress, best_epoch, has_diverged
+from cifar_exp.training.progress import (
+    EpochMetrics,
+    Event,
+    Progress,
+    best_epoch,
+    has_diverged,
+)
 from cifar_exp.training.randomness import derived_seed, generator
 from cifar_exp.training.step import Step
 from cifar_exp.training.throttle import Throttle
@@ -139,7 +145,7 @@ class Training:
         """Number of training steps so far."""
         return len(self.history) * self.batches.steps_per_epoch + self._steps
 
-    def run(self) -> Iterator[Progress | EpochMetrics]:
+    def run(self) -> Iterator[Event]:
         """Train and evaluate the remaining epochs.
 
         Yields:
@@ -166,7 +172,7 @@ class Training:
             if self._stream is not None and self._processes.alone:
                 self._stream.synchronize()  # other runs may reuse the memory
 
-    def _run(self) -> Iterator[Progress | EpochMetrics]:
+    def _run(self) -> Iterator[Event]:
         run_step: StepRunner | None = None
         self._throttle.begin(self.steps)
         while not self.finished:
@@ -181,7 +187,7 @@ class Training:
             yield from self._test(epoch, run_step)
             tested = self._clock.record()
             while not self._clock.passed(tested):
-                yield from self._wait(epoch)
+                yield from self._wait()
             train_seconds = self._seconds + self._clock.seconds(self._started, trained)
             metrics = self._metrics(epoch, train_seconds, self._clock.seconds(trained, tested))
             self.history.append(metrics)
@@ -261,7 +267,7 @@ class Training:
             self._seed_layers("layers", epoch, step)
             run_step(self.step.train, "train", start, min(batch_size, size - start))
             self._steps = step + 1
-            yield from self._pause(epoch)
+            yield from self._pause()
         self.step.train_sums.fetch()
 
     def _test(self, epoch: int, run_step: StepRunner) -> Iterator[Progress]:
@@ -274,7 +280,7 @@ class Training:
             self._seed_layers("layers in testing", epoch, start)
             run_step(self.step.test, "test", start, min(batch_size, size - start))
             self._tested = min(start + batch_size, size)
-            yield from self._pause(epoch)
+            yield from self._pause()
         self.step.test_sums.fetch()
 
     def _seed_layers(self, purpose: str, epoch: int, step: int) -> None:
@@ -286,16 +292,16 @@ class Training:
         if self._custom:
             torch.manual_seed(derived_seed(self.config.seed, f"{purpose} {step}", epoch))
 
-    def _pause(self, epoch: int) -> Iterator[Progress]:
+    def _pause(self) -> Iterator[Progress]:
         if not self._throttle.is_due(self.steps):
             return
-        yield self._progress(epoch)
+        yield self._progress()
         while self._throttle.is_ahead():
-            yield from self._wait(epoch)
+            yield from self._wait()
 
-    def _wait(self, epoch: int) -> Iterator[Progress]:
+    def _wait(self) -> Iterator[Progress]:
         if self._processes.alone:
-            yield self._progress(epoch)
+            yield self._progress()
         elif time.monotonic() - self._checked >= _SECONDS_BETWEEN_CHECKS:
             # no yield: all processes must yield at the same steps, regardless of their speed
             self._checked = time.monotonic()
@@ -319,14 +325,14 @@ class Training:
         values["peak_memory_bytes"] = self._peak_memory.bytes()
         return EpochMetrics(epoch, values)
 
-    def _progress(self, epoch: int) -> Progress:
+    def _progress(self) -> Progress:
         # the speed of concurrent runs is measured by completed steps, not enqueued ones
-        done, steps_per_epoch = self._throttle.done(), self.batches.steps_per_epoch
-        trained = max(0.0, done / steps_per_epoch - (epoch - 1))
+        done, epochs = self._throttle.done(), len(self.history)
+        trained = max(0.0, done / self.batches.steps_per_epoch - epochs)
         tested = self._tested / self.batches.test_size
         part = self._evaluation_part
-        share = (epoch - 1 + (1 - part) * trained + part * tested) / self.config.training.epochs
-        return Progress(epoch, done, self.total_steps, share)
+        share = (epochs + (1 - part) * trained + part * tested) / self.config.training.epochs
+        return Progress(done, self.total_steps, share)
 
     @property
     def _evaluation_part(self) -> float:

@@ -9,11 +9,7 @@ import torch
 
 
 class PeakMemory:
-    """Measures the peak memory of one run, excluding other runs that take turns with it.
-
-    Args:
-        device: device of the run.
-    """
+    """Measures the peak memory of one run, excluding other runs that take turns with it."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

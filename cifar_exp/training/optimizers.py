@@ -27,12 +27,7 @@ _without_compiler()
 
 
 class ParamOptimizer:
-    """An optimizer and the parameters that it updates.
-
-    Args:
-        config: settings of the optimizer.
-        parameters: parameters on their device.
-    """
+    """An optimizer and the parameters that it updates."""
 
     def __init__(self, config: Optimizer, parameters: Iterable[nn.Parameter]) -> None:
         self._parameters = [(parameter, _as_stored(parameter.detach())) for parameter in parameters]

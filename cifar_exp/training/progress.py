@@ -1,7 +1,7 @@
 """Progress and metrics that a run reports while it trains. This module does not use PyTorch."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +16,11 @@ class Progress:
     """Training progress of a run.
 
     Attributes:
-        epoch: current epoch, counted from 1.
         steps: number of completed steps of the run.
         total_steps: number of steps of the whole run.
         share: fraction of the run's time that has passed, in [0, 1], which includes evaluation.
     """
 
-    epoch: int
     steps: int
     total_steps: int
     share: float
@@ -57,16 +55,15 @@ class EpochMetrics:
 
     @staticmethod
     def from_json(row: Mapping[str, Any], evaluated_on: str) -> "EpochMetrics":
-        """Read a line written by `as_json` of this or an earlier version.
-
-        Args:
-            row: line of metrics.jsonl.
-            evaluated_on: split on which the run is evaluated.
-        """
+        """Read a line of metrics.jsonl, written by this version or an earlier one."""
         named = with_current_names(row, evaluated_on)
         epoch = named.pop("epoch")
         values = {key: math.nan if value is None else value for key, value in named.items()}
         return EpochMetrics(epoch, values)
+
+
+Event = Progress | EpochMetrics
+Events = Generator[Event, None, bool]  # returns whether a run was trained; False if it had ended
 
 
 def best_epoch(accuracies: Sequence[float]) -> int:

@@ -21,13 +21,6 @@ from cifar_exp.training.process_group import ALONE, ProcessGroup
 class Step:
     """Trains or evaluates on one batch. All tensors keep their addresses.
 
-    Args:
-        config: settings of the run.
-        model: network on its device.
-        batches: images of the run.
-        compute: device and precision.
-        processes: processes that share each batch.
-
     Attributes:
         optimizer: optimizer of the network's parameters.
         train_sums: metrics of the training images.

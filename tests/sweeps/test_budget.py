@@ -38,9 +38,9 @@ class Workers:
         if self._run is not None:
             run, config = self._run
             epochs = config.training.epochs
-            yield self, ProgressReport(run, Progress(1, 0, 10, 0.0))
+            yield self, ProgressReport(run, Progress(0, 10, 0.0))
             self._clock.now += self._speed * epochs
-            yield self, ProgressReport(run, Progress(epochs, 10, 10, 1.0))
+            yield self, ProgressReport(run, Progress(10, 10, 1.0))
             self.trained.append(epochs)
             self._run = None
             yield self, Ended(run)

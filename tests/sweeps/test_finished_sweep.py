@@ -12,8 +12,8 @@ from cifar_exp.data.settings import Synthetic
 from cifar_exp.optimizers import Adam
 from cifar_exp.reports import render, statistics
 from cifar_exp.runs import folder
+from cifar_exp.sweeps import sweep as sweeping
 from cifar_exp.sweeps.sweep import Sweep
-from cifar_exp.sweeps.sweep_folder import SweepFolder
 from tests.made import make_run
 
 
@@ -37,7 +37,7 @@ def counted(module: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> list[Any
 def test_files_are_read_and_means_computed_in_proportion_to_the_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SweepFolder, "write_report", lambda *_: None)
+    monkeypatch.setattr(sweeping, "update_report", lambda *_: None)
     read = counted(folder, "read_text", monkeypatch)
     computed = counted(statistics, "estimate", monkeypatch)
     counts = []
