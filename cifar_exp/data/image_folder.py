@@ -236,7 +236,7 @@ def _read_cache(path: Path, fingerprint: str) -> Dataset | None:
                 return None
             train, test = (
                 Split(file.get_tensor(f"{split}.images"), file.get_tensor(f"{split}.labels"))
-                for split in ("train", "test")
+                for split in SPLITS
             )
         dataset = Dataset(train, test, tuple(json.loads(metadata["classes"])))
         if dataset.digest() == metadata["digest"]:
