@@ -15,9 +15,10 @@ from cifar_exp.config.keys import SHORT_NAMES, explain_option, level, short
 from cifar_exp.errors import UserError
 from cifar_exp.files import read_text
 from cifar_exp.paths import SEARCH_FILE, SWEEP_FILE
-from cifar_exp.reports.records import read_all, read_list
+from cifar_exp.reports.records import read_list, read_records
 from cifar_exp.reports.stored import StoredSearch
 from cifar_exp.runs.cleaning import size_bytes
+from cifar_exp.runs.find import run_folders
 from cifar_exp.runs.record import Record, remarks
 from cifar_exp.runs.stored import check
 
@@ -104,7 +105,7 @@ def list_runs(results: Path) -> tuple[list[ListedRun], list[str]]:
     Returns:
         The runs that can be read, and a message for each unreadable or damaged run.
     """
-    records, unreadable = read_all(results)
+    records, unreadable = read_records(run_folders(results))
     return [_listed(record) for record in records], unreadable + remarks(records)
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.files import read_text
 from cifar_exp.paths import RUNS, SWEEP_FILE
 from cifar_exp.reports.stored import StoredSweep
-from cifar_exp.runs.find import run_folders, some
+from cifar_exp.runs.find import some
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.record import Record, read_record
 from cifar_exp.runs.stored import check
@@ -82,17 +82,17 @@ def read_runs(runs: Path, listed: Mapping[str, str]) -> tuple[dict[str, Record],
     return records, problems
 
 
-def read_all(results: Path) -> tuple[list[Record], list[str]]:
-    """Read all runs.
+def read_records(folders: Iterable[RunFolder]) -> tuple[list[Record], list[str]]:
+    """Read runs.
 
     Args:
-        results: the folder `paths.results`.
+        folders: of the runs.
 
     Returns:
-        The runs, sorted by name, and a message for each run that cannot be read.
+        The runs in the same order, and a message for each run that cannot be read.
     """
     records, unreadable = [], []
-    for folder in run_folders(results):
+    for folder in folders:
         try:
             records.append(read_record(folder))
         except UserError as error:

@@ -1,7 +1,7 @@
 """Comparison of a study's runs with published values."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
@@ -87,14 +87,12 @@ class Published:
 def _compared(
     metric: str, label: str, rows: Sequence[Mapping[str, Any]], records: Sequence[Record]
 ) -> dict[str, str]:
-    column = REFERENCE_METRICS[metric]
-    so_far = metric.endswith(SO_FAR)
+    column, so_far = REFERENCE_METRICS[metric], metric.endswith(SO_FAR)
     measure = MEASURES[f"final_{column.key}"]
     published = {row["epoch"]: row[metric] for row in rows if metric in row}
     # an epoch of a run that is not complete is as good as that of any other
     curves = [_curve(record, column.key, so_far) for record in records]
-    common = [epoch for epoch in published if any(epoch in curve for curve in curves)]
-    ours = {epoch: [curve[epoch] for curve in curves if epoch in curve] for epoch in common}
+    ours = _values_by_epoch(curves, published)
     last = max(ours or published)
     cells = {
         "metric": f"best {column.label} so far" if so_far else column.label,
@@ -113,6 +111,13 @@ def _compared(
         "verdict": verdict_of(published[last], values),
         "epochs within": f"{sum(within)} of {len(within)}" if within else "",
     }
+
+
+def _values_by_epoch(
+    curves: Sequence[Mapping[int, float]], epochs: Iterable[int]
+) -> dict[int, list[float]]:
+    values = {epoch: [curve[epoch] for curve in curves if epoch in curve] for epoch in epochs}
+    return {epoch: of_epoch for epoch, of_epoch in values.items() if of_epoch}
 
 
 def _ours_text(measure: Measure, values: Sequence[float], diverged: int) -> str:
