@@ -143,13 +143,7 @@ def _remarks(image: "Image", image_size: int) -> Iterator[str]:
 
 
 def _compare_images(groups: Iterable[list[_Image]], problems: Findings, remarks: Findings) -> None:
-    """Report images that occur more than once.
-
-    Args:
-        groups: images that are equal.
-        problems: receives duplicates across splits or classes.
-        remarks: receives the other duplicates.
-    """
+    """Report images that occur more than once; those of several splits or classes are problems."""
     for group in groups:
         if len(group) == 1:
             continue

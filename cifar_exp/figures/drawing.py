@@ -223,13 +223,7 @@ def axis_coordinates(positions: Sequence[float | None]) -> tuple[list[float], st
 
 
 def label_ticks(axes: Axes, coordinates: Sequence[float], names: Sequence[str]) -> None:
-    """Label the horizontal axis, and rotate the labels if they would overlap.
-
-    Args:
-        axes: to label.
-        coordinates: of the ticks.
-        names: of the ticks.
-    """
+    """Label the horizontal axis, and rotate the labels if they would overlap."""
     labels = dict(zip(coordinates, map(plain_text, names), strict=True))
     if not would_overlap(axes, coordinates, [6.2 * len(label) for label in labels.values()]):
         axes.set_xticks([*labels], [*labels.values()])
@@ -240,12 +234,7 @@ def label_ticks(axes: Axes, coordinates: Sequence[float], names: Sequence[str]) 
 
 
 def far_apart(coordinates: Iterable[float], distance: float) -> list[float]:
-    """Return the coordinates in ascending order, without those that are too close to others.
-
-    Args:
-        coordinates: of ticks or labels.
-        distance: smallest distance of two, above 0.
-    """
+    """Return the coordinates in ascending order, without those too close to the one before."""
     shown: list[float] = []
     for coordinate in sorted(coordinates):
         if not shown or coordinate - shown[-1] >= distance:

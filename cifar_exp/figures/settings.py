@@ -219,41 +219,40 @@ def draw_importance(shares: Mapping[str, float], label: str) -> Figure:
 
 
 def _axis(levels: Sequence[str | float]) -> tuple[list[float], Marks]:
-    """Place the levels of a setting on a parallel axis.
-
-    Returns:
-        The heights of the levels in [0, 1], and the marks: the levels if they are few or not
-        numbers, else round numbers.
-    """
+    """Place the levels of a setting on a parallel axis; return their heights and the marks."""
     distinct = list(dict.fromkeys(levels))
     numbers = [level for level in distinct if not isinstance(level, str)]
+    heights: Mapping[str | float, float]
     if len(numbers) == len(distinct) > _MOST_LEVELS:
-        scale, marks = _scale_of_many(numbers)
-        return [float(scale(level)) for level in levels], marks
-    coordinates, _ = axis_coordinates(
-        [None if isinstance(level, str) else level for level in distinct]
-    )
+        heights, marks = _with_round_marks(numbers)
+    else:
+        heights = _evenly_or_to_scale(distinct)
+        marks = {height: _level_text(level) for level, height in heights.items()}
+    return [heights[level] for level in levels], marks
+
+
+def _evenly_or_to_scale(levels: Sequence[str | float]) -> dict[str | float, float]:
+    numbers = [None if isinstance(level, str) else level for level in levels]
+    coordinates, _ = axis_coordinates(numbers)
     low, high = min(coordinates, default=0), max(coordinates, default=0)
-    heights = {
+    return {
         level: (coordinate - low) / (high - low) if high > low else 0.5
-        for level, coordinate in zip(distinct, coordinates, strict=True)
-    }
-    return [heights[level] for level in levels], {
-        height: _level_text(level) for level, height in heights.items()
+        for level, coordinate in zip(levels, coordinates, strict=True)
     }
 
 
-def _level_text(level: str | float) -> str:
-    return level if isinstance(level, str) else short_number(level)
-
-
-def _scale_of_many(numbers: Sequence[float]) -> tuple[Normalize, Marks]:
+def _with_round_marks(numbers: Sequence[float]) -> tuple[dict[str | float, float], Marks]:
     low, high = min(numbers), max(numbers)
     # values that were drawn on a linear scale have their median in the middle of the range
     is_log = low > 0 and high > 8 * low and median(numbers) < (low + high) / 4
     scale = LogNorm(low, high) if is_log else Normalize(low, high)
     ticks = _decades(low, high) if is_log else _round_numbers(low, high, most=5)
-    return scale, {float(scale(t)): short_number(t) for t in ticks if low <= t <= high}
+    marks = {float(scale(tick)): short_number(tick) for tick in ticks if low <= tick <= high}
+    return {number: float(scale(number)) for number in numbers}, marks
+
+
+def _level_text(level: str | float) -> str:
+    return level if isinstance(level, str) else short_number(level)
 
 
 def _metric_axis(results: Sequence[float], unit: str) -> tuple[list[float], Marks]:

@@ -152,11 +152,7 @@ def answer_text(content: Mapping[str, Any], by_id: Mapping[str, Record]) -> str:
 
 
 def answer_rows(answers: Sequence[tuple[str, Answer | None]]) -> list[dict[str, str]]:
-    """Return one row per study, from column title to text.
-
-    Args:
-        answers: title and answer of each study.
-    """
+    """Return a row, from column title to text, for each title and answer of a study."""
     return [
         {
             "study": title,

@@ -94,9 +94,10 @@ class Difference:
             p: corrected p value; None if some values are infinite.
             matters_from: smallest difference that matters, as in `Claim`.
         """
-        n = len(self.values)
-        if n < 2:
-            return "one seed: observed, not tested" if n else "not measured"
+        if not self.values:
+            return "not measured"
+        if len(self.values) == 1:
+            return "one seed: observed, not tested"
         if p is None:  # some diverged
             if all(value > 0 and value >= matters_from for value in self.values):
                 return "supported"

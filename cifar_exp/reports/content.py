@@ -3,14 +3,14 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cifar_exp.config.identity import differences, settings, varied
 from cifar_exp.config.keys import short_names
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.config.study import Claim, MetricOfRun, Study, Value
+from cifar_exp.config.study import MetricOfRun, Study, Value
 from cifar_exp.models.settings import NetworkSection
 from cifar_exp.reports.answer import Answer, answer_of, portable_settings
 from cifar_exp.reports.levels import level_of, sorted_levels
@@ -25,7 +25,7 @@ from cifar_exp.reports.metrics import (
 from cifar_exp.reports.plots import ReportFigure, report_figures
 from cifar_exp.reports.records import read_list, read_sweep, runs_of_studies
 from cifar_exp.reports.reference import READING, Published
-from cifar_exp.reports.sequential import looks_of
+from cifar_exp.reports.sequential import Looks, looks_of
 from cifar_exp.reports.statistics import estimate
 from cifar_exp.reports.table import Group, ranked, report_rows, statuses
 from cifar_exp.reports.verdicts import ClaimResult, judge_claims
@@ -126,11 +126,11 @@ def report_of(sweep: Path, by_id: Mapping[str, Record], left_out: Sequence[str])
     configs = [record.config for record in records]
     keys = varied(configs)
     if studies:
-        sections = [_section(study, runs, f"{study.name}-") for study, runs in studies]
+        sections = [_study_section(study, runs) for study, runs in studies]
         title = sections[0].title if len(sections) == 1 else f"{len(sections)} studies"
     else:
         title = f"Sweep over {', '.join(short_names(keys))}" if keys else "Sweep"
-        sections = [_section(None, records, "", title)]
+        sections = [_section(title, keys, records)]
     shared = shared_settings(configs)
     return Report(
         title=title,
@@ -151,30 +151,38 @@ def report_of(sweep: Path, by_id: Mapping[str, Record], left_out: Sequence[str])
     )
 
 
-def _section(study: Study | None, records: list[Record], prefix: str, title: str = "") -> Section:
-    keys = varied([record.config for record in records])
-    question, published, looks = "", None, None
-    claims: Sequence[Claim] = ()
-    results: list[ClaimResult] = []
-    if study:
-        keys, claims, looks = list(study.vary), study.claims, looks_of(study)
-        title, question = study.title, study.question
-        levels = sorted_levels(records, keys[0])
-        published = Published.of(study, levels)
-        results = judge_claims(claims, levels, looks)
+def _study_section(study: Study, records: Sequence[Record]) -> Section:
+    keys, looks = list(study.vary), looks_of(study)
+    levels = sorted_levels(records, keys[0])
+    published = Published.of(study, levels)
+    claimed = [claim.metric for claim in study.claims if claim.reached is None]
+    section = _section(study.title, keys, records, claimed, f"{study.name}-", published, looks)
+    results = judge_claims(study.claims, levels, looks)
+    return replace(section, question=study.question, claim_results=results)
+
+
+def _section(
+    title: str,
+    keys: list[str],
+    records: Sequence[Record],
+    claimed: Sequence[MetricOfRun] = (),
+    prefix: str = "",
+    published: Published | None = None,
+    looks: Looks | None = None,
+) -> Section:
     groups = ranked(records)
     best_first = [record for group in groups for record in group.records]
-    shown = {key: sorted_levels(best_first, key) for key in keys}
-    claimed = [on_evaluated_split(c.metric, records) for c in claims if c.reached is None]
+    levels = {key: sorted_levels(best_first, key) for key in keys}
+    claimed = [on_evaluated_split(metric, records) for metric in claimed]
     metrics = [*main_metrics(records), *claimed, *optional_metrics(records)]
     metrics = list(dict.fromkeys(metrics))
     answer = answer_of(records, looks)
     return Section(
         title=title,
-        question=question,
+        question="",
         keys=keys,
-        claim_results=results,
-        figures=report_figures(records, shown, metrics, prefix, published),
+        claim_results=[],
+        figures=report_figures(records, levels, metrics, prefix, published),
         summary=_summary(best_first, keys, metrics),
         note=_note(groups, answer),
         answer=answer,
@@ -229,12 +237,7 @@ def shared_settings(configs: Sequence[RunConfig]) -> dict[str, str]:
 
 
 def changed_from_article(configs: Sequence[RunConfig], shared: dict[str, str]) -> dict[str, str]:
-    """Return the shared settings that differ from the baseline.
-
-    Args:
-        configs: of the runs.
-        shared: as `shared_settings` returns them.
-    """
+    """Return the shared settings that differ from the baseline."""
     changed = differences(configs[0])
     return {key: shared[key] for key in changed if key in shared}
 

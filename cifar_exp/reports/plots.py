@@ -24,7 +24,7 @@ from cifar_exp.reports.comparisons import Levels
 from cifar_exp.reports.levels import level_of
 from cifar_exp.reports.metrics import MEASURES, images_behind, main_metric, measured
 from cifar_exp.reports.reference import Published
-from cifar_exp.reports.statistics import estimate
+from cifar_exp.reports.statistics import Estimate, estimate
 from cifar_exp.reports.table import ranked
 from cifar_exp.runs.record import Record
 
@@ -138,21 +138,7 @@ def _position(level: Value) -> float | None:
 def _effect(runs: Levels, name: str, metric: MetricOfRun, prefix: str) -> ReportFigure | None:
     measure = MEASURES[metric]
     factor, unit = (1e-6, "MB") if measure.unit == "bytes" else (1.0, measure.unit)
-    points = []
-    for level, records in runs.items():
-        values = [measured(record, metric) for record in records]
-        finite = [factor * v for v in values if v is not None and math.isfinite(v)]
-        estimated = estimate(finite, images_behind(records, metric)) if finite else None
-        points.append(
-            Point(
-                str(level),
-                _position(level),
-                finite,
-                estimated.mean if estimated else math.nan,
-                estimated.half_width if estimated else math.nan,
-                sum(record.status == "diverged" for record in records),
-            )
-        )
+    points = [_point(level, records, metric, factor) for level, records in runs.items()]
     if not any(point.values for point in points):
         return None
     caption = f"{measure.label[0].upper()}{measure.label[1:]} for each value of {name}"
@@ -161,6 +147,16 @@ def _effect(runs: Levels, name: str, metric: MetricOfRun, prefix: str) -> Report
     draw = partial(draw_effect, points, _spoken(name), measure.label, unit)
     file = f"{prefix}{name}-{metric}".replace(".", "-").replace("_", "-")
     return ReportFigure(file, f"{caption}.", draw)
+
+
+def _point(level: Value, records: Sequence[Record], metric: MetricOfRun, factor: float) -> Point:
+    values = [measured(record, metric) for record in records]
+    finite = [factor * v for v in values if v is not None and math.isfinite(v)]
+    found = Estimate(math.nan, math.nan, 0)
+    if finite:
+        found = estimate(finite, images_behind(records, metric))
+    diverged = sum(record.status == "diverged" for record in records)
+    return Point(str(level), _position(level), finite, found.mean, found.half_width, diverged)
 
 
 def _of_several_settings(

@@ -85,9 +85,6 @@ def read_runs(runs: Path, listed: Mapping[str, str]) -> tuple[dict[str, Record],
 def read_records(folders: Iterable[RunFolder]) -> tuple[list[Record], list[str]]:
     """Read runs.
 
-    Args:
-        folders: of the runs.
-
     Returns:
         The runs in the same order, and a message for each run that cannot be read.
     """
@@ -127,12 +124,7 @@ def read_list(sweep: Path) -> dict[str, Any]:
 def runs_of_studies(
     content: Mapping[str, Any], by_id: Mapping[str, Record]
 ) -> list[tuple[Study, list[Record]]]:
-    """Return the studies of a sweep that have runs, each with its runs.
-
-    Args:
-        content: of sweep.json.
-        by_id: the runs of the sweep.
-    """
+    """Return the studies of a sweep that have runs, each with its runs."""
     parts = [
         (read_study(part["study"]), [by_id[run] for run in part["runs"] if run in by_id])
         for part in content.get("studies", [])

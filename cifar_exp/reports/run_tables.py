@@ -114,12 +114,7 @@ def _size(number: int) -> str:
 
 
 def as_json(runs: Sequence[ListedRun], sweeps: Sequence[ListedSweep]) -> dict[str, Any]:
-    """Return the runs, with all settings, and the sweeps as values for JSON.
-
-    Args:
-        runs: any number.
-        sweeps: any number.
-    """
+    """Return the runs, with all settings, and the sweeps as values for JSON."""
     return {
         "runs": [
             {

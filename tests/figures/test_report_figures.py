@@ -163,6 +163,13 @@ def test_parallel_coordinates_have_round_ticks_and_label_the_best() -> None:
     assert lowest[-1] == "0.41 nats"
 
 
+def test_runs_with_the_same_of_many_levels_meet_on_its_axis() -> None:
+    rates = [float(rate) for rate in [*range(1, 10), 1]]
+    figure = draw_parallel_coordinates(["lr"], [((r,), 0.5) for r in rates], "accuracy", "%")
+    heights = [path.vertices[0, 1] for path in figure.axes[0].collections[-1].get_paths()]
+    assert heights[0] == heights[-1] < min(heights[1:-1])
+
+
 @pytest.mark.parametrize(
     ("low", "high", "unit", "shown"),
     [
