@@ -205,13 +205,10 @@ def _numbers(rows: Sequence[Row], column: str) -> list[float]:
     return [row[column] for row in rows if row.get(column) is not None]
 
 
-def _of_diverged(better: Better | None) -> float | None:
-    return None if better is None else (-math.inf if better == "higher" else math.inf)
-
-
 def _of(column: Column, label: str, read: Any) -> Measure:
-    metric = column.metric
-    return Measure(label, metric.unit, metric.better, _of_diverged(metric.better), read(column.key))
+    unit, better = column.metric.unit, column.metric.better
+    of_diverged = {"higher": -math.inf, "lower": math.inf, None: None}[better]
+    return Measure(label, unit, better, of_diverged, read(column.key))
 
 
 def _epochs_measure(column: Column) -> Measure:
