@@ -226,12 +226,12 @@ def _axis(levels: Sequence[str | float]) -> tuple[list[float], Marks]:
     if len(numbers) == len(distinct) > _MOST_LEVELS:
         heights, marks = _with_round_marks(numbers)
     else:
-        heights = _evenly_or_to_scale(distinct)
+        heights = _heights(distinct)
         marks = {height: _level_text(level) for level, height in heights.items()}
     return [heights[level] for level in levels], marks
 
 
-def _evenly_or_to_scale(levels: Sequence[str | float]) -> dict[str | float, float]:
+def _heights(levels: Sequence[str | float]) -> dict[str | float, float]:
     numbers = [None if isinstance(level, str) else level for level in levels]
     coordinates, _ = axis_coordinates(numbers)
     low, high = min(coordinates, default=0), max(coordinates, default=0)
