@@ -78,7 +78,7 @@ def load(
         is_new = _time_written(path) != written
         dataset = _read_cache(path, fingerprint) if is_new else None
         if dataset is None:
-            dataset = _decode_all(chosen, image_size, folders, root)
+            dataset = _decode_all(chosen, image_size, folders)
             _write_cache(path, dataset, fingerprint)
     return _with_files(dataset, chosen, root)
 
@@ -98,11 +98,9 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _decode_all(
-    chosen: Sequence[Sequence[tuple[Entry, int]]],
-    image_size: int,
-    folders: ClassFolders,
-    root: Path,
+    chosen: Sequence[Sequence[tuple[Entry, int]]], image_size: int, folders: ClassFolders
 ) -> Dataset:
+    root = folders.root
     if not sys.stderr.isatty():  # no progress bar is shown
         _log.info("decoding %d images of %s", sum(map(len, chosen)), root)
     altered: Counter[str] = Counter()

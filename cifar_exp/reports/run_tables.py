@@ -120,7 +120,7 @@ def as_json(runs: Sequence[ListedRun], sweeps: Sequence[ListedSweep]) -> dict[st
             {
                 "folder": run.name,
                 "status": run.record.status,
-                "settings": dict(run.settings),
+                "settings": run.settings,
                 run.record.evaluated("accuracy"): run.accuracy,
                 "epochs": len(run.record.rows),
                 "changed": run.changed.isoformat(timespec="seconds"),
