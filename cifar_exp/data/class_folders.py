@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import os
 import unicodedata
+from operator import attrgetter
 from pathlib import Path
 
 from cifar_exp.errors import UserError
@@ -75,9 +76,11 @@ class ClassFolders:
         if not os.path.isdir(root):
             self._miss(root)
             return
-        entries = sorted(self._scan(root), key=_name)
-        if self.problems:
-            return
+        entries = self._scan(root)
+        if not self.problems:
+            self._read(entries)
+
+    def _read(self, entries: list[Entry]) -> None:
         inner = [entry for entry in entries if _is_folder(entry)]
         self._folders = {split: self._folder_of(split, inner) for split in SPLITS}
         self.has_splits = any(os.path.isdir(folder) for folder in self._folders.values())
@@ -112,9 +115,10 @@ class ClassFolders:
             for entry in sorted(inner, key=lambda entry: entry.name != name)  # `test` before `Test`
             if entry.name.lower() == name
         ]
-        if found and found[0] != split:
-            self.notes.append(f"{self.root}: no folder {split}; using {found[0]} instead")
-        return self.root / (found[0] if found else split)
+        used = found[0] if found else split
+        if used != split:
+            self.notes.append(f"{self.root}: no folder {split}; using {used} instead")
+        return self.root / used
 
     def _miss(self, folder: Path, hint: str = "") -> None:
         problem = "expected a folder, got a file" if os.path.isfile(folder) else "folder not found"
@@ -126,15 +130,14 @@ class ClassFolders:
     def _read_splits(self, others: list[Entry]) -> None:
         for split, folder in self._folders.items():
             if os.path.isdir(folder):
-                self.images[split] = self._classes_in(sorted(self._scan(folder), key=_name))
-            elif others:
-                self._miss(folder, " A class cannot have the name of a split.")
+                self.images[split] = self._classes_in(self._scan(folder))
+                continue
+            hint = ""
+            if others:
+                hint = " A class cannot have the name of a split."
             elif split == "test":
-                self._miss(
-                    folder, f" Use data.root={self._folders['train']} to split the training images."
-                )
-            else:
-                self._miss(folder)
+                hint = f" Use data.root={self._folders['train']} to split the training images."
+            self._miss(folder, hint)
         if all(os.path.isdir(folder) for folder in self._folders.values()):
             self._compare()
         if self.test_fraction != TEST_FRACTION:
@@ -152,7 +155,7 @@ class ClassFolders:
                     f"{images[0].path}: the only image of its class. Add another: training and "
                     "testing need one each."
                 )
-            test = {*sorted((image.path for image in images), key=self._hash)[: max(0, count)]}
+            test = {*sorted((image.path for image in images), key=self._hash)[:count]}
             self.images["train"][name] = [image for image in images if image.path not in test]
             self.images["test"][name] = [image for image in images if image.path in test]
         self._expect_classes(self.root, len(self.images["train"]))
@@ -174,7 +177,7 @@ class ClassFolders:
                 images += self._images_of(entry)
             else:
                 self.ignored.append(entry.path)
-        return {name: sorted(classes[name], key=_path) for name in sorted(classes)}
+        return {name: sorted(classes[name], key=attrgetter("path")) for name in sorted(classes)}
 
     def _images_of(self, entry: Entry) -> list[Entry]:
         images = self._walk(entry.path)
@@ -211,7 +214,7 @@ class ClassFolders:
     def _scan(self, folder: str | Path) -> list[Entry]:
         try:
             with os.scandir(folder) as scanned:
-                entries = list(scanned)
+                entries = sorted(scanned, key=attrgetter("name"))
         except OSError as error:
             self.problems.append(f"{folder}: cannot read the folder: {error.strerror}")
             return []
@@ -328,14 +331,6 @@ def _unreadable(error: OSError) -> None:
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + ", ..." * (len(names) > _SHOWN)
-
-
-def _path(entry: Entry) -> str:
-    return entry.path
-
-
-def _name(entry: Entry) -> str:
-    return entry.name
 
 
 def _is_ignored(name: str) -> bool:

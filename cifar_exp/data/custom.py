@@ -48,21 +48,18 @@ def _dataset(returned: Any) -> Dataset:
     classes = _classes(returned[2])
     train = _split(returned[0], "training images", len(classes))
     test = _split(returned[1], "test images", len(classes))
-    sizes = train.images.shape[1], test.images.shape[1]
-    if sizes[0] != sizes[1]:
+    side, other = train.images.shape[1], test.images.shape[1]
+    if side != other:
         raise ValueError(
-            f"training images of {sizes[0]}x{sizes[0]} pixels and test images of "
-            f"{sizes[1]}x{sizes[1]}, expected the same size"
+            f"training images of {side}x{side} pixels and test images of {other}x{other}, "
+            "expected the same size"
         )
     return Dataset(train, test, classes)
 
 
 def _classes(names: Any) -> tuple[str, ...]:
-    if (
-        not isinstance(names, tuple | list)
-        or len(names) < 2
-        or not all(isinstance(name, str) for name in names)
-    ):
+    is_list = isinstance(names, tuple | list) and len(names) >= 2
+    if not is_list or not all(isinstance(name, str) for name in names):
         raise ValueError(f"the class names {names!r}, expected a list of at least two strings")
     if len(set(names)) < len(names):
         raise ValueError(f"the class names {names!r}, expected unique names")
@@ -76,15 +73,18 @@ def _split(part: Any, name: str, classes: int) -> Split:
     found = f"{images.dtype} of shape {tuple(images.shape)}".removeprefix("torch.")
     if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[3] != 3:
         raise ValueError(f"{name} as {found}, expected uint8 of shape (N, H, W, 3)")
-    if images.shape[1] != images.shape[2]:
-        raise ValueError(
-            f"{name} of {images.shape[1]}x{images.shape[2]} pixels, expected square images"
-        )
-    if not len(images) or labels.shape != images.shape[:1]:
-        count, shape = len(images), tuple(labels.shape)
+    count, height, width, _ = images.shape
+    if height != width:
+        raise ValueError(f"{name} of {height}x{width} pixels, expected square images")
+    if not count or labels.shape != (count,):
+        shape = tuple(labels.shape)
         raise ValueError(
             f"{count} {name} and labels of shape {shape}, expected one label for each image"
         )
+    return Split(images.contiguous(), _class_indices(labels, name, classes).contiguous())
+
+
+def _class_indices(labels: torch.Tensor, name: str, classes: int) -> torch.Tensor:
     if labels.is_floating_point() or labels.is_complex():
         raise ValueError(f"labels of the {name} as {labels.dtype}, expected integers")
     labels = labels.to(torch.int64)
@@ -94,7 +94,7 @@ def _split(part: Any, name: str, classes: int) -> Split:
             f"labels of the {name} from {least} to {largest}, expected indices of the class names, "
             f"0 to {classes - 1}"
         )
-    return Split(images.contiguous(), labels.contiguous())
+    return labels
 
 
 def _tensor(values: Any, name: str) -> torch.Tensor:

@@ -78,7 +78,7 @@ def load(
         is_new = _time_written(path) != written
         dataset = _read_cache(path, fingerprint) if is_new else None
         if dataset is None:
-            dataset = _decode_all(chosen, image_size, folders, root)
+            dataset = _decode_all(chosen, image_size, folders)
             _write_cache(path, dataset, fingerprint)
     return _with_files(dataset, chosen, root)
 
@@ -98,11 +98,9 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _decode_all(
-    chosen: Sequence[Sequence[tuple[Entry, int]]],
-    image_size: int,
-    folders: ClassFolders,
-    root: Path,
+    chosen: Sequence[Sequence[tuple[Entry, int]]], image_size: int, folders: ClassFolders
 ) -> Dataset:
+    root = folders.root
     if not sys.stderr.isatty():  # no progress bar is shown
         _log.info("decoding %d images of %s", sum(map(len, chosen)), root)
     altered: Counter[str] = Counter()
@@ -144,10 +142,6 @@ def _chosen(folders: ClassFolders, split: str, limit: int | None) -> list[tuple[
 
 def count(root: Path, test_fraction: float = TEST_FRACTION) -> dict[str, int]:
     """Return the number of training images of each class, and log notes about the layout.
-
-    Args:
-        root: see `load`.
-        test_fraction: see `load`.
 
     Raises:
         UserError: a folder or class is missing or empty.
@@ -236,7 +230,7 @@ def _read_cache(path: Path, fingerprint: str) -> Dataset | None:
                 return None
             train, test = (
                 Split(file.get_tensor(f"{split}.images"), file.get_tensor(f"{split}.labels"))
-                for split in ("train", "test")
+                for split in SPLITS
             )
         dataset = Dataset(train, test, tuple(json.loads(metadata["classes"])))
         if dataset.digest() == metadata["digest"]:

@@ -75,13 +75,13 @@ def inspect_data(root: Path, image_size: int) -> list[Inspection]:
     Raises:
         UserError: the folder contains no data set.
     """
-    inspections = []
     archives = [
         archive
         for archive in ARCHIVES
         if any(os.path.exists(root / name) for name in (archive.folder, archive.file))
     ]
     folders = ClassFolders(root)
+    inspections = []
     has_images = any(folders.entries(split) for split in SPLITS)
     if folders.has_splits or (has_images and not archives):
         inspections.append(_inspect_images(folders, image_size))
@@ -103,8 +103,8 @@ def _inspect_images(folders: ClassFolders, image_size: int) -> Inspection:
     same: dict[bytes, list[_Image]] = defaultdict(list)
     entries = [
         (split, name, entry)
-        for split in SPLITS
-        for name, images in folders.images[split].items()
+        for split, classes in folders.images.items()
+        for name, images in classes.items()
         for entry in images
     ]
     for split, name, entry in tqdm(entries, "reading images", disable=None, leave=False):
@@ -143,13 +143,7 @@ def _remarks(image: "Image", image_size: int) -> Iterator[str]:
 
 
 def _compare_images(groups: Iterable[list[_Image]], problems: Findings, remarks: Findings) -> None:
-    """Report images that occur more than once.
-
-    Args:
-        groups: images that are equal.
-        problems: receives duplicates across splits or classes.
-        remarks: receives the other duplicates.
-    """
+    """Report images that occur more than once; those of several splits or classes are problems."""
     for group in groups:
         if len(group) == 1:
             continue

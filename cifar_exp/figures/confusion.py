@@ -45,13 +45,16 @@ def draw_confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     if len(classes) <= _MOST_NUMBERS:
         number_size = 8 if len(classes) > _FEW_CLASSES else 12
         for row, column in np.argwhere(counts):
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            number = axes.text(
-                column, row, f"{counts[row, column]}", color=colour, fontsize=number_size
+            axes.text(
+                column,
+                row,
+                f"{counts[row, column]}",
+                color="white" if shares[row, column] > 0.5 else "black",
+                fontsize=number_size,
+                ha="center",
+                va="center",
+                in_layout=False,  # the layout does not depend on it
             )
-            number.set(
-                ha="center", va="center", in_layout=False
-            )  # the layout does not depend on it
     return figure
 
 

@@ -5,7 +5,7 @@ import math
 import re
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 from xml.etree import ElementTree
@@ -20,6 +20,8 @@ from matplotlib.ticker import MaxNLocator
 
 TILE = 4.0  # inches, the width of a figure; two are side by side in the report
 SMALL = 9  # pt; other text has 10 pt, the default of Matplotlib
+# The `bbox` of text that is drawn over lines.
+TEXT_BACKGROUND = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1}
 # Colour-blind safe; without yellow, which is hard to see on white. Source: Okabe and Ito, 2008.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 # Colour-blind safe; the ends, which are hard to see on black and on white, are left out.
@@ -192,9 +194,9 @@ def wrapped_text(text: str, width: int = 75) -> str:
     return textwrap.fill(text, width).replace("$", r"\$")
 
 
-def text_background() -> dict[str, Any]:
-    """Return the `bbox` of text that is drawn over lines."""
-    return {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1}
+def shortened(text: str, longest: int) -> str:
+    """Cut off the end of a text that has more than `longest` characters."""
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def axis_coordinates(positions: Sequence[float | None]) -> tuple[list[float], str]:
@@ -207,38 +209,37 @@ def axis_coordinates(positions: Sequence[float | None]) -> tuple[list[float], st
         The coordinates, and a suffix for the axis label: " (log scale)" or "".
     """
     numbers = [position for position in positions if position is not None]
-    if len(numbers) < len(positions) or not numbers:
+    if len(numbers) < len(positions):
         return [float(number) for number in range(len(positions))], ""
-    positive = [number for number in numbers if number > 0]
-    lowest = min(positive, default=1.0)
-    has_zero = min(numbers) == 0
-    # with a zero, which has no logarithm, the levels must span more than a factor of 32
-    if min(numbers) < 0 or max(positive, default=1.0) <= (32 if has_zero else 8) * lowest:
+    positive = sorted(number for number in numbers if number > 0)
+    if not positive or min(numbers) < 0:
         return numbers, ""
-    zero = math.log10(lowest) - 1
-    coordinates = [math.log10(number) if number else zero for number in numbers]
-    return coordinates, f" (log scale{', 0 not to scale' if has_zero else ''})"
+    # with a zero, which has no logarithm, the levels must span more than a factor of 32
+    factor, remark = (32, ", 0 not to scale") if 0 in numbers else (8, "")
+    if positive[-1] <= factor * positive[0]:
+        return numbers, ""
+    zero = math.log10(positive[0]) - 1
+    return [math.log10(number) if number else zero for number in numbers], f" (log scale{remark})"
 
 
 def label_ticks(axes: Axes, coordinates: Sequence[float], names: Sequence[str]) -> None:
-    """Label the horizontal axis, and rotate the labels if they would overlap.
+    """Label the horizontal axis, and rotate the labels if they would overlap."""
+    labels = dict(zip(coordinates, map(plain_text, names), strict=True))
+    if not would_overlap(axes, coordinates, [6.2 * len(label) for label in labels.values()]):
+        axes.set_xticks([*labels], [*labels.values()])
+        return
+    shown = far_apart(coordinates, _ROTATED_DISTANCE / _points_per_unit(axes, coordinates))
+    style: Any = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(shown, [labels[x] for x in shown], **style)
 
-    Args:
-        axes: to label.
-        coordinates: of the ticks.
-        names: of the ticks.
-    """
-    pairs = [*zip(coordinates, map(plain_text, names), strict=True)]
-    rotated = would_overlap(axes, coordinates, [6.2 * len(label) for _, label in pairs])
-    if rotated:
-        distance = _ROTATED_DISTANCE / _points_per_unit(axes, coordinates)
-        pairs, ordered = [], sorted(pairs)
-        for x, name in ordered:
-            if not pairs or x - pairs[-1][0] >= distance:
-                pairs.append((x, name))
-    axes.set_xticks([x for x, _ in pairs], [label for _, label in pairs])
-    for label in axes.get_xticklabels() if rotated else ():
-        label.set(rotation=35, ha="right", rotation_mode="anchor")
+
+def far_apart(coordinates: Iterable[float], distance: float) -> list[float]:
+    """Return the coordinates in ascending order, without those too close to the one before."""
+    shown: list[float] = []
+    for coordinate in sorted(coordinates):
+        if not shown or coordinate - shown[-1] >= distance:
+            shown.append(coordinate)
+    return shown
 
 
 def would_overlap(axes: Axes, coordinates: Sequence[float], widths: Sequence[float]) -> bool:

@@ -1,14 +1,16 @@
 """Grids of images with their classes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from cifar_exp.figures.drawing import COLOURS, shortened
+
 _COLUMNS = 10
-_MISTAKE_COLOUR = "#D55E00"
+_MISTAKE_COLOUR = COLOURS[1]
 _LONGEST_TITLE = 14  # characters that fit above an image
 
 
@@ -29,16 +31,16 @@ def draw_predictions(
     Shape:
         images `(N, H, W, 3)`.
     """
-    classes = [_shortened(name) for name in classes]
-    titles, frames = [], []
-    for truth, guess in zip(labels, predicted, strict=True):
-        wrong = truth != guess
-        titles.append(f"{classes[guess]}\nnot {classes[truth]}" if wrong else f"\n{classes[truth]}")
-        frames.append(_MISTAKE_COLOUR if wrong else None)
-    correct = sum(frame is None for frame in frames)
+    classes = [shortened(name, _LONGEST_TITLE) for name in classes]
+    pairs = [*zip(labels, predicted, strict=True)]
+    titles = [
+        f"{classes[guess]}\nnot {classes[truth]}" if truth != guess else f"\n{classes[truth]}"
+        for truth, guess in pairs
+    ]
+    wrong = {number for number, (truth, guess) in enumerate(pairs) if truth != guess}
+    correct = len(pairs) - len(wrong)
     headline = f"{correct} of {len(labels)} test images correct; framed: predicted, not true class"
-    columns = min(_COLUMNS, max(5, len(images)))  # the headline needs the width of five
-    return _draw_sheet(images, titles, frames, headline, columns)
+    return _draw_sheet(images, titles, headline, framed=wrong)
 
 
 def draw_mistakes(
@@ -61,13 +63,11 @@ def draw_mistakes(
         images `(N, H, W, 3)`.
     """
     titles = [
-        f"{_shortened(classes[guess], 10)} {100 * probability:.0f} %\n"
-        f"not {_shortened(classes[truth])}"
+        f"{shortened(classes[guess], 10)} {100 * probability:.0f} %\n"
+        f"not {shortened(classes[truth], _LONGEST_TITLE)}"
         for truth, guess, probability in zip(labels, predicted, probabilities, strict=True)
     ]
-    columns = min(_COLUMNS, max(5, len(images)))
-    headline = "The most confident mistakes: predicted, not true class"
-    return _draw_sheet(images, titles, [None] * len(titles), headline, columns)
+    return _draw_sheet(images, titles, "The most confident mistakes: predicted, not true class")
 
 
 def draw_contact_sheet(
@@ -91,21 +91,18 @@ def draw_contact_sheet(
         for label in range(len(classes))
     ]
     titles = [name if row == 0 else "" for row in range(rows) for name in classes]
-    return _draw_sheet(images[order], titles, [None] * len(order), "", columns=len(classes))
-
-
-def _shortened(name: str, longest: int = _LONGEST_TITLE) -> str:
-    return name if len(name) <= longest else name[: longest - 1] + "…"
+    return _draw_sheet(images[order], titles, columns=len(classes))
 
 
 def _draw_sheet(
     images: NDArray[np.uint8],
     titles: Sequence[str],
-    frames: Sequence[str | None],
-    headline: str,
-    columns: int,
+    headline: str = "",
+    framed: Collection[int] = (),
+    columns: int | None = None,
 ) -> Figure:
     """Draw all images on one Axes, where each column has width 1; many Axes would take seconds."""
+    columns = columns or min(_COLUMNS, max(5, len(images)))  # the headline needs the width of five
     rows = -(-len(images) // columns)
     title_height = 0.32 if any("\n" in title for title in titles) else 0.05
     height = rows * (1 + title_height) + 0.25
@@ -113,7 +110,7 @@ def _draw_sheet(
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, columns), ylim=(height, 0), frame_on=False)
     axes.set_axis_off()
     axes.text(columns / 2, 0.14, headline, fontsize=11, ha="center", va="center")
-    for number, (image, title, frame) in enumerate(zip(images, titles, frames, strict=True)):
+    for number, (image, title) in enumerate(zip(images, titles, strict=True)):
         row, column = divmod(number, columns)
         left, top = column + 0.04, row * (1 + title_height) + title_height + 0.25
         right, bottom = left + 0.92, top + 0.92
@@ -123,12 +120,13 @@ def _draw_sheet(
             top - 0.04,
             title,
             fontsize=8,
-            color=frame or "black",
+            color=_MISTAKE_COLOUR if number in framed else "black",
             ha="center",
             va="bottom",
             parse_math=False,  # class names may contain dollar signs
         )
-        if frame:
-            axes.add_patch(Rectangle((left, top), 0.92, 0.92, fill=False, color=frame, lw=3))
+        if number in framed:
+            frame = Rectangle((left, top), 0.92, 0.92, fill=False, color=_MISTAKE_COLOUR, lw=3)
+            axes.add_patch(frame)
     axes.set(xlim=(0, columns), ylim=(height, 0), aspect="auto")  # imshow has changed them
     return figure

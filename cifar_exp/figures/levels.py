@@ -19,6 +19,7 @@ from cifar_exp.figures.drawing import (
     COLOURS,
     MOST_COLOURS,
     SMALL,
+    TEXT_BACKGROUND,
     axis_coordinates,
     hover,
     label_ticks,
@@ -27,7 +28,6 @@ from cifar_exp.figures.drawing import (
     percent_axis,
     plain_text,
     smallest_range,
-    text_background,
     tidy,
     value_text,
     would_overlap,
@@ -35,7 +35,10 @@ from cifar_exp.figures.drawing import (
 
 _STYLES = ["-", "--", ":", "-."]  # distinguish levels in grey print
 _FEW_EPOCHS = 12  # up to this number, epochs have markers
-_PUBLISHED: dict[str, Any] = {"linestyle": (0, (4, 3)), "linewidth": 1, "marker": "D"} | {
+_PUBLISHED: dict[str, Any] = {
+    "linestyle": (0, (4, 3)),
+    "linewidth": 1,
+    "marker": "D",
     "markersize": 4,
     "markerfacecolor": "white",
 }
@@ -66,7 +69,7 @@ class Point:
         label: the level.
         position: its value; None if it is not a number.
         values: finite, one per seed, without diverged runs.
-        mean: of the values; None if there are none.
+        mean: of the values; NaN if there are none.
         half_width: of the 95 % interval of the mean; NaN for a single seed.
         diverged: number of diverged runs.
     """
@@ -74,7 +77,7 @@ class Point:
     label: str
     position: float | None
     values: list[float]
-    mean: float | None
+    mean: float
     half_width: float
     diverged: int
 
@@ -103,29 +106,19 @@ def draw_level_curves(
     loss, accuracy = figure.subplots(2, 1, sharex=True)
     top, is_cut = _loss_limit(levels, evaluated)
     loss.set_ylim(0, top)
-    any_diverged = False
+    only_means = len(levels) > MOST_COLOURS
+    title = plain_text(setting)
     for number, level in enumerate(levels):
         style = _style(number, len(levels))
-        many = len(levels) > MOST_COLOURS
-        _draw_level(loss, level, style, f"{split}_loss", 10 * top, setting, many)
-        _draw_level(accuracy, level, style, f"{split}_accuracy", 1, setting, many)
-        _draw_published(loss, level, style, f"{split}_loss", 10 * top)
-        _draw_published(accuracy, level, style, f"{split}_accuracy", 1)
+        for axes, metric, highest in ((loss, "loss", 10 * top), (accuracy, "accuracy", 1)):
+            _draw_level(axes, level, style, f"{split}_{metric}", highest, setting, only_means)
+            _draw_published(axes, level, style, f"{split}_{metric}", highest)
         ends = [rows[-1]["epoch"] for rows in level.seeds if _has_diverged(rows, evaluated)]
         if ends:
-            any_diverged = True
+            title = f"{plain_text(setting)}\ncross at the upper edge: diverged"
             cross = style | {"marker": "x", "linestyle": "", "clip_on": False}
             loss.plot(ends, [top] * len(ends), zorder=4, **cross)
-    values = [
-        row[f"{name}_accuracy"]
-        for level in levels
-        for rows in [*level.seeds, level.published]
-        for row in rows
-        for name in ("train", evaluated)
-        if row.get(f"{name}_accuracy") is not None
-    ]
-    low, high = smallest_range(min(values, default=0), max(values, default=1), "%")
-    accuracy.set_ylim(low - 0.04 * (high - low), high + 0.04 * (high - low))
+    accuracy.set_ylim(_accuracy_limits(levels, evaluated))
     accuracy.set_xlabel("epoch")
     accuracy.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     percent_axis(accuracy)
@@ -134,21 +127,29 @@ def draw_level_curves(
     for axes in (loss, accuracy):
         tidy(axes)
     figure.align_ylabels()
-    note = "\ncross at the upper edge: diverged" if any_diverged else ""
-    labels = [plain_text(level.label) for level in levels]
-    if len(levels) > MOST_COLOURS:
+    if only_means:
         _label_best_and_worst(accuracy, levels, f"{split}_accuracy")
-        bar = figure.colorbar(
-            ScalarMappable(Normalize(0, len(levels) - 1), COLOUR_SCALE),
-            ax=[loss, accuracy],
-            location="bottom",
-            aspect=40,
-            label=plain_text(setting) + note,
-        )
-        shown = sorted({round(i * (len(levels) - 1) / 4) for i in range(5)})
-        bar.set_ticks(shown, labels=[labels[number] for number in shown])
-        bar.outline.set_visible(False)
-        return figure
+        _add_colour_scale(figure, levels, title)
+    else:
+        _add_legend(figure, levels, title, published)
+    return figure
+
+
+def _add_colour_scale(figure: Figure, levels: Sequence[Level], title: str) -> None:
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(0, len(levels) - 1), COLOUR_SCALE),
+        ax=figure.axes,
+        location="bottom",
+        aspect=40,
+        label=title,
+    )
+    shown = sorted({round(i * (len(levels) - 1) / 4) for i in range(5)})
+    bar.set_ticks(shown, labels=[plain_text(levels[number].label) for number in shown])
+    bar.outline.set_visible(False)
+
+
+def _add_legend(figure: Figure, levels: Sequence[Level], title: str, published: str) -> None:
+    labels = [plain_text(level.label) for level in levels]
     handles = [Line2D([], [], linewidth=2, **_style(i, len(levels))) for i in range(len(levels))]
     if any(level.published for level in levels):
         handles.append(Line2D([], [], color="0.4", **_PUBLISHED))
@@ -158,14 +159,13 @@ def draw_level_curves(
         labels,
         loc="outside lower center",
         ncols=max(1, min(6, int(280 / (36 + 5.5 * max(map(len, labels), default=1))))),
-        title=plain_text(setting) + note,
+        title=title,
         title_fontsize=SMALL,
         fontsize=SMALL,
         handlelength=1.8,
         columnspacing=1.2,
         frameon=False,
     )
-    return figure
 
 
 def draw_effect(points: Sequence[Point], setting: str, metric: str, unit: str) -> Figure:
@@ -185,27 +185,20 @@ def draw_effect(points: Sequence[Point], setting: str, metric: str, unit: str) -
     label_ticks(axes, coordinates, [point.label for point in points])
     axes.set_xlabel(plain_text(setting) + scale)
     axes.set_ylabel(metric_label(metric, unit))
-    located = [*zip(coordinates, points, strict=True)]
-    means = [(x, point) for x, point in located if point.mean is not None]
-    several = not all(math.isnan(point.half_width) for _, point in means)
-    if means and all(point.position is not None for point in points):
-        line = sorted((x, point.mean or 0.0) for x, point in means)
-        axes.plot(*zip(*line, strict=True), color=COLOURS[0], linewidth=1, alpha=0.5)
-    for x, point in means:
-        half_width = None if math.isnan(point.half_width) else point.half_width
-        bar = axes.errorbar(x, point.mean or 0.0, half_width, fmt="o", capsize=4, color=COLOURS[0])
-        for artist in bar.get_children():
-            hover(artist, _hover_text(point, setting, unit))
     has_seeds = any(len(point.values) > 1 for point in points)
-    for x, point in located if has_seeds else ():
-        for value in point.values:
-            (dot,) = axes.plot(x, value, ".", color=COLOURS[1], zorder=3)
-            hover(dot, f"{setting} {point.label}: a seed with {value_text(value, unit)}")
+    measured = [(x, point) for x, point in zip(coordinates, points, strict=True) if point.values]
+    if measured and all(point.position is not None for point in points):
+        line = sorted((x, point.mean) for x, point in measured)
+        axes.plot(*zip(*line, strict=True), color=COLOURS[0], linewidth=1, alpha=0.5)
+    for x, point in measured:
+        _draw_mean(axes, x, point, setting, unit)
+        if has_seeds:
+            _draw_seeds(axes, x, point, setting, unit)
     if unit == "%":
         percent_axis(axes)
     axes.set_ylim(smallest_range(*axes.get_ylim(), unit))
     axes.errorbar([], [], [], fmt="o", capsize=4, color=COLOURS[0]).set_label(
-        "mean, 95 % interval" if several else "one run per level"
+        "mean, 95 % interval" if has_seeds else "one run per level"
     )
     if has_seeds:
         axes.plot([], [], ".", color=COLOURS[1], label="seeds")
@@ -214,14 +207,22 @@ def draw_effect(points: Sequence[Point], setting: str, metric: str, unit: str) -
     return figure
 
 
-def _hover_text(point: Point, setting: str, unit: str) -> str:
-    text = f"{setting} {point.label}: {value_text(point.mean or 0.0, unit)}"
-    if math.isnan(point.half_width):
-        return text
-    low, high = (
-        value_text((point.mean or 0.0) + sign * point.half_width, unit) for sign in (-1, 1)
-    )
-    return f"{text} ({low} to {high}; {len(point.values)} seeds)"
+def _draw_mean(axes: Axes, x: float, point: Point, setting: str, unit: str) -> None:
+    text = f"{setting} {point.label}: {value_text(point.mean, unit)}"
+    half_width = None
+    if not math.isnan(point.half_width):
+        half_width = point.half_width
+        low, high = (value_text(point.mean + end, unit) for end in (-half_width, half_width))
+        text += f" ({low} to {high}; {len(point.values)} seeds)"
+    bar = axes.errorbar(x, point.mean, half_width, fmt="o", capsize=4, color=COLOURS[0])
+    for artist in bar.get_children():
+        hover(artist, text)
+
+
+def _draw_seeds(axes: Axes, x: float, point: Point, setting: str, unit: str) -> None:
+    for value in point.values:
+        (dot,) = axes.plot(x, value, ".", color=COLOURS[1], zorder=3)
+        hover(dot, f"{setting} {point.label}: a seed with {value_text(value, unit)}")
 
 
 def _style(number: int, levels: int) -> dict[str, Any]:
@@ -244,13 +245,26 @@ def _loss_limit(levels: Sequence[Level], evaluated: str) -> tuple[float, bool]:
     loss of an exploded run is orders of magnitude larger. The limit is therefore the largest loss
     of the runs whose largest loss is at most four times the first quartile.
     """
-    runs = [rows for level in levels for rows in level.seeds if rows]
     keys = ("train_loss", f"{evaluated}_loss")
-    largest = sorted(
-        filter(None, (max(row.get(k) or 0.0 for row in rows for k in keys) for rows in runs))
-    )
+    runs = [
+        [row[key] for row in rows for key in keys if row.get(key)]
+        for level in levels
+        for rows in level.seeds
+    ]
+    largest = sorted(max(losses) for losses in runs if losses)
+    if not largest:
+        return 1.0, False
     kept = [loss for loss in largest if loss <= 4 * largest[len(largest) // 4]]
-    return 1.05 * max(kept, default=0.0) or 1.0, len(kept) < len(largest)
+    return 1.05 * kept[-1], len(kept) < len(largest)
+
+
+def _accuracy_limits(levels: Sequence[Level], evaluated: str) -> tuple[float, float]:
+    keys = ("train_accuracy", f"{evaluated}_accuracy")
+    rows = [row for level in levels for part in (*level.seeds, level.published) for row in part]
+    values = [row[key] for row in rows for key in keys if row.get(key) is not None]
+    low, high = smallest_range(min(values, default=0), max(values, default=1), "%")
+    margin = 0.04 * (high - low)
+    return low - margin, high + margin
 
 
 def _values_of_seeds(level: Level, key: str) -> tuple[list[int], NDArray[np.float64]]:
@@ -317,18 +331,19 @@ def _label_best_and_worst(axes: Axes, levels: Sequence[Level], key: str) -> None
         mean = values.mean(0) if values.size else values
         if mean.size and math.isfinite(mean[-1]):
             ends.append((float(mean[-1]), epochs[-1], level.label))
-    for (value, epoch, label), word in zip(
-        [max(ends), min(ends)] if len(ends) > 1 else [], ("best", "worst"), strict=False
-    ):
+    if len(ends) < 2:
+        return
+    best, worst = ("best", max(ends), 3, "bottom"), ("worst", min(ends), -3, "top")
+    for word, (value, epoch, label), offset, va in (best, worst):
         axes.annotate(
             f"{word}: {plain_text(label)}",
             (epoch, value),
-            xytext=(0, 3 if word == "best" else -3),
+            xytext=(0, offset),
             textcoords="offset points",
             ha="right",
-            va="bottom" if word == "best" else "top",
+            va=va,
             fontsize=SMALL,
-            bbox=text_background(),
+            bbox=TEXT_BACKGROUND,
         )
 
 
@@ -346,5 +361,5 @@ def _mark_diverged(axes: Axes, points: Sequence[Point], coordinates: Sequence[fl
     crowded = would_overlap(axes, coordinates, [42 if point.diverged else 0 for point in points])
     for x, point in marked:
         text = f"{point.diverged} of {point.diverged + len(point.values)}"
-        text += "" if crowded else "\ndiverged"
-        axes.text(x, 0.07, text, fontsize=SMALL, ha="center", **at_edge)
+        label = text if crowded else f"{text}\ndiverged"
+        axes.text(x, 0.07, label, fontsize=SMALL, ha="center", **at_edge)

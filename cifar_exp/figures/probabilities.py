@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from cifar_exp.figures.drawing import COLOURS, SMALL
+from cifar_exp.figures.drawing import COLOURS, SMALL, shortened
 
 _COLUMNS = 2
 _WIDTH, _HEIGHT = 3.7, 1.5  # of a cell with an image and its bars, in inches
@@ -61,12 +61,8 @@ def _draw_cell(
     axes.text(left + 0.1, top + 0.17, title, **text)
     for rank, (label, probability) in enumerate(classes):
         middle = top + 0.41 + 0.22 * rank
-        label = label if len(label) <= _LONGEST_CLASS else label[: _LONGEST_CLASS - 1] + "…"
-        bar = left + _BAR_LEFT
-        axes.text(bar - 0.08, middle, label, ha="right", **text)
-        corner = (bar, middle - 0.07)
+        bar, length = left + _BAR_LEFT, _BAR_LENGTH * probability
+        axes.text(bar - 0.08, middle, shortened(label, _LONGEST_CLASS), ha="right", **text)
         colour = COLOURS[0] if rank == 0 else "#9DB7C7"
-        axes.add_patch(Rectangle(corner, _BAR_LENGTH * probability, 0.14, color=colour, lw=0))
-        axes.text(
-            bar + _BAR_LENGTH * probability + 0.05, middle, f"{100 * probability:.0f} %", **text
-        )
+        axes.add_patch(Rectangle((bar, middle - 0.07), length, 0.14, color=colour, lw=0))
+        axes.text(bar + length + 0.05, middle, f"{100 * probability:.0f} %", **text)

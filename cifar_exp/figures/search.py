@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -53,17 +54,14 @@ def draw_history(trials: Sequence[TrialCurve], higher: bool, metric: str, unit: 
         marker, colour = ("o", COLOURS[0]) if trial.complete else ("x", _FAINT)
         (dot,) = axes.plot(trial.number, trial.values[-1], marker, markersize=5, color=colour)
         hover(dot, f"trial {trial.number}: {value_text(trial.values[-1], unit)}")
-    best: list[float] = []
     complete = [trial for trial in shown if trial.complete]
-    for trial in complete:
-        better = max if higher else min
-        best.append(better([*best[-1:], trial.values[-1]]))
+    best = list(accumulate((trial.values[-1] for trial in complete), max if higher else min))
     if best:
         steps = [*(trial.number for trial in complete), shown[-1].number]
-        axes.step(steps, [*best, best[-1]], where="post", color=COLOURS[1])
-        hover(axes.lines[-1], f"best: {value_text(best[-1], unit)}")
+        (line,) = axes.step(steps, [*best, best[-1]], where="post", color=COLOURS[1])
+        hover(line, f"best: {value_text(best[-1], unit)}")
     axes.set_ylim(smallest_range(*axes.get_ylim(), unit))
-    _legend(figure, [(COLOURS[1], "-", "best so far")])
+    _legend(figure, "-", "best so far")
     return figure
 
 
@@ -78,9 +76,8 @@ def draw_trials(trials: Sequence[TrialCurve], best: int | None, metric: str, uni
     """
     figure = new_figure(3.2, f"{metric} by epoch")
     axes = _axes(figure, "epoch", metric, unit)
-    for trial in sorted(trials, key=lambda trial: (trial.number == best, trial.complete)):
-        if not trial.values:
-            continue
+    shown = [trial for trial in trials if trial.values]
+    for trial in sorted(shown, key=lambda trial: (trial.number == best, trial.complete)):
         is_best = trial.number == best
         colour = COLOURS[1] if is_best else COLOURS[0] if trial.complete else _FAINT
         epochs = range(1, len(trial.values) + 1)
@@ -92,15 +89,17 @@ def draw_trials(trials: Sequence[TrialCurve], best: int | None, metric: str, uni
         hover(line, text)
         hover(end, text)
     axes.set_ylim(smallest_range(*axes.get_ylim(), unit))
-    _legend(figure, [(COLOURS[1], "o-", "best")])
+    _legend(figure, "o-", "best")
     return figure
 
 
-def _legend(figure: Figure, first: list[tuple[str, str, str]]) -> None:
-    entries = [*first, (COLOURS[0], "o", "complete"), (_FAINT, "x", "pruned or diverged")]
-    axes = figure.axes[0]
-    for colour, style, label in entries:
-        axes.plot([], [], style, color=colour, markersize=5, label=label)
+def _legend(figure: Figure, style: str, best: str) -> None:
+    for colour, marker, label in (
+        (COLOURS[1], style, best),
+        (COLOURS[0], "o", "complete"),
+        (_FAINT, "x", "pruned or diverged"),
+    ):
+        figure.axes[0].plot([], [], marker, color=colour, markersize=5, label=label)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=SMALL)
 
 

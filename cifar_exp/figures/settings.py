@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -18,8 +18,10 @@ from cifar_exp.figures.drawing import (
     COLOUR_SCALE,
     COLOURS,
     SMALL,
+    TEXT_BACKGROUND,
     TILE,
     axis_coordinates,
+    far_apart,
     hover,
     label_ticks,
     metric_label,
@@ -27,7 +29,6 @@ from cifar_exp.figures.drawing import (
     plain_text,
     short_number,
     smallest_range,
-    text_background,
     tidy,
     value_text,
     wrapped_text,
@@ -38,6 +39,8 @@ _ON_BRIGHT, _ON_DARK = "#111111", "#fefefe"  # text in cells, the same on dark p
 
 Cell = tuple[float, float]
 """Mean, and half-width of its 95 % interval, which is NaN for a single run."""
+Marks = Mapping[float, str]
+"""Labels of a parallel axis by height, in [0, 1]."""
 
 
 def draw_heat_map(
@@ -81,7 +84,7 @@ def draw_heat_map(
             else:
                 patch.set(facecolor="none", hatch="///", edgecolor="#999999")
                 text: Any = {"ha": "center", "va": "center", "fontsize": SMALL}
-                axes.text(column, row, "no value", bbox=text_background(), **text)
+                axes.text(column, row, "no value", bbox=TEXT_BACKGROUND, **text)
     label_ticks(axes, range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), [plain_text(row) for row in rows])
     axes.tick_params(length=0)
@@ -101,19 +104,20 @@ def _fill_cell(
     bright = 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.45
     text: dict[str, Any] = {"ha": "center", "color": _ON_BRIGHT if bright else _ON_DARK}
     x, y = (patch.get_x() + 0.5, patch.get_y() + 0.5)
-    is_single = math.isnan(half_width)
 
     def number(value: float) -> str:
         return f"{100 * value:.1f}" if unit == "%" else short_number(value)
 
+    is_single = math.isnan(half_width)
     place: Any = {"xytext": (0, 0 if is_single else 1), "textcoords": "offset points"}
     va = "center" if is_single else "bottom"
     axes.annotate(number(mean), (x, y), va=va, fontsize=10, **place, **text)
-    if not is_single:
-        low, high = mean - half_width, mean + half_width
-        if unit == "%":
-            low, high = max(0.0, low), min(1.0, high)
-        axes.annotate(f"{number(low)} to {number(high)}", (x, y), va="top", fontsize=8, **text)
+    if is_single:
+        return
+    low, high = mean - half_width, mean + half_width
+    if unit == "%":
+        low, high = max(0.0, low), min(1.0, high)
+    axes.annotate(f"{number(low)} to {number(high)}", (x, y), va="top", fontsize=8, **text)
 
 
 def draw_parallel_coordinates(
@@ -142,49 +146,39 @@ def draw_parallel_coordinates(
     axes.set(xlim=(-0.05, len(settings) + 0.05), ylim=(-0.05, 1.05))
     runs = sorted((run for run in runs if math.isfinite(run[1])), key=lambda run: run[1])
     runs = runs if higher else runs[::-1]  # the best is drawn last
-    heights, all_marks = [], []
-    for number in range(len(settings)):
-        coordinates, marks = _axis([levels[number] for levels, _ in runs])
-        _draw_coordinate(axes, number, marks)
-        all_marks.append(marks.values())
-        heights.append([coordinates[levels[number]] for levels, _ in runs])
     results = [result for _, result in runs]
-    low, high = smallest_range(min(results, default=0), max(results, default=1), unit)
-    ticks = [float(tick) for tick in MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(low, high)]
-    scale = Normalize(ticks[0], ticks[-1])
-    marks = {float(scale(tick)): f"{100 * tick if unit == '%' else tick:.4g}" for tick in ticks}
-    _draw_coordinate(axes, len(settings), marks)
-    heights.append([float(scale(result)) for result in results])
-    lines = [list(enumerate(line)) for line in zip(*heights, strict=True)]
+    columns = [_axis([levels[number] for levels, _ in runs]) for number in range(len(settings))]
+    columns.append(_metric_axis(results, unit))
+    for number, (_, marks) in enumerate(columns):
+        _draw_coordinate(axes, number, marks)
+    lines = [list(enumerate(line)) for line in zip(*(at for at, _ in columns), strict=True)]
     axes.add_collection(
         LineCollection(lines, array=results, cmap=COLOUR_SCALE, linewidth=1, alpha=0.6)
     )
     if lines:
-        _draw_best(axes, settings, all_marks, lines[-1], *runs[-1], unit)
+        levels, result = runs[-1]
+        texts = [*map(_level_text, levels), value_text(result, unit)]
+        _draw_best(axes, settings, texts, lines[-1], [marks for _, marks in columns])
     names = [*map(plain_text, settings), metric_label(metric, unit)]
     labels = [textwrap.fill(name, 12, break_long_words=False) for name in names]
-    axes.set_xticks(range(len(heights)), labels, fontsize=SMALL)
+    axes.set_xticks(range(len(columns)), labels, fontsize=SMALL)
     return figure
 
 
 def _draw_best(
     axes: Axes,
     settings: Sequence[str],
-    marks: Sequence[Collection[str]],
+    texts: Sequence[str],
     line: Sequence[tuple[int, float]],
-    levels: Sequence[str | float],
-    result: float,
-    unit: str,
+    marks: Sequence[Marks],
 ) -> None:
     """Draw the line of the best run with its result, and its levels where they are no marks."""
-    names = [lv if isinstance(lv, str) else short_number(lv) for lv in levels]
+    *levels, result = texts
     (best,) = axes.plot(*zip(*line, strict=True), "o-", color=COLOURS[1], lw=2.5, zorder=5)
-    pairs = ", ".join(f"{name} {level}" for name, level in zip(settings, names, strict=True))
-    hover(best, f"best: {value_text(result, unit)} with {pairs}")
-    for number, ((x, y), text) in enumerate(
-        zip(line, [*names, value_text(result, unit)], strict=True)
-    ):
-        if number < len(settings) and text in marks[number]:
+    pairs = ", ".join(f"{name} {level}" for name, level in zip(settings, levels, strict=True))
+    hover(best, f"best: {result} with {pairs}")
+    for (x, y), text in zip(line, texts, strict=True):
+        if x < len(settings) and text in marks[x].values():
             continue
         axes.annotate(
             plain_text(text),
@@ -195,7 +189,7 @@ def _draw_best(
             fontweight="bold",
             fontsize=SMALL,
             va="center",
-            bbox=text_background(),
+            bbox=TEXT_BACKGROUND,
             zorder=6,
         )
 
@@ -211,12 +205,11 @@ def draw_importance(shares: Mapping[str, float], label: str) -> Figure:
     axes = figure.subplots()
     tidy(axes)
     ranked = sorted(shares.items(), key=lambda item: item[1])
-    bars = axes.barh(
-        [plain_text(name) for name, _ in ranked], [share for _, share in ranked], color=COLOURS[0]
-    )
+    values = [share for _, share in ranked]
+    bars = axes.barh([plain_text(name) for name, _ in ranked], values, color=COLOURS[0])
     for bar, (name, share) in zip(bars, ranked, strict=True):
         hover(bar, f"{name}: {share:.1%}")
-    axes.bar_label(bars, [f"{100 * share:.0f} %" for _, share in ranked], padding=4)
+    axes.bar_label(bars, [f"{100 * share:.0f} %" for share in values], padding=4)
     axes.grid(visible=False, axis="y")
     axes.set_xlim(0, 1.12)  # room for "100%"
     axes.set_xticks(np.linspace(0, 1, 6))
@@ -225,42 +218,55 @@ def draw_importance(shares: Mapping[str, float], label: str) -> Figure:
     return figure
 
 
-def _axis(levels: Sequence[str | float]) -> tuple[dict[str | float, float], dict[float, str]]:
-    """Place the levels of a setting on a parallel axis.
-
-    Returns:
-        The positions of the levels in [0, 1], and the labels by position: the levels if they are
-        few or not numbers, else round numbers.
-    """
+def _axis(levels: Sequence[str | float]) -> tuple[list[float], Marks]:
+    """Place the levels of a setting on a parallel axis; return their heights and the marks."""
     distinct = list(dict.fromkeys(levels))
     numbers = [level for level in distinct if not isinstance(level, str)]
-    if len(numbers) < len(distinct) or len(numbers) <= _MOST_LEVELS:
-        coordinates, _ = axis_coordinates(
-            [None if isinstance(level, str) else level for level in distinct]
-        )
-        low, high = min(coordinates, default=0), max(coordinates, default=0)
-        positions = {
-            level: (coordinate - low) / (high - low) if high > low else 0.5
-            for level, coordinate in zip(distinct, coordinates, strict=True)
-        }
-        return positions, {
-            position: level if isinstance(level, str) else short_number(level)
-            for level, position in positions.items()
-        }
+    heights: Mapping[str | float, float]
+    if len(numbers) == len(distinct) > _MOST_LEVELS:
+        heights, marks = _with_round_marks(numbers)
+    else:
+        heights = _heights(distinct)
+        marks = {height: _level_text(level) for level, height in heights.items()}
+    return [heights[level] for level in levels], marks
+
+
+def _heights(levels: Sequence[str | float]) -> dict[str | float, float]:
+    numbers = [None if isinstance(level, str) else level for level in levels]
+    coordinates, _ = axis_coordinates(numbers)
+    low, high = min(coordinates, default=0), max(coordinates, default=0)
+    return {
+        level: (coordinate - low) / (high - low) if high > low else 0.5
+        for level, coordinate in zip(levels, coordinates, strict=True)
+    }
+
+
+def _with_round_marks(numbers: Sequence[float]) -> tuple[dict[str | float, float], Marks]:
     low, high = min(numbers), max(numbers)
     # values that were drawn on a linear scale have their median in the middle of the range
     is_log = low > 0 and high > 8 * low and median(numbers) < (low + high) / 4
     scale = LogNorm(low, high) if is_log else Normalize(low, high)
-    ticks = (
-        _decades(low, high)
-        if is_log
-        else MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)
-    )
-    shown = [float(tick) for tick in ticks if low <= tick <= high]
-    return (
-        {number: float(scale(number)) for number in numbers},
-        {float(scale(tick)): short_number(tick) for tick in shown},
-    )
+    ticks = _decades(low, high) if is_log else _round_numbers(low, high, most=5)
+    marks = {float(scale(tick)): short_number(tick) for tick in ticks if low <= tick <= high}
+    return {number: float(scale(number)) for number in numbers}, marks
+
+
+def _level_text(level: str | float) -> str:
+    return level if isinstance(level, str) else short_number(level)
+
+
+def _metric_axis(results: Sequence[float], unit: str) -> tuple[list[float], Marks]:
+    low, high = smallest_range(min(results, default=0), max(results, default=1), unit)
+    ticks = _round_numbers(low, high, most=6)
+    scale = Normalize(ticks[0], ticks[-1])
+    factor = 100 if unit == "%" else 1
+    marks = {float(scale(tick)): f"{factor * tick:.4g}" for tick in ticks}
+    return [float(scale(result)) for result in results], marks
+
+
+def _round_numbers(low: float, high: float, most: int) -> list[float]:
+    ticks = MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(low, high)
+    return [float(tick) for tick in ticks]
 
 
 def _decades(low: float, high: float) -> list[float]:
@@ -272,22 +278,20 @@ def _decades(low: float, high: float) -> list[float]:
     return [factor * ten for ten in tens for factor in (1, 2, 5)]
 
 
-def _draw_coordinate(axes: Axes, number: int, marks: Mapping[float, str]) -> None:
-    """Draw one of the parallel axes with as many labels as fit."""
-    shown: list[float] = []
-    for height in sorted(marks):
-        if not shown or height - shown[-1] > 0.06:
-            shown.append(height)
-            axes.annotate(
-                plain_text(marks[height]),
-                (number, height),
-                xytext=(-6, 0),
-                textcoords="offset points",
-                fontsize=SMALL,
-                ha="right",
-                va="center",
-                bbox=text_background(),
-                zorder=6,  # above the line of the best run
-            )
+def _draw_coordinate(axes: Axes, number: int, marks: Marks) -> None:
+    """Draw one of the parallel axes with as many marks as fit."""
+    shown = far_apart(marks, 0.06)
+    for height in shown:
+        axes.annotate(
+            plain_text(marks[height]),
+            (number, height),
+            xytext=(-6, 0),
+            textcoords="offset points",
+            fontsize=SMALL,
+            ha="right",
+            va="center",
+            bbox=TEXT_BACKGROUND,
+            zorder=6,  # above the line of the best run
+        )
     axes.vlines(number, 0, 1, color="#444444", linewidth=1, zorder=3)
     axes.plot([number] * len(shown), shown, "_", color="#444444", zorder=3)

@@ -193,7 +193,9 @@ def _check_complete(record: Record) -> None:
 def _check_sum(record: Record, name: str) -> None:
     path = record.folder.path
     if not (path / name).is_file():
-        raise _missing(path / name)
+        raise UserError(
+            f"{path / name}: file not found. Copy it there, or train the run again with rerun=true."
+        )
     if problem := sum_problem(path, name, record.state):
         raise UserError(
             f"{path}: {problem}, so the network is not reliable. Copy the file again, or train the "
@@ -252,17 +254,11 @@ def _load_model(file: Path, build: Callable[[], nn.Module], is_custom: bool) -> 
 
 def _check_shapes(shapes: dict[str, list[int]], expected: dict[str, Tensor], file: Path) -> None:
     """Check the shapes before memory is allocated."""
-    for name in sorted({*shapes, *expected}):
-        shape = list(expected[name].shape) if name in expected else "none"
-        found = shapes.get(name, "none")
+    correct = {name: list(tensor.shape) for name, tensor in expected.items()}
+    for name in sorted({*shapes, *correct}):
+        shape, found = correct.get(name, "none"), shapes.get(name, "none")
         if shape != found:
             raise UserError(
                 f"{file}: expected {name} of shape {shape}, got {found}. The file does not fit "
                 "the network in config.yaml and the classes in model.json."
             )
-
-
-def _missing(file: Path) -> UserError:
-    return UserError(
-        f"{file}: file not found. Copy it there, or train the run again with rerun=true."
-    )

@@ -14,11 +14,7 @@ from cifar_exp.training.step import predict_logits
 
 
 class MlflowModel:
-    """A network with the interface of MLflow's models.
-
-    Args:
-        run: run with the network.
-    """
+    """A network with the interface of MLflow's models."""
 
     def __init__(self, run: TrainedRun) -> None:
         self._run = run

@@ -14,8 +14,8 @@ from cifar_exp.data.sources import load
 from cifar_exp.errors import UserError
 from cifar_exp.expressions import as_path
 from cifar_exp.inference.load import TrainedRun
+from cifar_exp.runs.find import some
 
-_SHOWN = 3
 _log = logging.getLogger("cifar_exp")
 
 
@@ -65,18 +65,10 @@ def _class_indices(names: Sequence[str], run: TrainedRun, data: Data) -> list[in
     """Return the indices of a data set's classes in `run.classes`."""
     missing, unknown = {*run.classes} - {*names}, {*names} - {*run.classes}
     if missing or unknown or len({*run.classes}) < len(run.classes):
-        differences = [("missing", missing), ("unknown", unknown)]
-        raise UserError(
-            "; ".join(
-                [
-                    f"{_source(data)}: expected the classes that the network was trained on",
-                    *(f"{kind}: {_some(classes)}" for kind, classes in differences if classes),
-                ]
-            )
-        )
-    return [list(run.classes).index(name) for name in names]
-
-
-def _some(names: set[str]) -> str:
-    shown = ", ".join(sorted(names)[:_SHOWN])
-    return shown + ", ..." * (len(names) > _SHOWN)
+        problem = f"{_source(data)}: expected the classes that the network was trained on"
+        if missing:
+            problem += f"; missing: {some(sorted(missing))}"
+        if unknown:
+            problem += f"; unknown: {some(sorted(unknown))}"
+        raise UserError(problem)
+    return [run.classes.index(name) for name in names]

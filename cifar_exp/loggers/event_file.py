@@ -48,21 +48,11 @@ class EventFile:
             raise
 
     def add(self, summary: Any, step: int = 0) -> None:
-        """Add a summary of a TensorBoard plugin.
-
-        Args:
-            summary: summary protobuf.
-            step: step, at least 0.
-        """
+        """Add a summary of a TensorBoard plugin."""
         self._write(step=step, summary=summary)
 
     def add_scalars(self, scalars: dict[str, float], step: int) -> None:
-        """Add one point to each curve.
-
-        Args:
-            scalars: values by tag.
-            step: step, at least 0.
-        """
+        """Add one point to each curve, which a tag identifies."""
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
         self.add(Summary(value=values), step)
 
@@ -80,13 +70,7 @@ class EventFile:
         self.add(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
     def add_text(self, tag: str, yaml: str, step: int = 0) -> None:
-        """Add a text in YAML.
-
-        Args:
-            tag: tag of the text.
-            yaml: text.
-            step: step, at least 0.
-        """
+        """Add a text in YAML."""
         self.add(text_pb(tag, f"```yaml\n{yaml}```"), step)
 
     def hide_from(self, step: int) -> None:

@@ -125,11 +125,10 @@ def _merged(
     for run in runs:
         for key, value in run.items():
             levels.setdefault(key, set()).add(value)
-    return {key: sorted(values, key=_order) for key, values in sorted(levels.items())}
-
-
-def _order(level: Level) -> tuple[str, Level]:
-    return type(level).__name__, level
+    return {
+        key: sorted(values, key=lambda level: (type(level).__name__, level))
+        for key, values in sorted(levels.items())
+    }
 
 
 def _write(file: Path, levels: dict[str, list[Level]]) -> None:
@@ -137,16 +136,19 @@ def _write(file: Path, levels: dict[str, list[Level]]) -> None:
 
     from cifar_exp.loggers.event_file import EventFile
 
-    usual = [key for key in SHORT_NAMES.values() if key in levels]
-    differ = {key for key, values in levels.items() if len(values) > 1 and key != _METRICS}
-    # the page shows the first five as columns
-    shown = [key for key in dict.fromkeys([*usual, *levels]) if key in differ] or usual
-    settings = [HParam(key, _domain(levels[key]), key.rpartition(".")[2]) for key in shown]
+    settings = [HParam(key, _domain(levels[key]), key.rpartition(".")[2]) for key in _shown(levels)]
     columns = [COLUMNS[str(key)] for key in levels.get(_METRICS, []) if key in COLUMNS]
     columns.sort(key=lambda column: (_SPLITS.index(column.split), column.key))
     metrics = [Metric(c.tag, display_name=c.key.replace("_", " ")) for c in columns]
     with EventFile(file) as events:
         events.add(hparams_config_pb(settings, metrics, time_created_secs=time.time()))
+
+
+def _shown(levels: dict[str, list[Level]]) -> list[str]:
+    """Return the settings that differ, the usual ones first: the page has columns for five."""
+    usual = [key for key in SHORT_NAMES.values() if key in levels]
+    differ = {key for key, values in levels.items() if len(values) > 1 and key != _METRICS}
+    return [key for key in dict.fromkeys([*usual, *levels]) if key in differ] or usual
 
 
 def _domain(levels: list[Level]) -> Any:

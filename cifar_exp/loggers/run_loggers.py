@@ -37,15 +37,7 @@ def pages(configs: Iterable[RunConfig]) -> str:
 
 
 def in_group(config: RunConfig, group: str) -> RunConfig:
-    """Set the group of a run if a service is enabled and no group is set.
-
-    Args:
-        config: settings of the run.
-        group: name of the group.
-
-    Returns:
-        The settings, changed if necessary.
-    """
+    """Return the settings with a group, if a service is enabled and no group is set."""
     logger = config.logger
     if logger.group or not any(kind.is_service for kind in kinds(logger)):
         return config
@@ -114,11 +106,7 @@ class ProcessLoggers:
 
     @contextmanager
     def following(self, run: LoggedRun) -> Iterator[RunLoggers]:
-        """Log a run during a block; if the block raises, the run has failed or was interrupted.
-
-        Args:
-            run: run to log.
-        """
+        """Log a run during a block; if the block raises, the run has failed or was interrupted."""
         run_loggers = list(self._of(run.config.logger))
         for run_logger in run_loggers:
             run_logger.begin(run)

@@ -81,11 +81,7 @@ class Trackio:
         return {row["step"] for row in rows if "loss/train" in row}
 
     def _log_missing_epochs(self) -> None:
-        """Log epochs again that Trackio dropped because its database was locked.
-
-        Raises:
-            RuntimeError: epochs are dropped again.
-        """
+        """Log epochs again that Trackio dropped because its database was locked."""
         for attempt in range(_ATTEMPTS + 1):
             self._stored = self._stored_epochs()
             missing = [metrics for metrics in self._epochs if metrics.epoch not in self._stored]

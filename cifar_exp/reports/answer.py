@@ -90,23 +90,21 @@ def answer_of(records: Sequence[Record], looks: Looks | None = None) -> Answer |
 def _labels(groups: Sequence[Group], keys: Sequence[str]) -> list[str]:
     """Return the varied settings of each group; of many, only those that are not the usual ones."""
     flat = [settings(group.records[0].config) for group in groups]
+    if not keys:
+        return [""] * len(flat)
     if len(keys) == 1:
         return [str(one.get(keys[0])) for one in flat]
-    usual: dict[str, Any] = {}
+    usual = {}
     if len(keys) > _MAX_SHOWN:
-        usual = {
-            key: Counter(str(one.get(key)) for one in flat).most_common(1)[0][0] for key in keys
-        }
-    pairs = list(zip(short_names(keys), keys, strict=True))
-    labels = [
-        [
-            f"{name}={one[key]}"
-            for name, key in pairs
-            if key in one and str(one[key]) != usual.get(key)
-        ]
-        for one in flat
-    ]
-    return [" ".join(words) or ("the most common settings" if keys else "") for words in labels]
+        counts = {key: Counter(str(one.get(key)) for one in flat) for key in keys}
+        usual = {key: count.most_common(1)[0][0] for key, count in counts.items()}
+    names = dict(zip(keys, short_names(keys), strict=True))
+    labels = []
+    for one in flat:
+        shown = [key for key in keys if key in one and str(one[key]) != usual.get(key)]
+        label = " ".join(f"{names[key]}={one[key]}" for key in shown)
+        labels.append(label or "the most common settings")
+    return labels
 
 
 def train_command(config: RunConfig) -> str:
@@ -154,11 +152,7 @@ def answer_text(content: Mapping[str, Any], by_id: Mapping[str, Record]) -> str:
 
 
 def answer_rows(answers: Sequence[tuple[str, Answer | None]]) -> list[dict[str, str]]:
-    """Return one row per study, from column title to text.
-
-    Args:
-        answers: title and answer of each study.
-    """
+    """Return a row, from column title to text, for each title and answer of a study."""
     return [
         {
             "study": title,

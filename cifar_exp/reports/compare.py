@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from cifar_exp.config.identity import settings
 from cifar_exp.errors import UserError
 from cifar_exp.reports.metrics import MEASURES, measured
+from cifar_exp.reports.records import read_records
 from cifar_exp.runs.folder import RunFolder
-from cifar_exp.runs.record import Record, read_record, remarks
+from cifar_exp.runs.record import Record, remarks
 from cifar_exp.terminal import columns, table
 
 
@@ -26,12 +27,7 @@ def compare(folders: Sequence[RunFolder]) -> tuple[str, list[str]]:
     """
     if len(folders) < 2:
         raise UserError("compare: expected at least two runs")
-    records, problems = [], []
-    for folder in folders:
-        try:
-            records.append(read_record(folder))
-        except UserError as error:
-            problems.append(str(error))
+    records, problems = read_records(folders)
     if len(records) < 2:
         raise UserError(problems[0])
     rows = [*_differing_settings(records), *_results(records)]

@@ -94,9 +94,10 @@ class Difference:
             p: corrected p value; None if some values are infinite.
             matters_from: smallest difference that matters, as in `Claim`.
         """
-        n = len(self.values)
-        if n < 2:
-            return "one seed: observed, not tested" if n else "not measured"
+        if not self.values:
+            return "not measured"
+        if len(self.values) == 1:
+            return "one seed: observed, not tested"
         if p is None:  # some diverged
             if all(value > 0 and value >= matters_from for value in self.values):
                 return "supported"
@@ -193,14 +194,14 @@ def _along(claim: Claim, values: Values) -> tuple[Difference, ...]:
     levels = [level for level in values if values[level]]
     if len(levels) < 2:
         return (Difference("", "", ()),)
-    first, last = levels[0], levels[-1]
-    sign = 1 if claim.expects == "rises" else -1
-    seeds = [seed for seed in values[first] if all(seed in values[level] for level in levels)]
-    changes = [sign * _fitted_change([values[level][seed] for level in levels]) for seed in seeds]
-    high, low = (last, first) if claim.expects == "rises" else (first, last)
+    sign, low, high = 1, str(levels[0]), str(levels[-1])
+    if claim.expects == "falls":
+        sign, low, high = -1, high, low
+    curves = [values[level] for level in levels]
+    seeds = [seed for seed in curves[0] if all(seed in curve for curve in curves)]
+    changes = [sign * _fitted_change([curve[seed] for curve in curves]) for seed in seeds]
     kept = tuple(change for change in changes if not math.isnan(change))
-    ends = str(high), str(low)
-    return (Difference(*ends, kept, fitted=True, images=values.images, looks=values.looks),)
+    return (Difference(high, low, kept, fitted=True, images=values.images, looks=values.looks),)
 
 
 def _fitted_change(values: Sequence[float]) -> float:

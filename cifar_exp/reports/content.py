@@ -1,9 +1,9 @@
 """The content of the report of a sweep, computed from the run folders."""
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ from cifar_exp.reports.metrics import (
 from cifar_exp.reports.plots import ReportFigure, report_figures
 from cifar_exp.reports.records import read_list, read_sweep, runs_of_studies
 from cifar_exp.reports.reference import READING, Published
-from cifar_exp.reports.sequential import looks_of
+from cifar_exp.reports.sequential import Looks, looks_of
 from cifar_exp.reports.statistics import estimate
-from cifar_exp.reports.table import ranked, report_rows
+from cifar_exp.reports.table import Group, ranked, report_rows, statuses
 from cifar_exp.reports.verdicts import ClaimResult, judge_claims
 from cifar_exp.runs.folder import ENDED
 from cifar_exp.runs.record import Record, fewest, remarks, tested_images
@@ -123,15 +123,15 @@ def report_of(sweep: Path, by_id: Mapping[str, Record], left_out: Sequence[str])
     """
     content, records = read_list(sweep), list(by_id.values())
     studies = runs_of_studies(content, by_id)
-    keys = varied([record.config for record in records])
+    configs = [record.config for record in records]
+    keys = varied(configs)
     if studies:
-        sections = [_section(study, runs, f"{study.name}-") for study, runs in studies]
+        sections = [_study_section(study, runs) for study, runs in studies]
         title = sections[0].title if len(sections) == 1 else f"{len(sections)} studies"
     else:
         title = f"Sweep over {', '.join(short_names(keys))}" if keys else "Sweep"
-        sections = [_section(None, records, "", title)]
-    shared = shared_settings([record.config for record in records])
-    article = changed_from_article([record.config for record in records], shared)
+        sections = [_section(title, keys, records)]
+    shared = shared_settings(configs)
     return Report(
         title=title,
         command=f"python {content['command']}",
@@ -144,61 +144,71 @@ def report_of(sweep: Path, by_id: Mapping[str, Record], left_out: Sequence[str])
         sections=sections,
         runs=report_rows([r for group in ranked(records) for r in group.records], keys),
         shared=shared,
-        from_article=article,
+        from_article=changed_from_article(configs, shared),
         provenance=provenance_of(records),
         problems=[*left_out, *remarks(records)],
         reading=READING if any(section.published for section in sections) else {},
     )
 
 
-def _section(study: Study | None, records: list[Record], prefix: str, title: str = "") -> Section:
-    keys = list(study.vary) if study else varied([record.config for record in records])
-    claims = study.claims if study else ()
+def _study_section(study: Study, records: Sequence[Record]) -> Section:
+    keys, looks = list(study.vary), looks_of(study)
+    levels = sorted_levels(records, keys[0])
+    published = Published.of(study, levels)
+    claimed = [claim.metric for claim in study.claims if claim.reached is None]
+    section = _section(study.title, keys, records, claimed, f"{study.name}-", published, looks)
+    results = judge_claims(study.claims, levels, looks)
+    return replace(section, question=study.question, claim_results=results)
+
+
+def _section(
+    title: str,
+    keys: list[str],
+    records: Sequence[Record],
+    claimed: Sequence[MetricOfRun] = (),
+    prefix: str = "",
+    published: Published | None = None,
+    looks: Looks | None = None,
+) -> Section:
     groups = ranked(records)
     best_first = [record for group in groups for record in group.records]
-    levels = {key: sorted_levels(records, key) for key in keys}
-    shown = {key: sorted_levels(best_first, key) for key in keys}
-    claimed = [on_evaluated_split(c.metric, records) for c in claims if c.reached is None]
+    levels = {key: sorted_levels(best_first, key) for key in keys}
+    claimed = [on_evaluated_split(metric, records) for metric in claimed]
     metrics = [*main_metrics(records), *claimed, *optional_metrics(records)]
     metrics = list(dict.fromkeys(metrics))
-    published = Published.of(study, levels[keys[0]]) if study else None
-    answer = answer_of(records, looks_of(study) if study else None)
-    compared = ", and only the best two are compared" * bool(answer and answer.effect)
-    has_seeds = any(len(group.records) > 1 for group in groups)
+    answer = answer_of(records, looks)
     return Section(
-        title=study.title if study else title,
-        question=study.question if study else "",
+        title=title,
+        question="",
         keys=keys,
-        claim_results=judge_claims(claims, levels[keys[0]], looks_of(study))
-        if study and claims
-        else [],
-        figures=report_figures(records, shown, metrics, prefix, published),
-        summary=_summary(records, keys, metrics),
-        note=f"There are no claims{compared}."
-        + " Each interval is that of a single level." * has_seeds,
+        claim_results=[],
+        figures=report_figures(records, levels, metrics, prefix, published),
+        summary=_summary(best_first, keys, metrics),
+        note=_note(groups, answer),
         answer=answer,
         published=published,
     )
 
 
+def _note(groups: Sequence[Group], answer: Answer | None) -> str:
+    compared = ", and only the best two are compared" * bool(answer and answer.effect)
+    has_seeds = any(len(group.records) > 1 for group in groups)
+    seeds = " Each interval is that of a single level." * has_seeds
+    return f"There are no claims{compared}.{seeds}"
+
+
 def _summary(
     records: Sequence[Record], keys: list[str], metrics: list[MetricOfRun]
 ) -> list[dict[str, str]]:
-    groups: dict[tuple[Value, ...], list[Record]] = {}
-    for record in (record for group in ranked(records) for record in group.records):
-        groups.setdefault(tuple(level_of(record, key) for key in keys), []).append(record)
+    groups: dict[tuple[Value, ...], list[Record]] = defaultdict(list)
+    for record in records:
+        groups[tuple(level_of(record, key) for key in keys)].append(record)
     return [
         dict(zip(short_names(keys), map(str, levels), strict=True))
         | {"runs": statuses(group)}
         | {MEASURES[metric].label: mean_and_interval(group, metric) for metric in metrics}
         for levels, group in groups.items()
     ]
-
-
-def statuses(records: Sequence[Record]) -> str:
-    """Return the number of runs by status, such as "2 complete, 1 diverged"."""
-    counts = Counter(record.status for record in records)
-    return ", ".join(f"{count} {status}" for status, count in counts.items())
 
 
 def mean_and_interval(records: Sequence[Record], metric: MetricOfRun) -> str:
@@ -227,12 +237,7 @@ def shared_settings(configs: Sequence[RunConfig]) -> dict[str, str]:
 
 
 def changed_from_article(configs: Sequence[RunConfig], shared: dict[str, str]) -> dict[str, str]:
-    """Return the shared settings that differ from the baseline.
-
-    Args:
-        configs: of the runs.
-        shared: as `shared_settings` returns them.
-    """
+    """Return the shared settings that differ from the baseline."""
     changed = differences(configs[0])
     return {key: shared[key] for key in changed if key in shared}
 
@@ -244,11 +249,9 @@ def cautions_of(records: Sequence[Record], of_study: bool = False) -> list[str]:
         records: the runs.
         of_study: whether to compare their size with the baseline, unless the images are the user's.
     """
-    cautions = []
-    configs = [record.config for record in records]
-    if size := _size_caution(configs, of_study):
-        cautions.append(size)
-    if any(config.data.evaluated_on == "validation" for config in configs):
+    size = _size_caution([record.config for record in records], of_study)
+    cautions = [size] if size else []
+    if any(record.evaluated_on == "validation" for record in records):
         cautions.append(
             "With data.val_fraction, accuracies are measured on validation images, which are held "
             "out of the training images. Test images are not used."
@@ -259,19 +262,23 @@ def cautions_of(records: Sequence[Record], of_study: bool = False) -> list[str]:
             f"The classes differ in size: always predicting the largest class has an accuracy of "
             f"{100 * max(shares):.1f} %. Balanced accuracy is the mean of the accuracies per class."
         )
-    without: dict[str, list[str]] = {}
-    for record in records:
-        if record.status not in ENDED:
-            reason = record.problem or record.state.get("reason", "")
-            message = record.status + (f": {reason}" if reason else "")
-            without.setdefault(message, []).append(record.folder.path.name)
-    cautions += [
-        f"Without results: {', '.join(names)} ({message})." for message, names in without.items()
-    ]
+    cautions += _without_results(records)
     digests = {r.state["data_sha256"] for r in records if "data_sha256" in r.state}
     if len(digests) > 1:
         cautions.append("The runs were not all trained on the same images.")
     return cautions
+
+
+def _without_results(records: Sequence[Record]) -> list[str]:
+    by_message: dict[str, list[str]] = defaultdict(list)
+    for record in records:
+        if record.status not in ENDED:
+            reason = record.problem or record.state.get("reason", "")
+            message = f"{record.status}: {reason}" if reason else record.status
+            by_message[message].append(record.folder.path.name)
+    return [
+        f"Without results: {', '.join(names)} ({message})." for message, names in by_message.items()
+    ]
 
 
 def _size_caution(configs: Sequence[RunConfig], of_study: bool) -> str:
@@ -279,16 +286,15 @@ def _size_caution(configs: Sequence[RunConfig], of_study: bool) -> str:
     data, model, epochs = configs[0].data, configs[0].model, configs[0].training.epochs
     limit = f"{data.limit_train:,} training images" if data.limit_train is not None else ""
     reduced = {"data.limit_train": limit}
-    flat, article = settings(configs[0]), _ARTICLE
-    is_custom = bool(data.place) or "." in flat["data"]
-    with_article = of_study and not is_custom
+    flat = settings(configs[0])
+    with_article = of_study and not data.place and "." not in flat["data"]  # not the user's images
     if with_article:
         width = model.width if isinstance(model, NetworkSection) else 1
         reduced |= {
-            "data": f"data {flat['data']}" * (data.name != article.data.name),
-            "model": flat["model"] * (model.name != article.model.name),
+            "data": f"data {flat['data']}" * (data.name != _ARTICLE.data.name),
+            "model": flat["model"] * (model.name != _ARTICLE.model.name),
             "model.width": f"width {width:g}" * (width < 1),
-            "training.epochs": f"{epochs} epochs" * (epochs < article.training.epochs),
+            "training.epochs": f"{epochs} epochs" * (epochs < _ARTICLE.training.epochs),
         }
     fixed = shared_settings(configs)
     sizes = ", ".join(text for key, text in reduced.items() if text and key in fixed)
@@ -306,20 +312,23 @@ def facts_of(records: Sequence[Record]) -> str:
     """Return date, network, data, number of runs and duration on one line."""
     configs = [record.config for record in records]
     seconds = sum(record.results.seconds for record in records if record.rows)
-    images = {
-        split: fewest(tested_images(record) for record in records if record.evaluated_on == split)
-        for split in sorted({record.evaluated_on for record in records})
-    }
     sets = {Path(c.data.place).name or str(settings(c)["data"]) for c in configs}
     networks = {str(settings(c)["model"]) for c in configs}
     facts = [
         _span([r.state["started"] for r in records if "started" in r.state]),
         f"{', '.join(sorted(networks))} on {', '.join(sorted(sets))}",
-        ", ".join(f"{count:,} {split} images" for split, count in images.items() if count),
+        ", ".join(_image_counts(records)),
         f"{len(records)} run{'s' * (len(records) > 1)}",
         f"{_duration(seconds)} of training and evaluation",
     ]
     return " · ".join(fact for fact in facts if fact)
+
+
+def _image_counts(records: Sequence[Record]) -> Iterator[str]:
+    for split in sorted({record.evaluated_on for record in records}):
+        count = fewest(tested_images(record) for record in records if record.evaluated_on == split)
+        if count:
+            yield f"{count:,} {split} images"
 
 
 def _duration(seconds: float) -> str:
@@ -332,23 +341,23 @@ def provenance_of(records: Sequence[Record]) -> dict[str, str]:
     """Return hardware, versions, commit and dates by label."""
     states = [record.state for record in records if "provenance" in record.state]
     known = [state["provenance"] for state in states]
-
-    def distinct(values: Sequence[str]) -> str:
-        return ", ".join(dict.fromkeys(value for value in values if value))
-
+    hardware = [p["hardware"] for p in known]
     # None: a package that is not installed, or code outside a git checkout
     versions = [f"{name} {v}" for p in known for name, v in p["versions"].items() if v]
-    hardware = [p["hardware"] for p in known]
     return {
         "runs": statuses(records),
-        "processor": distinct([f"{h['cpu']}, {h['cores']} cores" for h in hardware]),
-        "GPU": distinct([", ".join(map(str, h["gpus"])) for h in hardware]),
-        "computed on": distinct([_compute_text(state["compute"]) for state in states]),
-        "versions": distinct(versions),
-        "Python": distinct([p["python"] for p in known]),
-        "commit": distinct([str(p["commit"]) for p in known if p["commit"]]),
+        "processor": _distinct(f"{h['cpu']}, {h['cores']} cores" for h in hardware),
+        "GPU": _distinct(", ".join(map(str, h["gpus"])) for h in hardware),
+        "computed on": _distinct(_compute_text(state["compute"]) for state in states),
+        "versions": _distinct(versions),
+        "Python": _distinct(p["python"] for p in known),
+        "commit": _distinct(p["commit"] for p in known),
         "trained": _span([state["started"] for state in states]),
     }
+
+
+def _distinct(values: Iterable[str | None]) -> str:
+    return ", ".join(dict.fromkeys(filter(None, values)))
 
 
 def _compute_text(compute: dict[str, Any]) -> str:

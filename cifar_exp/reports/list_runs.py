@@ -3,10 +3,11 @@
 import difflib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from cifar_exp.config.keys import SHORT_NAMES, explain_option, level, short
 from cifar_exp.errors import UserError
 from cifar_exp.files import read_text
 from cifar_exp.paths import SEARCH_FILE, SWEEP_FILE
-from cifar_exp.reports.records import read_all, read_list
+from cifar_exp.reports.records import read_list, read_records
 from cifar_exp.reports.stored import StoredSearch
 from cifar_exp.runs.cleaning import size_bytes
+from cifar_exp.runs.find import run_folders
 from cifar_exp.runs.record import Record, remarks
 from cifar_exp.runs.stored import check
 
@@ -30,23 +32,37 @@ class ListedRun:
 
     Attributes:
         record: the content of its folder.
-        settings: by dotted key.
-        accuracy: on the evaluated split after the last epoch; None before the first epoch and for
-            a damaged run.
-        changed: when the run ended, or started if it has not ended.
-        size_bytes: total size of its files.
     """
 
     record: Record
-    settings: Mapping[str, Any]
-    accuracy: float | None
-    changed: datetime
-    size_bytes: int
 
     @property
     def name(self) -> str:
         """The name of its folder."""
         return self.record.folder.path.name
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The settings by dotted key."""
+        return settings(self.record.config)
+
+    @cached_property
+    def accuracy(self) -> float | None:
+        """The accuracy on the evaluated split after the last epoch; None if there is none."""
+        return self.record.results.accuracy
+
+    @cached_property
+    def changed(self) -> datetime:
+        """When the run ended, or started if it has not ended."""
+        for key in ("ended", "started"):  # copying a folder changes the times of its files
+            with suppress(KeyError, TypeError, ValueError):
+                return datetime.fromisoformat(self.record.state[key]).astimezone(UTC)
+        return datetime.fromtimestamp(self.record.folder.config_file.stat().st_mtime, UTC)
+
+    @cached_property
+    def size_bytes(self) -> int:
+        """The total size of its files."""
+        return size_bytes(self.record.folder.path)
 
     @property
     def epochs(self) -> str:
@@ -104,25 +120,8 @@ def list_runs(results: Path) -> tuple[list[ListedRun], list[str]]:
     Returns:
         The runs that can be read, and a message for each unreadable or damaged run.
     """
-    records, unreadable = read_all(results)
-    return [_listed(record) for record in records], unreadable + remarks(records)
-
-
-def _listed(record: Record) -> ListedRun:
-    return ListedRun(
-        record,
-        settings(record.config),
-        record.results.accuracy,
-        _changed(record),
-        size_bytes(record.folder.path),
-    )
-
-
-def _changed(record: Record) -> datetime:
-    for key in ("ended", "started"):  # copying a folder changes the times of its files
-        with suppress(KeyError, TypeError, ValueError):
-            return datetime.fromisoformat(record.state[key]).astimezone(UTC)
-    return datetime.fromtimestamp(record.folder.config_file.stat().st_mtime, UTC)
+    records, unreadable = read_records(run_folders(results))
+    return [*map(ListedRun, records)], unreadable + remarks(records)
 
 
 def list_sweeps(results: Path, runs: Sequence[ListedRun]) -> tuple[list[ListedSweep], list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,8 @@ from cifar_exp.config.metrics import COLUMNS
 from cifar_exp.errors import UserError
 from cifar_exp.paths import SEARCH_FILE
 from cifar_exp.reports.metrics import MEASURES, measured
-from cifar_exp.reports.records import read_all, read_sweep
-from cifar_exp.runs.find import RESULTS, find_sweep
+from cifar_exp.reports.records import read_records, read_sweep
+from cifar_exp.runs.find import RESULTS, find_sweep, run_folders
 from cifar_exp.runs.record import Record
 
 if TYPE_CHECKING:
@@ -108,10 +108,6 @@ class Runs(Sequence[Run]):
         """Return how many runs there are."""
         return len(self._runs)
 
-    def __iter__(self) -> Iterator[Run]:
-        """Iterate over the runs."""
-        return iter(self._runs)
-
     def __repr__(self) -> str:
         """Return the number of runs."""
         return f"<{len(self)} runs>"
@@ -162,7 +158,7 @@ def load_runs(given: str | Path = RESULTS, results: str | Path = RESULTS) -> Run
     """
     folder = Path(given)
     if (folder / "runs").is_dir():
-        records, left_out = read_all(folder)
+        records, left_out = read_records(run_folders(folder))
     else:
         sweep = find_sweep(str(given), Path(results))
         if (sweep / SEARCH_FILE).is_file():

@@ -83,10 +83,6 @@ def on_evaluated_split(metric: MetricOfRun, records: Iterable[Record]) -> Metric
     """Replace a test metric by its validation metric if all runs are evaluated on validation.
 
     The claims of a study are about test images; they hold for validation images as well.
-
-    Args:
-        metric: any metric.
-        records: the runs.
     """
     if {record.evaluated_on for record in records} == {"validation"}:
         return metric.replace("test_", "val_")
@@ -130,10 +126,6 @@ def measured(record: Record, metric: MetricOfRun, reached: float | None = None) 
 
 def images_behind(records: Iterable[Record], metric: MetricOfRun) -> int | None:
     """Return the number of images that an accuracy is a fraction of, the smallest of the runs.
-
-    Args:
-        records: the runs.
-        metric: its name.
 
     Returns:
         None if the metric is not an accuracy or the number is unknown.
@@ -213,13 +205,10 @@ def _numbers(rows: Sequence[Row], column: str) -> list[float]:
     return [row[column] for row in rows if row.get(column) is not None]
 
 
-def _of_diverged(better: Better | None) -> float | None:
-    return None if better is None else (-math.inf if better == "higher" else math.inf)
-
-
 def _of(column: Column, label: str, read: Any) -> Measure:
-    metric = column.metric
-    return Measure(label, metric.unit, metric.better, _of_diverged(metric.better), read(column.key))
+    unit, better = column.metric.unit, column.metric.better
+    of_diverged = {"higher": -math.inf, "lower": math.inf, None: None}[better]
+    return Measure(label, unit, better, of_diverged, read(column.key))
 
 
 def _epochs_measure(column: Column) -> Measure:

@@ -1,6 +1,7 @@
 """The figures of a report."""
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,11 +24,12 @@ from cifar_exp.reports.comparisons import Levels
 from cifar_exp.reports.levels import level_of
 from cifar_exp.reports.metrics import MEASURES, images_behind, main_metric, measured
 from cifar_exp.reports.reference import Published
-from cifar_exp.reports.statistics import estimate
+from cifar_exp.reports.statistics import Estimate, estimate
 from cifar_exp.reports.table import ranked
 from cifar_exp.runs.record import Record
 
 _MOST_COMBINATIONS = 6  # of the levels of several settings, whose curves are drawn
+_Measured = tuple[Record, float]  # a run and its value of a metric
 
 
 @dataclass(frozen=True)
@@ -61,19 +63,20 @@ def report_figures(
         prefix: of the file names.
         published: values to draw with the curves.
     """
-    names = dict(zip(levels, short_names(list(levels)), strict=True))
     if len(levels) > 1:
-        return _of_several_settings(records, levels, names, prefix)
-    figures: list[ReportFigure | None] = []
-    for key, runs in levels.items():
-        if len(runs) > 1 or published:
-            # a colour scale replaces the legend of many levels, which are then in ascending order
-            shown = runs if len(runs) > MOST_COLOURS else best_first(runs)
-            of = f"each value of {names[key]}"
-            figures += _curves(shown, names[key], of, prefix, published)
-        if len(runs) > 1:
-            figures += [_effect(runs, names[key], metric, prefix) for metric in metrics]
-    return [figure for figure in figures if figure is not None]
+        return _of_several_settings(records, levels, prefix)
+    if not levels:
+        return []
+    ((key, runs),) = levels.items()
+    (name,) = short_names([key])
+    figures = []
+    if len(runs) > 1 or published:
+        # a colour scale replaces the legend of many levels, which are then in ascending order
+        shown = runs if len(runs) > MOST_COLOURS else best_first(runs)
+        figures += _curves(shown, name, f"each value of {name}", prefix, published)
+    if len(runs) > 1:
+        figures += filter(None, (_effect(runs, name, metric, prefix) for metric in metrics))
+    return figures
 
 
 def best_first(runs: Levels) -> Levels:
@@ -99,20 +102,10 @@ def _curves(
         )
         for level, records in runs.items()
     ]
-    if len(levels) > MOST_COLOURS:
-        marks = " Each line is the mean over the seeds."
-    elif any(len(level.seeds) > 1 for level in levels):
-        marks = " Thin lines are seeds, thick lines their mean, bands the range of the seeds."
-    else:
-        marks = ""
-    if published:
-        marks += f" Dashed lines with diamonds: {published.label}"
-        if any(key.endswith(SO_FAR) for of in values.values() for row in of for key in row):
-            marks += ", with its best test accuracy so far"
-        marks += "."
     label = published.label if published else ""
     evaluated_on = min(record.evaluated_on for records in runs.values() for record in records)
     evaluated = evaluated_split(evaluated_on)
+    marks = _marks(levels, label)
     return [
         ReportFigure(
             f"{prefix}curves-{split}",
@@ -123,6 +116,21 @@ def _curves(
     ]
 
 
+def _marks(levels: Sequence[Level], published: str) -> str:
+    """Return what the lines of `draw_level_curves` mean."""
+    text = ""
+    if len(levels) > MOST_COLOURS:
+        text = " Each line is the mean over the seeds."
+    elif any(len(level.seeds) > 1 for level in levels):
+        text = " Thin lines are seeds, thick lines their mean, bands the range of the seeds."
+    if published:
+        keys = [key for level in levels for row in level.published for key in row]
+        so_far = any(key.endswith(SO_FAR) for key in keys)
+        text += f" Dashed lines with diamonds: {published}"
+        text += f"{', with its best test accuracy so far' * so_far}."
+    return text
+
+
 def _position(level: Value) -> float | None:
     return float(level) if isinstance(level, int | float) and not isinstance(level, bool) else None
 
@@ -130,21 +138,7 @@ def _position(level: Value) -> float | None:
 def _effect(runs: Levels, name: str, metric: MetricOfRun, prefix: str) -> ReportFigure | None:
     measure = MEASURES[metric]
     factor, unit = (1e-6, "MB") if measure.unit == "bytes" else (1.0, measure.unit)
-    points = []
-    for level, records in runs.items():
-        values = [measured(record, metric) for record in records]
-        finite = [factor * v for v in values if v is not None and math.isfinite(v)]
-        estimated = estimate(finite, images_behind(records, metric)) if finite else None
-        points.append(
-            Point(
-                str(level),
-                _position(level),
-                finite,
-                estimated.mean if estimated else None,
-                estimated.half_width if estimated else math.nan,
-                sum(record.status == "diverged" for record in records),
-            )
-        )
+    points = [_point(level, records, metric, factor) for level, records in runs.items()]
     if not any(point.values for point in points):
         return None
     caption = f"{measure.label[0].upper()}{measure.label[1:]} for each value of {name}"
@@ -155,8 +149,18 @@ def _effect(runs: Levels, name: str, metric: MetricOfRun, prefix: str) -> Report
     return ReportFigure(file, f"{caption}.", draw)
 
 
+def _point(level: Value, records: Sequence[Record], metric: MetricOfRun, factor: float) -> Point:
+    values = [measured(record, metric) for record in records]
+    finite = [factor * v for v in values if v is not None and math.isfinite(v)]
+    found = Estimate(math.nan, math.nan, 0)
+    if finite:
+        found = estimate(finite, images_behind(records, metric))
+    diverged = sum(record.status == "diverged" for record in records)
+    return Point(str(level), _position(level), finite, found.mean, found.half_width, diverged)
+
+
 def _of_several_settings(
-    records: Sequence[Record], levels: Mapping[str, Levels], names: dict[str, str], prefix: str
+    records: Sequence[Record], levels: Mapping[str, Levels], prefix: str
 ) -> list[ReportFigure]:
     metric = main_metric(records)
     values = [(record, measured(record, metric)) for record in records]
@@ -164,37 +168,46 @@ def _of_several_settings(
     if len(complete) < 2:
         return []
     label = MEASURES[metric].label
-    shares = {key: _share_of_variance(complete, key) for key in levels}
-    first, second, *_ = sorted(levels, key=lambda key: -shares[key])
-    figures = [_heat_map(complete, levels, names, (first, second), label, prefix)]
-    lines = [
-        ([_axis_value(level_of(record, key)) for key in levels], value)
-        for record, value in complete
-    ]
-    parallel = partial(
-        draw_parallel_coordinates, [*map(_spoken, names.values())], lines, label, "%"
-    )
-    caption = (
-        f"Each line is a run: its settings and, on the last axis, its {label}. The best has labels."
-    )
-    figures.append(ReportFigure(f"{prefix}parallel", caption, parallel))
-    named = {_spoken(names[key]): share for key, share in shares.items()}
+    names = dict(zip(levels, short_names(list(levels)), strict=True))
     best: Levels = {
         ", ".join(str(level_of(group.records[0], key)) for key in levels): group.records
         for group in ranked(records)[:_MOST_COMBINATIONS]
     }
     name = ", ".join(names.values())
-    curves = _curves(best, name, f"the {len(best)} best combinations of {name}", prefix)
+    shares = {key: _share_of_variance(complete, key) for key in levels}
+    first, second, *_ = sorted(levels, key=lambda key: -shares[key])
+    return [
+        *_curves(best, name, f"the {len(best)} best combinations of {name}", prefix),
+        _heat_map(complete, levels, names, (first, second), label, prefix),
+        _parallel_coordinates(complete, names, label, prefix),
+        _importance({_spoken(names[key]): share for key, share in shares.items()}, label, prefix),
+    ]
+
+
+def _parallel_coordinates(
+    runs: Sequence[_Measured], names: Mapping[str, str], label: str, prefix: str
+) -> ReportFigure:
+    lines = [
+        ([_axis_value(level_of(record, key)) for key in names], value) for record, value in runs
+    ]
+    settings = [_spoken(name) for name in names.values()]
+    draw = partial(draw_parallel_coordinates, settings, lines, label, "%")
+    caption = (
+        f"Each line is a run: its settings and, on the last axis, its {label}. The best has labels."
+    )
+    return ReportFigure(f"{prefix}parallel", caption, draw)
+
+
+def _importance(shares: Mapping[str, float], label: str, prefix: str) -> ReportFigure:
     caption = f"Share of the variance of the {label} between runs that each setting alone explains."
-    share = f"share of the variance of the {label}"
-    importance = partial(draw_importance, named, share)
-    return [*curves, *figures, ReportFigure(f"{prefix}importance", caption, importance)]
+    draw = partial(draw_importance, shares, f"share of the variance of the {label}")
+    return ReportFigure(f"{prefix}importance", caption, draw)
 
 
 def _heat_map(
-    records: Sequence[tuple[Record, float]],
+    runs: Sequence[_Measured],
     levels: Mapping[str, Levels],
-    names: dict[str, str],
+    names: Mapping[str, str],
     pair: tuple[str, str],
     label: str,
     prefix: str,
@@ -202,16 +215,10 @@ def _heat_map(
     # the columns are those with fewer levels, so that the figure fits a narrow page
     pair = (pair[1], pair[0]) if len(levels[pair[0]]) < len(levels[pair[1]]) else pair
     rows, columns = (list(levels[key]) for key in pair)
-    cells: list[list[Cell | None]] = []
-    for row in rows:
-        cells.append([])
-        for column in columns:
-            cell = [
-                (record, value)
-                for record, value in records
-                if (level_of(record, pair[0]), level_of(record, pair[1])) == (row, column)
-            ]
-            cells[-1].append(_cell(cell) if cell else None)
+    of_cell: dict[tuple[Value, ...], list[_Measured]] = defaultdict(list)
+    for record, value in runs:
+        of_cell[tuple(level_of(record, key) for key in pair)].append((record, value))
+    cells = [[_cell(of_cell[row, column]) for column in columns] for row in rows]
     first, second = (names[key] for key in pair)
     draw = partial(
         draw_heat_map,
@@ -227,10 +234,12 @@ def _heat_map(
     return ReportFigure(f"{prefix}heat-map", caption, draw)
 
 
-def _cell(measured_runs: Sequence[tuple[Record, float]]) -> Cell:
-    records = [record for record, _ in measured_runs]
+def _cell(runs: Sequence[_Measured]) -> Cell | None:
+    if not runs:
+        return None
+    records = [record for record, _ in runs]
     images = images_behind(records, main_metric(records))
-    found = estimate([value for _, value in measured_runs], images)
+    found = estimate([value for _, value in runs], images)
     return found.mean, found.half_width
 
 
@@ -239,13 +248,13 @@ def _axis_value(level: Value) -> str | float:
     return str(level) if position is None else position
 
 
-def _share_of_variance(records: Sequence[tuple[Record, float]], key: str) -> float:
+def _share_of_variance(runs: Sequence[_Measured], key: str) -> float:
     """Return the variance between the means of the levels over the total (eta squared)."""
-    values = [value for _, value in records]
+    values = [value for _, value in runs]
     center = mean(values)
     total = sum((value - center) ** 2 for value in values)
-    groups: dict[Value, list[float]] = {}
-    for record, value in records:
-        groups.setdefault(level_of(record, key), []).append(value)
+    groups: dict[Value, list[float]] = defaultdict(list)
+    for record, value in runs:
+        groups[level_of(record, key)].append(value)
     between = sum(len(group) * (mean(group) - center) ** 2 for group in groups.values())
     return between / total if total else 0.0

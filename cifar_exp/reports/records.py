@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.files import read_text
 from cifar_exp.paths import RUNS, SWEEP_FILE
 from cifar_exp.reports.stored import StoredSweep
-from cifar_exp.runs.find import run_folders, some
+from cifar_exp.runs.find import some
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.record import Record, read_record
 from cifar_exp.runs.stored import check
@@ -82,17 +82,14 @@ def read_runs(runs: Path, listed: Mapping[str, str]) -> tuple[dict[str, Record],
     return records, problems
 
 
-def read_all(results: Path) -> tuple[list[Record], list[str]]:
-    """Read all runs.
-
-    Args:
-        results: the folder `paths.results`.
+def read_records(folders: Iterable[RunFolder]) -> tuple[list[Record], list[str]]:
+    """Read runs.
 
     Returns:
-        The runs, sorted by name, and a message for each run that cannot be read.
+        The runs in the same order, and a message for each run that cannot be read.
     """
     records, unreadable = [], []
-    for folder in run_folders(results):
+    for folder in folders:
         try:
             records.append(read_record(folder))
         except UserError as error:
@@ -127,12 +124,7 @@ def read_list(sweep: Path) -> dict[str, Any]:
 def runs_of_studies(
     content: Mapping[str, Any], by_id: Mapping[str, Record]
 ) -> list[tuple[Study, list[Record]]]:
-    """Return the studies of a sweep that have runs, each with its runs.
-
-    Args:
-        content: of sweep.json.
-        by_id: the runs of the sweep.
-    """
+    """Return the studies of a sweep that have runs, each with its runs."""
     parts = [
         (read_study(part["study"]), [by_id[run] for run in part["runs"] if run in by_id])
         for part in content.get("studies", [])

@@ -1,7 +1,7 @@
 """Comparison of a study's runs with published values."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
@@ -11,7 +11,7 @@ from cifar_exp.config.keys import SHORT_NAMES, short, short_names
 from cifar_exp.config.reference import REFERENCE_METRICS, SO_FAR
 from cifar_exp.config.study import Study, Value
 from cifar_exp.reports.comparisons import Levels
-from cifar_exp.reports.metrics import MEASURES
+from cifar_exp.reports.metrics import MEASURES, Measure
 from cifar_exp.reports.statistics import prediction_half_width
 from cifar_exp.runs.record import Record
 
@@ -45,10 +45,6 @@ class Published:
     @classmethod
     def of(cls, study: Study, levels: Levels) -> "Published | None":
         """Compare the runs of a study with its reference.
-
-        Args:
-            study: the study.
-            levels: the runs at each level.
 
         Returns:
             None if the study has no reference, or one for other data.
@@ -87,14 +83,12 @@ class Published:
 def _compared(
     metric: str, label: str, rows: Sequence[Mapping[str, Any]], records: Sequence[Record]
 ) -> dict[str, str]:
-    column = REFERENCE_METRICS[metric]
-    so_far = metric.endswith(SO_FAR)
+    column, so_far = REFERENCE_METRICS[metric], metric.endswith(SO_FAR)
     measure = MEASURES[f"final_{column.key}"]
     published = {row["epoch"]: row[metric] for row in rows if metric in row}
     # an epoch of a run that is not complete is as good as that of any other
     curves = [_curve(record, column.key, so_far) for record in records]
-    ours = {e: [curve[e] for curve in curves if e in curve] for e in published}
-    ours = {epoch: values for epoch, values in ours.items() if values}
+    ours = _values_by_epoch(curves, published)
     last = max(ours or published)
     cells = {
         "metric": f"best {column.label} so far" if so_far else column.label,
@@ -105,16 +99,28 @@ def _compared(
         verdict = "no common epoch" if any(curves) else "not trained"
         return cells | {"ours": "", "difference": "", "verdict": verdict}
     values = ours[last]
-    interval = f" ± {measure.text(prediction_half_width(values))}" if len(values) > 1 else ""
     diverged = sum(record.status == "diverged" for record in records)
-    count = f"n = {len(values)}" + (f", {diverged} diverged" if diverged else "")
-    within = {e: _is_within(published[e], v) for e, v in ours.items() if len(v) > 1}
+    within = [_is_within(published[epoch], v) for epoch, v in ours.items() if len(v) > 1]
     return cells | {
-        "ours": f"{measure.text(mean(values))}{interval} ({count})",
+        "ours": _ours_text(measure, values, diverged),
         "difference": measure.difference(mean(values) - published[last]),
         "verdict": verdict_of(published[last], values),
-        "epochs within": f"{sum(within.values())} of {len(within)}" if within else "",
+        "epochs within": f"{sum(within)} of {len(within)}" if within else "",
     }
+
+
+def _values_by_epoch(
+    curves: Sequence[Mapping[int, float]], epochs: Iterable[int]
+) -> dict[int, list[float]]:
+    values = {epoch: [curve[epoch] for curve in curves if epoch in curve] for epoch in epochs}
+    return {epoch: of_epoch for epoch, of_epoch in values.items() if of_epoch}
+
+
+def _ours_text(measure: Measure, values: Sequence[float], diverged: int) -> str:
+    """Return for example "71.2 % ± 2.5 % (n = 3, 1 diverged)"."""
+    interval = f" ± {measure.text(prediction_half_width(values))}" if len(values) > 1 else ""
+    count = f"n = {len(values)}" + (f", {diverged} diverged" if diverged else "")
+    return f"{measure.text(mean(values))}{interval} ({count})"
 
 
 def verdict_of(published: float, values: Sequence[float]) -> str:

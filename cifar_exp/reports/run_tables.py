@@ -114,18 +114,13 @@ def _size(number: int) -> str:
 
 
 def as_json(runs: Sequence[ListedRun], sweeps: Sequence[ListedSweep]) -> dict[str, Any]:
-    """Return the runs, with all settings, and the sweeps as values for JSON.
-
-    Args:
-        runs: any number.
-        sweeps: any number.
-    """
+    """Return the runs, with all settings, and the sweeps as values for JSON."""
     return {
         "runs": [
             {
                 "folder": run.name,
                 "status": run.record.status,
-                "settings": dict(run.settings),
+                "settings": run.settings,
                 run.record.evaluated("accuracy"): run.accuracy,
                 "epochs": len(run.record.rows),
                 "changed": run.changed.isoformat(timespec="seconds"),

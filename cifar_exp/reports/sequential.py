@@ -162,9 +162,5 @@ def _normalizer(n: int) -> float:
 
 
 def looks_of(study: Study) -> Looks | None:
-    """Return the times at which the claims are tested; None if the seeds are fixed.
-
-    Args:
-        study: study whose seeds may be added.
-    """
+    """Return the times at which the claims are tested; None if the seeds are fixed."""
     return Looks(len(study.seeds), study.max_seeds) if study.add_seeds else None

@@ -35,13 +35,17 @@ class Group:
     records: list[Record] = field(default_factory=list)
 
     @cached_property
+    def complete(self) -> list[Record]:
+        """The complete runs."""
+        return [record for record in self.records if record.status == "complete"]
+
+    @cached_property
     def accuracy(self) -> "Estimate | None":
         """Mean final accuracy of the complete runs; None if there are none."""
         from cifar_exp.reports.statistics import estimate
 
-        complete = [record for record in self.records if record.status == "complete"]
-        accuracies = [a for r in complete if (a := r.results.accuracy) is not None]
-        images = fewest(map(tested_images, complete))
+        accuracies = [a for r in self.complete if (a := r.results.accuracy) is not None]
+        images = fewest(map(tested_images, self.complete))
         return estimate(accuracies, images) if accuracies else None
 
     @property
@@ -64,8 +68,7 @@ class Group:
 
     def mean(self, metric: MetricOfRun) -> str:
         """Return the mean of a metric over the complete runs, formatted with its unit."""
-        complete = [record for record in self.records if record.status == "complete"]
-        values = [v for record in complete if (v := measured(record, metric)) is not None]
+        values = [v for record in self.complete if (v := measured(record, metric)) is not None]
         return MEASURES[metric].text(sum(values) / len(values)) if values else ""
 
     def stored_mean(self, name: str, digits: int = 4) -> str:
@@ -75,8 +78,7 @@ class Group:
             name: of the entry.
             digits: number of decimal places.
         """
-        states = [record.state for record in self.records if record.status == "complete"]
-        values = [state[name] for state in states if name in state]
+        values = [record.state[name] for record in self.complete if name in record.state]
         return f"{sum(values) / len(values):.{digits}f}" if values else ""
 
     @property
@@ -88,9 +90,8 @@ class Group:
     @property
     def statuses(self) -> str:
         """For example "complete" or "2 complete, 1 diverged"; notes if the data differs."""
-        counts = Counter(record.status for record in self.records)
-        only = next(iter(counts)) if len(counts) == 1 else None
-        text = only or ", ".join(f"{count} {status}" for status, count in counts.items())
+        distinct = {record.status for record in self.records}
+        text = statuses(self.records) if len(distinct) > 1 else distinct.pop()
         # the images in a folder may change between two runs with the same settings
         digests = {r.state["data_sha256"] for r in self.records if "data_sha256" in r.state}
         return text + ", on different data" * (len(digests) > 1)
@@ -100,9 +101,15 @@ class Group:
 
         A configuration that diverges with one seed ranks below all that never diverge.
         """
-        incomplete = sum(record.status != "complete" for record in self.records)
+        incomplete = len(self.records) - len(self.complete)
         best_first = -self.accuracy.mean if self.accuracy else math.inf
         return incomplete / len(self.records), best_first
+
+
+def statuses(records: Sequence[Record]) -> str:
+    """Return the number of runs by status, such as "2 complete, 1 diverged"."""
+    counts = Counter(record.status for record in records)
+    return ", ".join(f"{count} {status}" for status, count in counts.items())
 
 
 def ranked(records: Sequence[Record]) -> list[Group]:
@@ -123,8 +130,8 @@ class TableColumn:
         of_run: returns the value in results.csv, which has one row per run; None: no column there.
         of_group: returns the cell of the table, which has one row per configuration; or None.
         in_report: returns the cell of the report's list of runs; or None.
-        needs: entry of run.json that at least one run must have for the table and the report to
-            show the column; "" for none.
+        needs: entry of run.json that a run must have for the table and the report to show the
+            column; "" for none.
     """
 
     name: str
@@ -133,10 +140,6 @@ class TableColumn:
     of_group: Callable[[Group], str] | None = None
     in_report: Callable[[Record], str] | None = None
     needs: str = ""
-
-    def is_shown(self, records: Sequence[Record]) -> bool:
-        """Return whether the table and the report show the column."""
-        return not self.needs or any(self.needs in record.state for record in records)
 
 
 def _stored(name: str) -> Callable[[Group, Record], Any]:
@@ -227,6 +230,11 @@ def columns_of(records: Sequence[Record]) -> list[TableColumn]:
     return [*TABLE_COLUMNS[:after], *_of_metrics(records), *TABLE_COLUMNS[after:]]
 
 
+def _shown_columns(records: Sequence[Record]) -> list[TableColumn]:
+    stored = {"", *(name for record in records for name in record.state)}
+    return [column for column in columns_of(records) if column.needs in stored]
+
+
 def _of_metrics(records: Sequence[Record]) -> Iterator[TableColumn]:
     splits = sorted({record.evaluated_on for record in records})
     optional = optional_metrics(records)
@@ -270,8 +278,9 @@ def _best(split: str) -> Callable[[Group, Record], Any]:
 
 def _mean_accuracy(split: str) -> Callable[[Group, Record], Any]:
     def cell(group: Group, record: Record) -> float | None:
-        has_mean = group.accuracy and record.evaluated_on == split
-        return group.accuracy.mean if has_mean and group.accuracy else None
+        if not group.accuracy or record.evaluated_on != split:
+            return None
+        return group.accuracy.mean
 
     return cell
 
@@ -286,8 +295,7 @@ def as_text(groups: Sequence[Group], kind: str = "text", width: int | None = Non
     """
     records = [record for group in groups for record in group.records]
     keys = varied([record.config for record in records])
-    columns = [column for column in columns_of(records) if column.is_shown(records)]
-    shown = [(column.title, column.of_group) for column in columns if column.of_group]
+    shown = [(c.title, c.of_group) for c in _shown_columns(records) if c.of_group]
     rows = [
         [number, *_varied_values(group, keys), *(cell(group) for _, cell in shown)]
         for number, group in enumerate(groups, 1)
@@ -301,14 +309,8 @@ def as_text(groups: Sequence[Group], kind: str = "text", width: int | None = Non
 
 
 def report_rows(records: Sequence[Record], keys: Sequence[str]) -> list[dict[str, str]]:
-    """Return the report's list of runs, a mapping from column title to text for each.
-
-    Args:
-        records: the runs.
-        keys: dotted keys of the settings that vary.
-    """
-    columns = [column for column in columns_of(records) if column.is_shown(records)]
-    shown = [(column.title, column.in_report) for column in columns if column.in_report]
+    """Return the report's list of runs, a mapping from column title to text for each."""
+    shown = [(c.title, c.in_report) for c in _shown_columns(records) if c.in_report]
     return [
         dict(zip(short_names(keys), (str(level_of(record, key)) for key in keys), strict=True))
         | {title: cell(record) for title, cell in shown}

@@ -77,12 +77,7 @@ def _corrected(comparisons: Sequence[Comparison]) -> list[ClaimResult]:
 
 
 def compared_levels(claim: Claim, levels: Levels) -> set[Value]:
-    """Return the levels that a claim is about; none if it cannot be judged.
-
-    Args:
-        claim: a claim of the study.
-        levels: the runs at each level.
-    """
+    """Return the levels that a claim is about; none if it cannot be judged."""
     if claim.compares_two:
         two = {claim.at, claim.than}
         return two if two <= set(levels) else set()
@@ -184,14 +179,7 @@ def _sentence(
         if by_seed
     }
     if verdict == "not measured":
-        infinite = [
-            text for level, text in means.items() if _never_finite(comparison.values[level])
-        ]
-        if infinite:
-            return f"{_capitalized(label)}: {'; '.join(infinite)}. The levels cannot be compared."
-        if claim.expects == "best_inside" and 0 < len(means) < 3:
-            return f"Expected runs at three levels or more, got {len(means)}."
-        return "There are no runs to compare."
+        return _why_not_measured(comparison, label, means)
     compared = {level for d in comparison.differences for level in (d.high, d.low)}
     shown = [text for level, text in means.items() if str(level) in compared]
     parts = [f"{effect}." for effect in effects]
@@ -205,6 +193,19 @@ def _sentence(
     return " ".join(parts)
 
 
+def _why_not_measured(comparison: Comparison, label: str, means: Mapping[Value, str]) -> str:
+    infinite = [
+        text
+        for level, text in means.items()
+        if not any(map(math.isfinite, comparison.values[level].values()))
+    ]
+    if infinite:
+        return f"{_capitalized(label)}: {'; '.join(infinite)}. The levels cannot be compared."
+    if comparison.claim.expects == "best_inside" and 0 < len(means) < 3:
+        return f"Expected runs at three levels or more, got {len(means)}."
+    return "There are no runs to compare."
+
+
 def _capitalized(text: str) -> str:
     return text[0].upper() + text[1:]
 
@@ -216,10 +217,6 @@ def _mean_text(measure: Measure, by_seed: Mapping[int, float]) -> str:
         return f"{measure.text(math.inf)} ({n} of {n} runs)"
     addition = f" ({infinite} of {n} {measure.text(math.inf)})" if infinite else ""
     return measure.text(mean(finite)) + addition
-
-
-def _never_finite(by_seed: Mapping[int, float]) -> bool:
-    return bool(by_seed) and not any(map(math.isfinite, by_seed.values()))
 
 
 def _effect(claim: Claim, difference: Difference, verdict: Verdict, p_text: str) -> str:

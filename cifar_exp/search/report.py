@@ -25,13 +25,12 @@ from cifar_exp.reports.content import (
     mean_and_interval,
     provenance_of,
     shared_settings,
-    statuses,
 )
 from cifar_exp.reports.metrics import MAIN_METRIC, MEASURES
 from cifar_exp.reports.plots import ReportFigure, best_first, report_figures
 from cifar_exp.reports.records import read_runs
 from cifar_exp.reports.stored import StoredSearch, StoredTrial
-from cifar_exp.reports.table import run_page
+from cifar_exp.reports.table import run_page, statuses
 from cifar_exp.reports.verdicts import judge_claims
 from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.runs.record import Record, remarks

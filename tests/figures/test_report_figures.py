@@ -30,7 +30,7 @@ def rows(*losses: float | None) -> Rows:
 
 
 def point(label: str, position: float | None, *values: float, diverged: int = 0) -> Point:
-    mean = sum(values) / len(values) if values else None
+    mean = sum(values) / len(values) if values else math.nan
     return Point(label, position, [*values], mean, 0.02 if len(values) > 1 else math.nan, diverged)
 
 
@@ -161,6 +161,13 @@ def test_parallel_coordinates_have_round_ticks_and_label_the_best() -> None:
     assert highest[-2:] == ["0.0013", "50.0 %"]
     lowest = texts(draw_parallel_coordinates(["lr"], runs, "loss", "nats", higher=False))
     assert lowest[-1] == "0.41 nats"
+
+
+def test_runs_with_the_same_of_many_levels_meet_on_its_axis() -> None:
+    rates = [float(rate) for rate in [*range(1, 10), 1]]
+    figure = draw_parallel_coordinates(["lr"], [((r,), 0.5) for r in rates], "accuracy", "%")
+    heights = [path.vertices[0, 1] for path in figure.axes[0].collections[-1].get_paths()]
+    assert heights[0] == heights[-1] < min(heights[1:-1])
 
 
 @pytest.mark.parametrize(
