@@ -5,6 +5,7 @@ Results are on disk, so a closed terminal or pipe does not end a command.
 
 import os
 import re
+import shlex
 import sys
 import textwrap
 import time
@@ -50,6 +51,19 @@ def wrapped(text: str) -> str:
     )
 
 
+def wrapped_command(command: str) -> str:
+    """Wrap a shell command to the width of the terminal, so that it can still be copied."""
+    width = columns()
+    if width is None or len(command) <= width:
+        return command
+    lines = [""]
+    for word in map(shlex.quote, shlex.split(command)):
+        if lines[-1] and len(f"{lines[-1]} {word} \\") > width:
+            lines.append("   ")
+        lines[-1] += f" {word}" if lines[-1] else word
+    return " \\\n".join(lines)
+
+
 def table(rows: Sequence[Sequence[object]], header: Sequence[str], width: int | None) -> str:
     """Format a table, with headers and cells wrapped to fit the width.
 
@@ -92,9 +106,7 @@ def _breakable(text: str) -> str:
 
 def _wrapped_row(cells: Sequence[str], widths: Sequence[int]) -> str:
     pieces = [
-        [cell]
-        if len(cell) <= width
-        else [line.replace("_ ", "_") for line in textwrap.wrap(_breakable(cell), max(1, width))]
+        [cell] if len(cell) <= width else _wrapped_cell(cell, max(1, width))
         for cell, width in zip(cells, widths, strict=True)
     ]
     lines = [
@@ -102,6 +114,12 @@ def _wrapped_row(cells: Sequence[str], widths: Sequence[int]) -> str:
         for line in zip_longest(*pieces, fillvalue="")
     ]
     return "\n".join(lines)
+
+
+def _wrapped_cell(cell: str, width: int) -> list[str]:
+    if max(map(len, cell.split()), default=0) <= width:
+        return textwrap.wrap(cell, width, break_on_hyphens=False)
+    return [line.replace("_ ", "_") for line in textwrap.wrap(_breakable(cell), width)]
 
 
 def is_first() -> bool:

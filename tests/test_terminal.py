@@ -1,6 +1,7 @@
 """Progress bars, lines and tables on a terminal."""
 
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from cifar_exp.signals import Interrupted, StopRequest
 from cifar_exp.sweeps import run_times
 from cifar_exp.sweeps.progress_display import ProgressDisplay
 from cifar_exp.sweeps.run_times import RunTimes
-from cifar_exp.terminal import table
+from cifar_exp.terminal import table, wrapped_command
 from cifar_exp.training.progress import EpochMetrics, Progress
 from tests.made import an_epoch
 from tests.terminals import InTerminal, Terminal
@@ -226,6 +227,28 @@ def test_tables_are_wrapped_between_words_where_that_is_enough() -> None:
         "64      0.001  0.0001   multistep  taken from  25",
         "                                   epochs=100  min",
     ]
+
+
+def test_words_with_underscores_are_broken_only_if_they_are_too_long() -> None:
+    rows = [["best: lr=0.001 batch_size=32", "3"]]
+    assert table(rows, ["settings", "runs"], 24).splitlines()[2:] == [
+        "best: lr=0.001      3",
+        "batch_size=32",
+    ]
+
+
+def test_a_wrapped_command_is_the_same_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = "python train.py lr=0.01 data.root='my photos, 1' model=vgg11 model.width=0.125"
+    monkeypatch.setattr("cifar_exp.terminal.columns", lambda: 40)
+    lines = wrapped_command(command).splitlines()
+    assert lines == [
+        "python train.py lr=0.01 \\",
+        "    'data.root=my photos, 1' \\",
+        "    model=vgg11 model.width=0.125",
+    ]
+    assert shlex.split(" ".join(lines).replace(" \\ ", " ")) == shlex.split(command)
+    monkeypatch.setattr("cifar_exp.terminal.columns", lambda: None)
+    assert wrapped_command(command) == command
 
 
 def test_long_cells_are_wrapped() -> None:

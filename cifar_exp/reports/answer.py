@@ -12,16 +12,17 @@ from typing import Any
 from cifar_exp.config.identity import differences, settings, varied
 from cifar_exp.config.keys import short, short_names
 from cifar_exp.config.schema import CAN_BE_CUSTOM, RunConfig
-from cifar_exp.config.study import Value
+from cifar_exp.config.study import Study, Value
 from cifar_exp.reports.comparisons import Verdict
+from cifar_exp.reports.levels import sorted_levels
 from cifar_exp.reports.metrics import MEASURES, main_metric
 from cifar_exp.reports.records import runs_of_studies
 from cifar_exp.reports.sequential import Looks, looks_of
 from cifar_exp.reports.table import Group, ranked
-from cifar_exp.reports.verdicts import judge_best
+from cifar_exp.reports.verdicts import judge_best, judge_claims
 from cifar_exp.runs.folder import ENDED
 from cifar_exp.runs.record import Record
-from cifar_exp.terminal import columns, table, wrapped
+from cifar_exp.terminal import columns, table, wrapped, wrapped_command
 
 _MAX_SHOWN = 3  # varied settings
 _WORD = r"[\w./+-]+"  # text that needs no quotes in an override
@@ -35,9 +36,11 @@ class Answer:
         best: the settings that vary, such as "lr=0.01"; "" if none vary.
         result: such as "test accuracy 73.6 % (70.9 to 76.3; 3 seeds)".
         command: trains them.
-        effect: the difference to the second best, with its interval; "" if it is not known.
+        effect: the difference to `compared_with`, with its interval; "" if it is not known.
         verdict: on the difference.
         is_final: whether all runs have ended.
+        name: what is best.
+        compared_with: what it is compared with.
     """
 
     best: str
@@ -46,15 +49,21 @@ class Answer:
     effect: str = ""
     verdict: Verdict = "not measured"
     is_final: bool = True
+    name: str = "Best"
+    compared_with: str = "the second best"
 
     @property
     def text(self) -> str:
         """For example "Best: lr=0.01, test accuracy 73.6 % (70.9 to 76.3; 3 seeds)."."""
-        best = f"Best{' so far' * (not self.is_final)}: {self.best}, {self.result}."
+        best = f"{self.name}{' so far' * (not self.is_final)}: {self.best}, {self.result}."
         if not self.best:
             best = f"{self.result[0].upper()}{self.result[1:]}."
+        if not self.effect:
+            return best
         verdict = self.verdict.replace(": observed", "").capitalize()
-        return f"{best} {verdict}: {self.effect}." if self.effect else best
+        if self.verdict == "inconclusive":
+            verdict += f" against {self.compared_with}"
+        return f"{best} {verdict}: {self.effect}."
 
 
 def answer_of(records: Sequence[Record], looks: Looks | None = None) -> Answer | None:
@@ -137,18 +146,44 @@ def answer_text(content: Mapping[str, Any], by_id: Mapping[str, Record]) -> str:
         content: of sweep.json.
         by_id: its runs, as `read_sweep` returns them.
     """
-    studies = [
-        (study.title, answer_of(runs, looks_of(study)))
-        for study, runs in runs_of_studies(content, by_id)
-    ]
-    answer = studies[0][1] if len(studies) == 1 else answer_of(list(by_id.values()))
+    studies = runs_of_studies(content, by_id)
+    answers = [(study.title, answer_of(runs, looks_of(study))) for study, runs in studies]
+    answer = answers[0][1] if len(answers) == 1 else answer_of(list(by_id.values()))
     if answer is None:
         return ""
-    lines = [wrapped(answer.text), answer.command]
-    if len(studies) > 1:
-        rows = answer_rows(studies)
-        lines.append(f"\n{table([list(row.values()) for row in rows], list(rows[0]), columns())}")
-    return "\n".join(lines)
+    paragraphs = [shown_answer(answer)]
+    if len(answers) > 1:
+        paragraphs.append(_table(answer_rows(answers)))
+    if answer.is_final and (claims := [row for of in studies for row in _claim_rows(*of)]):
+        paragraphs.append(_table(claims) if len(studies) == 1 else _counts(claims))
+    return "\n\n".join(paragraphs)
+
+
+def shown_answer(answer: Answer) -> str:
+    """Return the answer and its command, wrapped to the width of the terminal."""
+    return f"{wrapped(answer.text)}\n{wrapped_command(answer.command)}"
+
+
+def _table(rows: Sequence[Mapping[str, str]]) -> str:
+    return table([list(row.values()) for row in rows], list(rows[0]), columns())
+
+
+def _claim_rows(study: Study, runs: Sequence[Record]) -> list[dict[str, str]]:
+    levels = sorted_levels(runs, next(iter(study.vary)))
+    return [
+        {
+            "verdict": result.verdict,
+            "claim": result.claim.says,
+            "effect": "; ".join(result.effects),
+        }
+        for result in judge_claims(study.claims, levels, looks_of(study))
+    ]
+
+
+def _counts(claims: Sequence[Mapping[str, str]]) -> str:
+    counts = Counter(row["verdict"] for row in claims)
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    return f"The {len(claims)} claims: {verdicts}. The report has each of them."
 
 
 def answer_rows(answers: Sequence[tuple[str, Answer | None]]) -> list[dict[str, str]]:

@@ -65,6 +65,7 @@ class StoredSearchSettings(Stored):
     """The settings of a search that its report shows."""
 
     metric: Literal["accuracy", "loss"]
+    n_trials: Count = 0  # 0 in files of older versions
     sampler: Text
     pruner: Text
 
@@ -80,6 +81,16 @@ class StoredSearch(Stored):
     best: Count | None
     importance: dict[Text, Annotated[float, Field(ge=0, le=1.001)]]
     confirmations: list[StoredConfirmation]
+
+    @property
+    def ended(self) -> list[StoredTrial]:
+        """The trials that have ended."""
+        return [trial for trial in self.trials if trial.status != "running"]
+
+    @property
+    def left(self) -> int:
+        """The number of trials that have not ended or not started."""
+        return max(len(self.trials), self.settings.n_trials) - len(self.ended)
 
     @model_validator(mode="after")
     def _numbers_its_trials(self) -> Self:

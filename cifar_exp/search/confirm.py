@@ -40,7 +40,8 @@ def confirm(
             "start": _folders(start),
         }
     )
-    Sweep(found + start, name=name).run(runs_per_device, budget=budget)
+    # the search prints the results and writes the report
+    Sweep(found + start, name=name).run(runs_per_device, budget=budget, reports=False)
 
 
 def _with_new_seeds(config: RunConfig, plan: Plan) -> list[RunConfig]:

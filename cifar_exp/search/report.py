@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
+from cifar_exp.config.identity import settings
 from cifar_exp.config.keys import short_names
 from cifar_exp.config.study import Claim
 from cifar_exp.errors import UserError
@@ -14,7 +15,7 @@ from cifar_exp.figures.search import TrialCurve, draw_history, draw_trials
 from cifar_exp.figures.settings import draw_importance, draw_parallel_coordinates
 from cifar_exp.files import read_text
 from cifar_exp.paths import RUNS, SEARCH_FILE
-from cifar_exp.reports.answer import Answer, train_command
+from cifar_exp.reports.answer import Answer, shown_answer, train_command
 from cifar_exp.reports.comparisons import Levels
 from cifar_exp.reports.content import (
     Report,
@@ -37,6 +38,7 @@ from cifar_exp.runs.record import Record, remarks
 from cifar_exp.runs.stored import check
 from cifar_exp.runs.trust import id_in_name
 from cifar_exp.search.plan import describe
+from cifar_exp.terminal import columns, table, wrapped
 
 _MAX_ROWS = 5
 _BEST, _BASELINE = "best trial", "baseline"
@@ -144,6 +146,18 @@ def read_search_report(folder: Path) -> Report:
     )
 
 
+def search_text(report: Report) -> str:
+    """Return the result of a search for the terminal: the tested settings and the answer."""
+    paragraphs = []
+    if report.sections[0].answer:
+        rows = report.sections[0].summary
+        paragraphs.append(table([list(row.values()) for row in rows], list(rows[0]), columns()))
+    if report.answer:
+        paragraphs.append(shown_answer(report.answer))
+    paragraphs += [wrapped(caution) for caution in report.cautions]
+    return "\n\n".join(paragraphs)
+
+
 def read_search(folder: Path) -> StoredSearch:
     """Read the search.json of a search.
 
@@ -186,7 +200,9 @@ def _confirmation(search: _Search) -> Section:
         keys=["settings"],
         claim_results=results,
         answer=Answer(
+            name="Best trial",
             best=best,
+            compared_with="the baseline",
             result=f"test accuracy {mean_and_interval(found, MAIN_METRIC)}",
             command=train_command(found[0].config),
             effect="; ".join(effect for result in results for effect in result.effects),
@@ -203,13 +219,19 @@ def _confirmation(search: _Search) -> Section:
         ),
         summary=[
             {
-                "settings": f"{_BEST}: {best}" if level == _BEST else str(level),
+                "settings": f"{level}: {best if level == _BEST else _searched(search, records)}",
                 "runs": statuses(records),
                 MEASURES[MAIN_METRIC].label: mean_and_interval(records, MAIN_METRIC),
             }
             for level, records in confirmed.items()
         ],
     )
+
+
+def _searched(search: _Search, records: Sequence[Record]) -> str:
+    """Return the values that these runs have of what is searched."""
+    flat = settings(records[0].config)
+    return describe({key: flat[key] for key in search.stored.space if key in flat})
 
 
 def _best_trial(search: _Search) -> Answer | None:
@@ -219,6 +241,8 @@ def _best_trial(search: _Search) -> Answer | None:
     if trial is None or trial.value is None or trial.number not in search.runs:
         return None
     return Answer(
+        name="Best trial",
+        is_final=search.stored.left == 0,
         best=f"{describe(trial.params)} (trial {trial.number})",
         result=f"{search.column} {search.value_text(trial.value)} (1 seed, not tested)",
         command=train_command(search.runs[trial.number].config),
@@ -253,7 +277,7 @@ def _figures(search: _Search) -> list[ReportFigure]:
     figures = [
         ReportFigure(
             "history",
-            "The result of each trial, in the order of their start.",
+            "Each trial, in the order of their start, with its result after its last epoch.",
             partial(draw_history, trials, higher, metric, unit),
         ),
         ReportFigure(
@@ -310,7 +334,7 @@ def _row(search: _Search, trial: StoredTrial) -> dict[str, str]:
     return {
         "trial": str(trial.number),
         **{name: str(trial.params.get(key, "")) for key, name in search.names.items()},
-        "status": trial.status,
+        "status": _status(trial),
         search.column: "" if trial.value is None else search.value_text(trial.value),
         "epochs": str(trial.epochs),
         "folder": f"../{RUNS}/{trial.run}",
@@ -318,8 +342,12 @@ def _row(search: _Search, trial: StoredTrial) -> dict[str, str]:
     }
 
 
+def _status(trial: StoredTrial) -> str:
+    return "unfinished" if trial.status == "running" else trial.status
+
+
 def _counts(search: StoredSearch) -> dict[str, str]:
-    counts = Counter(trial.status for trial in search.trials)
+    counts = Counter(map(_status, search.trials))
     return {
         "trials": ", ".join(f"{count} {status}" for status, count in counts.items()),
         "sampler": search.settings.sampler,
@@ -334,6 +362,11 @@ def _cautions_of_runs(trained: Sequence[Record], tested: Sequence[Record]) -> li
 
 def _cautions(search: StoredSearch) -> list[str]:
     cautions = []
+    if search.left:
+        cautions.append(
+            f"The search is not complete: {search.left} of "
+            f"{search.left + len(search.ended)} trials are left."
+        )
     if not search.confirmations:
         cautions.append(
             "No trial has been tested. The best trial was chosen on validation images with one "
@@ -345,8 +378,8 @@ def _cautions(search: StoredSearch) -> list[str]:
             for c in search.confirmations
         )
         cautions.append(
-            f"The test set was used more than once: {times}. If an earlier test result influenced "
-            "the decision to continue, the last result is optimistic."
+            f"This search used the test set more than once: {times}. If an earlier test result "
+            "influenced the decision to continue, the last result is optimistic."
         )
     cautions += [
         f"Trial {trial.number} failed: {trial.reason}"

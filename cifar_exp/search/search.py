@@ -38,6 +38,7 @@ from cifar_exp.sweeps.messages import Checked, Ended
 from cifar_exp.sweeps.run_times import Budget, RunTimes, expected_cost
 from cifar_exp.sweeps.speeds import find_speeds
 from cifar_exp.sweeps.worker_pool import WorkerPool, check_runs
+from cifar_exp.terminal import printable
 from cifar_exp.training.progress import EpochMetrics
 
 
@@ -81,9 +82,11 @@ def run_search(
         else:
             search.confirm(runs_per_device, budget)
     from cifar_exp.reports.render import write_report
-    from cifar_exp.search.report import read_search_report  # imports matplotlib, which is slow
+    from cifar_exp.search.report import read_search_report, search_text  # imports matplotlib, slow
 
-    print(write_report(folder, read_search_report))
+    report = read_search_report(folder)
+    print(f"\n{printable(search_text(report))}\n", flush=True)
+    print(write_report(folder, lambda _: report))
     print(pages([plan.start]), end="", flush=True)
 
 
@@ -131,8 +134,9 @@ class Search:
             UserError: no run can be trained.
             Interrupted: a signal was received.
         """
-        count, interrupted = self._plan.settings.n_trials, len(self._waiting)
+        interrupted = len(self._waiting)
         left = self._left + interrupted
+        count = len(self._trials.all) + self._left
         counts = f"{len(self._trials.all) - interrupted} finished before"
         counts += f", {interrupted} interrupted" * (interrupted > 0)
         print(f"search of {count} trials ({counts}): {self._folder}", flush=True)
@@ -154,7 +158,7 @@ class Search:
         return self._left + len(self._waiting)
 
     def confirm(self, runs_per_device: int | None, budget: Budget | None = None) -> None:
-        """Print the best trial, and test it; see `run_search` for the arguments.
+        """Test the best trial; see `run_search` for the arguments.
 
         Raises:
             UserError: no trial is complete, or some test runs failed.
@@ -165,9 +169,8 @@ class Search:
             self._write()
             file = self._folder / SEARCH_FILE
             raise UserError(f"no trial is complete. See the reason of each trial in {file}.")
-        metric = self._plan.settings.metric
-        print(f"\nbest: trial {best.number}, {describe(best.params)}: {metric} {best.value:.4f}")
         if self._plan.settings.confirm:
+            print(f"testing the best trial with new seeds: {_label(best)}", flush=True)
             name = self._folder.name.replace("search-", "confirm-", 1).rpartition("-")[0]
             confirm(self._plan, self._trials, best, name, runs_per_device, budget)
         self._write(self._trials.importance)

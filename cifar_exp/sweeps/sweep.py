@@ -177,10 +177,17 @@ class Sweep:
         runs_per_device: int | None,
         run_jobs: RunJobs | None = None,
         budget: Budget | None = None,
+        reports: bool = True,
     ) -> Mapping[str, Record]:
         """Train all unfinished runs, and write the table and the report.
 
-        After an interruption, only the table is written. See `run_sweep` for the arguments.
+        After an interruption, only the table is written.
+
+        Args:
+            runs_per_device: see `run_sweep`.
+            run_jobs: see `run_sweep`.
+            budget: see `run_sweep`.
+            reports: whether to print the results and write the report.
 
         Returns:
             The runs by their ids, without those that cannot be read.
@@ -199,10 +206,11 @@ class Sweep:
         except BaseException:
             if self.folder.exists():
                 with suppress(UserError):  # would hide the exception above
-                    write_table(self.folder, self._content())
+                    write_table(self.folder, self._content(), prints=reports)
             raise
-        by_id, left_out = write_table(self.folder, self._content())
-        update_report(self.folder, by_id, left_out)
+        by_id, left_out = write_table(self.folder, self._content(), prints=reports)
+        if reports:
+            update_report(self.folder, by_id, left_out)
         if left:
             runs = f"{left} run{'s' * (left > 1)}"
             print(

@@ -18,7 +18,7 @@ from cifar_exp.paths import (
 )
 from cifar_exp.reports.locking import write_locked
 from cifar_exp.reports.records import read_listed
-from cifar_exp.reports.table import as_text, ranked, write_csv
+from cifar_exp.reports.table import Group, as_text, ranked, write_csv
 from cifar_exp.runs.record import Record, remarks
 from cifar_exp.terminal import columns, printable
 
@@ -30,30 +30,40 @@ def write_list(folder: Path, content: Mapping[str, Any]) -> None:
     write_locked(folder, {SWEEP_FILE: json_bytes(dict(content))})
 
 
-def write_table(folder: Path, content: Mapping[str, Any]) -> tuple[dict[str, Record], list[str]]:
+def write_table(
+    folder: Path, content: Mapping[str, Any], prints: bool = True
+) -> tuple[dict[str, Record], list[str]]:
     """Read the runs, print their table and the answer, and write sweep.json and results.csv.
 
     Args:
         folder: folder of the sweep, created if it does not exist.
         content: of sweep.json.
+        prints: whether to print the table, the answer and the path of results.csv.
 
     Returns:
         The runs by their ids, and messages about those that are missing or cannot be read.
     """
-    from cifar_exp.reports.answer import answer_text  # imports SciPy, which is slow
-
     by_id, left_out = read_listed(folder.parent, content)
     records = list(by_id.values())
     groups = ranked(records)
-    print(f"\n{as_text(groups, width=columns())}\n", flush=True)
-    if text := answer_text(content, by_id):
-        print(f"{printable(text)}\n", flush=True)
+    if prints:  # before writing, which may fail
+        print(_results_text(groups, content, by_id), flush=True)
     for line in (*left_out, *remarks(records)):
         print(printable(line), file=sys.stderr, flush=True)
     write_list(folder, content)  # the folder may have been deleted
     write_csv(folder / TABLE_FILE, groups)
-    print(folder / TABLE_FILE, flush=True)
+    if prints:
+        print(folder / TABLE_FILE, flush=True)
     return by_id, left_out
+
+
+def _results_text(
+    groups: Sequence[Group], content: Mapping[str, Any], by_id: Mapping[str, Record]
+) -> str:
+    from cifar_exp.reports.answer import answer_text  # imports SciPy, which is slow
+
+    table, answer = as_text(groups, width=columns()), printable(answer_text(content, by_id))
+    return f"\n{table}\n\n{answer}\n" if answer else f"\n{table}\n"
 
 
 def update_report(folder: Path, by_id: Mapping[str, Record], left_out: Sequence[str]) -> None:

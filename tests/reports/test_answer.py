@@ -12,7 +12,7 @@ from cifar_exp.config.schema import RunConfig, Training
 from cifar_exp.data.settings import Cifar10, ImageFolder, Synthetic
 from cifar_exp.models.settings import Model
 from cifar_exp.optimizers import Adam, Sgd
-from cifar_exp.reports.answer import answer_of, answer_rows, train_command
+from cifar_exp.reports.answer import answer_of, answer_rows, answer_text, train_command
 from cifar_exp.reports.content import cautions_of, facts_of, provenance_of
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.record import Record
@@ -52,7 +52,9 @@ def test_a_best_that_may_be_chance_is_inconclusive_and_beats_nothing() -> None:
     answer = answer_of(rates(low=(0.5, 0.7, 0.6), high=(0.7, 0.5, 0.63)))
     assert answer is not None
     assert answer.verdict == "inconclusive"
-    assert "Inconclusive: 0.01 has 1.0 points more than 0.0001 (-" in answer.text
+    assert (
+        "Inconclusive against the second best: 0.01 has 1.0 points more than 0.0001" in answer.text
+    )
     assert "beats" not in answer.text
 
 
@@ -88,6 +90,35 @@ def test_of_many_varied_settings_only_the_unusual_ones_are_named() -> None:
     center = answer_of([record(0.9), *runs[1:]])
     assert center is not None
     assert center.best == "the most common settings"
+
+
+def study(name: str, *claims: dict[str, object]) -> dict[str, object]:
+    vary = {"optimizer.lr": [0.01, 0.0001]}
+    return {"name": name, "title": name, "question": "?", "vary": vary, "claims": list(claims)}
+
+
+CLAIMS = (
+    {"says": "A high rate is better.", "metric": "final_test_accuracy", "expects": "higher"},
+    {"says": "A low rate is better.", "metric": "final_test_accuracy", "expects": "lower"},
+)
+
+
+def text_of(*studies: dict[str, object], runs: list[Record]) -> str:
+    by_id = {run_id(run.config): run for run in runs}
+    return answer_text({"studies": [{"study": one, "runs": list(by_id)} for one in studies]}, by_id)
+
+
+def test_the_claims_of_a_study_are_listed_with_their_verdicts() -> None:
+    claims = [claim | {"at": 0.01, "than": 0.0001} for claim in CLAIMS]
+    runs = rates(low=(0.50, 0.51, 0.52), high=(0.70, 0.71, 0.725))
+    text = text_of(study("one", *claims), runs=runs)
+    assert re.search(r"^supported +A high rate is better\. +0\.01 beats 0\.0001 by 20", text, re.M)
+    assert re.search(r"^contradicted +A low rate is better\. ", text, re.M)
+    several = text_of(study("one", *claims), study("two", *claims), runs=runs)
+    assert "The 4 claims: 2 supported, 2 contradicted. The report has each of them." in several
+    assert "A low rate" not in several
+    unfinished = text_of(study("one", *claims), runs=[*runs, record(0.1, "interrupted")])
+    assert "A high rate" not in unfinished
 
 
 def test_a_sweep_over_seeds_alone_states_its_accuracy() -> None:

@@ -118,7 +118,7 @@ def test_only_the_winner_is_tested_with_new_seeds(search: Search) -> None:
     assert tested == {*confirmation["found"], *confirmation["start"]}
 
     report = (search.folder / "report.md").read_text()
-    best = f"**Best: {describe(winner['params'])} (trial {winner['number']}), test accuracy "
+    best = f"**Best trial: {describe(winner['params'])} (trial {winner['number']}), test accuracy "
     assert best in report
     assert re.search(r"\(trial \d+\).*: (best trial|baseline) (beats|has) .*; 2 seeds; p ", report)
     assert report.index(best) < report.index("The best trial is better than the baseline")
@@ -135,7 +135,7 @@ def test_only_the_winner_is_tested_with_new_seeds(search: Search) -> None:
     listed.write_text(json.dumps(content))
     search.train.cifar_exp("report", str(search.folder))
     report = (search.folder / "report.md").read_text()
-    assert "The test set was used more than once" in report
+    assert "This search used the test set more than once" in report
 
 
 @pytest.mark.slow
