@@ -223,7 +223,9 @@ def _ignore_folders(config: DictConfig, printed: set[str]) -> None:
         section, _, name = key.partition(".")
         settings: Any = OmegaConf.to_container(config.hydra[section])
         given = settings.get(name)
-        if given in (disabled, False, *_HYDRA_DEFAULTS):
+        if given in (disabled, False, *_HYDRA_DEFAULTS) or (
+            key == "job.chdir" and given is not True
+        ):
             continue
         if key not in printed and is_first():
             print(f"hydra.{key}={str(given).lower()}: ignored; {reason}", file=sys.stderr)
