@@ -136,8 +136,8 @@ def stop_request(patient: bool = False, in_job: bool = False) -> Iterator[StopRe
             if handler is not None:  # a handler that is not Python's cannot be restored
                 signal.signal(number, handler)
         request.wait_until_answered()
-        for number in request.signals if in_job else ():
-            signal.raise_signal(number)
+        for received in request.signals if in_job else ():
+            signal.raise_signal(received)
 
 
 def exit_on_signal() -> None:

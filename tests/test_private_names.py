@@ -19,7 +19,6 @@ FILES = {
     r"\._value\b|\b_value=": {"cli/hydra_private.py"},
     r"\._convert_value\b": {"cli/hydra_private.py"},
     r"\._set_flag\b": {"cli/hydra_private.py"},
-    r"\._get_node\b": {"cli/hydra_private.py"},
     r"\._load_configuration_impl\b|\._apply_overrides_to_config\b": {"cli/composition.py"},
     r"\._parse_overrides_and_create_caching_repo\b": {"cli/composition.py"},
     r"\._trial_id\b|_study\._storage\b": {"search/trials.py"},
@@ -50,15 +49,14 @@ def assert_has(owner: Any, *names: str) -> None:
 
 def test_hydra_still_has_the_private_names() -> None:
     from hydra.core.override_parser.types import Override
-    from omegaconf import DictConfig, OmegaConf
+    from omegaconf import DictConfig
 
     assert_has(ConfigLoaderImpl, "_load_configuration_impl", "_apply_overrides_to_config")
     assert_has(ConfigLoaderImpl, "_parse_overrides_and_create_caching_repo")
     assert_has(ConfigLoaderImpl, "load_configuration", "load_sweep_config")
     assert_has(ConfigRepository, "load_config", "group_exists")
     assert_has(Override, "_convert_value")
-    assert_has(DictConfig, "_set_flag", "_get_node")
-    assert_has(OmegaConf.create({"key": 1})._get_node("key"), "_value")
+    assert_has(DictConfig, "_set_flag")
     assert "_value" in {field.name for field in fields(Override)}
 
 

@@ -25,7 +25,6 @@ from cifar_exp.cli.hydra_private import (
     ConfigRepository,
     get_overrides_dirname,
     replaced,
-    stored_value,
 )
 from cifar_exp.config.keys import (
     NO_OPTION,
@@ -222,8 +221,11 @@ def _ignore_folders(config: DictConfig, printed: set[str]) -> None:
     """Disable Hydra's folders of jobs, with a warning for each setting that is not in `printed`."""
     for key, (disabled, reason) in _IGNORED.items():
         section, _, name = key.partition(".")
-        given = stored_value(config.hydra[section], name)
-        if given in (disabled, False, *_HYDRA_DEFAULTS):
+        settings: Any = OmegaConf.to_container(config.hydra[section])
+        given = settings.get(name)
+        if given in (disabled, False, *_HYDRA_DEFAULTS) or (
+            key == "job.chdir" and given is not True
+        ):
             continue
         if key not in printed and is_first():
             print(f"hydra.{key}={str(given).lower()}: ignored; {reason}", file=sys.stderr)

@@ -28,7 +28,6 @@ __all__ = [
     "parsed_value",
     "plain_value",
     "replaced",
-    "stored_value",
     "with_parsed_value",
 ]
 
@@ -67,12 +66,6 @@ def with_parsed_value(override: Override, value: Any) -> Override:
 def plain_value(value: Any) -> Any:
     """Return a parsed value without its quotation marks; lists and mappings keep theirs."""
     return Override._convert_value(value)
-
-
-def stored_value(section: DictConfig, name: str) -> Any:
-    """Return the unresolved value of a setting; None if there is none."""
-    node: Any = section._get_node(name)
-    return None if node is None else node._value()
 
 
 def allow_objects(config: DictConfig) -> None:

@@ -78,9 +78,10 @@ def answer_of(records: Sequence[Record], looks: Looks | None = None) -> Answer |
         return None
     keys = varied([record.config for record in records])
     labels = _labels(groups, keys)
-    first = next(record for record in groups[0].records if record.status == "complete")
-    assert groups[0].accuracy
-    accuracy = MEASURES[main_metric(groups[0].records)].with_interval(groups[0].accuracy)
+    best = groups[0]
+    first = best.complete[0]
+    assert best.accuracy
+    accuracy = MEASURES[main_metric(best.records)].with_interval(best.accuracy)
     answer = Answer(
         best=f"{short_names(keys)[0]}={labels[0]}" if len(keys) == 1 else labels[0],
         result=f"{first.evaluated_on} accuracy {accuracy}",

@@ -97,6 +97,11 @@ class Report:
     problems: list[str]
     reading: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def figures(self) -> list[ReportFigure]:
+        """The figures of all sections."""
+        return [figure for section in self.sections for figure in section.figures]
+
 
 def read_report(sweep: Path) -> Report:
     """Read the runs of a sweep and compute the content of its report.

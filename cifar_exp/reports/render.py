@@ -119,11 +119,14 @@ def _changed(sweep: Path, files: Mapping[Path, bytes]) -> list[Path]:
 def _files(sweep: Path, read: Callable[[Path], Report]) -> dict[Path, bytes]:
     """Return the content of all files by path, the figures first."""
     report = read(sweep)
-    figures = _figures(report)
+    figures = {
+        figure.name + suffix: content
+        for figure in report.figures
+        for suffix, content in as_files(figure.draw(), figure.name).items()
+    }
     images = {
         figure.name: Markup(inline_svg(figures[f"{figure.name}.svg"], escape(figure.caption)))
-        for section in report.sections
-        for figure in section.figures
+        for figure in report.figures
     }
     claims = any(section.claim_results for section in report.sections)
     # the trials of a search have no question
@@ -145,25 +148,16 @@ def _files(sweep: Path, read: Callable[[Path], Report]) -> dict[Path, bytes]:
     return files
 
 
-def _figures(report: Report) -> dict[str, bytes]:
-    return {
-        figure.name + suffix: content
-        for section in report.sections
-        for figure in section.figures
-        for suffix, content in as_files(figure.draw(), figure.name).items()
-    }
-
-
 def _obsolete(sweep: Path, files: Mapping[Path, bytes]) -> list[Path]:
     """Return the figures of the previous report that this one lacks; others are the user's."""
+    if (sweep / FIGURES).is_symlink():
+        return []
     try:
         text = read_text(sweep / REPORT_TEXT)
     except (OSError, ValueError):
         return []
     names = map(unquote, re.findall(rf"\]\({FIGURES}/([^/)]+)\.png\)", text))
     paths = [sweep / FIGURES / f"{name}{suffix}" for name in names for suffix in _SUFFIXES]
-    if (sweep / FIGURES).is_symlink():
-        return []
     return [path for path in paths if path not in files and path.is_file()]
 
 

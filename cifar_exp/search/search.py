@@ -290,7 +290,7 @@ def _label(trial: Trial) -> str:
 
 
 def _stored_rows(folder: RunFolder, status: str) -> list[dict[str, Any]]:
-    """Return the epochs to report before a run is trained; raise UserError if it has ended."""
+    """Return the epochs to report before a run is trained; those of an ended run must be valid."""
     rows = [] if status == "damaged" else folder.read_metrics()
     try:
         check_rows(rows, folder.metrics_file)

@@ -32,21 +32,20 @@ def next_runs(study: Study, records: Sequence[Record]) -> list[RunConfig]:
         return []
     (key,) = study.vary
     levels = sorted_levels(records, key)
-    seeds = {level: {run.config.seed for run in runs} for level, runs in levels.items()}
-    if any(len(seeds[level]) < len(runs) for level, runs in levels.items()):
+    if any(len({run.config.seed for run in runs}) < len(runs) for runs in levels.values()):
         raise UserError(f"seed=auto: expected one run per level of {key} and seed, got several")
     open_claims: Counter[Value] = Counter()  # of each level that gets one more seed
     for result in judge_claims(study.claims, levels, looks_of(study))[: len(study.claims)]:
         if result.verdict == "inconclusive":
-            of_claim = compared_levels(result.claim, levels)
-            fewest = min(len(seeds[level]) for level in of_claim)
+            compared = compared_levels(result.claim, levels)
+            counts = {level: len(runs) for level, runs in levels.items() if level in compared}
+            fewest = min(counts.values())
             if fewest < study.max_seeds:
-                shortest = [level for level in levels if len(seeds[level]) == fewest]
-                open_claims.update(level for level in shortest if level in of_claim)
-    return [
-        _with_seed(levels[level][0].config, max(seeds[level]) + 1)
-        for level, _ in open_claims.most_common()
-    ]
+                open_claims.update(level for level, count in counts.items() if count == fewest)
+    more: list[RunConfig] = []
+    for level, _ in open_claims.most_common():
+        more += _next_seeds([run.config for run in levels[level]], 1)
+    return more
 
 
 def possible_runs(study: Study, configs: Sequence[RunConfig]) -> list[RunConfig]:
@@ -62,11 +61,14 @@ def possible_runs(study: Study, configs: Sequence[RunConfig]) -> list[RunConfig]
     possible = []
     for level, runs in of_level.items():
         if level in compared:
-            first = max(config.seed for config in runs) + 1
-            seeds = range(first, first + study.max_seeds - len(runs))
-            possible += [_with_seed(runs[0], seed) for seed in seeds]
+            possible += _next_seeds(runs, study.max_seeds - len(runs))
     return possible
 
 
-def _with_seed(config: RunConfig, seed: int) -> RunConfig:
-    return config.model_copy(update={"seed": seed, "rerun": False})
+def _next_seeds(runs: Sequence[RunConfig], count: int) -> list[RunConfig]:
+    """Return the runs with the next seeds of a level."""
+    first = max(run.seed for run in runs) + 1
+    return [
+        runs[0].model_copy(update={"seed": seed, "rerun": False})
+        for seed in range(first, first + count)
+    ]

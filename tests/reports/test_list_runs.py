@@ -217,3 +217,15 @@ def test_a_limited_list_ends_with_the_number_of_runs(disk: CommandLine) -> None:
     output = as_text(runs, [], most=2)
     assert len(lines(output)) == 2
     assert output.endswith("2 of 3 runs; use --all to list all")
+
+
+def test_only_the_listed_runs_are_measured(
+    disk: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[Path] = []
+    monkeypatch.setattr(
+        "cifar_exp.reports.list_runs.size_bytes", lambda folder: measured.append(folder) or 0
+    )
+    runs, _ = list_runs(disk.runs.parent)
+    as_text(runs, [], most=1)
+    assert measured == [runs[0].record.folder.path]
