@@ -58,6 +58,14 @@ _ALIASES = {
     "arch": "model",
     "network": "model",
 }
+# Keys of Hydra's sections by their last part.
+OF_HYDRA = {
+    "n_trials": "hydra.sweeper.n_trials",
+    "sampler": "hydra.sweeper.sampler",
+    "pruner": "hydra.sweeper.pruner",
+    "confirm": "hydra.sweeper.confirm",
+    "runs_per_device": "hydra.launcher.runs_per_device",
+}
 _MAX_COMPARED = 100
 _MAX_SHOWN = 4
 
@@ -198,6 +206,8 @@ def nearest_key(word: str) -> str:
     """
     if len(word) > _MAX_COMPARED:
         return ""  # comparing it would take seconds
+    if word in OF_HYDRA:
+        return OF_HYDRA[word]
     names = known_keys()
     word = word.lower()
     _, dot, last = word.rpartition(".")

@@ -1,9 +1,8 @@
 """Runs and sweeps as `ls` lists them: reading, filtering and sorting."""
 
 import difflib
-import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,14 +13,13 @@ from typing import Any
 from cifar_exp.config.identity import settings
 from cifar_exp.config.keys import SHORT_NAMES, explain_option, level, short
 from cifar_exp.errors import UserError
-from cifar_exp.files import read_text
 from cifar_exp.paths import SEARCH_FILE, SWEEP_FILE
-from cifar_exp.reports.records import read_list, read_records
+from cifar_exp.reports.records import read_list, read_records, read_search
 from cifar_exp.reports.stored import StoredSearch
 from cifar_exp.runs.cleaning import size_bytes
 from cifar_exp.runs.find import run_folders
+from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.record import Record, remarks
-from cifar_exp.runs.stored import check
 
 STATUSES = ("pending", "running", "interrupted", "complete", "diverged", "failed", "damaged")
 
@@ -80,6 +78,7 @@ class ListedSweep:
         listed: those of its runs that `ls` lists, at least one.
         changed: when one of the listed runs last changed.
         size_bytes: total size of the files in its folder, without the runs.
+        pruned: ids of the runs that a search pruned, and that would otherwise be interrupted.
     """
 
     name: str
@@ -87,12 +86,20 @@ class ListedSweep:
     listed: list[ListedRun]
     changed: datetime
     size_bytes: int
+    pruned: Set[str] = frozenset()
 
     @property
     def statuses(self) -> str:
         """For example "5 complete, 1 diverged"."""
-        counts = Counter(run.record.status for run in self.listed)
-        return ", ".join(f"{counts[status]} {status}" for status in STATUSES if status in counts)
+        counts = Counter(map(self._status, self.listed))
+        return ", ".join(
+            f"{counts[status]} {status}" for status in (*STATUSES, "pruned") if status in counts
+        )
+
+    def _status(self, run: ListedRun) -> str:
+        status = run.record.status
+        is_pruned = status == "interrupted" and run.record.folder.run_id in self.pruned
+        return "pruned" if is_pruned else status
 
     @property
     def accuracy(self) -> float | None:
@@ -139,8 +146,12 @@ def list_sweeps(results: Path, runs: Sequence[ListedRun]) -> tuple[list[ListedSw
     sweeps, unreadable = [], []
     files = [file for name in (SWEEP_FILE, SEARCH_FILE) for file in results.glob(f"*/{name}")]
     for file in sorted(files):
+        pruned: Set[str] = frozenset()
         try:
-            ids = _ids_of_search(file) if file.name == SEARCH_FILE else _ids_of_sweep(file)
+            if file.name == SEARCH_FILE:
+                ids, pruned = _runs_of_search(read_search(file.parent))
+            else:
+                ids = [run["run_id"] for run in read_list(file.parent)["runs"]]
         except UserError as error:
             unreadable.append(str(error))
             continue
@@ -148,24 +159,22 @@ def list_sweeps(results: Path, runs: Sequence[ListedRun]) -> tuple[list[ListedSw
         if listed:
             changed = max(run.changed for run in listed)
             size = size_bytes(file.parent)
-            sweeps.append(ListedSweep(file.parent.name, len(ids), listed, changed, size))
+            sweeps.append(ListedSweep(file.parent.name, len(ids), listed, changed, size, pruned))
     return sorted(sweeps, key=lambda sweep: sweep.changed, reverse=True), unreadable
 
 
-def _ids_of_sweep(file: Path) -> list[str]:
-    return [run["run_id"] for run in read_list(file.parent)["runs"]]
+def _runs_of_search(search: StoredSearch) -> tuple[list[str], set[str]]:
+    """Return the ids of all runs of a search, and of those that were pruned."""
+    ids = {trial.number: _id(trial.run) for trial in search.trials if trial.run}
+    tested = [name for c in search.confirmations for name in (*c.found, *c.start)]
+    pruned = {
+        ids[trial.number] for trial in search.trials if trial.run and trial.status == "pruned"
+    }
+    return list(dict.fromkeys([*ids.values(), *map(_id, tested)])), pruned
 
 
-def _ids_of_search(file: Path) -> list[str]:
-    try:
-        content = json.loads(read_text(file))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: expected readable JSON") from error
-    check(StoredSearch, content, file)
-    folders = [trial["run"] for trial in content["trials"] if trial["run"]]
-    for confirmation in content["confirmations"]:
-        folders += [*confirmation["found"], *confirmation["start"]]
-    return list(dict.fromkeys(folder.rpartition("-")[2] for folder in folders))
+def _id(folder: str) -> str:
+    return RunFolder(Path(folder)).run_id
 
 
 def filter_runs(

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,13 @@ from typing import Any
 from cifar_exp.config.study import Study, read_study
 from cifar_exp.errors import UserError
 from cifar_exp.files import read_text
-from cifar_exp.paths import RUNS, SWEEP_FILE
-from cifar_exp.reports.stored import StoredSweep
+from cifar_exp.paths import RUNS, SEARCH_FILE, SWEEP_FILE
+from cifar_exp.reports.stored import StoredSearch, StoredSweep
 from cifar_exp.runs.find import some
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.record import Record, read_record
 from cifar_exp.runs.stored import check
+from cifar_exp.runs.trust import id_in_name
 
 
 def read_sweep(sweep: Path) -> tuple[dict[str, Record], list[str]]:
@@ -112,11 +112,11 @@ def read_list(sweep: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{sweep}: expected a sweep folder with a readable {SWEEP_FILE}") from error
     check(StoredSweep, content, file)
-    named = re.fullmatch(r".*-([0-9a-f]{10})", sweep.resolve().name, re.DOTALL)
+    expected = id_in_name(sweep.resolve())
     ids, first = [run["run_id"] for run in content["runs"]], content.get("first_runs")
-    if named and named[1] != sweep_id(ids[:first], first is not None):
+    if expected not in (None, sweep_id(ids[:first], first is not None)):
         raise UserError(
-            f"{file}: expected the runs of sweep {named[1]}, got others; the file was changed"
+            f"{file}: expected the runs of sweep {expected}, got others; the file was changed"
         )
     return content
 
@@ -141,3 +141,23 @@ def sweep_id(run_ids: Sequence[str], add_seeds: bool = False) -> str:
     """
     words = [*sorted(run_ids), *["add_seeds"] * add_seeds]
     return hashlib.sha256(" ".join(words).encode()).hexdigest()[:10]
+
+
+def read_search(folder: Path) -> StoredSearch:
+    """Read the search.json of a search.
+
+    Raises:
+        UserError: it is not the folder of a search, or the file belongs to another search.
+    """
+    file = folder / SEARCH_FILE
+    try:
+        content = json.loads(read_text(file))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{folder}: expected the folder of a search, with a readable search.json"
+        ) from error
+    search: StoredSearch = check(StoredSearch, content, file)
+    expected = id_in_name(folder.resolve())
+    if search.id and expected not in (None, search.id):
+        raise UserError(f"{file}: belongs to search {search.id}, expected search {expected}")
+    return search

@@ -7,8 +7,8 @@ from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.search_settings import SearchSettings
 from cifar_exp.files import in_bytes
 from cifar_exp.paths import SEARCH_FILE
+from cifar_exp.reports.records import read_search
 from cifar_exp.search.plan import Compose, Plan, describe, make_plan
-from cifar_exp.search.report import read_search
 from cifar_exp.search.search import check_search, recognising
 from cifar_exp.search.space import Domain
 from cifar_exp.sweeps.forecast import NOTHING_WRITTEN

@@ -1,6 +1,5 @@
 """The content of the report of a search, from search.json and the run folders."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +9,9 @@ from pathlib import Path
 from cifar_exp.config.identity import settings
 from cifar_exp.config.keys import short_names
 from cifar_exp.config.study import Claim
-from cifar_exp.errors import UserError
 from cifar_exp.figures.search import TrialCurve, draw_history, draw_trials
 from cifar_exp.figures.settings import draw_importance, draw_parallel_coordinates
-from cifar_exp.files import read_text
-from cifar_exp.paths import RUNS, SEARCH_FILE
+from cifar_exp.paths import RUNS
 from cifar_exp.reports.answer import Answer, shown_answer, train_command
 from cifar_exp.reports.comparisons import Levels
 from cifar_exp.reports.content import (
@@ -29,14 +26,12 @@ from cifar_exp.reports.content import (
 )
 from cifar_exp.reports.metrics import MAIN_METRIC, MEASURES
 from cifar_exp.reports.plots import ReportFigure, best_first, report_figures
-from cifar_exp.reports.records import read_runs
+from cifar_exp.reports.records import read_runs, read_search
 from cifar_exp.reports.stored import StoredSearch, StoredTrial
 from cifar_exp.reports.table import run_page, statuses
 from cifar_exp.reports.verdicts import judge_claims
 from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.runs.record import Record, remarks
-from cifar_exp.runs.stored import check
-from cifar_exp.runs.trust import id_in_name
 from cifar_exp.search.plan import describe
 from cifar_exp.terminal import columns, table, wrapped
 
@@ -156,26 +151,6 @@ def search_text(report: Report) -> str:
         paragraphs.append(shown_answer(report.answer))
     paragraphs += [wrapped(caution) for caution in report.cautions]
     return "\n\n".join(paragraphs)
-
-
-def read_search(folder: Path) -> StoredSearch:
-    """Read the search.json of a search.
-
-    Raises:
-        UserError: it is not the folder of a search, or the file belongs to another search.
-    """
-    file = folder / SEARCH_FILE
-    try:
-        content = json.loads(read_text(file))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(
-            f"{folder}: expected the folder of a search, with a readable search.json"
-        ) from error
-    search: StoredSearch = check(StoredSearch, content, file)
-    expected = id_in_name(folder.resolve())
-    if search.id and expected not in (None, search.id):
-        raise UserError(f"{file}: belongs to search {search.id}, expected search {expected}")
-    return search
 
 
 def _read_runs(search: StoredSearch, runs: Path) -> tuple[dict[str, Record], list[str]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from optuna.exceptions import OptunaError
-from optuna.trial import Trial
+from optuna.trial import FrozenTrial, Trial
 from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
@@ -285,7 +285,7 @@ class Search:
         write_search_files(self._folder, self._plan, self._trials, importance or {})
 
 
-def _label(trial: Trial) -> str:
+def _label(trial: Trial | FrozenTrial) -> str:
     return f"trial {trial.number} {describe(trial.params)}"
 
 

@@ -116,6 +116,8 @@ MISTAKES = {
     # options of Hydra
     "hydra/launcher=nope": "hydra/launcher=nope: expected one of basic, packed, ray",
     "hydra.launcher.foo=1": "hydra.launcher.foo: unknown setting",
+    "n_trials=4": "n_trials: unknown setting; did you mean hydra.sweeper.n_trials?",
+    "runs_per_device=2": "unknown setting; did you mean hydra.launcher.runs_per_device?",
     "-m hydra.launcher.runs_per_device=0": "expected auto or an integer of at least 1, got 0",
     "--config-name nope": "nope.yaml: not found in the configuration folders",
     "--config-dir nowhere": "inside/nowhere' not found",

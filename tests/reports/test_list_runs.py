@@ -202,12 +202,19 @@ def test_a_search_is_listed_with_the_runs_of_its_trials(disk: CommandLine) -> No
         (search,) = [one for one in list_sweeps(results, runs)[0] if one.name == folder.name]
         assert search.listed == runs[:2]
         assert search.runs == 2
+        assert search.statuses == "1 interrupted, 1 complete"
+        pruned = {"number": 0, "run": runs[1].name, "status": "pruned", "value": None}
+        changed = content | {"trials": [trial | pruned], "best": None, "confirmations": []}
+        (folder / "search.json").write_text(json.dumps(changed))
+        (search,) = [one for one in list_sweeps(results, runs)[0] if one.name == folder.name]
+        assert search.statuses == "1 pruned"
         assert "0123456789" in disk.cifar_exp("ls")
         (folder / "search.json").write_text("{")
         sweeps, unreadable = list_sweeps(results, runs)
         assert folder.name not in [one.name for one in sweeps]
-        assert unreadable == [f"{folder / 'search.json'}: expected readable JSON"]
-        assert "search.json: expected readable JSON" in disk.cifar_exp("ls")
+        message = "expected the folder of a search, with a readable search.json"
+        assert unreadable == [f"{folder}: {message}"]
+        assert message in disk.cifar_exp("ls")
     finally:
         shutil.rmtree(folder)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cifar_exp.errors import UserError
-from cifar_exp.search.report import read_search
+from cifar_exp.reports.records import read_search
 
 
 def test_a_search_json_of_another_search_is_refused(tmp_path: Path) -> None:
