@@ -5,14 +5,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tabulate import tabulate
-
 from cifar_exp.config.identity import differences
 from cifar_exp.config.keys import short_names
 from cifar_exp.reports.list_runs import ListedRun, ListedSweep
 from cifar_exp.terminal import table
 
 _MIN_WIDTH = 8  # characters that remain of settings and names
+_GAP = 2  # characters between columns
 _AGES = ((86_400, "d"), (3600, "h"), (60, "min"))  # seconds
 _SIZES = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))  # bytes
 
@@ -28,7 +27,8 @@ def as_text(
     Args:
         runs: at least one.
         sweeps: any number.
-        width: of the terminal in characters, to which settings and names are cut; None: not cut.
+        width: of the terminal in characters, to which settings and names are cut, after the sizes
+            were left out; None: not cut.
         most: maximum number of rows of each table; None: no limit.
     """
     now = datetime.now(UTC)
@@ -39,7 +39,7 @@ def as_text(
         for key, value in changed[0].items()
         if all(key in one and one[key] == value for one in changed)
     ]
-    split = "/".join(sorted({run.record.evaluated_on for run in shown}))
+    split = " or ".join(sorted({run.record.evaluated_on for run in shown}))
     rows = [
         {
             "run": run.name.rpartition("-")[2],
@@ -79,13 +79,22 @@ def _sweep_table(sweeps: Sequence[ListedSweep], now: datetime, width: int | None
 
 
 def _fitted(rows: Sequence[dict[str, Any]], cut: str, width: int | None) -> str:
-    """Format a table, and cut the cells of the column `cut` so that each row fits on a line."""
-    header = list(rows[0])
-    text = tabulate([list(row.values()) for row in rows], header, disable_numparse=True)
-    excess = 0 if width is None else max(map(len, text.splitlines())) - width
-    room = max(_MIN_WIDTH, max(len(row[cut]) for row in rows) - excess)
-    cells = [row | {cut: _shortened(row[cut], room)} for row in rows]
-    return table([list(row.values()) for row in cells], header, width)
+    """Format a table; where rows do not fit on a line, omit the size and cut the column `cut`."""
+    if width is not None:
+        if _narrowest(rows) > width:
+            rows = [{key: row[key] for key in row if key != "size"} for row in rows]
+        room = max(len(row[cut]) for row in rows) - max(0, _narrowest(rows) - width)
+        rows = [row | {cut: _shortened(row[cut], max(_MIN_WIDTH, room))} for row in rows]
+    return table([list(row.values()) for row in rows], list(rows[0]), width)
+
+
+def _narrowest(rows: Sequence[dict[str, Any]]) -> int:
+    """Return the width of a table in characters if only its header is wrapped."""
+    widths = [
+        max(len(text) for text in (*title.split(), *(str(row[title]) for row in rows)))
+        for title in rows[0]
+    ]
+    return sum(widths) + _GAP * (len(widths) - 1)
 
 
 def _shortened(text: str, length: int) -> str:
