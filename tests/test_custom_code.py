@@ -19,6 +19,7 @@ from cifar_exp.models.settings import CustomModel
 from cifar_exp.runs.log import show_warnings
 from cifar_exp.runs.runner import Runner
 from cifar_exp.signals import Interrupted
+from cifar_exp.training.progress import EpochMetrics
 from tests.conftest import CommandLine, read_state
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "guide" / "examples"
@@ -223,8 +224,9 @@ def test_resuming_with_changed_code_gives_a_warning(
         paths=Paths(results=str(tmp_path / "results"), logs=str(tmp_path / "logs")),
     )
     run = Runner().run(config)
-    while next(run).epoch == 1:
+    while not isinstance(next(run), EpochMetrics):
         pass
+    next(run)  # within the second epoch
     with pytest.raises(Interrupted):
         run.throw(Interrupted(15))
     (tmp_path / "my_changing_net.py").write_text(code + "# changed\n")
