@@ -159,6 +159,9 @@ def exit_process(status: int) -> NoReturn:
 
     Before Python 3.14, the interpreter ends such threads during its cleanup. In C++ code this
     aborts the process ("FATAL: exception not rethrown").
+
+    Args:
+        status: exit status.
     """
     if any(thread.is_alive() for thread in UNJOINED):
         for stream in (sys.stdout, sys.stderr):

@@ -24,7 +24,10 @@ _IS_SWEEP = "hydra.mode=MULTIRUN"  # the override that Hydra adds for -m
 
 @contextmanager
 def adapted_hydra(arguments: Sequence[str]) -> Iterator[list[str]]:
-    """Adapt Hydra while the block runs, and translate a command line, without the program, for it.
+    """Adapt Hydra while the block runs, and translate a command line for it.
+
+    Args:
+        arguments: the command line without the program.
 
     Yields:
         The command line for Hydra; see `translate`.
@@ -91,7 +94,10 @@ def _shown_sweeps() -> Iterator[None]:
 
 
 def translate(arguments: Sequence[str]) -> list[str]:
-    """Translate a command line, without the program, into one that Hydra accepts.
+    """Translate a command line into one that Hydra accepts.
+
+    Args:
+        arguments: the command line without the program.
 
     Returns:
         The options, then the overrides; see `translate_overrides`. `study=NAME` is a sweep.

@@ -50,6 +50,9 @@ _LOGGING_OBJECTS = {"ext://sys.stdout", "ext://sys.stderr"}
 def split_allowed(arguments: Sequence[str]) -> tuple[list[str], frozenset[str]]:
     """Take `--allow NAME` out of a command line.
 
+    Args:
+        arguments: the command line without the program.
+
     Returns:
         The other arguments, and the names that the user trusts: those after `--allow`, and those
         of a `_target_` in an override. They are not stored with the run.

@@ -42,7 +42,10 @@ class OptunaSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Search with the overrides of a command line, and confirm the best with other seeds.
+        """Search, and confirm the best settings with other seeds.
+
+        Args:
+            arguments: the overrides of the command line.
 
         Raises:
             UserError: the search space or a setting is invalid, or Optuna is not installed.

@@ -134,6 +134,9 @@ def with_dotted_key(argument: str) -> str:
 
     For Hydra `lr` is a group, whose options are names. Names and globs remain unchanged.
 
+    Args:
+        argument: an override.
+
     Raises:
         UserError: names and numbers are mixed.
     """
@@ -258,6 +261,9 @@ def _values(override: Override) -> Iterable[Any]:
 
 def refuse_too_many_runs(overrides: Sequence[str]) -> None:
     """Refuse sweeps such as `seed=range(0,1e12)` before Hydra makes a list of their values.
+
+    Args:
+        overrides: of a sweep.
 
     Raises:
         UserError: the sweep has more than 10,000 runs.

@@ -72,7 +72,13 @@ class StudySweeper(BasicSweeper):
         self.launcher.max_batch_size, self.max_batch_size = self.max_batch_size, None
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Launch all runs of a command line, and return a list with the result of the launcher.
+        """Launch all runs.
+
+        Args:
+            arguments: the overrides of the command line.
+
+        Returns:
+            A list with the result of the launcher.
 
         Raises:
             UserError: there are no runs or too many.

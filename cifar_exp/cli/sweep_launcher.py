@@ -115,6 +115,9 @@ class SweepLauncher(BasicLauncher):
     def compose(self, overrides: Sequence[str]) -> RunConfig:
         """Compose and check the settings of a run.
 
+        Args:
+            overrides: of the run.
+
         Raises:
             UserError: a setting is invalid.
         """

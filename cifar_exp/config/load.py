@@ -57,7 +57,13 @@ def trains_a_run(task: _Task) -> _Task:
 
 
 def load_config(composed: DictConfig) -> RunConfig:
-    """Validate Hydra's configuration without the `hydra` node.
+    """Validate a composed configuration.
+
+    Args:
+        composed: Hydra's configuration without the `hydra` node.
+
+    Returns:
+        The typed settings.
 
     Raises:
         UserError: a key is unknown, or a value has the wrong type or is out of range.

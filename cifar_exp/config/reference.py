@@ -128,7 +128,10 @@ def _level(cell: str) -> Any:
 
 
 def read_reference(file: str) -> str:
-    """Return the content of a file, whose path is relative to the current folder or the project.
+    """Return the content of a reference's file.
+
+    Args:
+        file: path relative to the current folder or to the project.
 
     Raises:
         UserError: the file cannot be read.

@@ -168,7 +168,10 @@ def _parts(content: Any) -> list[dict[str, Any]]:
 
 
 def add_seeds(studies: Sequence[Study]) -> list[Study]:
-    """Return the parts of a study with `add_seeds`, except those without claims.
+    """Return the studies with `add_seeds`, except those without claims.
+
+    Args:
+        studies: parts of the selected study.
 
     Raises:
         UserError: none of them has claims.

@@ -67,6 +67,10 @@ def _split(images: Any) -> Split:
 def provide(root: Path, name: str = "CIFAR10") -> None:
     """Download and extract the archive unless its files exist.
 
+    Args:
+        root: see `load`.
+        name: see `load`.
+
     Raises:
         UserError: files are altered, or cannot be downloaded or written.
     """
@@ -150,7 +154,12 @@ def _no_download(root: Path, source: Any, reason: str) -> str:
 
 
 def altered_archive(root: Path, name: str = "CIFAR10") -> str | None:
-    """Describe how the archive in a folder is altered; None if it is not."""
+    """Describe how the archive in a folder is altered; None if it is not.
+
+    Args:
+        root: see `load`.
+        name: see `load`.
+    """
     source = _source(name)
     archive = root / str(source.filename)
     if (found := _md5(archive)) == source.tgz_md5:
@@ -162,7 +171,12 @@ def altered_archive(root: Path, name: str = "CIFAR10") -> str | None:
 
 
 def altered_files(root: Path, name: str = "CIFAR10") -> Iterator[str]:
-    """Yield descriptions of extracted files whose MD5 is not the published one."""
+    """Yield descriptions of extracted files whose MD5 is not the published one.
+
+    Args:
+        root: see `load`.
+        name: see `load`.
+    """
     source = _source(name)
     meta = (source.meta["filename"], source.meta["md5"])
     for name, expected in [*source.train_list, *source.test_list, meta]:

@@ -82,6 +82,11 @@ def balanced(split: Split, limit: int | None, key: str) -> Split:
 def balanced_indices(labels: Tensor, limit: int | None, key: str) -> Tensor:
     """Return the sorted indices of the images that `balanced` keeps.
 
+    Args:
+        labels: labels of all images.
+        limit: see `balanced`.
+        key: see `balanced`.
+
     Raises:
         UserError: the limit is lower than the number of classes.
 

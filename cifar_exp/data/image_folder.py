@@ -143,6 +143,10 @@ def _chosen(folders: ClassFolders, split: str, limit: int | None) -> list[tuple[
 def count(root: Path, test_fraction: float = TEST_FRACTION) -> dict[str, int]:
     """Return the number of training images of each class, and log notes about the layout.
 
+    Args:
+        root: see `load`.
+        test_fraction: see `load`.
+
     Raises:
         UserError: a folder or class is missing or empty.
     """

@@ -223,7 +223,13 @@ def axis_coordinates(positions: Sequence[float | None]) -> tuple[list[float], st
 
 
 def label_ticks(axes: Axes, coordinates: Sequence[float], names: Sequence[str]) -> None:
-    """Label the horizontal axis, and rotate the labels if they would overlap."""
+    """Label the horizontal axis, and rotate the labels if they would overlap.
+
+    Args:
+        axes: to label.
+        coordinates: of the ticks.
+        names: of the ticks.
+    """
     labels = dict(zip(coordinates, map(plain_text, names), strict=True))
     if not would_overlap(axes, coordinates, [6.2 * len(label) for label in labels.values()]):
         axes.set_xticks([*labels], [*labels.values()])

@@ -72,10 +72,10 @@ class RunLogger(Protocol):
     """Logs one run."""
 
     def begin(self, run: LoggedRun) -> None:
-        """Start logging a run, or resume an interrupted one."""
+        """Start logging a run, or resume an interrupted one. Args: run: run to log."""
 
     def epoch(self, metrics: EpochMetrics) -> None:
-        """Log an epoch."""
+        """Log an epoch. Args: metrics: metrics of the epoch."""
 
     def end(self, status: str, images: Mapping[str, Path]) -> None:
         """Log how the run ended.

@@ -48,11 +48,21 @@ class EventFile:
             raise
 
     def add(self, summary: Any, step: int = 0) -> None:
-        """Add a summary of a TensorBoard plugin."""
+        """Add a summary of a TensorBoard plugin.
+
+        Args:
+            summary: summary protobuf.
+            step: step, at least 0.
+        """
         self._write(step=step, summary=summary)
 
     def add_scalars(self, scalars: dict[str, float], step: int) -> None:
-        """Add one point to each curve, which a tag identifies."""
+        """Add one point to each curve.
+
+        Args:
+            scalars: values by tag.
+            step: step, at least 0.
+        """
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
         self.add(Summary(value=values), step)
 
@@ -70,7 +80,13 @@ class EventFile:
         self.add(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
     def add_text(self, tag: str, yaml: str, step: int = 0) -> None:
-        """Add a text in YAML."""
+        """Add a text in YAML.
+
+        Args:
+            tag: tag of the text.
+            yaml: text.
+            step: step, at least 0.
+        """
         self.add(text_pb(tag, f"```yaml\n{yaml}```"), step)
 
     def hide_from(self, step: int) -> None:

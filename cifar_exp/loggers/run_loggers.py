@@ -37,7 +37,15 @@ def pages(configs: Iterable[RunConfig]) -> str:
 
 
 def in_group(config: RunConfig, group: str) -> RunConfig:
-    """Return the settings with a group, if a service is enabled and no group is set."""
+    """Set the group of a run if a service is enabled and no group is set.
+
+    Args:
+        config: settings of the run.
+        group: name of the group.
+
+    Returns:
+        The settings, changed if necessary.
+    """
     logger = config.logger
     if logger.group or not any(kind.is_service for kind in kinds(logger)):
         return config
@@ -106,7 +114,11 @@ class ProcessLoggers:
 
     @contextmanager
     def following(self, run: LoggedRun) -> Iterator[RunLoggers]:
-        """Log a run during a block; if the block raises, the run has failed or was interrupted."""
+        """Log a run during a block; if the block raises, the run has failed or was interrupted.
+
+        Args:
+            run: run to log.
+        """
         run_loggers = list(self._of(run.config.logger))
         for run_logger in run_loggers:
             run_logger.begin(run)

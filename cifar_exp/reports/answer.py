@@ -188,7 +188,11 @@ def _counts(claims: Sequence[Mapping[str, str]]) -> str:
 
 
 def answer_rows(answers: Sequence[tuple[str, Answer | None]]) -> list[dict[str, str]]:
-    """Return a row, from column title to text, for each title and answer of a study."""
+    """Return one row per study, from column title to text.
+
+    Args:
+        answers: title and answer of each study.
+    """
     return [
         {
             "study": title,

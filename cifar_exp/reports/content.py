@@ -242,7 +242,12 @@ def shared_settings(configs: Sequence[RunConfig]) -> dict[str, str]:
 
 
 def changed_from_article(configs: Sequence[RunConfig], shared: dict[str, str]) -> dict[str, str]:
-    """Return the shared settings that differ from the baseline."""
+    """Return the shared settings that differ from the baseline.
+
+    Args:
+        configs: of the runs.
+        shared: as `shared_settings` returns them.
+    """
     changed = differences(configs[0])
     return {key: shared[key] for key in changed if key in shared}
 

@@ -8,7 +8,12 @@ from cifar_exp.runs.record import Record
 
 
 def sorted_levels(records: Sequence[Record], key: str) -> dict[Value, list[Record]]:
-    """Group runs by the level of a setting; numeric levels ascend, others keep their order."""
+    """Group runs by the level of a setting; numeric levels ascend, others keep their order.
+
+    Args:
+        records: the runs.
+        key: dotted key of the setting.
+    """
     levels: dict[Value, list[Record]] = {}
     for record in records:
         levels.setdefault(level_of(record, key), []).append(record)
@@ -18,6 +23,11 @@ def sorted_levels(records: Sequence[Record], key: str) -> dict[Value, list[Recor
 
 
 def level_of(record: Record, key: str) -> Value:
-    """Return the level of a setting in a run; None if the run does not have the setting."""
+    """Return the level of a setting in a run; None if the run does not have the setting.
+
+    Args:
+        record: the run.
+        key: dotted key of the setting.
+    """
     value: Value = level_name(all_settings(record.config).get(key))
     return value

@@ -83,6 +83,10 @@ def on_evaluated_split(metric: MetricOfRun, records: Iterable[Record]) -> Metric
     """Replace a test metric by its validation metric if all runs are evaluated on validation.
 
     The claims of a study are about test images; they hold for validation images as well.
+
+    Args:
+        metric: any metric.
+        records: the runs.
     """
     if {record.evaluated_on for record in records} == {"validation"}:
         return metric.replace("test_", "val_")
@@ -126,6 +130,10 @@ def measured(record: Record, metric: MetricOfRun, reached: float | None = None) 
 
 def images_behind(records: Iterable[Record], metric: MetricOfRun) -> int | None:
     """Return the number of images that an accuracy is a fraction of, the smallest of the runs.
+
+    Args:
+        records: the runs.
+        metric: its name.
 
     Returns:
         None if the metric is not an accuracy or the number is unknown.

@@ -124,7 +124,12 @@ def read_list(sweep: Path) -> dict[str, Any]:
 def runs_of_studies(
     content: Mapping[str, Any], by_id: Mapping[str, Record]
 ) -> list[tuple[Study, list[Record]]]:
-    """Return the studies of a sweep that have runs, each with its runs."""
+    """Return the studies of a sweep that have runs, each with its runs.
+
+    Args:
+        content: of sweep.json.
+        by_id: the runs of the sweep.
+    """
     parts = [
         (read_study(part["study"]), [by_id[run] for run in part["runs"] if run in by_id])
         for part in content.get("studies", [])

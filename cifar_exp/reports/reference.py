@@ -46,6 +46,10 @@ class Published:
     def of(cls, study: Study, levels: Levels) -> "Published | None":
         """Compare the runs of a study with its reference.
 
+        Args:
+            study: the study.
+            levels: the runs at each level.
+
         Returns:
             None if the study has no reference, or one for other data.
         """

@@ -123,7 +123,12 @@ def _size(number: int) -> str:
 
 
 def as_json(runs: Sequence[ListedRun], sweeps: Sequence[ListedSweep]) -> dict[str, Any]:
-    """Return the runs, with all settings, and the sweeps as values for JSON."""
+    """Return the runs, with all settings, and the sweeps as values for JSON.
+
+    Args:
+        runs: any number.
+        sweeps: any number.
+    """
     return {
         "runs": [
             {

@@ -162,5 +162,9 @@ def _normalizer(n: int) -> float:
 
 
 def looks_of(study: Study) -> Looks | None:
-    """Return the times at which the claims are tested; None if the seeds are fixed."""
+    """Return the times at which the claims are tested; None if the seeds are fixed.
+
+    Args:
+        study: study whose seeds may be added.
+    """
     return Looks(len(study.seeds), study.max_seeds) if study.add_seeds else None

@@ -309,7 +309,12 @@ def as_text(groups: Sequence[Group], kind: str = "text", width: int | None = Non
 
 
 def report_rows(records: Sequence[Record], keys: Sequence[str]) -> list[dict[str, str]]:
-    """Return the report's list of runs, a mapping from column title to text for each."""
+    """Return the report's list of runs, a mapping from column title to text for each.
+
+    Args:
+        records: the runs.
+        keys: dotted keys of the settings that vary.
+    """
     shown = [(c.title, c.in_report) for c in _shown_columns(records) if c.in_report]
     return [
         dict(zip(short_names(keys), (str(level_of(record, key)) for key in keys), strict=True))

@@ -77,7 +77,12 @@ def _corrected(comparisons: Sequence[Comparison]) -> list[ClaimResult]:
 
 
 def compared_levels(claim: Claim, levels: Levels) -> set[Value]:
-    """Return the levels that a claim is about; none if it cannot be judged."""
+    """Return the levels that a claim is about; none if it cannot be judged.
+
+    Args:
+        claim: a claim of the study.
+        levels: the runs at each level.
+    """
     if claim.compares_two:
         two = {claim.at, claim.than}
         return two if two <= set(levels) else set()

@@ -22,6 +22,11 @@ _DPI = 120
 def write_outputs(folder: Path, training: Training, dataset: Dataset) -> dict[str, float]:
     """Write curves.png and, unless the run diverged, the model and figures of its predictions.
 
+    Args:
+        folder: folder of the run.
+        training: the finished training loop.
+        dataset: images that it was trained and tested on.
+
     Returns:
         Values for run.json from `class_balance`; empty if the run diverged.
     """

@@ -70,12 +70,21 @@ class Checkpoints:
             self.save(steps, state())
 
     def save_if_new(self, steps: int, state: Callable[[], State]) -> None:
-        """Save a checkpoint if there were training steps after the last one; see `save_if_due`."""
+        """Save a checkpoint if there were training steps after the last one.
+
+        Args:
+            steps: training steps of the run so far.
+            state: returns the state to save.
+        """
         if steps > self.saved_steps:
             self.save(steps, state())
 
     def save(self, steps: int, state: State) -> None:
         """Save a checkpoint, and delete all but the newest `KEPT`.
+
+        Args:
+            steps: training steps of the run so far.
+            state: tensors and plain values.
 
         Raises:
             OSError: it cannot be written; earlier checkpoints are kept.

@@ -84,7 +84,11 @@ def continuing_lines(
 
 
 def checkpoint_room(kept_bytes: int) -> str | None:
-    """Return a line about the size of the last checkpoints in bytes; None if they are small."""
+    """Return a line about the size of the last checkpoints; None if they are small.
+
+    Args:
+        kept_bytes: their size, the result of `preflight`.
+    """
     if kept_bytes < _REPORTED_BYTES:
         return None
     return (

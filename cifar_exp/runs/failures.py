@@ -35,7 +35,13 @@ class CannotResumeError(RunError):
 
 
 def run_error(error: Exception, config: RunConfig, folder: RunFolder) -> RunError:
-    """Convert the error that ended a run to a RunError with a message for the user."""
+    """Convert an error of a run to a RunError with a message for the user.
+
+    Args:
+        error: error that ended the run.
+        config: settings of the run.
+        folder: folder of the run.
+    """
     if isinstance(error, RunError):
         return error
     if isinstance(error, UserError):

@@ -170,7 +170,12 @@ class RunFolder:
     def status_and_problem(
         self, state: dict[str, Any], rows: Sequence[dict[str, Any]]
     ) -> tuple[str, str]:
-        """Return `status` and `problem` from results of `read_state` and `read_metrics`."""
+        """Return `status` and `problem` for files that have been read.
+
+        Args:
+            state: result of `read_state`.
+            rows: result of `read_metrics`.
+        """
         status = str(state["status"])
         if status in ENDED:
             problem = results_problem(self.path, state, rows, self.read_config)
@@ -287,7 +292,12 @@ class RunFolder:
             lock.release()
 
     def fail(self, ids: dict[str, Any], reason: str) -> None:
-        """Write the status `failed`, its reason and the ids of the run to run.json."""
+        """Write the status `failed` to run.json.
+
+        Args:
+            ids: ids of the run, which run.json may lack.
+            reason: the error message.
+        """
         self.write_state(self.read_state() | ids | {"status": "failed", "reason": reason})
 
     def tidy(self) -> None:

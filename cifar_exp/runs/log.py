@@ -18,6 +18,9 @@ def show_warnings(write: Callable[[str], None]) -> None:
     """Show the warnings of this package, and messages that belong to no run.
 
     Errors are not shown, since they are raised as well.
+
+    Args:
+        write: called with one line for each warning.
     """
 
     class Handler(logging.Handler):
@@ -39,9 +42,15 @@ def logger_of(config: RunConfig) -> logging.Logger:
 
 @contextmanager
 def log_to(path: Path, config: RunConfig) -> Iterator[None]:
-    """Append the lines of the logger of a run to a file while the block runs.
+    """Log to a file while the block runs.
 
-    Values of environment variables in the settings are not written.
+    Args:
+        path: path of the file, to which lines are appended.
+        config: settings of the run. Each run has its own logger, since a process can train several
+            in turn. Values of environment variables in the settings are not written.
+
+    Yields:
+        The logger of the run.
 
     Raises:
         OSError: the file cannot be opened.

@@ -104,7 +104,12 @@ def line_of(label: str, share: float, parts: list[str], columns: int) -> str:
 
 
 def cut_labels(labels: Sequence[str], longest: int) -> list[str]:
-    """Shorten labels to a number of characters, so that different labels stay different."""
+    """Shorten labels so that different labels stay different.
+
+    Args:
+        labels: words separated by spaces, for example "lr=0.1 seed=2".
+        longest: maximum length in characters.
+    """
     words = [label.split() for label in labels]
     shared = set(words[0]).intersection(*words[1:])
     differing = [" ".join(word for word in label if word not in shared) for label in words]

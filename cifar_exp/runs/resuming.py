@@ -24,6 +24,10 @@ _log = logging.getLogger("cifar_exp")
 def last_state(folder: RunFolder, checkpoints: Checkpoints) -> State | None:
     """Return the newest checkpoint of a run; None if it has trained less than two epochs.
 
+    Args:
+        folder: folder of the run.
+        checkpoints: checkpoints of the run.
+
     Raises:
         CannotResumeError: the checkpoints are missing or damaged.
     """
@@ -139,6 +143,10 @@ def rebuild_state(config: RunConfig, folder: RunFolder) -> None:
 
     The new run.json has no SHA-256 sums, since the files may have been changed. A run with
     checkpoints is resumed instead, which writes its files again.
+
+    Args:
+        config: settings of the run.
+        folder: folder of the run.
     """
     if folder.has_state or not (folder.path / PREDICTIONS_FILE).exists():
         return
@@ -162,7 +170,12 @@ def rebuild_state(config: RunConfig, folder: RunFolder) -> None:
 
 
 def selected_epochs(config: RunConfig, rows: Sequence[dict[str, Any]]) -> dict[str, int]:
-    """Return the part of run.json that `training.keep` and `training.patience` determine."""
+    """Return the part of run.json that `training.keep` and `training.patience` determine.
+
+    Args:
+        config: settings of a complete run.
+        rows: lines of its metrics.jsonl.
+    """
     epochs = {}
     if config.training.keep == "best":
         epochs["epoch_kept"] = Results(rows, config.data.evaluated_on).best_epoch
@@ -174,7 +187,13 @@ def selected_epochs(config: RunConfig, rows: Sequence[dict[str, Any]]) -> dict[s
 def custom_code_digests(
     config: RunConfig, saved: State | None, log: logging.Logger
 ) -> dict[str, str | None]:
-    """Return the digest of each file with custom code, and warn if it differs from a checkpoint."""
+    """Return the digest of each file with custom code, and warn if a file has changed.
+
+    Args:
+        config: settings of the run.
+        saved: checkpoint from which the run resumes.
+        log: logger of the run.
+    """
     if not config.custom_code:
         return {}
     from cifar_exp.custom_code import digest

@@ -106,7 +106,11 @@ class Runner:
 
     @staticmethod
     def finished(config: RunConfig, folder: RunFolder) -> bool:
-        """Return whether a run has finished; False with `rerun=true`, which trains it again.
+        """Return whether a run has finished and is not trained again.
+
+        Args:
+            config: settings of the run; `rerun=true` trains it again.
+            folder: folder of the run.
 
         Raises:
             UserError: the folder has other settings.

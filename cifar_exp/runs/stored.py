@@ -119,6 +119,10 @@ class StoredModel(Stored):
 def check_rows(rows: Any, file: Path) -> None:
     """Check the lines of a metrics.jsonl.
 
+    Args:
+        rows: the lines, read as JSON.
+        file: path of the file, for the message.
+
     Raises:
         UserError: a line has invalid values, or the epochs are not consecutive.
     """
@@ -128,7 +132,12 @@ def check_rows(rows: Any, file: Path) -> None:
 
 
 def check(kind: Any, content: Any, file: Path) -> Any:
-    """Check the content of a JSON file, and return it as `kind`, a Stored or a list of them.
+    """Check the content of a file.
+
+    Args:
+        kind: a subclass of Stored, or `list` of one.
+        content: the content, read as JSON.
+        file: path of the file, for the message.
 
     Raises:
         UserError: a value has the wrong type or is out of range.

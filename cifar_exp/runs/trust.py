@@ -38,7 +38,12 @@ def has_sums(state: dict[str, Any]) -> bool:
 
 
 def sum_problem(folder: Path, name: str, state: dict[str, Any]) -> str:
-    """Compare a file of a finished run with its SHA-256 sum in `state`, the content of run.json.
+    """Compare a file of a finished run with its SHA-256 sum in run.json.
+
+    Args:
+        folder: folder of the run.
+        name: file name, for example `metrics.jsonl`.
+        state: content of run.json.
 
     Returns:
         What is wrong; "" if the sums are equal, or run.json has none for this file.
@@ -93,6 +98,11 @@ def results_problem(
 
 def config_problem(folder: Path, config: RunConfig, state: dict[str, Any]) -> str:
     """Compare the id of a run's settings with the ids in run.json and in the folder's name.
+
+    Args:
+        folder: folder of the run.
+        config: settings in config.yaml.
+        state: content of run.json.
 
     Returns:
         Why the settings are not those of the run; "" if they are.

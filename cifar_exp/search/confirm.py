@@ -25,6 +25,14 @@ def confirm(
 
     This is the only use of the test set in a search. It is recorded before it happens.
 
+    Args:
+        plan: plan of the search.
+        trials: trials of the search, which record the confirmation.
+        best: best trial.
+        name: name of the sweep.
+        runs_per_device: number of concurrent runs per device; None for automatic.
+        budget: time for the runs.
+
     Raises:
         UserError: some runs failed.
     """

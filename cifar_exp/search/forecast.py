@@ -28,6 +28,13 @@ def forecast_search(
     The settings of the trials are not known in advance, so the runs at the bounds of the search
     space give the limits. Pruning is not counted.
 
+    Args:
+        settings: settings under `hydra.sweeper`.
+        space: domain of each key.
+        shared: overrides of all trials.
+        compose: returns the run of some overrides.
+        runs_per_device: number of concurrent runs per device; None for automatic.
+
     Raises:
         UserError: the settings are invalid, or a run cannot be trained.
     """

@@ -91,7 +91,13 @@ def make_plan(
     shared: Sequence[str],
     compose: Compose,
 ) -> Plan:
-    """Check the settings of a search; see `run_search` for the arguments.
+    """Check the settings of a search.
+
+    Args:
+        settings: settings under `hydra.sweeper`.
+        space: domain of each key.
+        shared: overrides of all trials.
+        compose: returns the run of some overrides.
 
     Returns:
         The plan. If `shared` has no validation fraction, a default one is added.

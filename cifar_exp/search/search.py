@@ -101,6 +101,12 @@ def check_search(
 ) -> tuple[Checked, list[RunConfig]]:
     """Check the runs of a search in advance; those at the bounds of the space represent all.
 
+    Args:
+        plan: plan of the search.
+        left: number of trials to train.
+        runs_per_device: number of concurrent runs per device; None for automatic.
+        writes: see `preflight`.
+
     Returns:
         The result, and the runs that were checked, at least `left`.
 
@@ -125,7 +131,11 @@ class Search:
         self._pruned: set[str] = set()  # ids of runs that have to stop
 
     def run(self, runs_per_device: int | None, budget: Budget | None = None) -> int:
-        """Train the remaining trials; see `run_search` for the arguments.
+        """Train the remaining trials.
+
+        Args:
+            runs_per_device: number of concurrent runs per device; None for automatic.
+            budget: see `run_search`.
 
         Returns:
             How many trials are left because of the budget.
@@ -158,7 +168,11 @@ class Search:
         return self._left + len(self._waiting)
 
     def confirm(self, runs_per_device: int | None, budget: Budget | None = None) -> None:
-        """Test the best trial; see `run_search` for the arguments.
+        """Test the best trial.
+
+        Args:
+            runs_per_device: number of concurrent runs per device; None for automatic.
+            budget: see `run_search`.
 
         Raises:
             UserError: no trial is complete, or some test runs failed.
@@ -189,7 +203,12 @@ class Search:
         return None
 
     def continues(self, config: RunConfig, metrics: EpochMetrics) -> bool:
-        """Report an epoch to Optuna, and return whether the trial should continue."""
+        """Report an epoch to Optuna, and return whether the trial should continue.
+
+        Args:
+            config: settings of the run.
+            metrics: metrics of the epoch.
+        """
         run = run_id(config)
         if run in self._pruned:  # the run stops at its next step
             return False

@@ -20,7 +20,13 @@ from cifar_exp.search.trials import DIVERGED, Trials
 def write_search_files(
     folder: Path, plan: Plan, trials: Trials, importance: Mapping[str, float]
 ) -> None:
-    """Write search.json and results.csv; `importance` is empty until the search has ended.
+    """Write search.json and results.csv.
+
+    Args:
+        folder: folder of the search.
+        plan: plan of the search.
+        trials: trials of the search.
+        importance: importance of each setting, summing to 1; empty until the search has ended.
 
     Raises:
         UserError: the files cannot be written.

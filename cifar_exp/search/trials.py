@@ -159,7 +159,12 @@ class Trials:
         return trial
 
     def report(self, trial: Trial, row: dict[str, Any]) -> None:
-        """Report the metric in a line of metrics.jsonl, possibly of an earlier version."""
+        """Report the metric of an epoch.
+
+        Args:
+            trial: trial of the run.
+            row: line of metrics.jsonl, possibly from an earlier version.
+        """
         value = with_current_names(row, "validation").get(self.metric)
         if value is None:
             return
@@ -168,11 +173,22 @@ class Trials:
             trial.report(value, row["epoch"])
 
     def complete(self, trial: Trial, value: float) -> None:
-        """Record that a trial is complete, with the metric after its last epoch."""
+        """Record that a trial is complete.
+
+        Args:
+            trial: trial to close.
+            value: metric after the last epoch.
+        """
         self._study.tell(trial, value)
 
     def prune(self, trial: Trial, reason: str, epochs: int) -> None:
-        """Record why a trial was pruned or diverged, and the number of epochs of its run."""
+        """Record that a trial was pruned or diverged.
+
+        Args:
+            trial: trial to close.
+            reason: why it ended.
+            epochs: number of epochs of its run.
+        """
         trial.set_user_attr("reason", reason)
         trial.set_user_attr("epochs", epochs)
         self._study.tell(trial, state=TrialState.PRUNED)

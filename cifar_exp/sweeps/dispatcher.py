@@ -99,7 +99,10 @@ class Dispatcher:
         self._display.close()
 
     def work(self, stop: StopRequest) -> None:
-        """Train all runs, unless `stop` raises Interrupted after a signal.
+        """Train all runs.
+
+        Args:
+            stop: raises Interrupted after a signal to stop.
 
         Raises:
             Interrupted: a signal was received; all runs have stopped.

@@ -79,7 +79,11 @@ class PlannedRun:
 
 
 def plan_runs(runs: Sequence[tuple[RunConfig, RunFolder]]) -> list[PlannedRun]:
-    """Return the runs of a sweep, at least one, with what is on disk. Nothing is written."""
+    """Return the runs of a sweep with what is on disk. Nothing is written.
+
+    Args:
+        runs: settings and folder of each run, at least one.
+    """
     planned = [PlannedRun(config, folder, folder.status) for config, folder in runs]
     pending = [run for run in planned if not run.is_finished]
     configs = [run.config for run in pending]

@@ -35,7 +35,13 @@ class ProgressDisplay:
         self._show_counts()
 
     def begin(self, run: int, label: str, evaluated_on: str) -> None:
-        """Record that a run starts, and add a bar for it; see `RunBar` for the arguments."""
+        """Add a bar for a run.
+
+        Args:
+            run: index of the run.
+            label: label of the bar.
+            evaluated_on: images that the run is evaluated on, "test" or "validation".
+        """
         self._times.begin(run)
         taken = {position for position, _ in self._bars.values()}
         position = min(set(range(1, len(taken) + 2)) - taken)
@@ -44,7 +50,13 @@ class ProgressDisplay:
             self._compare_labels()
 
     def show(self, run: int, event: Event, epochs: int) -> None:
-        """Update the progress of a run, which has this number of epochs in total."""
+        """Update the progress of a run.
+
+        Args:
+            run: index of the run.
+            event: progress within an epoch, or the metrics of a completed epoch.
+            epochs: total number of epochs of the run.
+        """
         if run in self._bars:
             self._bars[run][1].show(event)
         share = event.share if isinstance(event, Progress) else event.epoch / epochs

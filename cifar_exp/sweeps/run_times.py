@@ -27,7 +27,12 @@ _MIN_OBSERVED = 0.05  # of a run, before its speed replaces the expected one
 
 
 def image_counts(config: RunConfig, train_size: int | None = None) -> tuple[int, int]:
-    """Return the numbers of training and evaluated images of a run; usual ones if unknown."""
+    """Return the numbers of training and evaluated images of a run; usual ones if unknown.
+
+    Args:
+        config: settings of the run.
+        train_size: number of training images, if it is known.
+    """
     data = config.data
     train, test = data.sizes or (train_size or _USUAL_IMAGES[0], (train_size or 0) // 4)
     train = train_size or round(min(train, data.limit_train or train) * (1 - data.val_fraction))
@@ -37,7 +42,12 @@ def image_counts(config: RunConfig, train_size: int | None = None) -> tuple[int,
 
 
 def expected_cost(config: RunConfig, on_gpu: bool) -> float:
-    """Estimate the relative duration of a run, on a GPU or a CPU."""
+    """Estimate the relative duration of a run.
+
+    Args:
+        config: settings of the run.
+        on_gpu: whether the run trains on a GPU.
+    """
     step = _STEP_COST_ON_GPU if on_gpu else _STEP_COST_ON_CPU
     train, _ = image_counts(config)
     training = train * (_image_cost(config) + step / config.data.batch_size)
@@ -173,7 +183,7 @@ class RunTimes:
         shares: Sequence[float] = (),
         in_seconds: bool = False,
     ) -> "RunTimes":
-        """Estimate the times of runs from their settings."""
+        """Estimate the times of runs. Args: cost_of: returns the expected duration of a run."""
         costs = [cost_of(config) for config in configs]
         shapes, afters = map(shape, configs), map(part_after_epochs, configs)
         return RunTimes(costs, list(shapes), shares, list(afters), cost_of, in_seconds)
@@ -196,7 +206,7 @@ class RunTimes:
         return self._clock() - self._started
 
     def choose(self, run: int, config: RunConfig) -> None:
-        """Set the settings of a run that were not known at the start."""
+        """Set the settings of a run that were not known at the start. Args: run: its index."""
         after = part_after_epochs(config)
         self._runs[run : run + 1] = [_Run(self._cost_of(config), shape(config), after=after)]
 

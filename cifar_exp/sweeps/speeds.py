@@ -109,6 +109,10 @@ def find_speeds(configs: Sequence[RunConfig], checked: Checked) -> Speeds:
 
     The largest and the smallest run of unknown shape are measured on a few steps, at most half a
     minute together, with as many processes as the sweep has.
+
+    Args:
+        configs: the runs to train.
+        checked: result of `check_runs` for these runs.
     """
     speeds = Speeds(checked.allocations[0].gpu is not None)
     by_shape = {shape(config): config for config in configs}

@@ -79,9 +79,14 @@ def print_forecast(
     name: str | None = None,
     in_jobs: bool = False,
 ) -> list[float | None]:
-    """Print what `run_sweep` with these arguments would train and what that costs.
+    """Print what `run_sweep` would train and what that costs; nothing is trained or written.
 
-    Nothing is trained or written. With `in_jobs`, each run would be a job.
+    Args:
+        configs: see `run_sweep`.
+        runs_per_device: see `run_sweep`.
+        studies: see `run_sweep`.
+        name: see `run_sweep`.
+        in_jobs: whether each run would be a job.
 
     Returns:
         An empty list.
@@ -140,6 +145,10 @@ class Sweep:
 
     def forecast(self, runs_per_device: int | None, in_jobs: bool = False) -> Forecast:
         """Return what `run` would train, and what that costs. Nothing is trained or written.
+
+        Args:
+            runs_per_device: number of concurrent runs per device; None for automatic.
+            in_jobs: whether each run would be a job.
 
         Raises:
             UserError: the runs cannot be trained on this machine.

@@ -49,7 +49,12 @@ def next_runs(study: Study, records: Sequence[Record]) -> list[RunConfig]:
 
 
 def possible_runs(study: Study, configs: Sequence[RunConfig]) -> list[RunConfig]:
-    """Return all runs that `next_runs` may add to these until `max_seeds`."""
+    """Return all runs that `next_runs` may add until `max_seeds`.
+
+    Args:
+        study: the study; without `add_seeds` nothing is returned.
+        configs: its runs.
+    """
     if not study.add_seeds:
         return []
     (key,) = study.vary

@@ -42,7 +42,12 @@ _BROKEN = (
 
 
 def work(connection: Connection, allocation: Allocation) -> None:
-    """Train runs until the sweep closes the connection or its process ends."""
+    """Train runs until the sweep closes the connection or its process ends.
+
+    Args:
+        connection: connection to the sweep.
+        allocation: device and threads of this worker.
+    """
     _prepare_process(connection)
     try:
         worker = _Worker(connection, allocation)
@@ -64,7 +69,15 @@ def check(
     sweep_size: int,
     writes: bool = True,
 ) -> None:
-    """Send a `Checked` to the sweep; see `check_runs` for the other arguments."""
+    """Check whether runs can be trained on this machine, and send a `Checked`.
+
+    Args:
+        connection: connection to the sweep.
+        configs: settings of the runs.
+        runs_per_device: number of concurrent runs per device; None for automatic.
+        sweep_size: number of runs in the sweep, including finished ones.
+        writes: see `preflight`.
+    """
     _prepare_process(connection)
     try:
         answer = _checked(configs, runs_per_device, sweep_size, writes)
@@ -77,7 +90,14 @@ def check(
 def measure(
     connection: Connection, config: RunConfig, contents: Contents, allocation: Allocation
 ) -> None:
-    """Measure the speed of a run on a few steps, and send a `Measured` to the sweep."""
+    """Measure the speed of a run on a few steps, and send a `Measured`.
+
+    Args:
+        connection: connection to the sweep.
+        config: settings of the run.
+        contents: images of the run.
+        allocation: device and threads of the run.
+    """
     _prepare_process(connection)
     import torch
 

@@ -59,7 +59,13 @@ class Worker:
         self.runs: set[int] = set()
 
     def train(self, run: int, config: RunConfig, prefix_runs: Sequence[RunConfig]) -> None:
-        """Send a run, and the shorter runs that equal its first epochs."""
+        """Send a run.
+
+        Args:
+            run: index of the run.
+            config: settings of the run.
+            prefix_runs: shorter runs that equal its first epochs.
+        """
         self.runs.add(run)
         self.send(Train(run, config, tuple(prefix_runs)))
 
@@ -130,6 +136,10 @@ class WorkerPool:
 
     def replace(self, dead: Worker, reason: str) -> None:
         """Start a worker with the allocation of a dead one.
+
+        Args:
+            dead: worker that has died.
+            reason: why it died.
 
         Raises:
             UserError: several workers in a row have died without a run.

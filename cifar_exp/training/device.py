@@ -169,6 +169,9 @@ def on_stream(stream: torch.cuda.Stream | None, deterministic: bool) -> Iterator
 def uses_gpu(config: RunConfig) -> bool:
     """Return whether a run trains on a GPU, without initializing CUDA.
 
+    Args:
+        config: settings of the run.
+
     Raises:
         UserError: `device=cuda` is set and PyTorch finds no GPU.
     """

@@ -20,6 +20,11 @@ def measure_speed(config: RunConfig, contents: Contents, threads: int) -> tuple[
 
     The batch grows until a step takes long or the batch has its full size.
 
+    Args:
+        config: settings of the run.
+        contents: number of classes and size of the images.
+        threads: CPU threads of the run.
+
     Returns:
         Seconds per training image, seconds per evaluated image, and the peak memory in bytes.
     """

@@ -105,7 +105,12 @@ class MetricSums:
         self.sums.zero_()
 
     def restore(self, sums: Tensor, names: Iterable[str]) -> None:
-        """Restore the sums of an unfinished epoch; metrics without a sum become NaN."""
+        """Restore the sums of an unfinished epoch; metrics without a sum become NaN.
+
+        Args:
+            sums: sums of the epoch so far.
+            names: names of their metrics.
+        """
         restored = dict(zip(names, sums.tolist(), strict=True))
         values = [restored.get(name, math.nan) for name in self.names]
         self.sums.copy_(torch.tensor(values, dtype=torch.float64))

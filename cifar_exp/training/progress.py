@@ -55,7 +55,12 @@ class EpochMetrics:
 
     @staticmethod
     def from_json(row: Mapping[str, Any], evaluated_on: str) -> "EpochMetrics":
-        """Read a line of metrics.jsonl, written by this version or an earlier one."""
+        """Read a line written by `as_json` of this or an earlier version.
+
+        Args:
+            row: line of metrics.jsonl.
+            evaluated_on: split on which the run is evaluated.
+        """
         named = with_current_names(row, evaluated_on)
         epoch = named.pop("epoch")
         values = {key: math.nan if value is None else value for key, value in named.items()}
