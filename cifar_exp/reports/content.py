@@ -322,7 +322,7 @@ def facts_of(records: Sequence[Record]) -> str:
     """Return date, network, data, number of runs and duration on one line."""
     configs = [record.config for record in records]
     seconds = sum(record.results.seconds for record in records if record.rows)
-    sets = {Path(c.data.place).name or str(settings(c)["data"]) for c in configs}
+    sets = {_images_name(config) for config in configs}
     networks = {str(settings(c)["model"]) for c in configs}
     facts = [
         _span([r.state["started"] for r in records if "started" in r.state]),
@@ -332,6 +332,13 @@ def facts_of(records: Sequence[Record]) -> str:
         f"{_duration(seconds)} of training and evaluation",
     ]
     return " · ".join(fact for fact in facts if fact)
+
+
+def _images_name(config: RunConfig) -> str:
+    """Return the name of the image folder, or that of the data without a folder."""
+    folder = Path(config.data.place).name
+    is_known = folder and "${" not in folder  # an environment variable is not resolved in reports
+    return folder if is_known else str(settings(config)["data"])
 
 
 def _image_counts(records: Sequence[Record]) -> Iterator[str]:

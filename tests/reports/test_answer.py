@@ -173,6 +173,8 @@ def test_the_facts_are_date_network_data_runs_and_duration() -> None:
     facts = facts_of([record(0.5, data=photos, seed=seed) for seed in (0, 1)])
     assert facts.startswith("2026-11-24 · vgg16 on my_images")
     assert facts.endswith("· 2 runs · 3 min of training and evaluation")
+    from_environment = photos.model_copy(update={"root": "${oc.env:PHOTOS}"})
+    assert " · vgg16 on image_folder · " in facts_of([record(0.5, data=from_environment)])
 
 
 def test_what_is_not_known_of_the_machine_is_left_out() -> None:
