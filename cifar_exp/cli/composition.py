@@ -97,6 +97,8 @@ def adapted_composition() -> Iterator[None]:
             try:
                 apply([override], config)
             except ConfigCompositionException as error:
+                if _adds_to_study(override, config):
+                    continue
                 if is_shared and not override.is_hydra_override():
                     continue
                 if refusal := _lacks_setting(override, config):
@@ -194,6 +196,16 @@ def _selects_files(override: Override, files: ConfigRepository) -> bool:
     if override.is_hydra_override():
         return key != "hydra.mode"
     return files.group_exists(key) and not isinstance(override.value(), dict)
+
+
+def _adds_to_study(override: Override, config: DictConfig) -> bool:
+    """Add a key that the file of the selected study lacks; unknown ones are refused later."""
+    key = override.key_or_group
+    if not key.startswith("study.") or not isinstance(config.get("study"), DictConfig):
+        return False
+    with open_dict(config):
+        OmegaConf.update(config, key, override.value(), force_add=True)
+    return True
 
 
 def _store_overrides(overrides: Sequence[Override], hydra: DictConfig) -> None:

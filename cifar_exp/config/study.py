@@ -174,10 +174,16 @@ def add_seeds(studies: Sequence[Study]) -> list[Study]:
         studies: parts of the selected study.
 
     Raises:
-        UserError: none of them has claims.
+        UserError: none of them has claims, or one of them has too many seeds or only one.
     """
     if not any(study.claims for study in studies):
         raise UserError(NO_CLAIMS)
+    for study in studies:
+        if study.claims and not 2 <= len(study.seeds) <= study.max_seeds:
+            raise UserError(
+                f"study {study.name}: expected 2 to {study.max_seeds} seeds, its max_seeds, at the "
+                f"start of seed=auto, got {len(study.seeds)}"
+            )
     return [
         Study.model_validate(dict(study) | {"add_seeds": True}) if study.claims else study
         for study in studies

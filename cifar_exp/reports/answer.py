@@ -184,7 +184,7 @@ def _claim_rows(study: Study, runs: Sequence[Record]) -> list[dict[str, str]]:
 def _counts(claims: Sequence[Mapping[str, str]]) -> str:
     counts = Counter(row["verdict"] for row in claims)
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    return f"The {len(claims)} claims: {verdicts}. The report has each of them."
+    return wrapped(f"The {len(claims)} claims: {verdicts}. The report has each of them.")
 
 
 def answer_rows(answers: Sequence[tuple[str, Answer | None]]) -> list[dict[str, str]]:

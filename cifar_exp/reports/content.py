@@ -29,6 +29,7 @@ from cifar_exp.reports.sequential import Looks, looks_of
 from cifar_exp.reports.statistics import estimate
 from cifar_exp.reports.table import Group, ranked, report_rows, statuses
 from cifar_exp.reports.verdicts import ClaimResult, judge_claims
+from cifar_exp.runs.find import some
 from cifar_exp.runs.folder import ENDED
 from cifar_exp.runs.record import Record, fewest, remarks, tested_images
 
@@ -286,9 +287,7 @@ def _without_results(records: Sequence[Record]) -> list[str]:
             reason = record.problem or record.state.get("reason", "")
             message = f"{record.status}: {reason}" if reason else record.status
             by_message[message].append(record.folder.path.name)
-    return [
-        f"Without results: {', '.join(names)} ({message})." for message, names in by_message.items()
-    ]
+    return [f"Without results: {some(names)} ({message})." for message, names in by_message.items()]
 
 
 def _size_caution(configs: Sequence[RunConfig], of_study: bool) -> str:

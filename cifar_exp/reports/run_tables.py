@@ -8,7 +8,7 @@ from typing import Any
 from cifar_exp.config.identity import differences
 from cifar_exp.config.keys import short_names
 from cifar_exp.reports.list_runs import ListedRun, ListedSweep
-from cifar_exp.terminal import table
+from cifar_exp.terminal import table, wrapped
 
 _MIN_WIDTH = 8  # characters that remain of settings and names
 _GAP = 2  # characters between columns
@@ -54,7 +54,7 @@ def as_text(
     ]
     parts = [_fitted(rows, "settings", width)]
     if shared:
-        parts.append(f"shared settings: {_settings(shared)}")
+        parts.append(wrapped(f"shared settings: {_settings(shared)}"))
     if sweeps:
         parts.append(_sweep_table(sweeps[:most], now, width))
     if len(shown) < len(runs):

@@ -66,6 +66,7 @@ class StoredSearchSettings(Stored):
 
     metric: Literal["accuracy", "loss"]
     n_trials: Count = 0  # 0 in files of older versions
+    baseline: bool = True
     sampler: Text
     pruner: Text
 

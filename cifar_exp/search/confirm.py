@@ -9,19 +9,10 @@ from cifar_exp.config.schema import RunConfig
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.search.plan import Plan
 from cifar_exp.search.trials import Trials
-from cifar_exp.sweeps.run_times import Budget
-from cifar_exp.sweeps.sweep import Sweep
 
 
-def confirm(
-    plan: Plan,
-    trials: Trials,
-    best: FrozenTrial,
-    name: str,
-    runs_per_device: int | None,
-    budget: Budget | None = None,
-) -> None:
-    """Train and test the best trial and the initial settings, as a sweep.
+def record_confirmation(plan: Plan, trials: Trials, best: FrozenTrial) -> list[RunConfig]:
+    """Record that the best trial and the baseline are tested, and return the runs for it.
 
     This is the only use of the test set in a search. It is recorded before it happens.
 
@@ -29,17 +20,11 @@ def confirm(
         plan: plan of the search.
         trials: trials of the search, which record the confirmation.
         best: best trial.
-        name: name of the sweep.
-        runs_per_device: number of concurrent runs per device; None for automatic.
-        budget: time for the runs.
-
-    Raises:
-        UserError: some runs failed.
     """
     found = _with_new_seeds(plan.config(best.params), plan)
     start = _with_new_seeds(plan.start, plan) if plan.settings.baseline else []
     if start and config_id(start[0]) == config_id(found[0]):
-        start = []  # the best settings are the initial ones
+        start = []  # the best settings are those of the baseline
     trials.record_confirmation(
         {
             "winner": best.number,
@@ -48,8 +33,7 @@ def confirm(
             "start": _folders(start),
         }
     )
-    # the search prints the results and writes the report
-    Sweep(found + start, name=name).run(runs_per_device, budget=budget, reports=False)
+    return found + start
 
 
 def _with_new_seeds(config: RunConfig, plan: Plan) -> list[RunConfig]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cifar_exp.config.identity import settings
 from cifar_exp.config.keys import short_names
-from cifar_exp.config.study import Claim
+from cifar_exp.config.study import Claim, Value
 from cifar_exp.figures.search import TrialCurve, draw_history, draw_trials
 from cifar_exp.figures.settings import draw_importance, draw_parallel_coordinates
 from cifar_exp.paths import RUNS
@@ -36,14 +36,7 @@ from cifar_exp.search.plan import describe
 from cifar_exp.terminal import columns, table, wrapped
 
 _MAX_ROWS = 5
-_BEST, _BASELINE = "best trial", "baseline"
-_GAIN = Claim(
-    says="The best trial is better than the baseline, the settings without the search.",
-    metric=MAIN_METRIC,
-    expects="higher",
-    at=_BEST,
-    than=_BASELINE,
-)
+_BASELINE = "baseline"
 _READING = {
     "Validation": "All trials use the same seed and the same training and validation images. The "
     "result of the best of many trials is optimistic, because it is partly luck.",
@@ -78,9 +71,27 @@ class _Search:
         last = self.stored.confirmations[-1]
         levels = {
             level: [self.by_name[name] for name in names if name in self.by_name]
-            for level, names in ((_BASELINE, last.start), (_BEST, last.found))
+            for level, names in ((_BASELINE, last.start), (self.winner, last.found))
         }
         return best_first({level: records for level, records in levels.items() if records})
+
+    @property
+    def is_best_tested(self) -> bool:
+        """Whether the trial that was tested last is the best one."""
+        last = self.stored.confirmations[-1:]
+        return any(confirmation.winner == self.stored.best for confirmation in last)
+
+    @property
+    def winner(self) -> str:
+        """The name of the trial that was tested last."""
+        if self.is_best_tested:
+            return "best trial"
+        return f"trial {self.stored.confirmations[-1].winner}"
+
+    @property
+    def test_runs(self) -> list[Record]:
+        """The runs of the trial that was tested last."""
+        return list(self.confirmed.get(self.winner, [])) if self.stored.confirmations else []
 
     @property
     def names(self) -> dict[str, str]:
@@ -125,9 +136,9 @@ def read_search_report(folder: Path) -> Report:
         title=f"Search over {', '.join(search.names.values())}",
         command=f"python {stored.command}",
         facts=facts_of([*trained, *tested]) if trained or tested else "",
-        answer=sections[0].answer if sections else _best_trial(search),
+        answer=(sections[0].answer if sections else None) or _best_trial(search),
         cautions=[
-            *_cautions(stored),
+            *_cautions(search),
             *(f"Left out: {line}." for line in left_out),
             *_cautions_of_runs(trained, tested),
         ],
@@ -167,11 +178,22 @@ def _confirmation(search: _Search) -> Section:
     winner = search.stored.confirmations[-1].winner
     params = next(trial.params for trial in search.stored.trials if trial.number == winner)
     best = f"{describe(params)} (trial {winner})"
-    confirmed, found = search.confirmed, search.confirmed.get(_BEST, [])
-    results = judge_claims([_GAIN], confirmed) if len(confirmed) > 1 else []
+    values: dict[Value, str] = {search.winner: best}
+    confirmed, found = search.confirmed, search.test_runs
+    name = "the best trial" if search.is_best_tested else search.winner
+    says = f"{name} is better than the baseline, the settings without the search."
+    gain = Claim(
+        says=says[0].upper() + says[1:],
+        metric=MAIN_METRIC,
+        expects="higher",
+        at=search.winner,
+        than=_BASELINE,
+    )
+    results = judge_claims([gain], confirmed) if len(confirmed) > 1 else []
+    has_result = any(record.status in ENDED for record in found)
     return Section(
-        title="Test of the best trial",
-        question="How good is the best trial, on test images and with new seeds?",
+        title=f"Test of {name}",
+        question=f"How good is {name}, on test images and with new seeds?",
         keys=["settings"],
         claim_results=results,
         answer=Answer(
@@ -182,9 +204,9 @@ def _confirmation(search: _Search) -> Section:
             command=train_command(found[0].config),
             effect="; ".join(effect for result in results for effect in result.effects),
             verdict=results[0].verdict if results else "not measured",
-            is_final=all(record.status in ENDED for record in found),
+            is_final=not search.stored.left and all(r.status in ENDED for r in found),
         )
-        if found
+        if search.is_best_tested and has_result
         else None,
         figures=report_figures(
             [record for records in confirmed.values() for record in records],
@@ -194,7 +216,7 @@ def _confirmation(search: _Search) -> Section:
         ),
         summary=[
             {
-                "settings": f"{level}: {best if level == _BEST else _searched(search, records)}",
+                "settings": f"{level}: {values.get(level) or _searched(search, records)}",
                 "runs": statuses(records),
                 MEASURES[MAIN_METRIC].label: mean_and_interval(records, MAIN_METRIC),
             }
@@ -215,11 +237,12 @@ def _best_trial(search: _Search) -> Answer | None:
     trial = next(best, None)
     if trial is None or trial.value is None or trial.number not in search.runs:
         return None
+    value = search.value_text(trial.value) + " nats" * (not search.higher_is_better)
     return Answer(
         name="Best trial",
         is_final=search.stored.left == 0,
         best=f"{describe(trial.params)} (trial {trial.number})",
-        result=f"{search.column} {search.value_text(trial.value)} (1 seed, not tested)",
+        result=f"validation {search.stored.settings.metric} {value} (1 seed, not tested)",
         command=train_command(search.runs[trial.number].config),
     )
 
@@ -335,22 +358,30 @@ def _cautions_of_runs(trained: Sequence[Record], tested: Sequence[Record]) -> li
     return cautions_of(tested or ended) if ended else []
 
 
-def _cautions(search: StoredSearch) -> list[str]:
+def _cautions(search: _Search) -> list[str]:
+    stored, last = search.stored, search.stored.confirmations[-1:]
     cautions = []
-    if search.left:
+    if stored.left:
         cautions.append(
-            f"The search is not complete: {search.left} of "
-            f"{search.left + len(search.ended)} trials are left."
+            f"The search is not complete: {stored.left} of "
+            f"{stored.left + len(stored.ended)} trials are left."
         )
-    if not search.confirmations:
+    if last and not search.is_best_tested:
+        cautions.append(
+            f"Trial {last[0].winner} was tested. Trial {stored.best} is better on validation "
+            "images, and has not been tested."
+        )
+    if last and not last[0].start and stored.settings.baseline:
+        cautions.append(f"The settings of the {search.winner} are those of the baseline.")
+    if not any(record.status in ENDED for record in search.test_runs):
         cautions.append(
             "No trial has been tested. The best trial was chosen on validation images with one "
             "seed, so its result is optimistic."
         )
-    if len(search.confirmations) > 1:
+    tests = dict.fromkeys((c.winner, c.trials) for c in stored.confirmations)
+    if len(tests) > 1:
         times = ", then ".join(
-            f"trial {c.winner} after {c.trials} trial{'s' * (c.trials > 1)}"
-            for c in search.confirmations
+            f"trial {winner} after {trials} trial{'s' * (trials > 1)}" for winner, trials in tests
         )
         cautions.append(
             f"This search used the test set more than once: {times}. If an earlier test result "
@@ -358,7 +389,7 @@ def _cautions(search: StoredSearch) -> list[str]:
         )
     cautions += [
         f"Trial {trial.number} failed: {trial.reason}"
-        for trial in search.trials
+        for trial in stored.trials
         if trial.status == "failed"
     ]
     return cautions

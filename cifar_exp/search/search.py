@@ -27,7 +27,7 @@ from cifar_exp.runs.continuing import checkpoint_room
 from cifar_exp.runs.folder import ENDED, RunFolder, in_epochs
 from cifar_exp.runs.moved_images import recognised
 from cifar_exp.runs.stored import check_rows
-from cifar_exp.search.confirm import confirm
+from cifar_exp.search.confirm import record_confirmation
 from cifar_exp.search.plan import Compose, Plan, describe, make_plan
 from cifar_exp.search.search_file import write_search_files
 from cifar_exp.search.space import Domain
@@ -37,8 +37,9 @@ from cifar_exp.sweeps.dispatcher import Dispatcher
 from cifar_exp.sweeps.messages import Checked, Ended
 from cifar_exp.sweeps.run_times import Budget, RunTimes, expected_cost
 from cifar_exp.sweeps.speeds import find_speeds
+from cifar_exp.sweeps.sweep import Sweep
 from cifar_exp.sweeps.worker_pool import WorkerPool, check_runs
-from cifar_exp.terminal import printable
+from cifar_exp.terminal import printable, wrapped
 from cifar_exp.training.progress import EpochMetrics
 
 
@@ -75,9 +76,10 @@ def run_search(
         trials = Trials(storage, folder.name, space, settings, plan.epochs)
         search = Search(plan, trials, folder)
         if left := search.run(runs_per_device, budget):
+            test = " and the test of the best one" * (settings.confirm > 0)
             print(
-                f"budget: {left} of {settings.n_trials} trials and the test of the best one are "
-                "left. Run the same command with a larger budget to continue."
+                f"budget: {left} of {settings.n_trials} trials{test} are left. Run the same "
+                "command with a larger budget to continue."
             )
         else:
             search.confirm(runs_per_device, budget)
@@ -184,9 +186,12 @@ class Search:
             file = self._folder / SEARCH_FILE
             raise UserError(f"no trial is complete. See the reason of each trial in {file}.")
         if self._plan.settings.confirm:
-            print(f"testing the best trial with new seeds: {_label(best)}", flush=True)
+            print(wrapped(f"testing the best trial with new seeds: {_label(best)}"), flush=True)
+            configs = record_confirmation(self._plan, self._trials, best)
+            self._write()
             name = self._folder.name.replace("search-", "confirm-", 1).rpartition("-")[0]
-            confirm(self._plan, self._trials, best, name, runs_per_device, budget)
+            # the search prints the results and writes the report
+            Sweep(configs, name=name).run(runs_per_device, budget=budget, reports=False)
         self._write(self._trials.importance)
 
     @property

@@ -239,6 +239,17 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
         "optimizer.lr: expected a number greater than 0, got -1",
     ),
     "a misspelt name": (MINE, ("study=mien",), "did you mean mine?"),
+    "an unknown key of the study": (MINE, ("study.foo=1",), "study.foo: unknown setting"),
+    "a key that the file lacks": (
+        MINE,
+        ("study.max_seeds=abc",),
+        'study.max_seeds: expected an integer, got "abc"',
+    ),
+    "more seeds than max_seeds": (
+        MINE,
+        ("study.seeds=[0,1,2]", "study.max_seeds=2", "seed=auto"),
+        "study mine: expected 2 to 2 seeds, its max_seeds, at the start of seed=auto, got 3",
+    ),
     "several at once": (MINE, ("study=mine,lr",), "study=mine,lr: expected one study"),
 }
 
@@ -249,7 +260,7 @@ def test_a_mistake_is_reported_in_two_lines_and_nothing_is_trained(
 ) -> None:
     content, typed, message = MISTAKES[mistake]
     studies.write("mine", content)
-    choice = () if typed and typed[0].startswith("study=") else ("study=mine",)
+    choice = () if any(word.startswith("study=") for word in typed) else ("study=mine",)
     output = studies(*choice, *typed, status=1)
     assert message in output
     assert len(output.strip().splitlines()) <= 2

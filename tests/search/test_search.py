@@ -96,8 +96,12 @@ def statuses(search: Search) -> list[str]:
 
 
 def test_only_the_winner_is_tested_with_new_seeds(search: Search) -> None:
-    output = search(LOG_LR, "dropout=interval(0,0.5)", "seed=1", trials=3, confirm=2)
+    words = (LOG_LR, "dropout=interval(0,0.5)", "seed=1")
+    command = search.arguments(*words, trials=3, confirm=2)
+    _, output, _ = killed_in(search.train, "cifar_exp.sweeps.sweep", "Sweep.run", *command)
     assert "search of 3 trials (0 finished before)" in output
+    assert len(search.listed["confirmations"]) == 1  # recorded before test images are used
+    assert "search of 3 trials (3 finished before)" in search(*words, trials=3, confirm=2)
     assert statuses(search) == ["complete"] * 3
     searched = search.configs([trial["run"] for trial in search.trials])
     assert {(c.seed, c.data.evaluated_on) for c in searched} == {(1, "validation")}
@@ -131,7 +135,7 @@ def test_only_the_winner_is_tested_with_new_seeds(search: Search) -> None:
 
     listed = search.folder / "search.json"
     content = json.loads(listed.read_text())
-    content["confirmations"] *= 2
+    content["confirmations"].insert(0, confirmation | {"trials": 2})
     listed.write_text(json.dumps(content))
     search.train.cifar_exp("report", str(search.folder))
     report = (search.folder / "report.md").read_text()
