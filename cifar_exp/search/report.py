@@ -331,9 +331,9 @@ def _row(search: _Search, trial: StoredTrial) -> dict[str, str]:
     record = search.runs.get(trial.number)
     return {
         "trial": str(trial.number),
+        search.column: "" if trial.value is None else search.value_text(trial.value),
         **{name: str(trial.params.get(key, "")) for key, name in search.names.items()},
         "status": _status(trial),
-        search.column: "" if trial.value is None else search.value_text(trial.value),
         "epochs": str(trial.epochs),
         "folder": f"../{RUNS}/{trial.run}",
         "page": run_page(record.folder.path) if record else f"../{RUNS}/{trial.run}/",
