@@ -29,7 +29,7 @@ from cifar_exp.reports.plots import ReportFigure, best_first, report_figures
 from cifar_exp.reports.records import read_runs, read_search
 from cifar_exp.reports.stored import StoredSearch, StoredTrial
 from cifar_exp.reports.table import run_page, statuses
-from cifar_exp.reports.verdicts import judge_claims
+from cifar_exp.reports.verdicts import ClaimResult, judge_claims
 from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.runs.record import Record, remarks
 from cifar_exp.search.plan import describe
@@ -179,7 +179,7 @@ def _confirmation(search: _Search) -> Section:
     params = next(trial.params for trial in search.stored.trials if trial.number == winner)
     best = f"{describe(params)} (trial {winner})"
     values: dict[Value, str] = {search.winner: best}
-    confirmed, found = search.confirmed, search.test_runs
+    confirmed = search.confirmed
     name = "the best trial" if search.is_best_tested else search.winner
     says = f"{name} is better than the baseline, the settings without the search."
     gain = Claim(
@@ -190,24 +190,12 @@ def _confirmation(search: _Search) -> Section:
         than=_BASELINE,
     )
     results = judge_claims([gain], confirmed) if len(confirmed) > 1 else []
-    has_result = any(record.status in ENDED for record in found)
     return Section(
         title=f"Test of {name}",
         question=f"How good is {name}, on test images and with new seeds?",
         keys=["settings"],
         claim_results=results,
-        answer=Answer(
-            name="Best trial",
-            best=best,
-            compared_with="the baseline",
-            result=f"test accuracy {mean_and_interval(found, MAIN_METRIC)}",
-            command=train_command(found[0].config),
-            effect="; ".join(effect for result in results for effect in result.effects),
-            verdict=results[0].verdict if results else "not measured",
-            is_final=not search.stored.left and all(r.status in ENDED for r in found),
-        )
-        if search.is_best_tested and has_result
-        else None,
+        answer=_tested_best(search, best, results),
         figures=report_figures(
             [record for records in confirmed.values() for record in records],
             {"settings": confirmed},
@@ -222,6 +210,23 @@ def _confirmation(search: _Search) -> Section:
             }
             for level, records in confirmed.items()
         ],
+    )
+
+
+def _tested_best(search: _Search, best: str, results: Sequence[ClaimResult]) -> Answer | None:
+    """Return the test of the best trial; None if another one was tested, or no run has ended."""
+    runs = search.test_runs
+    if not (search.is_best_tested and any(run.status in ENDED for run in runs)):
+        return None
+    return Answer(
+        name="Best trial",
+        best=best,
+        compared_with="the baseline",
+        result=f"test accuracy {mean_and_interval(runs, MAIN_METRIC)}",
+        command=train_command(runs[0].config),
+        effect="; ".join(effect for result in results for effect in result.effects),
+        verdict=results[0].verdict if results else "not measured",
+        is_final=not search.stored.left and all(run.status in ENDED for run in runs),
     )
 
 
