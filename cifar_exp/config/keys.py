@@ -59,7 +59,7 @@ _ALIASES = {
     "network": "model",
 }
 # Keys of Hydra's sections by their last part.
-OF_HYDRA = {
+_OF_HYDRA = {
     "n_trials": "hydra.sweeper.n_trials",
     "sampler": "hydra.sweeper.sampler",
     "pruner": "hydra.sweeper.pruner",
@@ -206,8 +206,8 @@ def nearest_key(word: str) -> str:
     """
     if len(word) > _MAX_COMPARED:
         return ""  # comparing it would take seconds
-    if word in OF_HYDRA:
-        return OF_HYDRA[word]
+    if word in _OF_HYDRA:
+        return _OF_HYDRA[word]
     names = known_keys()
     word = word.lower()
     _, dot, last = word.rpartition(".")
