@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 else:
     MetricOfRun = Literal[RUN_METRICS]
 _OF_TWO_LEVELS = ("higher", "lower", "same")
+_OF_ALL_PARTS = ("settings", "seeds", "add_seeds", "max_seeds", "reference")
 
 
 def level_name(level: Any) -> Any:
@@ -156,15 +157,37 @@ def _parts(content: Any) -> list[dict[str, Any]]:
         raise UserError(f"study: expected a study, got {json.dumps(content)}")
     if "parts" not in content:
         return [content]
-    parts, others = content["parts"], [key for key in content if key != "parts"]
+    common = dict(content)
+    parts = common.pop("parts")
     if not isinstance(parts, dict) or not parts:
         raise UserError(f"study.parts: expected studies by name, got {json.dumps(parts)}")
-    if others:
-        raise UserError(f"study.{others[0]}: expected no key next to `parts`. Set it in each part.")
+    for key in common:
+        if key not in _OF_ALL_PARTS:
+            names = ", ".join(_OF_ALL_PARTS)
+            raise UserError(f"study.{key}: expected only {names} next to `parts`.")
     for name, part in parts.items():
         if not isinstance(part, dict):
             raise UserError(f"study.parts.{name}: expected a study, got {json.dumps(part)}")
-    return list(parts.values())
+    if "reference" in common and not any("reference" in part for part in parts.values()):
+        raise UserError("study.reference: none of the parts has a reference")
+    return [_with_common(part, common) for part in parts.values()]
+
+
+def _with_common(part: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
+    """Replace values of a part by those next to `parts`; its levels stay."""
+    changes = {key: value for key, value in common.items() if key != "reference" or key in part}
+    if isinstance(settings := changes.get("settings"), dict) and isinstance(part.get("vary"), dict):
+        varied = {SHORT_NAMES.get(key, key) for key in part["vary"]}
+        changes["settings"] = {
+            key: value for key, value in settings.items() if SHORT_NAMES.get(key, key) not in varied
+        }
+    return _merged(part, changes)
+
+
+def _merged(own: Any, changes: Any) -> Any:
+    if not (isinstance(own, dict) and isinstance(changes, dict)):
+        return changes
+    return own | {key: _merged(own.get(key), value) for key, value in changes.items()}
 
 
 def add_seeds(studies: Sequence[Study]) -> list[Study]:

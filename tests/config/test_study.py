@@ -107,6 +107,30 @@ def test_the_parts_of_a_study_keep_their_order() -> None:
     assert [part.name for part in load({"parts": parts})] == ["b", "a"]
 
 
+def test_values_next_to_parts_apply_to_each_part_and_its_levels_stay() -> None:
+    parts = {
+        "epochs": study(name="a", vary={"epochs": [1, 2]}, claims=[], settings={"dropout": 0.5}),
+        "rate": study(name="b", settings={"epochs": 9}),
+    }
+    common = {"settings": {"epochs": 3, "batch_size": 8}, "max_seeds": 4}
+    epochs, rate = load({"parts": parts, **common})
+    assert epochs.settings == {"model.dropout": 0.5, "data.batch_size": 8}
+    assert rate.settings == {"training.epochs": 3, "data.batch_size": 8}
+    assert (epochs.max_seeds, rate.max_seeds) == (4, 4)
+
+
+def test_the_data_of_all_references_of_a_combined_study_are_set_together() -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = compose(
+            "config",
+            ["study=dropout_article", "+study.reference.settings.data=image_folder"],
+        )
+    for part in load_studies(composed.study):
+        assert part.reference is not None
+        assert part.reference.settings["data"] == "image_folder"
+        assert part.reference.settings["batch_size"] == 256
+
+
 def test_a_study_without_claims_can_vary_two_keys() -> None:
     (loaded,) = load(study(vary={"lr": [0.1, 0.01], "dropout": [0.0, 0.5]}))
     assert list(loaded.vary) == ["optimizer.lr", "model.dropout"]
@@ -223,7 +247,12 @@ def test_a_mistake_in_a_part_is_reported() -> None:
         ({"parts": [1]}, r"study.parts: expected studies by name, got [1]"),
         ({"parts": {}}, "study.parts: expected studies by name, got {}"),
         ({"parts": {"a": None}}, "study.parts.a: expected a study, got null"),
-        ({"parts": {"a": STUDY}, "seeds": [0]}, "study.seeds: expected no key next to `parts`."),
+        ({"parts": {"a": STUDY}, "vary": {}}, "study.vary: expected only settings, seeds, "),
+        ({"parts": {"a": STUDY}, "settings": 1}, "study.settings: expected an object"),
+        (
+            {"parts": {"a": STUDY}, "reference": {"label": "x"}},
+            "study.reference: none of the parts has a reference",
+        ),
     ],
 )
 def test_a_file_without_a_study_is_refused(content: Any, message: str) -> None:
