@@ -56,7 +56,11 @@ class Training(Section):
 class Logger(Section):
     """The loggers that receive the metrics in addition to metrics.jsonl."""
 
-    tensorboard: bool = Field(False, description="TensorBoard: event files in paths.logs")
+    tensorboard: bool = Field(
+        False,
+        description="TensorBoard: event files in paths.logs; true by default, since "
+        "conf/config.yaml selects logger=tensorboard",
+    )
     wandb: bool = Field(False, description="Weights & Biases; offline without an API key")
     trackio: bool = Field(False, description="Trackio, stored on this machine")
     mlflow: bool = Field(False, description="MLflow: a database in paths.logs, or a server")

@@ -301,6 +301,10 @@ def yaml_rows(prefix: str, file: Path) -> Iterator[tuple[str, str, str]]:
 def studies() -> Iterator[str]:
     """Yield the keys of the files in conf/study/."""
     yield "## Files of `conf/study/`"
+    yield (
+        "A file has the keys of a study, or several studies by name under `parts` "
+        "([your own study](../guide/own-study.md#keys-of-the-file))."
+    )
     models = ("A study", Study), ("A claim of a study", Claim), ("Published values", Reference)
     for heading, model in models:
         yield f"### {heading}"

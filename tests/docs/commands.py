@@ -51,11 +51,11 @@ RULES = [
         "have other names at the small size",
     ),
     Rule(
-        r"(evaluate|predict|export) (\S*epochs=\d+,model|8f6c2f|d0f285f6f0)",
+        r"(evaluate|predict|export) (\S*epochs=\d+,model|e6b90e|d0f285f6f0)",
         r"\1 $(ls -td multirun_results/runs/* | head -1)",
         "has another name at the small size",
     ),
-    Rule(r"model\.init=8f6c2f1c4e", None, "needs the id of a run with the same network"),
+    Rule(r"model\.init=4cfefab452", None, "needs the id of a run with the same network"),
     Rule(r"python -m cifar_exp$", None, "names the program"),
     Rule(r"python -m docs", None, "writes the pages; another test compares them"),
     Rule(r"device[ =]cuda", None, "needs a GPU"),
