@@ -20,7 +20,6 @@ from cifar_exp.sweeps.messages import (
     ProgressReport,
     Ready,
     StopRun,
-    Warned,
 )
 from cifar_exp.sweeps.progress_display import ProgressDisplay
 from cifar_exp.sweeps.run_queue import RunQueue, Task
@@ -85,7 +84,6 @@ class Dispatcher:
         self._queue = RunQueue(self._configs, interrupted, workers.on_gpu, budget is not None)
         self._workers = workers
         self._idle: deque[Worker] = deque()
-        self._warned: set[str] = set()
         self._display = (
             ProgressDisplay(times, "search", "trial") if chooser else ProgressDisplay(times)
         )
@@ -157,8 +155,6 @@ class Dispatcher:
         match message:
             case Ready():
                 self._idle.append(worker)
-            case Warned(text):
-                self._warn(text)
             case ProgressReport(run, event):
                 config = self._configs[run]
                 self._display.show(run, event, config.training.epochs)
@@ -181,12 +177,6 @@ class Dispatcher:
                     self._fail(run, reason)
                 self._idle = deque(other for other in self._idle if other is not worker)
                 self._workers.replace(worker, reason)
-
-    def _warn(self, text: str) -> None:
-        """Print a warning once, even if several workers send it."""
-        if text not in self._warned:
-            self._warned.add(text)
-            tqdm.write(text)
 
     def _save_reason(self, run: int, reason: str) -> None:
         """Mark a run as failed whose worker died before it could do so."""

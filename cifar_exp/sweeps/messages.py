@@ -53,7 +53,7 @@ class Train:
 
 @dataclass(frozen=True)
 class StopAll:
-    """To a worker: stop all runs at their next step because of a signal."""
+    """To a worker: stop all runs at their next step because of a signal, and end."""
 
     signal_number: int
 

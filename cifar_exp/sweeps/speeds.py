@@ -194,7 +194,7 @@ def _measured(
         ]
     finally:
         for worker in workers:
-            worker.end(at_once=True)
+            worker.kill()
     speeds = [answer for answer in answers if isinstance(answer, Measured)]
     if not speeds:
         return None

@@ -23,6 +23,7 @@ from cifar_exp.sweeps.gpu_concurrency import ConcurrencyLimit
 from cifar_exp.sweeps.messages import (
     Checked,
     Ended,
+    FromWorker,
     Measured,
     ProgressReport,
     Ready,
@@ -42,7 +43,7 @@ _BROKEN = (
 
 
 def work(connection: Connection, allocation: Allocation) -> None:
-    """Train runs until the sweep closes the connection or its process ends.
+    """Train runs until the sweep sends `StopAll` or its process ends.
 
     Args:
         connection: connection to the sweep.
@@ -58,7 +59,9 @@ def work(connection: Connection, allocation: Allocation) -> None:
         sys.exit(1)
     try:
         worker.serve()
-    except (EOFError, OSError):  # the sweep has ended or closed the connection
+    except Interrupted as stop:
+        worker.stop(stop.signal_number)
+    except (EOFError, OSError):  # the sweep has ended
         worker.stop(signal.SIGTERM)
 
 
@@ -83,8 +86,7 @@ def check(
         answer = _checked(configs, runs_per_device, sweep_size, writes)
     except (ImportError, SyntaxError) as error:
         answer = Checked(TOO_LITTLE_MEMORY if is_out_of_memory(error) else import_problem(error))
-    with suppress(OSError):  # the sweep has ended
-        connection.send(answer)
+    _send(connection, answer)
 
 
 def measure(
@@ -117,7 +119,13 @@ def _prepare_process(connection: Connection) -> None:
     # tqdm's lock between processes is a semaphore, which a killed process would leave behind
     tqdm.set_lock(threading.RLock())
     keep_output(bars=False)
-    show_warnings(lambda text: connection.send(Warned(text)))
+    show_warnings(lambda text: _send(connection, Warned(text)))
+
+
+def _send(connection: Connection, message: FromWorker) -> None:
+    """Send a message, unless the sweep has ended."""
+    with suppress(OSError):
+        connection.send(message)
 
 
 class _Worker:
@@ -153,7 +161,7 @@ class _Worker:
             self._stop_run(run, Interrupted(signal_number))
         self._runner.close()  # first, because the sweep may end this process after the messages
         for run in stopped:
-            self._send_end(Ended(run))
+            _send(self._connection, Ended(run))
 
     def _stop_run(self, run: int, interruption: Interrupted) -> None:
         self._limit.remove(run)
@@ -168,10 +176,9 @@ class _Worker:
                 self._limit.add(run)
             case StopRun(run) if run in self._runs:  # otherwise it has just ended
                 self._stop_run(run, Interrupted(signal.SIGTERM, by="the search"))
-                self._send_end(Ended(run))
+                _send(self._connection, Ended(run))
             case StopAll(signal_number):
-                self.stop(signal_number)
-                self._asked = True  # so that it asks for no more runs
+                raise Interrupted(signal_number)
 
     def _ask(self) -> None:
         if not self._asked and self._limit.accepts_run():
@@ -195,14 +202,13 @@ class _Worker:
         if not broken:
             _free_cached_memory()
         self._limit.remove(run)
-        self._send_end(end)
+        _send(self._connection, end)
         if broken:
             self._end_process()
 
     def _end_process(self) -> None:
         """End this process, whose CUDA context is unusable. The sweep replaces it."""
-        with suppress(OSError):
-            self._connection.send(Warned(_BROKEN))
+        _send(self._connection, Warned(_BROKEN))
         self._runner.close()
         os._exit(1)  # a normal exit would wait for the device
 
@@ -212,10 +218,6 @@ class _Worker:
         if due or isinstance(event, EpochMetrics):
             self._reported[run] = now
             self._connection.send(ProgressReport(run, event))
-
-    def _send_end(self, end: Ended) -> None:
-        with suppress(OSError):  # the sweep has ended
-            self._connection.send(end)
 
 
 def _end_of(run: int, error: UserError) -> Ended:

@@ -5,6 +5,7 @@ import os
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, util
@@ -85,11 +86,9 @@ class Worker:
             self.runs.discard(message.run)
         return message
 
-    def end(self, at_once: bool) -> None:
-        """End the process; with `at_once`, kill it without waiting."""
+    def kill(self) -> None:
+        """End the process without waiting for it."""
         self.connection.close()
-        if not at_once:
-            self._process.join(_SECONDS_TO_END)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
@@ -108,6 +107,7 @@ class WorkerPool:
     def __init__(self, allocations: Sequence[Allocation]) -> None:
         self.on_gpu = allocations[0].gpu is not None
         self._idle_deaths = 0  # in a row
+        self._warned: set[str] = set()
         self._workers = [Worker(work, allocation) for allocation in allocations]
 
     def __enter__(self) -> "WorkerPool":
@@ -116,22 +116,30 @@ class WorkerPool:
 
     def __exit__(self, kind: object, *_: object) -> None:
         """End the processes; kill them if the block raised an exception."""
+        if kind is None:
+            self.stop(signal.SIGTERM)
         for worker in self._workers:
-            worker.connection.close()
-        for worker in self._workers:
-            worker.end(at_once=kind is not None)
+            worker.kill()
 
     def messages(self, timeout_seconds: float) -> Iterator[tuple[Worker, FromWorker]]:
-        """Yield messages as (worker, message), after waiting at most `timeout_seconds` for one."""
+        """Yield messages as (worker, message), after waiting at most `timeout_seconds` for one.
+
+        Warnings are printed instead, each one once, even if several workers send it.
+        """
         by_connection = {worker.connection: worker for worker in self._workers}
         for connection in wait(list(by_connection), timeout_seconds):
             worker = by_connection[connection]
             message = worker.receive()
+            if isinstance(message, Warned):
+                if message.text not in self._warned:
+                    self._warned.add(message.text)
+                    tqdm.write(message.text)
+                continue
             if isinstance(message, Ended):
                 self._idle_deaths = 0
             if isinstance(message, Died):
                 self._workers.remove(worker)
-                worker.end(at_once=True)
+                worker.kill()
             yield worker, message
 
     def replace(self, dead: Worker, reason: str) -> None:
@@ -150,10 +158,11 @@ class WorkerPool:
         self._workers.append(Worker(work, *dead.arguments))
 
     def stop(self, signal_number: int) -> None:
-        """Stop all runs at their next step, because of a signal, and wait for them."""
+        """Stop all runs at their next step, because of a signal, and wait until all workers end."""
         for worker in self._workers:
             worker.send(StopAll(signal_number))
-        while any(worker.runs for worker in self._workers):
+        deadline = time.monotonic() + _SECONDS_TO_END
+        while any(worker.runs or time.monotonic() < deadline for worker in self._workers):
             for _ in self.messages(timeout_seconds=1):
                 pass
 
@@ -219,7 +228,7 @@ def check_runs(
             tqdm.write(answer.text)
             answer = checker.receive()
     finally:
-        checker.end(at_once=True)
+        checker.kill()
     if isinstance(answer, Died):
         raise UserError(f"A worker process ended during startup: {answer.reason}.")
     assert isinstance(answer, Checked)

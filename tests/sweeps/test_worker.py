@@ -1,6 +1,8 @@
 """Worker processes: errors of the device and of the import of PyTorch."""
 
+import logging
 import os
+import signal
 import sys
 import threading
 from collections import deque
@@ -11,9 +13,10 @@ from tqdm import tqdm
 
 from cifar_exp.errors import UserError
 from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY
+from cifar_exp.runs.runner import Runner
 from cifar_exp.sweeps import worker
 from cifar_exp.sweeps.allocation import Allocation
-from cifar_exp.sweeps.messages import Checked, Ended, Warned
+from cifar_exp.sweeps.messages import Checked, Ended, StopAll, Warned
 
 
 class Connection:
@@ -33,6 +36,13 @@ class Connection:
 
     def send(self, message: object) -> None:
         self.sent.append(message)
+
+
+class ClosedConnection(Connection):
+    """A connection to a sweep that has ended."""
+
+    def send(self, message: object) -> None:
+        raise BrokenPipeError
 
 
 def failing_run() -> Any:
@@ -71,14 +81,41 @@ def test_a_worker_continues_after_a_failure_if_its_device_works(
     assert sent[-1] == Ended(7, problem="an illegal memory access")
 
 
-def test_a_bar_of_a_worker_uses_no_semaphore(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("in_this_process")
+def test_a_worker_closes_its_loggers_when_it_is_stopped_and_when_the_sweep_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed: list[Connection] = []
+
+    def close(runner: Runner) -> None:
+        logging.getLogger("cifar_exp").warning("disabled W&B")
+        closed.append(connection)
+
+    monkeypatch.setattr(Runner, "close", close)
+    for connection in (Connection(StopAll(signal.SIGINT)), ClosedConnection()):
+        worker.work(connection, Allocation(gpu=None, threads=1, runs=1))  # type: ignore[arg-type]
+    assert len(closed) == 2
+    assert closed[0].sent[-1] == Warned("warning: disabled W&B")
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the signal handlers, the output and the loggers of this process."""
     monkeypatch.setattr(worker, "keep_output", lambda bars: None)
     monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
+    for name in ("handlers", "level", "propagate"):
+        package = logging.getLogger("cifar_exp")
+        monkeypatch.setattr(package, name, getattr(package, name))
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_bar_of_a_worker_uses_no_semaphore(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tqdm, "_lock", None, raising=False)
     worker._prepare_process(Connection())  # type: ignore[arg-type]
     assert isinstance(tqdm.get_lock(), type(threading.RLock()))
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_worker_without_memory_for_pytorch_reports_it(monkeypatch: pytest.MonkeyPatch) -> None:
     class NoMemory:
         def find_spec(self, name: str, *_: object) -> None:
@@ -88,8 +125,6 @@ def test_a_worker_without_memory_for_pytorch_reports_it(monkeypatch: pytest.Monk
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     monkeypatch.setattr(sys, "meta_path", [NoMemory(), *sys.meta_path])
     connection: Any = Connection()
-    monkeypatch.setattr(worker, "keep_output", lambda bars: None)
-    monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
     worker.check(connection, (), None, sweep_size=1)
     assert connection.sent[-1] == Checked(TOO_LITTLE_MEMORY)
     with pytest.raises(SystemExit):
