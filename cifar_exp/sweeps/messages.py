@@ -18,12 +18,14 @@ class Checked:
         problem: why the runs cannot be trained; None if they can.
         allocations: allocation of each worker.
         needs: what the runs need.
+        threads: CPU threads of each run, 0 on a GPU.
         hardware: the hardware of this machine, as run.json has it.
     """
 
     problem: str | None
     allocations: tuple[Allocation, ...] = ()
     needs: Needs = field(default_factory=Needs)
+    threads: tuple[int, ...] = ()
     hardware: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -75,7 +75,7 @@ def shape(config: RunConfig) -> str:
     """Return the settings on which the time of an epoch depends; equal for equally fast runs."""
     parts = {
         "model": config.model.model_dump(mode="json", exclude={"init", "dropout"}),
-        "data": config.data.model_dump(mode="json", exclude={"root", "same_as"}),
+        "data": config.data.identity(),
         "optimizer": config.optimizer.name,
         "compute": (config.device, config.precision, config.deterministic),
         "metrics": config.metrics,

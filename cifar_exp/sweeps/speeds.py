@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.settings import Contents
@@ -115,9 +116,11 @@ def find_speeds(configs: Sequence[RunConfig], checked: Checked) -> Speeds:
         checked: result of `check_runs` for these runs.
     """
     speeds = Speeds(checked.allocations[0].gpu is not None)
-    by_shape = {shape(config): config for config in configs}
-    contents = dict(zip(map(shape, configs), checked.needs.contents, strict=True))
-    found = _finished(by_shape, checked)
+    shapes = list(map(shape, configs))
+    by_shape = dict(zip(shapes, configs, strict=True))
+    contents = dict(zip(shapes, checked.needs.contents, strict=True))
+    threads = dict(zip(shapes, checked.threads, strict=True))
+    found = _finished(by_shape, threads, checked.hardware)
     for of, times in found.items():
         seconds, memory = zip(*times, strict=True)
         low, high = min(seconds), max(seconds)
@@ -144,7 +147,7 @@ def find_speeds(configs: Sequence[RunConfig], checked: Checked) -> Speeds:
 
 
 def _finished(
-    by_shape: Mapping[str, RunConfig], checked: Checked
+    by_shape: Mapping[str, RunConfig], threads: Mapping[str, int], hardware: Mapping[str, Any]
 ) -> dict[str, list[tuple[float, int]]]:
     """Return seconds per epoch and memory of finished runs on this hardware, by shape."""
     found: dict[str, list[tuple[float, int]]] = defaultdict(list)
@@ -154,7 +157,7 @@ def _finished(
         except UserError:
             continue
         of, results = shape(record.config), record.results
-        if of not in by_shape or not _is_comparable(record, checked):
+        if of not in by_shape or not _is_comparable(record, threads[of], hardware):
             continue
         if len(found[of]) < _ENOUGH_READ:
             memory = results.peak_memory_bytes or 0
@@ -164,14 +167,14 @@ def _finished(
     return found
 
 
-def _is_comparable(record: Record, checked: Checked) -> bool:
-    """Return whether a run has finished on the hardware and with the threads of new runs."""
+def _is_comparable(record: Record, threads: int, hardware: Mapping[str, Any]) -> bool:
+    """Return whether a run has finished on some hardware, in one process with some threads."""
     provenance = record.state.get("provenance")
     if record.status not in ENDED or not record.results.seconds or not provenance:
         return False
-    threads = (0, 1, checked.allocations[0].threads)
-    same_threads = record.state["compute"]["threads"] in threads
-    return same_threads and bool(provenance["hardware"] == checked.hardware)
+    compute = record.state["compute"]
+    resources = compute["threads"], compute.get("processes", 1), provenance["hardware"]
+    return bool(resources == (threads, 1, hardware))
 
 
 def _newest(runs: Path) -> Iterator[RunFolder]:

@@ -259,14 +259,16 @@ def _checked(
     import cifar_exp.runs.runner  # noqa: F401 -- so that an error is found before the workers start
     from cifar_exp.runs.preflight import preflight
     from cifar_exp.runs.provenance import hardware
-    from cifar_exp.training.device import uses_gpu
+    from cifar_exp.training.device import choose_compute, uses_gpu
 
     try:
         gpus = torch.cuda.device_count() if any(map(uses_gpu, configs)) else 0
         cores = torch.get_num_threads()
         allocations = allocate(gpus, cores, runs_per_device, len(configs), sweep_size)
         needs = preflight(configs, concurrent_runs(allocations), writes=writes)
-        return Checked(None, allocations, needs, hardware())
+        at_most = allocations[0].threads
+        threads = tuple(choose_compute(config, at_most).threads for config in configs)
+        return Checked(None, allocations, needs, threads, hardware())
     except UserError as error:
         return Checked(str(error))
     except OSError as error:

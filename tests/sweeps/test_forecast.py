@@ -8,7 +8,7 @@ import pytest
 
 from cifar_exp.config.schema import Logger, Paths, RunConfig, Training
 from cifar_exp.config.study import Study
-from cifar_exp.data.settings import Contents, Synthetic
+from cifar_exp.data.settings import Contents, ImageFolder, Synthetic
 from cifar_exp.files import write_json
 from cifar_exp.optimizers import Adam
 from cifar_exp.runs.folder import RunFolder
@@ -55,7 +55,11 @@ def finished(results: Path, seconds: float, **changes: Any) -> RunFolder:
 def checked(runs: int, threads: int = 1) -> Checked:
     contents = (Contents(None, 10, 640, 32),) * runs
     return Checked(
-        None, (Allocation(None, threads, 1),) * 2, Needs(0, 5_000_000, contents), HARDWARE
+        None,
+        (Allocation(None, threads, 1),) * 2,
+        Needs(0, 5_000_000, contents),
+        (threads,) * runs,
+        HARDWARE,
     )
 
 
@@ -111,8 +115,8 @@ def test_finished_runs_of_the_same_shape_give_the_time(
     assert not measured
 
 
-@pytest.mark.parametrize("key", ["hardware", "threads", "seconds"])
-def test_runs_of_other_machines_are_not_used(
+@pytest.mark.parametrize("key", ["hardware", "threads", "one thread", "processes", "seconds"])
+def test_runs_on_other_resources_are_not_used(
     tmp_path: Path, measured: list[RunConfig], key: str
 ) -> None:
     folder = finished(tmp_path, 0.0 if key == "seconds" else 1.0)
@@ -121,10 +125,31 @@ def test_runs_of_other_machines_are_not_used(
         state["provenance"] = PROVENANCE | {"hardware": HARDWARE | {"cpu": "another"}}
     if key == "threads":
         state["compute"] = COMPUTE | {"threads": 8}
+    if key == "processes":
+        state["compute"] = COMPUTE | {"processes": 2}
     write_json(folder.path / "run.json", state)
-    config = a_run(tmp_path)
-    assert find_speeds([config], checked(1)).epoch(config).expected == 64
+    config, threads = a_run(tmp_path), 16 if key == "one thread" else 1
+    assert find_speeds([config], checked(1, threads)).epoch(config).expected == 64
     assert measured == [config]
+
+
+def test_finished_runs_on_other_images_are_not_used(
+    tmp_path: Path, measured: list[RunConfig]
+) -> None:
+    def of_images(name: str) -> ImageFolder:
+        return ImageFolder(root=str(tmp_path / name), batch_size=64)
+
+    finished(tmp_path, 2.0, data=of_images("small"))
+    small, big = (
+        a_run(tmp_path).model_copy(update={"data": of_images(name)}) for name in ("small", "big")
+    )
+    speeds = find_speeds([small, big], checked(2))
+    assert speeds.epoch(small).expected == 2
+    assert measured == [big]
+    sizes = (Contents(None, 10, 640, 32), Contents(None, 10, 6400, 32))
+    runs = plan_runs(list(zip((small, big), RunFolder.of_all([small, big]), strict=True)))
+    text = str(Forecast(runs, ["data.root"], Needs(0, 0, sizes), 2, None))
+    assert "steps:  440 in total" in text
 
 
 def test_the_largest_and_the_smallest_run_are_measured(
