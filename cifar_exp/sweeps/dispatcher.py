@@ -2,8 +2,9 @@
 
 import signal
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Protocol
 
 from tqdm import tqdm
@@ -54,6 +55,8 @@ class Dispatcher:
         ended: records that a run has ended, and returns its outcome as one line.
         configs: runs that are known at the start.
         interrupted: indices into `configs` of the runs that are trained first.
+        prefix_runs: for runs in `configs` the shorter ones that wait for them, as indices; see
+            `find_prefix_runs`.
         chooser: chooses further runs; None if there are none.
         budget: time for all runs; a run that would not end in time is not started. None: any time.
 
@@ -70,6 +73,7 @@ class Dispatcher:
         ended: Callable[[RunConfig, Ended], str],
         configs: Sequence[RunConfig] = (),
         interrupted: Sequence[int] = (),
+        prefix_runs: Mapping[int, Sequence[int]] = MappingProxyType({}),
         chooser: Chooser | None = None,
         budget: Budget | None = None,
     ) -> None:
@@ -81,7 +85,9 @@ class Dispatcher:
         self._ended = ended
         self._chooser = chooser
         self._configs = list(configs)  # `run` is an index into this list everywhere below
-        self._queue = RunQueue(self._configs, interrupted, workers.on_gpu, budget is not None)
+        self._queue = RunQueue(
+            self._configs, prefix_runs, interrupted, workers.on_gpu, budget is not None
+        )
         self._workers = workers
         self._idle: deque[Worker] = deque()
         self._display = (
@@ -121,7 +127,7 @@ class Dispatcher:
         while self._idle and (task := self._queue.next() or self._choose()):
             config = self._configs[task.run]
             if not self._fits(task.run):
-                self._queue.ended(task.run)
+                self._leave(task.run)
                 self._times.end(task.run)
                 self.left_out.append(config)
                 continue
@@ -129,6 +135,11 @@ class Dispatcher:
             prefix_runs = [self._configs[short] for short in task.prefix_runs]
             worker.train(task.run, config, prefix_runs)
             self._display.begin(task.run, self._label(config), config.data.evaluated_on)
+
+    def _leave(self, run: int) -> None:
+        """Record that a run has ended; runs that waited for it train all their epochs."""
+        for short in self._queue.ended(run):
+            self._times.choose(short, self._configs[short])
 
     def _fits(self, run: int) -> bool:
         """Return whether a run is expected to end within the budget."""
@@ -197,6 +208,6 @@ class Dispatcher:
     def _end(self, end: Ended) -> None:
         config = self._configs[end.run]
         self.failed += end.problem is not None
-        self._queue.ended(end.run)
+        self._leave(end.run)
         label = self._label(config)
         self._display.end(end.run, f"{label}: {self._ended(config, end)}")

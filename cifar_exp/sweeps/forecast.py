@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from cifar_exp.config.identity import all_settings
+from cifar_exp.config.identity import all_settings, can_be_continued, prefix_id, run_id
 from cifar_exp.config.keys import short_names
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.expressions import as_path
@@ -15,7 +15,6 @@ from cifar_exp.paths import RUNS
 from cifar_exp.runs.continuing import Shorter, shorter_run
 from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.runs.needs import Needs
-from cifar_exp.sweeps.run_queue import find_prefix_runs
 from cifar_exp.sweeps.run_times import shape
 from cifar_exp.sweeps.speeds import Speeds, duration, in_time
 from cifar_exp.terminal import USUAL_COLUMNS, columns, printable, table, wrapped
@@ -86,16 +85,47 @@ def plan_runs(runs: Sequence[tuple[RunConfig, RunFolder]]) -> list[PlannedRun]:
     """
     planned = [PlannedRun(config, folder, folder.status) for config, folder in runs]
     pending = [run for run in planned if not run.is_finished]
-    configs = [run.config for run in pending]
-    started = [index for index, run in enumerate(pending) if run.status != "pending"]
-    for long, shorter in find_prefix_runs(configs, started).items():
-        for short in shorter:
-            pending[short].longer = configs[long]
     new = [run for run in pending if run.status == "pending" and not run.config.rerun]
     stored = RunFolder.by_id(as_path(runs[0][0].paths.results) / RUNS) if new else {}
     for run in new:
         run.shorter = shorter_run(run.config, stored)
+    for long, shorter in find_prefix_runs(pending).items():
+        for short in shorter:
+            pending[short].longer = pending[long].config
     return planned
+
+
+def find_prefix_runs(runs: Sequence[PlannedRun]) -> dict[int, list[int]]:
+    """Find the runs that equal the first epochs of longer runs, which are still to be trained.
+
+    Args:
+        runs: the runs to train.
+
+    Returns:
+        For each longer run the indices of its shorter runs, the shortest last.
+    """
+    same: dict[str, list[int]] = defaultdict(list)
+    for index, run in enumerate(runs):
+        if can_be_continued(run.config):
+            same[prefix_id(run.config)].append(index)
+    found: dict[int, list[int]] = {}
+    for indices in same.values():
+        longer: list[int] = []
+        for index in sorted(indices, key=lambda i: runs[i].config.training.epochs, reverse=True):
+            long = next((long for long in longer if _hands_over(runs[long], runs[index])), index)
+            if long == index:
+                longer.append(index)
+            else:
+                found.setdefault(long, []).append(index)
+    return found
+
+
+def _hands_over(long: PlannedRun, short: PlannedRun) -> bool:
+    """Return whether a run will save, or has saved, the checkpoint of a shorter one."""
+    if short.status != "pending" or short.config.rerun:
+        return False
+    will = short.config.training.epochs > long.epochs_before
+    return will or short.folder.read_state().get("began_as") == run_id(long.config)
 
 
 @dataclass(frozen=True)

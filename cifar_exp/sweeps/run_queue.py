@@ -1,11 +1,10 @@
 """The run queue: the order in which runs are trained, and which runs wait for others."""
 
 import math
-from collections import defaultdict, deque
-from collections.abc import Collection, Sequence
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from cifar_exp.config.identity import can_be_continued, prefix_id
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.sweeps.run_times import expected_cost
 
@@ -18,29 +17,6 @@ class Task:
     prefix_runs: tuple[int, ...]
 
 
-def find_prefix_runs(
-    configs: Sequence[RunConfig], started: Collection[int]
-) -> dict[int, list[int]]:
-    """Find the runs that equal the first epochs of longer runs.
-
-    Args:
-        configs: all runs.
-        started: indices of the runs that do not wait for a longer run.
-
-    Returns:
-        For each longer run the indices of its shorter runs, the shortest last.
-    """
-    same: dict[str, list[int]] = defaultdict(list)
-    for run, config in enumerate(configs):
-        if can_be_continued(config):
-            same[prefix_id(config)].append(run)
-    found = {}
-    for runs in same.values():
-        longest, *shorter = sorted(runs, key=lambda run: configs[run].training.epochs, reverse=True)
-        found[longest] = [run for run in shorter if run not in started and not configs[run].rerun]
-    return found
-
-
 class RunQueue:
     """Orders the runs of a sweep, longest first, so that workers finish at about the same time.
 
@@ -49,6 +25,7 @@ class RunQueue:
 
     Args:
         configs: all runs; methods identify a run by its index in this list.
+        prefix_runs: see `find_prefix_runs`.
         interrupted: indices of the runs that come first.
         on_gpu: whether the runs train on a GPU.
         in_order: whether the other runs keep their order, instead of longest first.
@@ -57,13 +34,14 @@ class RunQueue:
     def __init__(
         self,
         configs: Sequence[RunConfig],
+        prefix_runs: Mapping[int, Sequence[int]],
         interrupted: Collection[int] = (),
         on_gpu: bool = False,
         in_order: bool = False,
     ) -> None:
         self._configs = configs
         first, indices = set(interrupted), range(len(configs))
-        self._shorter = find_prefix_runs(configs, first)
+        self._shorter = {run: list(shorter) for run, shorter in prefix_runs.items()}
         waiting = {short for runs in self._shorter.values() for short in runs}
         order = sorted(
             indices,
@@ -108,22 +86,31 @@ class RunQueue:
             return self._ready.popleft()
         return self._alone.popleft() if self._alone and not self._training else None
 
-    def passed(self, run: int, epoch: float) -> None:
-        """Record that a run has completed an epoch, and release the shorter runs that end by it.
+    def passed(self, run: int, epoch: float) -> list[int]:
+        """Record that a run has completed an epoch.
 
         Args:
             run: index of the run.
             epoch: completed epoch, counted from 1; infinity for all.
-        """
-        waiting = self._shorter.get(run, [])
-        while waiting and self._configs[waiting[-1]].training.epochs <= epoch:
-            self._ready.appendleft(waiting.pop())
 
-    def ended(self, run: int) -> None:
-        """Record that a run has ended, whether complete or failed."""
+        Returns:
+            The shorter runs that end by this epoch; they wait no longer.
+        """
+        waiting, released = self._shorter.get(run, []), []
+        while waiting and self._configs[waiting[-1]].training.epochs <= epoch:
+            released.append(waiting.pop())
+        self._ready.extendleft(released)
+        return released
+
+    def ended(self, run: int) -> list[int]:
+        """Record that a run has ended, whether complete or failed.
+
+        Returns:
+            The shorter runs that waited for it and must train all their epochs.
+        """
         self._training.discard(run)
         self._unfinished.discard(run)
-        self.passed(run, epoch=math.inf)
+        return self.passed(run, epoch=math.inf)
 
     def postpone(self, run: int) -> None:
         """Move a run that another process is training to the end."""

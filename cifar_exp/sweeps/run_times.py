@@ -206,7 +206,12 @@ class RunTimes:
         return self._clock() - self._started
 
     def choose(self, run: int, config: RunConfig) -> None:
-        """Set the settings of a run that were not known at the start. Args: run: its index."""
+        """Set a run that was not known at the start, or that starts with its first epoch after all.
+
+        Args:
+            run: its index; the number of runs for a new one.
+            config: its settings.
+        """
         after = part_after_epochs(config)
         self._runs[run : run + 1] = [_Run(self._cost_of(config), shape(config), after=after)]
 

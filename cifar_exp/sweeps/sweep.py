@@ -29,7 +29,7 @@ from cifar_exp.runs.record import Record, read_record
 from cifar_exp.signals import stop_request
 from cifar_exp.sweeps.cluster_jobs import RunJobs, train_as_jobs
 from cifar_exp.sweeps.dispatcher import Dispatcher
-from cifar_exp.sweeps.forecast import Forecast, PlannedRun, plan_runs
+from cifar_exp.sweeps.forecast import Forecast, PlannedRun, find_prefix_runs, plan_runs
 from cifar_exp.sweeps.messages import Ended
 from cifar_exp.sweeps.run_times import Budget, RunTimes, expected_cost
 from cifar_exp.sweeps.speeds import find_speeds
@@ -303,7 +303,14 @@ class Sweep:
             shares = [run.share for run in pending]
             times = RunTimes.of(configs, cost_of, shares, in_seconds=speeds is not None)
             with Dispatcher(
-                workers, times, self.label, ended, configs, interrupted, budget=budget
+                workers,
+                times,
+                self.label,
+                ended,
+                configs,
+                interrupted,
+                find_prefix_runs(pending),
+                budget=budget,
             ) as dispatcher:
                 dispatcher.work(stop)
             return dispatcher.failed, len(dispatcher.left_out)

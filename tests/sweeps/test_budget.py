@@ -1,6 +1,6 @@
 """A budget, with simulated workers and a clock that they advance."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,13 +55,19 @@ def cost_of(config: RunConfig) -> float:
 
 
 def dispatch(
-    epochs: Sequence[int], budget: float, speed: float = 10.0, chooser: Any = None
+    epochs: Sequence[int],
+    budget: float,
+    speed: float = 10.0,
+    chooser: Any = None,
+    prefix_runs: Mapping[int, Sequence[int]] | None = None,
 ) -> tuple[list[int], list[int]]:
     """Return the epochs of the runs that were trained, and of those that were left out."""
     clock = Clock(now=0.0)
     workers = Workers(clock, speed)
     configs = [RunConfig(training=Training(epochs=n), seed=n) for n in epochs]
-    times = RunTimes.of(configs, cost_of, in_seconds=True)
+    waiting = {short for shorter in (prefix_runs or {}).values() for short in shorter}
+    shares = [float(run in waiting) for run in range(len(configs))]
+    times = RunTimes.of(configs, cost_of, shares, in_seconds=True)
     times._clock = clock
     dispatcher = Dispatcher(
         workers,  # type: ignore[arg-type]
@@ -69,6 +75,7 @@ def dispatch(
         lambda config: str(config.training.epochs),
         lambda *_: "complete",
         () if chooser else configs,
+        prefix_runs=prefix_runs or {},
         chooser=chooser,
         budget=Budget(budget, clock),
     )
@@ -88,6 +95,11 @@ def test_the_speed_of_earlier_runs_decides() -> None:
     # epochs take twice as long as expected
     assert dispatch([1, 2], budget=45) == ([1, 2], [])
     assert dispatch([1, 2], budget=45, speed=20) == ([1], [2])
+
+
+def test_a_shorter_run_takes_all_its_time_if_the_longer_run_does_not_fit() -> None:
+    assert dispatch([3, 9], budget=20, prefix_runs={1: [0]}) == ([], [9, 3])
+    assert dispatch([1, 9], budget=20, prefix_runs={1: [0]}) == ([1], [9])
 
 
 class Chooser:

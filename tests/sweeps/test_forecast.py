@@ -13,9 +13,10 @@ from cifar_exp.files import write_json
 from cifar_exp.optimizers import Adam
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.needs import Needs
-from cifar_exp.schedulers import Constant
+from cifar_exp.schedulers import Constant, Cosine
+from cifar_exp.sweeps import forecast
 from cifar_exp.sweeps.allocation import Allocation
-from cifar_exp.sweeps.forecast import Forecast, plan_runs
+from cifar_exp.sweeps.forecast import Forecast, PlannedRun, find_prefix_runs, plan_runs
 from cifar_exp.sweeps.messages import Checked
 from cifar_exp.sweeps.run_times import part_after_epochs
 from cifar_exp.sweeps.speeds import Duration, EpochTime, Speeds, duration, find_speeds
@@ -102,6 +103,43 @@ def test_an_interrupted_run_trains_the_remaining_epochs(tmp_path: Path) -> None:
     (run,) = plan_runs([(folder.read_config(), folder)])
     assert run.start == "interrupted after epoch 2"
     assert run.share == 1
+
+
+def prefix_runs(*epochs: int, scheduler: Any = None) -> dict[int, list[int]]:
+    configs = [
+        RunConfig(training=Training(epochs=n), scheduler=scheduler or Constant()) for n in epochs
+    ]
+    return find_prefix_runs([PlannedRun(it, RunFolder.of(it), "pending") for it in configs])
+
+
+def test_shorter_runs_are_taken_from_the_longest() -> None:
+    assert prefix_runs(5, 10, 20) == {2: [1, 0]}
+    assert prefix_runs(10, 100, scheduler=Cosine()) == {}  # its rates depend on the length
+
+
+@pytest.mark.parametrize("count", [50, 100])
+def test_each_run_is_compared_once(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+    monkeypatch.setattr(forecast, "prefix_id", lambda config: compared.append(config) or "same")
+    assert prefix_runs(*range(1, count + 1)) == {count - 1: list(reversed(range(count - 1)))}
+    assert len(compared) == count
+
+
+def test_a_shorter_run_is_not_taken_from_a_run_that_is_past_its_end(tmp_path: Path) -> None:
+    """An interrupted run of 100 epochs has trained two of them."""
+    long = a_run(tmp_path, epochs=100)
+    folder = RunFolder.of(long)
+    folder.claim(long)
+    folder.write_metrics(finished(tmp_path, 1.0, seed=1).read_metrics())
+    write_json(folder.path / "run.json", {"status": "running"})
+    configs = [long, *(a_run(tmp_path, epochs=n) for n in (1, 2, 3))]
+    runs = list(zip(configs, RunFolder.of_all(configs), strict=True))
+    starts = ["interrupted after epoch 2", "taken from epochs=2", "new", "taken from epochs=100"]
+    assert [run.start for run in plan_runs(runs)] == starts
+    # it saved the checkpoint of epoch 1 as it passed
+    runs[1][1].claim(configs[1])
+    write_json(runs[1][1].path / "run.json", {"status": "pending", "began_as": folder.run_id})
+    assert plan_runs(runs)[1].start == "taken from epochs=100"
 
 
 def test_finished_runs_of_the_same_shape_give_the_time(

@@ -16,6 +16,8 @@ from cifar_exp.config.schema import Paths, RunConfig, Training
 from cifar_exp.files import write_json
 from cifar_exp.reports.records import read_sweep, sweep_id
 from cifar_exp.reports.table import as_text, ranked
+from cifar_exp.runs.folder import RunFolder
+from cifar_exp.sweeps.forecast import PlannedRun, find_prefix_runs
 from cifar_exp.sweeps.run_queue import RunQueue
 from cifar_exp.sweeps.sweep import Sweep
 from tests.conftest import ROOT
@@ -57,10 +59,12 @@ def begin(folder: Path, count: int) -> Callable[[], object]:
 
 def order(folder: Path, count: int) -> Callable[[], object]:
     """Order runs of which each continues another."""
-    configs = [RunConfig(training=Training(epochs=epochs)) for epochs in range(1, count + 1)]
+    paths = Paths(results=str(folder))
+    configs = [RunConfig(training=Training(epochs=n + 1), paths=paths) for n in range(count)]
+    runs = [PlannedRun(config, RunFolder.of(config), "pending") for config in configs]
 
     def action() -> None:
-        queue = RunQueue(configs)
+        queue = RunQueue(configs, find_prefix_runs(runs))
         while task := queue.next():
             queue.ended(task.run)
 

@@ -1,12 +1,8 @@
 """The order of the runs of a sweep."""
 
-import pytest
-
 from cifar_exp.config.schema import RunConfig, Training
 from cifar_exp.data.settings import Synthetic
 from cifar_exp.models.settings import Model
-from cifar_exp.schedulers import Constant, Cosine
-from cifar_exp.sweeps import run_queue
 from cifar_exp.sweeps.run_queue import RunQueue
 
 
@@ -29,17 +25,17 @@ def test_the_longest_run_is_first_and_small_batches_are_slow_on_a_gpu() -> None:
         run(epochs=10, batch_size=1, seed=2),  # many steps with small batches
         run(epochs=30, seed=3, model=Model(width=0.125)),
     ]
-    assert order(RunQueue(configs, on_gpu=True)) == [2, 1, 3, 0]
-    assert order(RunQueue(configs)) == [1, 2, 0, 3]
+    assert order(RunQueue(configs, {}, on_gpu=True)) == [2, 1, 3, 0]
+    assert order(RunQueue(configs, {})) == [1, 2, 0, 3]
 
 
 def test_interrupted_runs_are_first() -> None:
     configs = [run(epochs=30), run(epochs=10, seed=1)]
-    assert order(RunQueue(configs, interrupted=[1])) == [1, 0]
+    assert order(RunQueue(configs, {}, interrupted=[1])) == [1, 0]
 
 
 def test_a_run_that_equals_the_first_epochs_of_another_waits_for_these_epochs() -> None:
-    queue = RunQueue([run(epochs=10), run(epochs=100)])
+    queue = RunQueue([run(epochs=10), run(epochs=100)], {1: [0]})
     task = queue.next()
     assert task is not None
     assert (task.run, task.prefix_runs) == (1, (0,))
@@ -51,34 +47,16 @@ def test_a_run_that_equals_the_first_epochs_of_another_waits_for_these_epochs() 
 
 
 def test_a_run_is_trained_by_itself_if_the_longer_run_fails() -> None:
-    queue = RunQueue([run(epochs=10), run(epochs=100)])
+    queue = RunQueue([run(epochs=10), run(epochs=100)], {1: [0]})
     assert order(queue) == [1]
-    queue.ended(1)
+    assert queue.ended(1) == [0]
     assert order(queue) == [0]
 
 
-def test_two_shorter_runs_are_taken_from_the_longest() -> None:
-    configs = [run(epochs=5, scheduler=Constant()), run(epochs=10, scheduler=Constant())]
-    queue = RunQueue([*configs, run(epochs=20, scheduler=Constant())])
+def test_shorter_runs_are_released_shortest_last_as_the_longer_run_passes_them() -> None:
+    queue = RunQueue([run(epochs=n + 1) for n in range(4)], {3: [2, 1, 0]})
     task = queue.next()
     assert task is not None
-    assert (task.run, task.prefix_runs) == (2, (0, 1))
-    assert queue.next() is None
-
-
-def test_runs_with_schedules_that_depend_on_the_length_share_no_epochs() -> None:
-    configs = [run(epochs=10, scheduler=Cosine()), run(epochs=100, scheduler=Cosine())]
-    assert order(RunQueue(configs)) == [1, 0]
-
-
-@pytest.mark.parametrize("count", [50, 100])
-def test_each_run_is_compared_once(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    compared = []
-    monkeypatch.setattr(run_queue, "prefix_id", lambda config: compared.append(config) or "same")
-    queue = RunQueue([run(epochs=n + 1, scheduler=Constant()) for n in range(count)])
-    assert len(compared) == count
-    task = queue.next()
-    assert task is not None
-    assert (task.run, task.prefix_runs) == (count - 1, tuple(range(count - 1)))
-    queue.passed(count - 1, epoch=2)
+    assert (task.run, task.prefix_runs) == (3, (0, 1, 2))
+    assert queue.passed(3, epoch=2) == [0, 1]
     assert order(queue) == [1, 0]
