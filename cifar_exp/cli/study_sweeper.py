@@ -7,7 +7,7 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, ListConfig
 
@@ -163,6 +163,11 @@ def _override(key: str, levels: Any) -> str:
     return f"{key}={','.join(map(_quoted, levels))}"
 
 
-def _quoted(level: Level) -> str:
-    is_word = isinstance(level, str) and level.isidentifier()
-    return str(level) if is_word else json.dumps(level)
+def _quoted(level: Any) -> str:
+    """Return a level as Hydra's parser reads it, which knows few of JSON's escapes."""
+    if isinstance(level, list | tuple):
+        return f"[{','.join(map(_quoted, level))}]"
+    if not isinstance(level, str):
+        return json.dumps(level)
+    is_word = level.isascii() and level.isidentifier()
+    return level if is_word else QuotedString(level, Quote.double).with_quotes()

@@ -22,6 +22,7 @@ TINIEST = (
     "batch_size=10",
     "logger=none",
 )
+PATH = "Fotos, süß\\Müller"
 MINE = {
     "name": "mine",
     "title": "My study",
@@ -49,9 +50,8 @@ def write_jobs(path: Path, typed: list[str]) -> None:
     sweeper = StudySweeper(max_batch_size=None)
     sweeper.hydra_context = SimpleNamespace(config_loader=None)
     vary = {"lr": (0.001, 0.01)}
-    study = Study(
-        name="mine", title="t", question="q", vary=vary, settings={"epochs": 2}, seeds=(3, 5)
-    )
+    settings = {"epochs": 2, "data.root": PATH}
+    study = Study(name="mine", title="t", question="q", vary=vary, settings=settings, seeds=(3, 5))
     path.write_text(json.dumps(sweeper._jobs([*overrides_of(study, typed), *typed])))
 
 
@@ -62,7 +62,8 @@ def test_a_study_trains_every_level_with_every_seed(
     start_process(write_jobs, tmp_path / "jobs", typed).join()
     jobs = json.loads((tmp_path / "jobs").read_text())
     levels = ["lr=0.001", "lr=0.01"]
-    assert jobs == [["epochs=2", level, f"seed={seed}"] for level in levels for seed in seeds]
+    settings = ["epochs=2", f'data.root="{PATH}"']
+    assert jobs == [[*settings, level, f"seed={seed}"] for level in levels for seed in seeds]
 
 
 class Studies:
