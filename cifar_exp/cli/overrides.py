@@ -268,7 +268,7 @@ def refuse_too_many_runs(overrides: Sequence[str]) -> None:
     Raises:
         UserError: the sweep has more than 10,000 runs.
     """
-    swept = [parse(text) for text in overrides if "," in text]
+    swept = [parse(text) for text in overrides if "," in text or "range(" in text]
     runs = prod(_value_count(override) for override in swept if override)
     if runs > _MOST_RUNS:
         count = f"{runs:,.0f}" if isfinite(runs) else "infinitely many"

@@ -107,6 +107,7 @@ MISTAKES = {
     "-m lr=glob(x*)": "matches no option of lr",
     "-m seed=range(1,1)": "the sweep has no runs; check its lists and globs",
     "-m hydra/launcher=basic seed=range(1,1)": "the sweep has no runs; check its lists and globs",
+    "-m seed=range(1000000000)": "the sweep has 1,000,000,000 runs: expected at most 10,000",
     "-m seed=range(0,1e9)": "the sweep has 1,000,000,000 runs: expected at most 10,000",
     "-m seed=range(0,200) epochs=range(0,200)": "the sweep has 40,000 runs: expected at most",
     "-m lr=range(0,inf)": "the sweep has infinitely many runs: expected at most 10,000",
