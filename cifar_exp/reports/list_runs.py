@@ -2,7 +2,7 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +21,9 @@ from cifar_exp.runs.find import run_folders
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.record import Record, remarks
 
-STATUSES = ("pending", "running", "interrupted", "complete", "diverged", "failed", "damaged")
+STATUSES = (
+    "pending", "running", "interrupted", "pruned", "complete", "diverged", "failed", "damaged"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,17 @@ class ListedRun:
 
     Attributes:
         record: the content of its folder.
+        is_pruned: whether a search pruned it as a trial.
     """
 
     record: Record
+    is_pruned: bool = False
+
+    @property
+    def status(self) -> str:
+        """One of `STATUSES`; a pruned trial that no other sweep completed is "pruned"."""
+        status = self.record.status
+        return "pruned" if self.is_pruned and status == "interrupted" else status
 
     @property
     def name(self) -> str:
@@ -78,7 +88,6 @@ class ListedSweep:
         listed: those of its runs that `ls` lists, at least one.
         changed: when one of the listed runs last changed.
         size_bytes: total size of the files in its folder, without the runs.
-        pruned: ids of the runs that a search pruned, and that would otherwise be interrupted.
     """
 
     name: str
@@ -86,20 +95,12 @@ class ListedSweep:
     listed: list[ListedRun]
     changed: datetime
     size_bytes: int
-    pruned: Set[str] = frozenset()
 
     @property
     def statuses(self) -> str:
         """For example "5 complete, 1 diverged"."""
-        counts = Counter(map(self._status, self.listed))
-        return ", ".join(
-            f"{counts[status]} {status}" for status in (*STATUSES, "pruned") if status in counts
-        )
-
-    def _status(self, run: ListedRun) -> str:
-        status = run.record.status
-        is_pruned = status == "interrupted" and run.record.folder.run_id in self.pruned
-        return "pruned" if is_pruned else status
+        counts = Counter(run.status for run in self.listed)
+        return ", ".join(f"{counts[status]} {status}" for status in STATUSES if status in counts)
 
     @property
     def accuracy(self) -> float | None:
@@ -128,7 +129,19 @@ def list_runs(results: Path) -> tuple[list[ListedRun], list[str]]:
         The runs that can be read, and a message for each unreadable or damaged run.
     """
     records, unreadable = read_records(run_folders(results))
-    return [*map(ListedRun, records)], unreadable + remarks(records)
+    pruned = _pruned(results)
+    runs = [ListedRun(record, record.folder.run_id in pruned) for record in records]
+    return runs, unreadable + remarks(records)
+
+
+def _pruned(results: Path) -> set[str]:
+    """Return the ids of the runs that searches pruned."""
+    pruned = set()
+    for file in results.glob(f"*/{SEARCH_FILE}"):
+        with suppress(UserError):  # `list_sweeps` reports it
+            trials = read_search(file.parent).trials
+            pruned |= {_id(trial.run) for trial in trials if trial.run and trial.status == "pruned"}
+    return pruned
 
 
 def list_sweeps(results: Path, runs: Sequence[ListedRun]) -> tuple[list[ListedSweep], list[str]]:
@@ -146,10 +159,9 @@ def list_sweeps(results: Path, runs: Sequence[ListedRun]) -> tuple[list[ListedSw
     sweeps, unreadable = [], []
     files = [file for name in (SWEEP_FILE, SEARCH_FILE) for file in results.glob(f"*/{name}")]
     for file in sorted(files):
-        pruned: Set[str] = frozenset()
         try:
             if file.name == SEARCH_FILE:
-                ids, pruned = _runs_of_search(read_search(file.parent))
+                ids = _runs_of_search(read_search(file.parent))
             else:
                 ids = [run["run_id"] for run in read_list(file.parent)["runs"]]
         except UserError as error:
@@ -159,18 +171,15 @@ def list_sweeps(results: Path, runs: Sequence[ListedRun]) -> tuple[list[ListedSw
         if listed:
             changed = max(run.changed for run in listed)
             size = size_bytes(file.parent)
-            sweeps.append(ListedSweep(file.parent.name, len(ids), listed, changed, size, pruned))
+            sweeps.append(ListedSweep(file.parent.name, len(ids), listed, changed, size))
     return sorted(sweeps, key=lambda sweep: sweep.changed, reverse=True), unreadable
 
 
-def _runs_of_search(search: StoredSearch) -> tuple[list[str], set[str]]:
-    """Return the ids of all runs of a search, and of those that were pruned."""
-    ids = {trial.number: _id(trial.run) for trial in search.trials if trial.run}
+def _runs_of_search(search: StoredSearch) -> list[str]:
+    """Return the ids of all runs of a search."""
+    trials = [trial.run for trial in search.trials if trial.run]
     tested = [name for c in search.confirmations for name in (*c.found, *c.start)]
-    pruned = {
-        ids[trial.number] for trial in search.trials if trial.run and trial.status == "pruned"
-    }
-    return list(dict.fromkeys([*ids.values(), *map(_id, tested)])), pruned
+    return list(dict.fromkeys(map(_id, [*trials, *tested])))
 
 
 def _id(folder: str) -> str:
@@ -197,7 +206,7 @@ def filter_runs(
     return [
         run
         for run in runs
-        if (not statuses or run.record.status in statuses)
+        if (not statuses or run.status in statuses)
         and all(condition(run) for condition in conditions)
     ]
 
@@ -259,7 +268,7 @@ def sort_runs(runs: Sequence[ListedRun], key: str) -> list[ListedRun]:
         "age": lambda run: -run.changed.timestamp(),
         "accuracy": lambda run: None if run.accuracy is None else -run.accuracy,
         "size": lambda run: -run.size_bytes,
-        "status": lambda run: STATUSES.index(run.record.status),
+        "status": lambda run: STATUSES.index(run.status),
         "name": lambda run: run.name,
     }
     if key not in sort_keys:

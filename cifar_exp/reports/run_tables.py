@@ -43,7 +43,7 @@ def as_text(
     rows = [
         {
             "run": run.name.rpartition("-")[2],
-            "status": run.record.status,
+            "status": run.status,
             "settings": _settings([pair for pair in one.items() if pair not in shared]),
             f"{split} accuracy": _accuracy(run.accuracy),
             "epochs": run.epochs,
@@ -133,7 +133,7 @@ def as_json(runs: Sequence[ListedRun], sweeps: Sequence[ListedSweep]) -> dict[st
         "runs": [
             {
                 "folder": run.name,
-                "status": run.record.status,
+                "status": run.status,
                 "settings": run.settings,
                 run.record.evaluated("accuracy"): run.accuracy,
                 "epochs": len(run.record.rows),

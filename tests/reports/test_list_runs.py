@@ -206,8 +206,12 @@ def test_a_search_is_listed_with_the_runs_of_its_trials(disk: CommandLine) -> No
         pruned = {"number": 0, "run": runs[1].name, "status": "pruned", "value": None}
         changed = content | {"trials": [trial | pruned], "best": None, "confirmations": []}
         (folder / "search.json").write_text(json.dumps(changed))
-        (search,) = [one for one in list_sweeps(results, runs)[0] if one.name == folder.name]
+        again, _ = list_runs(results)
+        assert [run.status for run in again] == [runs[0].status, "pruned", runs[2].status]
+        (search,) = [one for one in list_sweeps(results, again)[0] if one.name == folder.name]
         assert search.statuses == "1 pruned"
+        assert runs[1].name[-10:] in disk.cifar_exp("ls", "--status", "pruned")
+        assert "no matching runs" in disk.cifar_exp("ls", "--status", "interrupted")
         assert "0123456789" in disk.cifar_exp("ls")
         (folder / "search.json").write_text("{")
         sweeps, unreadable = list_sweeps(results, runs)
