@@ -33,12 +33,15 @@ class LoggedRun:
         provenance: command, commit, versions and hardware, as in run.json.
         history: metrics of earlier epochs, of this run or of the shorter run that it continues.
         folder: folder of the run.
+        started: when its first epoch began, as in run.json. A run that is trained again, with
+            rerun=true or resume=fresh, has another time and is another run of a service.
     """
 
     config: RunConfig
     provenance: dict[str, Any]
     history: tuple[EpochMetrics, ...]
     folder: Path
+    started: str = ""
 
     @property
     def run_id(self) -> str:
@@ -62,8 +65,8 @@ class LoggedRun:
 
     @property
     def as_settings(self) -> dict[str, Any]:
-        """Settings, ids and provenance, for loggers with a table of settings."""
-        ids = {"run_id": self.run_id, "config_id": self.config_id}
+        """Settings, ids, start and provenance, for loggers with a table of settings."""
+        ids = {"run_id": self.run_id, "config_id": self.config_id, "started": self.started}
         settings: dict[str, Any] = yaml.safe_load(self.as_yaml)
         return settings | ids | {"provenance": self.provenance}
 
@@ -96,6 +99,7 @@ class Kind:
         package: required package, and its extra in pyproject.toml.
         page: how to open its page; `{logs}` and `{project}` are replaced by the settings.
         is_service: whether it is a service, which has a thread and groups of runs.
+        servers: environment variables that select a server, whose page is then another one.
     """
 
     make: Callable[[], RunLogger]
@@ -103,6 +107,7 @@ class Kind:
     package: str
     page: str
     is_service: bool = True
+    servers: tuple[str, ...] = ()
 
 
 def short_name(config: RunConfig) -> str:

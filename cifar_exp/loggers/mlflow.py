@@ -29,11 +29,10 @@ _FILES = (CURVES_FILE, PREDICTIONS_FILE, CONFUSION_FILE, METRICS_FILE)
 _MODEL_FILES = (CONFIG_FILE, MODEL_FILE, WEIGHTS_FILE)
 _LOADER = "cifar_exp.inference.mlflow_model"
 _STATUSES = {"complete": "FINISHED", "interrupted": "KILLED"}  # others are FAILED
-_ENDED = ("complete", "diverged")  # with rerun=true, they are logged as new MLflow runs
 
 
 class Mlflow:
-    """Logs a run to MLflow. A tag has the run's id, by which a resumed run is found."""
+    """Logs a run to MLflow. Tags have the run's id and start, by which a resumed run is found."""
 
     def __init__(self) -> None:
         self._client: Any = None
@@ -53,10 +52,9 @@ class Mlflow:
         self._client = MlflowClient(f"sqlite:///{logs / _DATABASE}" if is_local else None)
         artifacts = (logs / _ARTIFACTS).as_uri() if is_local else None
         experiment = self._experiment(run.config.logger.project, artifacts)
-        found = self._client.search_runs([experiment], f"tags.run_id = '{run.run_id}'")
-        unfinished = [it for it in found if it.data.tags.get("status") not in _ENDED]
-        if unfinished:
-            self._id = unfinished[0].info.run_id
+        same = f"tags.run_id = '{run.run_id}' and tags.started = '{run.started}'"
+        if found := self._client.search_runs([experiment], same):
+            self._id = found[0].info.run_id
             self._client.update_run(self._id, status="RUNNING")
         else:
             self._id = self._client.create_run(experiment, run_name=run.name).info.run_id
@@ -133,6 +131,7 @@ class Mlflow:
         tags = {
             "run_id": run.run_id,
             "config_id": run.config_id,
+            "started": run.started,
             "group": run.config.logger.group,
             # the names that MLflow's page shows as columns
             "mlflow.source.type": "LOCAL",
@@ -157,4 +156,5 @@ LOGGER = Kind(
     title="MLflow",
     package="mlflow",
     page=f"mlflow ui --backend-store-uri sqlite:///{{logs}}/{_DATABASE}",
+    servers=("MLFLOW_TRACKING_URI",),
 )

@@ -1,5 +1,6 @@
 """All loggers of a run, and all loggers of a process."""
 
+import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -27,13 +28,18 @@ def kinds(logger: Logger) -> list[Kind]:
 def pages(configs: Iterable[RunConfig]) -> str:
     """Return how to open the pages of the loggers of some runs, a line for each logger."""
     lines = {
-        f"{kind.title}: {kind.page}".format(
+        f"{kind.title}: {_page(kind)}".format(
             logs=shlex.quote(str(as_path(config.paths.logs))), project=config.logger.project
         )
         for config in configs
         for kind in kinds(config.logger)
     }
     return "".join(f"{line}\n" for line in sorted(lines))
+
+
+def _page(kind: Kind) -> str:
+    server = next((name for name in kind.servers if os.environ.get(name)), None)
+    return f"the server of {server}" if server else kind.page
 
 
 def in_group(config: RunConfig, group: str) -> RunConfig:

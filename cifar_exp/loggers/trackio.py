@@ -24,7 +24,7 @@ class Trackio:
         """See `RunLogger`."""
         _silence()
         self._logged = run
-        self._open()
+        self._open(resume="never" if self._is_repeated else "allow")
         self._stored = self._stored_epochs()
         for metrics in run.history:
             self.epoch(metrics)
@@ -49,7 +49,7 @@ class Trackio:
             self._run.finish()
         self._log_missing_epochs()
 
-    def _open(self) -> None:
+    def _open(self, resume: str = "allow") -> None:
         import trackio
 
         assert self._logged is not None
@@ -61,11 +61,24 @@ class Trackio:
             group=config.logger.group,
             name=self._logged.name,
             config=self._logged.as_settings,
-            resume="allow",
+            resume=resume,
             embed=False,
             auto_log_cpu=False,
             auto_log_gpu=False,
         )
+
+    @property
+    def _is_repeated(self) -> bool:
+        """Whether Trackio's database has an earlier training of this run and not this one."""
+        from trackio.sqlite_storage import SQLiteStorage
+
+        assert self._logged is not None
+        project = self._logged.config.logger.project
+        found = SQLiteStorage.get_latest_run_record_by_name(project, self._logged.name)
+        if found is None:
+            return False
+        config = SQLiteStorage.get_run_config(project, run_id=found["id"]) or {}
+        return bool(config.get("started") != self._logged.started)
 
     @property
     def _is_database(self) -> bool:
@@ -104,4 +117,10 @@ def _silence() -> None:
         vars(module)["print"] = lambda *_args, **_kwargs: None
 
 
-LOGGER = Kind(Trackio, title="Trackio", package="trackio", page="trackio show --project {project}")
+LOGGER = Kind(
+    Trackio,
+    title="Trackio",
+    package="trackio",
+    page="trackio show --project {project}",
+    servers=("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL"),
+)

@@ -3,6 +3,7 @@
 import logging
 import netrc
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ _INIT_TIMEOUT_SECONDS = 20.0
 
 
 class Wandb:
-    """Logs a run to W&B under the run's id.
+    """Logs a run to W&B under the run's id and the time of its start.
 
     A resumed run logs its earlier epochs again, so that each offline folder is complete. Online,
     W&B ignores steps that it has.
@@ -37,7 +38,7 @@ class Wandb:
         self._run = wandb.init(
             project=run.config.logger.project,
             group=run.config.logger.group,
-            id=run.run_id,
+            id=f"{run.run_id}_{_digits(run.started)}",
             name=run.name,
             resume="allow",
             reinit="create_new",  # several runs may take turns
@@ -75,6 +76,11 @@ class Wandb:
             self._run.summary["status"] = status
         finally:
             self._run.finish(exit_code=int(status in ("failed", "diverged")))
+
+
+def _digits(time: str) -> str:
+    """Return "20260131120000" for a time in UTC, since W&B's ids have no colons."""
+    return re.sub(r"\D", "", time)[:14]
 
 
 def _mode() -> Any:

@@ -193,11 +193,12 @@ class Runner:
         folder.write_state(state)
         log.info("%s: %s", model_and_data(config), compute)
         recorder = Recorder(run, training, checkpoints, state)
-        logged = LoggedRun(config, state["provenance"], tuple(training.history), folder.path)
+        history = tuple(training.history)
+        logged = LoggedRun(config, state["provenance"], history, folder.path, state["started"])
         with self._loggers.following(logged) as loggers:
             try:
                 if is_new and self._processes.alone:  # else all processes must yield the same
-                    yield from tuple(training.history)
+                    yield from history
                 yield from recorder.epochs(loggers)
                 recorder.check_metrics()
                 folder.claim(config)  # config.yaml may have been deleted or edited

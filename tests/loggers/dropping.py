@@ -1,4 +1,4 @@
-"""A process in which Trackio drops epochs."""
+"""Processes that log to Trackio: one in which it drops epochs, and one that logs a run again."""
 
 import os
 import sqlite3
@@ -31,3 +31,16 @@ def log_two_epochs_while_locked(folder: Path) -> None:
         run_logger.epoch(an_epoch(epoch))
     run_logger.end("complete", {})
     assert len(calls) == 2
+
+
+def log_starts(folder: Path) -> None:
+    """Log two epochs of a run that is interrupted after the first, and a repetition of the run."""
+    os.environ["TRACKIO_DIR"] = str(folder)
+    from cifar_exp.loggers.trackio import Trackio
+
+    config, first = RunConfig(logger=Logger(trackio=True)), an_epoch(1)
+    for started, history, epoch in (("a", (), 1), ("a", (first,), 2), ("b", (), 1)):
+        run_logger = Trackio()
+        run_logger.begin(LoggedRun(config, {}, history, Path(), started))
+        run_logger.epoch(an_epoch(epoch))
+        run_logger.end("complete", {})

@@ -106,18 +106,16 @@ def test_the_model_has_a_signature_and_computes_the_logits_of_the_run(
     torch.testing.assert_close(torch.from_numpy(model.predict(inputs)), expected)
 
 
-@pytest.mark.parametrize(
-    ("seed", "status", "count"), [(1, "failed", 1), (2, "complete", 2), (3, "diverged", 2)]
-)
-def test_only_a_run_that_had_ended_is_logged_as_a_new_run(
-    client: Any, config: RunConfig, seed: int, status: str, count: int
+@pytest.mark.parametrize(("seed", "starts", "count"), [(1, "11", 1), (2, "12", 2), (3, "121", 2)])
+def test_a_run_that_is_trained_again_from_its_start_is_a_new_run(
+    client: Any, config: RunConfig, seed: int, starts: str, count: int
 ) -> None:
     repeated = config.model_copy(update={"seed": seed})
-    for end in (status, "complete"):
+    for started in starts:
         run_logger = Mlflow()
-        run_logger.begin(LoggedRun(repeated, {}, (), Path("missing")))
+        run_logger.begin(LoggedRun(repeated, {}, (), Path("missing"), started))
         run_logger.epoch(an_epoch(1))
-        run_logger.end(end, {})
+        run_logger.end("complete", {})
     found = runs(client, repeated)
     assert len(found) == count
     for run in found:

@@ -1,6 +1,7 @@
 """W&B and Trackio, offline and through the command line."""
 
 import json
+import re
 import signal
 import sqlite3
 from contextlib import closing
@@ -15,7 +16,7 @@ from cifar_exp.config.schema import Logger, RunConfig
 from cifar_exp.loggers.base import short_name
 from cifar_exp.loggers.run_loggers import in_group
 from tests.conftest import TINY, CommandLine, read_rows, read_state
-from tests.loggers.dropping import log_two_epochs_while_locked
+from tests.loggers.dropping import log_starts, log_two_epochs_while_locked
 from tests.loggers.offline import OfflineRun
 from tests.processes import start_process
 from tests.reliability.faults import SHORT, STEPS_PER_EPOCH, held
@@ -50,8 +51,8 @@ def swept(tmp_path_factory, command_line) -> CommandLine:
 def offline_runs(logs: Path) -> dict[str, OfflineRun]:
     """Return the newest folder of each run; that of a killed run may be empty."""
     folders = sorted(logs.glob("wandb/offline-run-*"))
-    newest = {folder.name.rpartition("-")[2]: folder for folder in folders}
-    return {run_id: OfflineRun(folder) for run_id, folder in newest.items()}
+    newest = {folder.name.rpartition("-")[2]: folder for folder in folders}  # by W&B's id
+    return {id.partition("_")[0]: OfflineRun(folder) for id, folder in newest.items()}
 
 
 class TrackioRun:
@@ -78,7 +79,8 @@ def test_wandb_has_each_run_under_its_id_with_its_settings_and_metrics(swept: Co
     for run in swept.runs.iterdir():
         state, rows = read_state(run), read_rows(run)
         logged = shown[state["run_id"]]
-        assert logged.run.run_id == state["run_id"]
+        started = re.sub(r"\D", "", state["started"])[:14]  # another one if it is trained again
+        assert logged.run.run_id == f"{state['run_id']}_{started}"
         assert logged.run.run_group == sweep
         assert logged.run.project == "cifar-exp"
         settings = yaml.safe_load((run / "config.yaml").read_text())
@@ -113,6 +115,17 @@ def test_epochs_that_trackio_drops_are_logged_again(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "cifar-exp.db")) as data:
         rows = data.execute("SELECT step FROM metrics ORDER BY id").fetchall()
     assert rows == [(1,), (2,)]
+
+
+def test_a_run_that_is_trained_again_is_a_new_run_of_trackio(tmp_path: Path) -> None:
+    process = start_process(log_starts, tmp_path)
+    process.join()
+    assert process.exitcode == 0
+    with closing(sqlite3.connect(tmp_path / "cifar-exp.db")) as data:
+        rows = data.execute("SELECT run_id, step FROM metrics ORDER BY id").fetchall()
+    first, _, repeated = (run for run, _ in rows)
+    assert rows == [(first, 1), (first, 2), (repeated, 1)]
+    assert first != repeated
 
 
 def test_no_secret_is_logged(swept: CommandLine) -> None:

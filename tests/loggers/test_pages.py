@@ -20,6 +20,15 @@ from cifar_exp.loggers.run_loggers import pages
         ),
     ],
 )
-def test_each_logger_has_one_line_for_all_runs(logger: Logger, expected: list[str]) -> None:
+def test_each_logger_has_one_line_for_all_runs(
+    logger: Logger, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     configs = [RunConfig(logger=logger, paths=Paths(logs="my logs"), seed=i) for i in (0, 1)]
     assert pages(configs).splitlines() == expected
+
+
+def test_a_server_that_the_environment_selects_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:password@example.org")
+    configs = [RunConfig(logger=Logger(mlflow=True))]
+    assert pages(configs) == "MLflow: the server of MLFLOW_TRACKING_URI\n"
