@@ -79,11 +79,17 @@ class RunLoggers:
             run_logger.epoch(metrics)
 
     def end(self, status: str) -> None:
-        """Log the end of a run and the figures in its folder. Args: status: see `RunLogger.end`."""
+        """Log the end of a run and the figures in its folder.
+
+        After an OSError, a second call ends the remaining loggers.
+
+        Args:
+            status: see `RunLogger.end`.
+        """
         paths = {tag: self._folder / name for name, tag in IMAGE_TAGS.items()}
         images = {tag: path for tag, path in paths.items() if path.is_file()}
-        for run_logger in self._loggers:
-            run_logger.end(status, images)
+        while self._loggers:
+            self._loggers.pop(0).end(status, images)
 
 
 def restore_events(

@@ -73,8 +73,9 @@ class TensorBoard:
         with self._open() as events:
             for tag, path in images.items():
                 events.add_image(tag, path.read_bytes(), self._last_epoch)
-        if status != "interrupted":
-            folder = events.path.parent
+        folder = events.path.parent
+        # the same command restores a folder that was deleted during training
+        if status != "interrupted" and folder.exists():
             with EventFile(folder / f"{_next_name(folder)}{_END}") as last:
                 last.add(session_end(succeeded=status == "complete"))
 

@@ -162,9 +162,10 @@ def test_a_run_completes_even_if_one_service_fails_and_another_hangs(
     released = threading.Event()
     wandb, trackio = types.ModuleType("wandb"), types.ModuleType("trackio")
     wandb.init = trackio.init = lambda **_: released.wait(60)
+    trackio.SQLiteStorage = types.SimpleNamespace(get_latest_run_record_by_name=lambda *_: None)
     monkeypatch.setitem(sys.modules, "wandb", wandb)  # without Settings
     monkeypatch.setitem(sys.modules, "trackio", trackio)
-    for name in ("run", "utils"):
+    for name in ("run", "utils", "sqlite_storage"):
         setattr(trackio, name, trackio)
         monkeypatch.setitem(sys.modules, f"trackio.{name}", trackio)
     monkeypatch.setattr(run_loggers, "SECONDS_TO_FINISH", 0.1)
@@ -185,6 +186,21 @@ def test_a_run_completes_even_if_one_service_fails_and_another_hangs(
     assert len(warnings) == 2
     assert warnings[0].startswith("warning: disabled W&B: AttributeError: ")
     assert warnings[1].startswith("warning: disabled Trackio: not finished after")
+
+
+def test_services_are_ended_once_if_the_event_file_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class FullDisk(Recorder):
+        def end(self, status: str, images: Mapping[str, Path]) -> None:
+            raise OSError("No space left on device")
+
+    service = Recorder()
+    loggers = run_loggers.ProcessLoggers()
+    monkeypatch.setattr(loggers, "_of", lambda _: [FullDisk(), service])
+    with pytest.raises(OSError, match="No space left"), loggers.following(RUN) as following:
+        following.end("complete")
+    assert service.calls == ["begin", "end failed"]
 
 
 @pytest.mark.parametrize("name", ["wandb", "trackio", "mlflow"])

@@ -18,12 +18,16 @@ from tensorboard.plugins.hparams.get_experiment import Handler as GetExperiment
 from tensorboard.plugins.hparams.list_session_groups import Handler as ListSessionGroups
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from cifar_exp.config.schema import Logger, Paths, RunConfig
+from cifar_exp.config.schema import Logger, Paths, RunConfig, Training
+from cifar_exp.data.settings import Synthetic
 from cifar_exp.loggers.base import LoggedRun, short_name
 from cifar_exp.loggers.event_file import EventFile
 from cifar_exp.loggers.hparams import declare
 from cifar_exp.loggers.tensorboard import TensorBoard
+from cifar_exp.models.settings import Model
 from cifar_exp.optimizers import Adam, Sgd
+from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.runner import Runner
 from cifar_exp.training.progress import EpochMetrics
 from tests.conftest import ROOT, TINY, CommandLine, event_folder, read_rows, read_state
 from tests.made import an_epoch
@@ -343,6 +347,23 @@ def test_missing_event_files_are_restored(train: CommandLine) -> None:
                 events = EventAccumulator(str(event_folder(train.folder / "logs", run)))
                 events.Reload()
                 assert [scalar.step for scalar in events.Scalars("accuracy/test")] == [1, 2]
+
+
+def test_a_run_whose_event_files_are_deleted_during_training_is_complete(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    config = RunConfig(
+        data=Synthetic(train_size=20, test_size=10),
+        model=Model(name="vgg11", width=1 / 16),
+        training=Training(epochs=1),
+        device="cpu",
+        paths=Paths(results=str(tmp_path), logs=str(logs), cache=str(tmp_path)),
+    )
+    for event in Runner(threads=1).run(config):
+        if isinstance(event, EpochMetrics):
+            shutil.rmtree(logs)
+    assert RunFolder.of(config).status == "complete"
+    assert list(Runner(threads=1).run(config)) == []
+    assert len(list(logs.glob("*/events.out.tfevents*"))) == 2
 
 
 def test_event_files_that_cannot_be_restored_are_reported(train: CommandLine) -> None:
