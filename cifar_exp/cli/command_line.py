@@ -157,9 +157,10 @@ def _refuse_option(option: str, arguments: Sequence[str]) -> NoReturn:
         key = nearest_key(key)
     if not key or len(name) < 2:
         _refuse(f"{option}: unknown option")
-    following = arguments[arguments.index(option) + 1 :][:1]
-    value = value or next((word for word in following if "=" not in word), "VALUE")
-    raise UserError(f"{option}: expected a setting without dashes; write {key}={value}")
+    if not value and option in arguments:  # in "-mlr=0.1" it is a part of a word
+        following = arguments[arguments.index(option) + 1 :][:1]
+        value = next((word for word in following if "=" not in word), "")
+    raise UserError(f"{option}: expected a setting without dashes; write {key}={value or 'VALUE'}")
 
 
 def _refuse(message: str) -> NoReturn:

@@ -58,6 +58,7 @@ def test_a_study_is_a_sweep_and_cfg_job_shows_one(typed: str, translated: list[s
     [
         ("--lr 0.1", "--lr: expected a setting without dashes; write lr=0.1"),
         ("--lr=0.1", "write lr=0.1"),
+        ("-mlr=0.1,0.01", "lr=0.1,0.01"),
         ("--batch-size 8", "write batch_size=8"),
         ("--learning-rate 0.1", "write lr=0.1"),
         ("--epochs seed=1", "write epochs=VALUE"),
