@@ -2,6 +2,7 @@
 
 import argparse
 import glob
+import hashlib
 import os
 import re
 from collections.abc import Callable
@@ -166,9 +167,12 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _folder_name(overrides: list[str]) -> str:
-    """Return the folder name of an evaluation, made of its overrides."""
-    name = re.sub(r"[^\w.,=+-]+", "-", ",".join(overrides))
-    return shortened(name, _LONGEST_NAME_BYTES).lstrip(".") or "test"
+    """Return the folder name of an evaluation, made of its overrides and unique for them."""
+    text = ",".join(overrides)
+    name = shortened(re.sub(r"[^\w.,=+-]+", "-", text), _LONGEST_NAME_BYTES).lstrip(".")
+    if name != text:
+        name += f"-{hashlib.sha256(os.fsencode(text)).hexdigest()[:6]}"
+    return name or "test"
 
 
 def _export(arguments: argparse.Namespace) -> int:
