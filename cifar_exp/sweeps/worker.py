@@ -176,6 +176,7 @@ class _Worker:
                 self._limit.add(run)
             case StopRun(run) if run in self._runs:  # otherwise it has just ended
                 self._stop_run(run, Interrupted(signal.SIGTERM, by="the search"))
+                _free_cached_memory()
                 _send(self._connection, Ended(run))
             case StopAll(signal_number):
                 raise Interrupted(signal_number)

@@ -16,7 +16,7 @@ from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY
 from cifar_exp.runs.runner import Runner
 from cifar_exp.sweeps import worker
 from cifar_exp.sweeps.allocation import Allocation
-from cifar_exp.sweeps.messages import Checked, Ended, StopAll, Warned
+from cifar_exp.sweeps.messages import Checked, Ended, StopAll, StopRun, Warned
 
 
 class Connection:
@@ -79,6 +79,16 @@ def test_a_worker_continues_after_a_failure_if_its_device_works(
     assert failing_worker._runs == {}
     sent = failing_worker._connection.sent  # type: ignore[attr-defined]
     assert sent[-1] == Ended(7, problem="an illegal memory access")
+
+
+def test_the_memory_of_a_pruned_run_is_free_before_the_next_run_starts(
+    failing_worker: worker._Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection: Any = failing_worker._connection
+    monkeypatch.setattr(worker, "_free_cached_memory", lambda: connection.sent.append("freed"))
+    connection.received.append(StopRun(7))
+    failing_worker._receive()
+    assert connection.sent[-2:] == ["freed", Ended(7)]
 
 
 @pytest.mark.usefixtures("in_this_process")
