@@ -49,11 +49,15 @@ class SweepLauncher(BasicLauncher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Store what `launch` needs; called by Hydra."""
+        """Store what `launch` needs; called by Hydra, also for a search."""
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         self._composes = hydra_context.config_loader.load_sweep_config
         self._sweep_config = config
         self._trains = trains_runs(task_function)
+        if self._trains and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise UserError(
+                "torchrun: expected one run and no -m, since a sweep uses all devices itself"
+            )
         self._shows_settings = task_function is show_settings
         self.plans = is_plan(config)
         self._budget_seconds = budget_seconds(config)
@@ -75,10 +79,6 @@ class SweepLauncher(BasicLauncher):
         """
         if not self._trains:
             return super().launch(job_overrides, initial_job_idx)
-        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            raise UserError(
-                "torchrun: expected one run and no -m, since a sweep uses all devices itself"
-            )
         if not self._shows_settings:
             self.prepare()
         setup_globals()

@@ -168,6 +168,7 @@ def test_a_run_fails_with_the_reason_when_a_process_dies(train: CommandLine) -> 
         (("optimizer.lr=-1",), "optimizer.lr: expected a number greater than 0, got -1"),
         (("batch_size=999",), "data.batch_size: expected at most the 160 training images, got 999"),
         (("-m", "seed=0,1"), "torchrun: expected one run and no -m"),
+        (("experiment=search_demo",), "torchrun: expected one run and no -m"),
     ],
 )
 def test_a_mistake_is_reported_once(
