@@ -33,10 +33,12 @@ def levels_in(conf: Path) -> dict[str, str]:
 
 def _only_key(file: Path) -> str:
     """Return the dotted key that a file sets; "" if it does not set exactly one."""
-    text = file.read_text("utf-8")
-    if not text.startswith("# @package _global_"):
+    try:
+        text = file.read_text("utf-8")
+        content = yaml.safe_load(text) if text.startswith("# @package _global_") else None
+    except (OSError, ValueError, yaml.YAMLError):  # Hydra reports it if the file is selected
         return ""
-    match yaml.safe_load(text):
+    match content:
         case {**sections} if len(sections) == 1:
             ((section, values),) = sections.items()
             if isinstance(values, dict) and len(values) == 1:
@@ -230,7 +232,15 @@ def _did_you_mean(name: str) -> str:
     return f"; did you mean {name}?" if name else ""
 
 
-def short_names(keys: Sequence[str]) -> list[str]:
-    """Return the last part of each dotted key, or the whole key where the part is not unique."""
+def short_names(keys: Sequence[str], taken: Collection[str] = ()) -> list[str]:
+    """Return the last part of each dotted key, or the whole key where the part is not unique.
+
+    Args:
+        keys: dotted keys.
+        taken: names of something else, such as other columns of the same table.
+    """
     last = [key.split(".")[-1] for key in keys]
-    return [name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)]
+    return [
+        name if last.count(name) == 1 and name not in taken else key
+        for key, name in zip(keys, last, strict=True)
+    ]

@@ -43,7 +43,7 @@ def relocate(config: RunConfig, folder: Path) -> RunConfig:
 
 
 def _move(config: RunConfig, before: Path, now: Path) -> RunConfig:
-    """Replace the beginning of all paths, from the first folder in which the results differ."""
+    """Replace the beginning of all paths; with /new/p/results for /old/p/results, /old by /new."""
     if before == now:
         return config
     while before.name == now.name and before.name:

@@ -63,10 +63,11 @@ def _summary(
     if not values or values[-1] is None:
         return ""
     text = f": {value_text(values[-1], _UNITS[metric])}"
-    finite = [(value, epoch) for value, epoch in zip(values, epochs, strict=True) if value]
+    finite = [(v, epoch) for v, epoch in zip(values, epochs, strict=True) if v is not None]
     if not with_best or not finite:
         return text
-    best, epoch = (max if metric == "accuracy" else min)(finite)
+    # the first of equal values, as `keep=best` selects it
+    best, epoch = (max if metric == "accuracy" else min)(finite, key=lambda pair: pair[0])
     if epoch == epochs[-1]:
         return f"{text}, the best"
     return f"{text}, best {value_text(best, _UNITS[metric])} at epoch {epoch}"

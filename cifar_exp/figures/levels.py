@@ -68,10 +68,11 @@ class Point:
     Attributes:
         label: the level.
         position: its value; None if it is not a number.
-        values: finite, one per seed, without diverged runs.
+        values: finite, one per seed; a diverged run has one of speed and memory only.
         mean: of the values; NaN if there are none.
         half_width: of the 95 % interval of the mean; NaN for a single seed.
         diverged: number of diverged runs.
+        runs: number of runs.
     """
 
     label: str
@@ -80,6 +81,7 @@ class Point:
     mean: float
     half_width: float
     diverged: int
+    runs: int
 
 
 def draw_level_curves(
@@ -270,11 +272,12 @@ def _accuracy_limits(levels: Sequence[Level], evaluated: str) -> tuple[float, fl
 def _values_of_seeds(level: Level, key: str) -> tuple[list[int], NDArray[np.float64]]:
     """Return the epochs, and the values of the seeds; NaN where a seed has none."""
     epochs = sorted({row["epoch"] for rows in level.seeds for row in rows})
+    column = {epoch: at for at, epoch in enumerate(epochs)}
     values: NDArray[np.float64] = np.full((len(level.seeds), len(epochs)), np.nan)
     for seed, rows in enumerate(level.seeds):
         for row in rows:
             if row.get(key) is not None:
-                values[seed, epochs.index(row["epoch"])] = row[key]
+                values[seed, column[row["epoch"]]] = row[key]
     return epochs, values
 
 
@@ -360,6 +363,6 @@ def _mark_diverged(axes: Axes, points: Sequence[Point], coordinates: Sequence[fl
     axes.plot(crosses, [0.03] * len(crosses), "x", label="diverged", **at_edge)
     crowded = would_overlap(axes, coordinates, [42 if point.diverged else 0 for point in points])
     for x, point in marked:
-        text = f"{point.diverged} of {point.diverged + len(point.values)}"
+        text = f"{point.diverged} of {point.runs}"
         label = text if crowded else f"{text}\ndiverged"
         axes.text(x, 0.07, label, fontsize=SMALL, ha="center", **at_edge)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cifar_exp.config.identity import differences, settings, varied
+from cifar_exp.config.identity import all_settings, differences, settings, varied
 from cifar_exp.config.keys import short, short_names
 from cifar_exp.config.schema import CAN_BE_CUSTOM, RunConfig
 from cifar_exp.config.study import Study, Value
@@ -25,7 +25,8 @@ from cifar_exp.runs.record import Record
 from cifar_exp.terminal import columns, table, wrapped, wrapped_command
 
 _MAX_SHOWN = 3  # varied settings
-_WORD = r"[\w./+-]+"  # text that needs no quotes in an override
+# Text that Hydra reads as text without quotes: not a number, and ASCII only.
+_WORD = r"(?!(null|true|false|nan|inf)$)[a-z_/][\w./+-]*"
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def answer_of(records: Sequence[Record], looks: Looks | None = None) -> Answer |
 
 def _labels(groups: Sequence[Group], keys: Sequence[str]) -> list[str]:
     """Return the varied settings of each group; of many, only those that are not the usual ones."""
-    flat = [settings(group.records[0].config) for group in groups]
+    flat = [all_settings(group.records[0].config) for group in groups]
     if not keys:
         return [""] * len(flat)
     if len(keys) == 1:
@@ -127,8 +128,8 @@ def train_command(config: RunConfig) -> str:
 def _override(key: str, value: Any) -> str:
     if key in CAN_BE_CUSTOM and "." in str(value):
         key = f"{key}._target_"
-    is_word = isinstance(value, str) and re.fullmatch(_WORD, value)
-    return f"{short(key)}={value if is_word else json.dumps(value)}"
+    is_word = isinstance(value, str) and re.fullmatch(_WORD, value, re.ASCII | re.IGNORECASE)
+    return f"{short(key)}={value if is_word else json.dumps(value, ensure_ascii=False)}"
 
 
 def portable_settings(config: RunConfig) -> dict[str, Any]:

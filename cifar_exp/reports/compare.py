@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cifar_exp.config.identity import settings
+from cifar_exp.config.identity import all_settings
 from cifar_exp.errors import UserError
 from cifar_exp.reports.metrics import MEASURES, measured
 from cifar_exp.reports.records import read_records
@@ -40,7 +40,7 @@ def compare(folders: Sequence[RunFolder]) -> tuple[str, list[str]]:
 
 
 def _differing_settings(records: Sequence[Record]) -> list[list[str]]:
-    flat = [settings(record.config) for record in records]
+    flat = [all_settings(record.config) for record in records]
     keys = list(dict.fromkeys(key for run in flat for key in run))
     rows = [[key, *(str(run.get(key, "")) for run in flat)] for key in keys]
     return [row for row in rows if len(set(row[1:])) > 1]

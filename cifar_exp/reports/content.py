@@ -132,7 +132,12 @@ def report_of(sweep: Path, by_id: Mapping[str, Record], left_out: Sequence[str])
     configs = [record.config for record in records]
     keys = varied(configs)
     if studies:
-        sections = [_study_section(study, runs) for study, runs in studies]
+        names = [study.name for study, _ in studies]
+        sections = [
+            # parts may have the same name, such as one study with two settings
+            _study_section(study, runs, f"{part}-" * (names.count(study.name) > 1))
+            for part, (study, runs) in enumerate(studies, 1)
+        ]
         title = sections[0].title if len(sections) == 1 else f"{len(sections)} studies"
     else:
         title = f"Sweep over {', '.join(short_names(keys))}" if keys else "Sweep"
@@ -157,12 +162,14 @@ def report_of(sweep: Path, by_id: Mapping[str, Record], left_out: Sequence[str])
     )
 
 
-def _study_section(study: Study, records: Sequence[Record]) -> Section:
+def _study_section(study: Study, records: Sequence[Record], prefix: str) -> Section:
     keys, looks = list(study.vary), looks_of(study)
     levels = sorted_levels(records, keys[0])
     published = Published.of(study, levels)
     claimed = [claim.metric for claim in study.claims if claim.reached is None]
-    section = _section(study.title, keys, records, claimed, f"{study.name}-", published, looks)
+    section = _section(
+        study.title, keys, records, claimed, f"{prefix}{study.name}-", published, looks
+    )
     results = judge_claims(study.claims, levels, looks)
     return replace(section, question=study.question, claim_results=results)
 

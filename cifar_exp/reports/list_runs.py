@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cifar_exp.config.identity import settings
+from cifar_exp.config.identity import all_settings
 from cifar_exp.config.keys import SHORT_NAMES, explain_option, level, short
 from cifar_exp.errors import UserError
 from cifar_exp.paths import SEARCH_FILE, SWEEP_FILE
@@ -52,7 +52,7 @@ class ListedRun:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The settings by dotted key."""
-        return settings(self.record.config)
+        return all_settings(self.record.config)
 
     @cached_property
     def accuracy(self) -> float | None:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from cifar_exp.config.identity import run_id, settings
+from cifar_exp.config.identity import all_settings, run_id
 from cifar_exp.config.metrics import COLUMNS
 from cifar_exp.errors import UserError
 from cifar_exp.paths import SEARCH_FILE
@@ -61,7 +61,7 @@ class Run:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """All settings that decide what is computed, by dotted key; includes the seed."""
-        return settings(self.record.config)
+        return all_settings(self.record.config)
 
     @property
     def metrics(self) -> list[dict[str, Any]]:

@@ -30,6 +30,7 @@ class Measure:
         better: the better direction; None if neither is better.
         of_diverged: the value of a diverged run; None: `read` computes it.
         read: computes the value from a run and the accuracy that `epochs_to_...` requires.
+        column: the column of metrics.jsonl that it is read from; "" for several.
     """
 
     label: str
@@ -37,6 +38,7 @@ class Measure:
     better: Better | None
     of_diverged: float | None
     read: Callable[[Record, float | None], float | None]
+    column: str = ""
 
     def text(self, value: float) -> str:
         """Format a value with its unit."""
@@ -118,7 +120,8 @@ def measured(record: Record, metric: MetricOfRun, reached: float | None = None) 
     """
     measure = MEASURES[metric]
     if record.status == "diverged" and measure.of_diverged is not None:
-        return measure.of_diverged
+        is_measured = any(measure.column in row for row in record.rows)
+        return measure.of_diverged if is_measured or not record.rows else None
     if record.status not in ("complete", "diverged") or not record.rows:
         return None
     try:
@@ -216,17 +219,18 @@ def _numbers(rows: Sequence[Row], column: str) -> list[float]:
 def _of(column: Column, label: str, read: Any) -> Measure:
     unit, better = column.metric.unit, column.metric.better
     of_diverged = {"higher": -math.inf, "lower": math.inf, None: None}[better]
-    return Measure(label, unit, better, of_diverged, read(column.key))
+    return Measure(label, unit, better, of_diverged, read(column.key), column.key)
 
 
 def _epochs_measure(column: Column) -> Measure:
     label = f"epochs to a {column.label}"  # verdicts append " of 0.8"
-    return Measure(label, "epochs", "lower", math.inf, _epochs_to(column.key))
+    return Measure(label, "epochs", "lower", math.inf, _epochs_to(column.key), column.key)
 
 
 def _oscillation_measure(column: Column) -> Measure:
     label = f"late oscillation of the {column.label}"
-    return Measure(label, column.metric.unit, "lower", math.inf, _oscillation(column.key))
+    read = _oscillation(column.key)
+    return Measure(label, column.metric.unit, "lower", math.inf, read, column.key)
 
 
 MEASURES: dict[MetricOfRun, Measure] = {

@@ -157,13 +157,15 @@ def _obsolete(sweep: Path, files: Mapping[Path, bytes]) -> list[Path]:
     except (OSError, ValueError):
         return []
     names = map(unquote, re.findall(rf"\]\({FIGURES}/([^/)]+)\.png\)", text))
-    paths = [sweep / FIGURES / f"{name}{suffix}" for name in names for suffix in _SUFFIXES]
+    # the text may be from someone else: a quoted name could be a path out of the folder
+    plain = [name for name in names if Path(name).name == name]
+    paths = [sweep / FIGURES / f"{name}{suffix}" for name in plain for suffix in _SUFFIXES]
     return [path for path in paths if path not in files and path.is_file()]
 
 
 def _page() -> Any:
     environment = _environment(autoescape=True)
-    environment.filters |= {"numeric": _is_numeric, "tied": _tied}
+    environment.filters |= {"numeric": _numeric, "tied": _tied}
     return environment.get_template("report.html")
 
 
@@ -208,9 +210,13 @@ def _pairs(mapping: Mapping[str, str], name: str = "setting") -> Rows:
     return [{name: key, "value": value} for key, value in mapping.items() if value]
 
 
-def _is_numeric(rows: Rows, column: str) -> bool:
-    """Return whether a column contains numbers; "runs" contains text such as "2 complete"."""
-    return column != "runs" and any(re.match(r"[-+]?\d", row.get(column, "")) for row in rows)
+def _numeric(rows: Rows, columns: Sequence[str]) -> set[str]:
+    """Return the columns that contain numbers; "runs" contains text such as "2 complete"."""
+    return {
+        column
+        for column in columns
+        if column != "runs" and any(re.match(r"[-+]?\d", row.get(column, "")) for row in rows)
+    }
 
 
 def _address(path: str) -> str:

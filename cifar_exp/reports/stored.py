@@ -40,7 +40,7 @@ class StoredTrial(Stored):
     status: Literal["complete", "pruned", "diverged", "failed", "running"]
     value: Loss | None
     epochs: Count
-    params: dict[Text, int | float | Text]
+    params: dict[Text, bool | int | float | Text]
     run: FolderName | None
     reason: Text
 

@@ -316,8 +316,9 @@ def report_rows(records: Sequence[Record], keys: Sequence[str]) -> list[dict[str
         keys: dotted keys of the settings that vary.
     """
     shown = [(c.title, c.in_report) for c in _shown_columns(records) if c.in_report]
+    names = short_names(keys, taken=[title for title, _ in shown])
     return [
-        dict(zip(short_names(keys), (str(level_of(record, key)) for key in keys), strict=True))
+        dict(zip(names, (str(level_of(record, key)) for key in keys), strict=True))
         | {title: cell(record) for title, cell in shown}
         for record in records
     ]

@@ -71,7 +71,7 @@ class _Search:
         last = self.stored.confirmations[-1]
         levels = {
             level: [self.by_name[name] for name in names if name in self.by_name]
-            for level, names in ((_BASELINE, last.start), (self.winner, last.found))
+            for level, names in ((_BASELINE, last.start), (self.tested_label, last.found))
         }
         return best_first({level: records for level, records in levels.items() if records})
 
@@ -82,8 +82,8 @@ class _Search:
         return any(confirmation.winner == self.stored.best for confirmation in last)
 
     @property
-    def winner(self) -> str:
-        """The name of the trial that was tested last."""
+    def tested_label(self) -> str:
+        """The trial that was tested last; after more trials, another one may be the best."""
         if self.is_best_tested:
             return "best trial"
         return f"trial {self.stored.confirmations[-1].winner}"
@@ -91,7 +91,7 @@ class _Search:
     @property
     def test_runs(self) -> list[Record]:
         """The runs of the trial that was tested last."""
-        return list(self.confirmed.get(self.winner, [])) if self.stored.confirmations else []
+        return list(self.confirmed.get(self.tested_label, [])) if self.stored.confirmations else []
 
     @property
     def names(self) -> dict[str, str]:
@@ -127,7 +127,8 @@ def read_search_report(folder: Path) -> Report:
     stored = read_search(folder)
     by_name, left_out = _read_runs(stored, folder.parent / RUNS)
     search = _Search(stored, by_name)
-    trained = list(search.runs.values())
+    # trials with the same settings share a run
+    trained = list({record.folder: record for record in search.runs.values()}.values())
     tested = [record for records in search.confirmed.values() for record in records]
     configs = [record.config for record in trained]
     shared = shared_settings(configs) if configs else {}
@@ -178,15 +179,15 @@ def _confirmation(search: _Search) -> Section:
     winner = search.stored.confirmations[-1].winner
     params = next(trial.params for trial in search.stored.trials if trial.number == winner)
     best = f"{describe(params)} (trial {winner})"
-    values: dict[Value, str] = {search.winner: best}
+    values: dict[Value, str] = {search.tested_label: best}
     confirmed = search.confirmed
-    name = "the best trial" if search.is_best_tested else search.winner
+    name = "the best trial" if search.is_best_tested else search.tested_label
     says = f"{name} is better than the baseline, the settings without the search."
     gain = Claim(
         says=says[0].upper() + says[1:],
         metric=MAIN_METRIC,
         expects="higher",
-        at=search.winner,
+        at=search.tested_label,
         than=_BASELINE,
     )
     results = judge_claims([gain], confirmed) if len(confirmed) > 1 else []
@@ -329,20 +330,26 @@ def _curve(search: _Search, trial: StoredTrial, record: Record) -> TrialCurve:
 
 
 def _coordinate(value: float | str | None) -> float | str:
-    return value if isinstance(value, int | float) else str(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number else str(value)
 
 
 def _row(search: _Search, trial: StoredTrial) -> dict[str, str]:
     record = search.runs.get(trial.number)
-    return {
+    number = {
         "trial": str(trial.number),
         search.column: "" if trial.value is None else search.value_text(trial.value),
-        **{name: str(trial.params.get(key, "")) for key, name in search.names.items()},
+    }
+    others = {
         "status": _status(trial),
         "epochs": str(trial.epochs),
         "folder": f"../{RUNS}/{trial.run}",
         "page": run_page(record.folder.path) if record else f"../{RUNS}/{trial.run}/",
     }
+    keys = list(search.stored.space)
+    names = short_names(keys, taken=[*number, *others])
+    values = {n: str(trial.params.get(key, "")) for key, n in zip(keys, names, strict=True)}
+    return number | values | others
 
 
 def _status(trial: StoredTrial) -> str:
@@ -360,11 +367,12 @@ def _counts(search: StoredSearch) -> dict[str, str]:
 
 def _cautions_of_runs(trained: Sequence[Record], tested: Sequence[Record]) -> list[str]:
     ended = [record for record in trained if record.status in ENDED]
-    return cautions_of(tested or ended) if ended else []
+    return cautions_of(tested or ended) if tested or ended else []
 
 
 def _cautions(search: _Search) -> list[str]:
     stored, last = search.stored, search.stored.confirmations[-1:]
+    tests = dict.fromkeys((c.winner, c.trials) for c in stored.confirmations)
     cautions = []
     if stored.left:
         cautions.append(
@@ -377,13 +385,14 @@ def _cautions(search: _Search) -> list[str]:
             "images, and has not been tested."
         )
     if last and not last[0].start and stored.settings.baseline:
-        cautions.append(f"The settings of the {search.winner} are those of the baseline.")
+        cautions.append(f"The settings of the {search.tested_label} are those of the baseline.")
     if not any(record.status in ENDED for record in search.test_runs):
+        is_first = len(tests) < 2
+        tested = "No trial has been tested" if is_first else "The last test has not ended"
         cautions.append(
-            "No trial has been tested. The best trial was chosen on validation images with one "
-            "seed, so its result is optimistic."
+            f"{tested}. The best trial was chosen on validation images with one seed, so its "
+            "result is optimistic."
         )
-    tests = dict.fromkeys((c.winner, c.trials) for c in stored.confirmations)
     if len(tests) > 1:
         times = ", then ".join(
             f"trial {winner} after {trials} trial{'s' * (trials > 1)}" for winner, trials in tests

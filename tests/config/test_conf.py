@@ -6,6 +6,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
+from cifar_exp.config.keys import levels_in
 from cifar_exp.config.load import from_yaml, load_config, to_yaml
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.settings import Cifar10, Cifar100, Synthetic
@@ -21,6 +22,17 @@ CONF = Path(__file__).parents[2] / "conf"
 def composed(*overrides: str) -> RunConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return load_config(compose("config", list(overrides)))
+
+
+def test_files_that_cannot_be_read_define_no_short_name(tmp_path: Path) -> None:
+    for group, content in {
+        "lr": b"# @package _global_\noptimizer:\n  lr: 0.1\n",
+        "broken": b"# @package _global_\noptimizer:\n\tlr: 0.1\n",
+        "latin": "# @package _global_\ntitle: M\u00fcller\n".encode("latin-1"),
+    }.items():
+        (tmp_path / group).mkdir()
+        (tmp_path / group / "one.yaml").write_bytes(content)
+    assert levels_in(tmp_path) == {"lr": "optimizer.lr"}
 
 
 def test_the_default_settings_are_the_articles() -> None:

@@ -35,6 +35,20 @@ def test_the_legends_have_the_final_and_the_best_value() -> None:
     assert accuracy == ["train: 20.0 %", "validation: 10.0 %, best 40.0 % at epoch 2"]
 
 
+def test_the_best_epoch_is_the_first_of_equal_ones_and_may_have_a_loss_of_0() -> None:
+    accuracies = {"val_accuracy": 0.9, "train_accuracy": 0.9, "train_loss": 1.0}
+    rows = [
+        accuracies | {"epoch": epoch, "val_loss": loss} for epoch, loss in enumerate((1, 0, 2), 1)
+    ]
+    texts = [
+        axes.get_legend().get_texts()[1].get_text() for axes in draw_curves(rows, "run", "val").axes
+    ]
+    assert texts == [
+        "validation: 2 nats, best 0 nats at epoch 2",
+        "validation: 90.0 %, best 90.0 % at epoch 1",
+    ]
+
+
 @pytest.mark.parametrize("last", [0.0, 0.1, 1.0])  # anywhere on the axes
 def test_no_legend_covers_a_curve(last: float) -> None:
     end = {"train_loss": 3 * last, "val_loss": 3 * last}

@@ -31,7 +31,10 @@ def rows(*losses: float | None) -> Rows:
 
 def point(label: str, position: float | None, *values: float, diverged: int = 0) -> Point:
     mean = sum(values) / len(values) if values else math.nan
-    return Point(label, position, [*values], mean, 0.02 if len(values) > 1 else math.nan, diverged)
+    half_width = 0.02 if len(values) > 1 else math.nan
+    return Point(
+        label, position, [*values], mean, half_width, diverged, runs=len(values) + diverged
+    )
 
 
 def texts(figure: Figure) -> list[str]:

@@ -92,6 +92,14 @@ def test_of_many_varied_settings_only_the_unusual_ones_are_named() -> None:
     assert center.best == "the most common settings"
 
 
+def test_a_level_that_older_runs_lack_has_its_name() -> None:
+    held_out = {"data": Synthetic(val_fraction=0.1)}
+    runs = [record(0.5, **held_out), record(0.4, training=Training(keep="best"), **held_out)]
+    answer = answer_of(runs)
+    assert answer is not None
+    assert answer.best == "keep=last"
+
+
 def study(name: str, *claims: dict[str, object]) -> dict[str, object]:
     vary = {"optimizer.lr": [0.01, 0.0001]}
     return {"name": name, "title": name, "question": "?", "vary": vary, "claims": list(claims)}
@@ -136,6 +144,9 @@ def test_a_sweep_over_seeds_alone_states_its_accuracy() -> None:
         RunConfig(optimizer=Sgd(lr=0.03, momentum=0.5), scheduler=Cosine(), seed=3),
         RunConfig(data=ImageFolder(root="my photos, 1"), model=Model(name="resnet18", width=0.25)),
         RunConfig(data=Synthetic(val_fraction=0.1), optimizer=Adam(betas=(0.8, 0.9), eps=1e-7)),
+        RunConfig(data=ImageFolder(root="mes photos été")),
+        RunConfig(data=ImageFolder(root="Vögel")),
+        RunConfig(data=ImageFolder(root="2024")),  # not the number
     ],
 )
 def test_the_command_trains_the_same_run(config: RunConfig) -> None:

@@ -1,7 +1,9 @@
 """Tables that compare runs."""
 
+import re
 from pathlib import Path
 
+from cifar_exp.models.settings import Model
 from cifar_exp.optimizers import Adam
 from cifar_exp.reports.compare import compare
 from tests.made import make_run
@@ -13,3 +15,15 @@ def test_metrics_that_no_run_measures_are_left_out(tmp_path: Path) -> None:
     assert "final test accuracy" in table
     assert "validation" not in table
     assert "top-5" not in table
+    diverged = make_run(tmp_path, sums=False, optimizer=Adam(lr=9.0))
+    diverged.write_state(diverged.read_state() | {"status": "diverged"})
+    table, _ = compare([runs[0], diverged])
+    assert "diverged" in table
+    assert "validation" not in table
+    assert "top-5" not in table
+
+
+def test_a_setting_has_its_value_also_where_it_is_not_part_of_the_id(tmp_path: Path) -> None:
+    dropout = [Model(dropout_in_testing=on) for on in (False, True)]
+    table, _ = compare([make_run(tmp_path, model=model) for model in dropout])
+    assert re.search(r"model\.dropout_in_testing +False +True", table)

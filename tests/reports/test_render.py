@@ -208,6 +208,17 @@ def test_published_values_are_in_a_table_with_their_source(sweep: Path) -> None:
         assert "prediction interval" in table
 
 
+def test_parts_of_the_same_name_have_their_own_figures(sweep: Path) -> None:
+    file = sweep / "sweep.json"
+    content = json.loads(file.read_text())
+    (part,) = content["studies"]
+    content["studies"] = [part, part | {"runs": part["runs"][:2]}]
+    file.write_text(json.dumps(content))
+    write_report(sweep)
+    curves = [(sweep / "figures" / f"{n}-lr-curves-train.svg").read_text() for n in (1, 2)]
+    assert curves[0] != curves[1]
+
+
 def test_obsolete_figures_are_removed_and_files_of_the_user_are_kept(sweep: Path) -> None:
     write_report(sweep)
     figures = sweep / "figures"
@@ -215,9 +226,12 @@ def test_obsolete_figures_are_removed_and_files_of_the_user_are_kept(sweep: Path
     (figures / "old.svg").write_text("old")
     (figures / "notes.txt").write_text("mine")
     (figures / "mine.png").write_text("mine")
+    (sweep.parent / "precious.png").write_text("elsewhere")
     report = sweep / "report.md"
-    report.write_text(report.read_text() + "![old](figures/old.png)\n")
+    outside = "![x](figures/%2e%2e%2f%2e%2e%2fprecious.png)"
+    report.write_text(f"{report.read_text()}![old](figures/old.png)\n{outside}\n")
     assert check_report(sweep) == [report, figures / "old.svg"]
     write_report(sweep)
     mine = [figures / "notes.txt", figures / "mine.png"]
     assert sorted(figures.iterdir()) == sorted([*made, *mine])
+    assert (sweep.parent / "precious.png").exists()

@@ -9,6 +9,7 @@ import pytest
 from cifar_exp.data.settings import Synthetic
 from cifar_exp.errors import UserError
 from cifar_exp.optimizers import Adam
+from cifar_exp.reports.content import Report
 from cifar_exp.reports.records import read_search
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.search.report import read_search_report, search_text
@@ -36,7 +37,7 @@ class Searches:
         trials = [self._run(rate, val_fraction=0.1) for rate in RATES]
         self.tested = [[self._run(rate, seed=seed).path.name for seed in (1, 2)] for rate in RATES]
         self.baseline = [self._run(0.001, seed=seed).path.name for seed in (1, 2)]
-        self._trials = [
+        self.trials: list[dict[str, Any]] = [
             {
                 "number": number,
                 "status": "complete",
@@ -54,11 +55,14 @@ class Searches:
         return make_run(self._results, optimizer=Adam(lr=rate), seed=seed, data=data)
 
     def text(self, *confirmations: dict[str, Any], **changes: Any) -> str:
-        trials = {"trials": self._trials, "best": 1, "confirmations": list(confirmations)}
+        return search_text(self.report(*confirmations, **changes))
+
+    def report(self, *confirmations: dict[str, Any], **changes: Any) -> Report:
+        trials = {"trials": self.trials, "best": 1, "confirmations": list(confirmations)}
         folder = self._results / "search-lr-0123456789"
         folder.mkdir(exist_ok=True)
         (folder / "search.json").write_text(json.dumps(CONTENT | trials | changes))
-        return search_text(read_search_report(folder))
+        return read_search_report(folder)
 
     def confirmation(self, winner: int = 1, **changes: Any) -> dict[str, Any]:
         runs = {"found": self.tested[winner], "start": self.baseline}
@@ -97,6 +101,30 @@ def test_before_a_test_run_has_ended_the_result_is_that_of_validation(searches: 
     text = searches.text(searches.confirmation(found=pending, start=[]))
     assert "Best trial: lr=0.2 (trial 1), validation accuracy 60.0 % (1 seed, not tested)" in text
     assert "No trial has been tested." in text
+
+
+def test_an_earlier_test_is_not_denied_while_a_later_one_has_not_ended(searches: Searches) -> None:
+    first = searches.confirmation(winner=0, trials=1)
+    pending = searches.confirmation(found=["seed=3-0123456789"], start=[])
+    text = searches.text(first, pending)
+    assert "No trial has been tested" not in text
+    assert "The last test has not ended." in text
+
+
+def test_trials_with_the_same_settings_are_one_run_and_a_searched_bool_is_read(
+    searches: Searches,
+) -> None:
+    trials = [
+        searches.trials[0]
+        | {"number": number, "params": {"data.test_flip": True, "training.epochs": 2}}
+        for number in range(3)
+    ]
+    space = {"data.test_flip": "True or False", "training.epochs": "1 or 2"}
+    report = searches.report(trials=trials, best=0, space=space)
+    assert "1 run ·" in report.facts
+    (row, *_) = report.runs
+    assert row["test_flip"] == "True"
+    assert row["training.epochs"] == "2"  # "epochs" is the number of trained epochs
 
 
 def test_the_best_trial_may_be_the_baseline(searches: Searches) -> None:
