@@ -1,6 +1,7 @@
 """Atomic, durable file operations that do not follow symbolic links."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -12,11 +13,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from cifar_exp.errors import UserError, causes
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp", re.DOTALL)
@@ -116,7 +112,7 @@ def open_to_append(path: Path, create: bool = True) -> IO[str]:
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT * create
     # without O_NONBLOCK, opening a pipe waits for a reader
-    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    flags |= os.O_NOFOLLOW | os.O_NONBLOCK
     return os.fdopen(os.open(path, flags, 0o666), "a", encoding="utf-8")
 
 
@@ -164,30 +160,18 @@ def is_locked(file: Path) -> bool:
         file: locked with `filelock.FileLock`; it need not exist.
     """
     try:
-        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False
     try:
-        if fcntl is None:
-            return _is_locked_on_windows(file)
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
+    except (BlockingIOError, PermissionError):  # the latter on some network file systems
         return True
     except OSError:  # the file system does not support locks
         return False
     finally:
         os.close(descriptor)
     return False
-
-
-def _is_locked_on_windows(file: Path) -> bool:
-    from filelock import FileLock, Timeout
-
-    try:
-        with FileLock(file, timeout=0):
-            return False
-    except Timeout:
-        return True
 
 
 def shortened(name: str, max_bytes: int) -> str:
@@ -259,8 +243,6 @@ def disk_full(error: BaseException) -> OSError | None:
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":
-        return  # Windows cannot open folders
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -13,14 +13,9 @@ from typing import NoReturn
 
 from cifar_exp.terminal import is_first
 
-
-def _available(*names: str) -> list[signal.Signals]:
-    return [getattr(signal, name) for name in names if hasattr(signal, name)]
-
-
-STOP_SIGNALS = _available("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Schedulers send these some time before they end a job; other programs use them as well.
-_SCHEDULER_SIGNALS = _available("SIGUSR1", "SIGUSR2")
+_SCHEDULER_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
 _ANSWER_TIMEOUT_SECONDS = 10.0  # reached only if the terminal is blocked or no core is free
 _write_lock = threading.Lock()  # taken by threads alone, never by the handler
 # Daemon threads that did not end within their time limit.

@@ -1,7 +1,6 @@
 """Allocation of GPUs and CPU cores to the workers of a sweep (no PyTorch import)."""
 
 import os
-import sys
 from dataclasses import dataclass
 
 # A worker with PyTorch, CIFAR-10 and the baseline network uses 1.8 GB.
@@ -57,8 +56,5 @@ def concurrent_runs(allocations: tuple[Allocation, ...]) -> int:
 
 def _workers_that_fit() -> int:
     """Return how many workers fit into the memory of this machine, at least 1."""
-    try:
-        memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError):  # not available on Windows
-        return sys.maxsize
+    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(1, memory_bytes // _WORKER_BYTES)

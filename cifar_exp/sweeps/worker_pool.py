@@ -35,8 +35,6 @@ _SECONDS_TO_END = 60  # loggers may still have data to send
 _MAX_IDLE_DEATHS = 3
 _SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 _MAX_FOLDER_BYTES = 60  # a socket's path has at most 103 bytes, and up to 40 are appended
-# Windows has no fork server; there each worker imports PyTorch itself.
-_START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
 class Worker:
@@ -49,7 +47,7 @@ class Worker:
     """
 
     def __init__(self, target: Callable[..., None], *arguments: object) -> None:
-        context: Any = multiprocessing.get_context(_START_METHOD)
+        context: Any = multiprocessing.get_context("forkserver")
         self.connection, remote = context.Pipe()
         self._process: BaseProcess = context.Process(
             target=target, args=(remote, *arguments), daemon=True
@@ -97,8 +95,8 @@ class Worker:
 class WorkerPool:
     """One worker process per GPU, or several on the CPU.
 
-    Where the system has a fork server, PyTorch is imported once, by that server, and the workers
-    are forked from it. The sweep's process never imports PyTorch.
+    PyTorch is imported once, by the fork server, and the workers are forked from it. The sweep's
+    process never imports PyTorch.
 
     Attributes:
         on_gpu: whether the workers use GPUs.
@@ -169,8 +167,6 @@ class WorkerPool:
 
 def prepare() -> None:
     """Start the fork server, which imports PyTorch in the background."""
-    if _START_METHOD != "forkserver":
-        return
     multiprocessing.set_forkserver_preload(["__main__", "cifar_exp.sweeps.preload"])
     _choose_socket_folder()
     with _signals_ignored():  # inherited by the server: only the sweep handles Ctrl-C
