@@ -11,7 +11,7 @@ from cifar_exp.reports.records import read_search
 from cifar_exp.search.plan import Compose, Plan, describe, make_plan
 from cifar_exp.search.search import check_search, recognising
 from cifar_exp.search.space import Domain
-from cifar_exp.sweeps.forecast import NOTHING_WRITTEN
+from cifar_exp.sweeps.forecast import NOTHING_WRITTEN, at_once
 from cifar_exp.sweeps.speeds import Speeds, duration, find_speeds, in_time
 from cifar_exp.terminal import columns, printable, table, wrapped
 
@@ -44,18 +44,18 @@ def forecast_search(
     left = max(0, settings.n_trials - len(trials)) + interrupted
     checked, examples = check_search(plan, left, runs_per_device, writes=False)
     speeds = find_speeds(examples, checked)
-    at_once = len(checked.allocations)
+    workers = len(checked.allocations)
     smallest, *_, largest = sorted([*plan.examples, plan.examples[0]], key=speeds.seconds)
     tests = settings.confirm * (1 + settings.baseline)
     shortest, longest = (
-        duration([config] * left + [plan.start] * tests, speeds, at_once)
+        duration([config] * left + [plan.start] * tests, speeds, workers)
         for config in (smallest, largest)
     )
     lines = [
         wrapped(
             f"{settings.n_trials} trials, {left} to train, and {tests} runs that test the best "
             f"settings; {in_time(shortest.low)} to {in_time(longest.high)}, "
-            f"{in_bytes(checked.needs.disk_bytes)}, {at_once} at once"
+            f"{in_bytes(checked.needs.disk_bytes)}, {at_once(checked.allocations, len(examples))}"
         ),
         "",
         _table(plan, {"smallest": smallest, "largest": largest}, speeds),

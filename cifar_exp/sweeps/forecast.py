@@ -15,6 +15,7 @@ from cifar_exp.paths import RUNS
 from cifar_exp.runs.continuing import Shorter, shorter_run
 from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.runs.needs import Needs
+from cifar_exp.sweeps.allocation import Allocation, known_concurrent
 from cifar_exp.sweeps.run_times import shape
 from cifar_exp.sweeps.speeds import Speeds, duration, in_time
 from cifar_exp.terminal import USUAL_COLUMNS, columns, printable, table, wrapped
@@ -136,7 +137,7 @@ class Forecast:
         runs: all runs.
         varied: keys in which they differ, without the seed.
         needs: space and images of the runs to train.
-        at_once: number of concurrent runs; 0 if each run is a job.
+        allocations: allocation of each worker; empty if each run is a job.
         speeds: times of their epochs; None if they are not known.
         added: runs that the sweep may add until its claims are settled.
     """
@@ -144,7 +145,7 @@ class Forecast:
     runs: Sequence[PlannedRun]
     varied: Sequence[str]
     needs: Needs
-    at_once: int
+    allocations: Sequence[Allocation]
     speeds: Speeds | None
     added: Sequence[RunConfig] = ()
 
@@ -165,15 +166,16 @@ class Forecast:
         if pending and self.speeds:
             configs = [run.config for run in pending]
             shares = [run.share for run in pending]
-            time = duration(configs, self.speeds, self.at_once, shares)
+            time = duration(configs, self.speeds, len(self.allocations), shares)
             parts[0] += f"; about {time}"
             if self.added:
                 shares += [0.0] * len(self.added)
-                most = duration([*configs, *self.added], self.speeds, self.at_once, shares)
+                possible, workers = [*configs, *self.added], len(self.allocations)
+                most = duration(possible, self.speeds, workers, shares)
                 parts[0] += f", at most {in_time(most.high)} with {len(self.added)} more runs"
         if pending:
             parts += [in_bytes(self.needs.disk_bytes)]
-            parts += [f"{self.at_once} at once" if self.at_once else "each as a job"]
+            parts += [at_once(self.allocations, len(pending))]
         return ", ".join(parts)
 
     def _table(self) -> str:
@@ -248,8 +250,23 @@ class Forecast:
         yield f"disk:   {in_bytes(self.needs.disk_bytes)}, {in_bytes(free)} are free"
         if self.speeds is not None:
             memory = max(self.speeds.epoch(run.config).memory for run in self.pending)
-            of_gpu = " of the GPU" * self.speeds.on_gpu
-            yield f"memory: about {in_bytes(memory * self.at_once)}{of_gpu}"
+            of_gpu = f" of the GPU{'s' * (len(self.allocations) > 1)}" * self.speeds.on_gpu
+            concurrent = known_concurrent(self.allocations, len(self.pending))
+            of_each = " for each run" * (concurrent is None)
+            yield f"memory: about {in_bytes(memory * (concurrent or 1))}{of_gpu}{of_each}"
+
+
+def at_once(allocations: Sequence[Allocation], to_train: int) -> str:
+    """Return how many runs are trained at once, in words.
+
+    Args:
+        allocations: allocation of each worker; empty if each run is a job.
+        to_train: number of runs to train.
+    """
+    if not allocations:
+        return "each as a job"
+    concurrent = known_concurrent(allocations, to_train)
+    return "as many at once as is fastest" if concurrent is None else f"{concurrent} at once"
 
 
 def _numbers(numbers: Collection[int]) -> str:

@@ -27,6 +27,7 @@ from cifar_exp.runs.moved_images import changed_images, recognised
 from cifar_exp.runs.needs import Needs
 from cifar_exp.runs.record import Record, read_record
 from cifar_exp.signals import stop_request
+from cifar_exp.sweeps.allocation import Allocation
 from cifar_exp.sweeps.cluster_jobs import RunJobs, train_as_jobs
 from cifar_exp.sweeps.dispatcher import Dispatcher
 from cifar_exp.sweeps.forecast import Forecast, PlannedRun, find_prefix_runs, plan_runs
@@ -156,17 +157,18 @@ class Sweep:
         self._resume_seeds()
         runs = plan_runs(self.runs)
         configs = [run.config for run in runs if not run.is_finished]
-        needs, at_once, speeds = Needs(), 0, None
+        needs, speeds = Needs(), None
+        allocations: Sequence[Allocation] = ()
         if configs and in_jobs:
             from cifar_exp.runs.preflight import preflight  # imports PyTorch, which is slow
 
             needs = preflight(configs, at_once=len(configs), trains_here=False, writes=False)
         elif configs:
             checked = check_runs(configs, runs_per_device, len(runs), writes=False)
-            needs, at_once = checked.needs, len(checked.allocations)
+            needs, allocations = checked.needs, checked.allocations
             found = find_speeds(configs, checked)
             speeds = found if found.known else None  # the steps take too long
-        return Forecast(runs, self._varied, needs, at_once, speeds, self._possible_runs(runs))
+        return Forecast(runs, self._varied, needs, allocations, speeds, self._possible_runs(runs))
 
     def _possible_runs(self, runs: Sequence[PlannedRun]) -> list[RunConfig]:
         """Return the runs that may be added, after the planned ones, until claims are settled."""

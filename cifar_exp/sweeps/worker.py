@@ -18,7 +18,7 @@ from cifar_exp.out_of_memory import TOO_LITTLE_MEMORY, is_out_of_memory
 from cifar_exp.runs.folder import BusyError
 from cifar_exp.runs.log import show_warnings
 from cifar_exp.signals import STOP_SIGNALS, Interrupted
-from cifar_exp.sweeps.allocation import Allocation, allocate, concurrent_runs
+from cifar_exp.sweeps.allocation import Allocation, allocate, expected_concurrent
 from cifar_exp.sweeps.gpu_concurrency import ConcurrencyLimit
 from cifar_exp.sweeps.messages import (
     Checked,
@@ -138,7 +138,7 @@ class _Worker:
         if on_gpu:
             torch.cuda.set_device(allocation.gpu)
         self._limit = ConcurrencyLimit(
-            allocation.runs, free_bytes=lambda: torch.cuda.mem_get_info()[0] if on_gpu else 0
+            allocation.concurrent, free_bytes=lambda: torch.cuda.mem_get_info()[0] if on_gpu else 0
         )
         self._runner = Runner(allocation.threads)
         self._connection = connection
@@ -266,7 +266,7 @@ def _checked(
         gpus = torch.cuda.device_count() if any(map(uses_gpu, configs)) else 0
         cores = torch.get_num_threads()
         allocations = allocate(gpus, cores, runs_per_device, len(configs), sweep_size)
-        needs = preflight(configs, concurrent_runs(allocations), writes=writes)
+        needs = preflight(configs, expected_concurrent(allocations), writes=writes)
         at_most = allocations[0].threads
         threads = tuple(choose_compute(config, at_most).threads for config in configs)
         return Checked(None, allocations, needs, threads, hardware())

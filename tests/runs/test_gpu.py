@@ -101,7 +101,7 @@ def test_a_run_without_enough_memory_fails_and_a_concurrent_run_continues(
 def test_the_memory_of_a_finished_run_is_free_for_the_next(tmp_path: Path) -> None:
     runs = [config(tmp_path, seed=seed, training=Length(epochs=1)) for seed in range(2)]
     connection = Connection()
-    gpu_worker = worker._Worker(connection, Allocation(gpu=0, threads=1, runs=1))  # type: ignore[arg-type]
+    gpu_worker = worker._Worker(connection, Allocation(gpu=0, threads=1, concurrent=1))  # type: ignore[arg-type]
     reserved = []
     for number, run in enumerate(runs):
         connection.received.append(Train(number, run, ()))

@@ -25,6 +25,7 @@ from tests.made import make_run
 
 HARDWARE = {"cpu": "a processor", "cores": 2, "gpus": []}
 PROVENANCE = {"commit": None, "python": "3.12", "versions": {}, "hardware": HARDWARE}
+ON_CPU = (Allocation(None, threads=1, concurrent=1),) * 2
 COMPUTE = {"device": "cpu", "precision": "fp32", "threads": 1}
 
 
@@ -186,7 +187,7 @@ def test_finished_runs_on_other_images_are_not_used(
     assert measured == [big]
     sizes = (Contents(None, 10, 640, 32), Contents(None, 10, 6400, 32))
     runs = plan_runs(list(zip((small, big), RunFolder.of_all([small, big]), strict=True)))
-    text = str(Forecast(runs, ["data.root"], Needs(0, 0, sizes), 2, None))
+    text = str(Forecast(runs, ["data.root"], Needs(0, 0, sizes), ON_CPU, None))
     assert "steps:  440 in total" in text
 
 
@@ -237,7 +238,7 @@ def test_the_answer_is_first_and_the_text_fits_80_columns(tmp_path: Path) -> Non
     runs = plan_runs(list(zip(configs, RunFolder.of_all(configs), strict=True)))
     speeds = find_speeds(configs[1:], checked(3))
     needs = checked(3).needs
-    text = str(Forecast(runs, ["optimizer.lr"], needs, 2, speeds))
+    text = str(Forecast(runs, ["optimizer.lr"], needs, ON_CPU, speeds))
     lines = text.splitlines()
     assert lines[0].startswith("4 runs, 3 to train; about ")
     assert lines[0].endswith("5 MB, 2 at once")
@@ -246,6 +247,28 @@ def test_the_answer_is_first_and_the_text_fits_80_columns(tmp_path: Path) -> Non
     assert "steps:  60 in total" in lines
     assert lines[-1] == "Nothing was trained or written."
     assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("concurrent", "runs", "words", "memory"),
+    [
+        (4, 8, "8 at once", "8.0 GB of the GPUs"),
+        (4, 3, "3 at once", "3.0 GB of the GPUs"),
+        (None, 8, "as many at once as is fastest", "1.0 GB of the GPUs for each run"),
+    ],
+)
+def test_a_plan_has_the_number_of_runs_on_all_gpus(
+    tmp_path: Path, concurrent: int | None, runs: int, words: str, memory: str
+) -> None:
+    on_gpus = [Allocation(gpu, threads=1, concurrent=concurrent) for gpu in (0, 1)]
+    configs = [a_run(tmp_path, seed=seed) for seed in range(runs)]
+    planned = plan_runs(list(zip(configs, RunFolder.of_all(configs), strict=True)))
+    speeds = Speeds(on_gpu=True)
+    speeds.add(configs[0], EpochTime(9.0, 10.0, 12.0, memory=10**9))
+    needs = checked(runs).needs
+    lines = str(Forecast(planned, [], needs, on_gpus, speeds)).splitlines()
+    assert lines[0].endswith(words)
+    assert f"memory: about {memory}" in lines
 
 
 def test_many_varied_settings_share_a_column_with_what_is_unusual(tmp_path: Path) -> None:
@@ -257,7 +280,7 @@ def test_many_varied_settings_share_a_column_with_what_is_unusual(tmp_path: Path
     configs.append(usual.model_copy(update={"model": usual.model.model_copy(update={"width": 2})}))
     varied = ["optimizer.lr", "training.epochs", "data.batch_size", "model.width"]
     runs = plan_runs(list(zip(configs, RunFolder.of_all(configs), strict=True)))
-    lines = str(Forecast(runs, varied, checked(6).needs, 2, None)).splitlines()
+    lines = str(Forecast(runs, varied, checked(6).needs, ON_CPU, None)).splitlines()
     cells = {line.split()[0] for line in lines[4 : lines.index("", 4)]}
     assert cells == {"usual", "lr=0.1", "epochs=8", "batch_size=32", "width=2.0"}
     assert "usual:  lr=0.001, epochs=4, batch_size=64, width=1.0" in lines

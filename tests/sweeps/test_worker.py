@@ -52,7 +52,7 @@ def failing_run() -> Any:
 
 @pytest.fixture
 def failing_worker() -> worker._Worker:
-    allocation = Allocation(gpu=None, threads=1, runs=2)
+    allocation = Allocation(gpu=None, threads=1, concurrent=2)
     made = worker._Worker(Connection(), allocation)  # type: ignore[arg-type]
     made._runs[7] = failing_run()
     made._limit.add(7)
@@ -103,7 +103,7 @@ def test_a_worker_closes_its_loggers_when_it_is_stopped_and_when_the_sweep_has_e
 
     monkeypatch.setattr(Runner, "close", close)
     for connection in (Connection(StopAll(signal.SIGINT)), ClosedConnection()):
-        worker.work(connection, Allocation(gpu=None, threads=1, runs=1))  # type: ignore[arg-type]
+        worker.work(connection, Allocation(gpu=None, threads=1, concurrent=1))  # type: ignore[arg-type]
     assert len(closed) == 2
     assert closed[0].sent[-1] == Warned("warning: disabled W&B")
 
@@ -138,5 +138,5 @@ def test_a_worker_without_memory_for_pytorch_reports_it(monkeypatch: pytest.Monk
     worker.check(connection, (), None, sweep_size=1)
     assert connection.sent[-1] == Checked(TOO_LITTLE_MEMORY)
     with pytest.raises(SystemExit):
-        worker.work(connection, Allocation(gpu=None, threads=1, runs=1))
+        worker.work(connection, Allocation(gpu=None, threads=1, concurrent=1))
     assert connection.sent[-1] == Warned(TOO_LITTLE_MEMORY)

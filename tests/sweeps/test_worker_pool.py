@@ -43,7 +43,7 @@ def serve(connection: Connection) -> None:
 @pytest.fixture
 def pool(monkeypatch: pytest.MonkeyPatch) -> WorkerPool:
     monkeypatch.setattr(worker_pool, "Worker", ThreadWorker)
-    return WorkerPool((Allocation(gpu=None, threads=1, runs=1),) * 2)
+    return WorkerPool((Allocation(gpu=None, threads=1, concurrent=1),) * 2)
 
 
 def test_a_warning_of_workers_that_end_is_printed_once(
