@@ -26,7 +26,7 @@ except (ImportError, SyntaxError) as error:
 @trains_a_run
 def run(composed: DictConfig) -> None:
     """Train the run that Hydra has composed."""
-    if HydraConfig.get().mode is hydra.types.RunMode.MULTIRUN:  # a job of another launcher
+    if HydraConfig.get().mode is hydra.types.RunMode.MULTIRUN:  # a job of hydra/sweeper=basic
         train(composed)
     else:  # Hydra changes exceptions, but not an exit
         exit_process(exit_status(lambda: train(composed)))

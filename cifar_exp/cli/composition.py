@@ -72,12 +72,17 @@ def adapted_composition() -> Iterator[None]:
     - Runs that choose the same options are composed from the files once; see `_Compositions`.
     - The registered settings are not copied each time Hydra lists a group, more than half the time
       of `--help`. Hydra copies those that it composes.
+
+    The order is: `composed`; the files of the options, by Hydra's method, which calls `applied` for
+    the options; `applied` for the other overrides. `_Compositions` keeps the result of the second.
     """
     compose = ConfigLoaderImpl._load_configuration_impl
     apply = ConfigLoaderImpl._apply_overrides_to_config
     load = ConfigRepository.load_config
     compositions = _Compositions(compose)
-    is_shared = False  # whether the runs of a sweep share the composition in progress
+    # Whether the runs of a sweep share the composition in progress: the first one of -m. It holds
+    # for all calls of `applied` in this composition, also while the files are composed.
+    is_shared = False
     printed: set[str] = set()
 
     def composed(loader: Any, **kwargs: Any) -> DictConfig:
@@ -85,7 +90,9 @@ def adapted_composition() -> Iterator[None]:
         is_shared = kwargs["run_mode"] is RunMode.MULTIRUN
         try:
             config = compositions.compose(loader, **kwargs)
-        except Exception:  # Hydra's messages refer to all overrides
+        # Any error: Hydra composes all again, since its messages refer to all overrides. So
+        # `_Compositions.compose` must have no effects.
+        except Exception:
             config = compose(loader, **kwargs)
         if config.hydra.mode is RunMode.RUN:  # in a run of a sweep it is MULTIRUN
             _refuse_unless_swept(config.hydra)
