@@ -164,7 +164,7 @@ def _override(key: str, levels: Any) -> str:
 
 
 def _quoted(level: Any) -> str:
-    """Return a level as Hydra's parser reads it, which knows few of JSON's escapes."""
+    """Return a level as Hydra's parser reads it, which supports few of JSON's escapes."""
     if isinstance(level, list | tuple):
         return f"[{','.join(map(_quoted, level))}]"
     if not isinstance(level, str):
