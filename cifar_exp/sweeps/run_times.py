@@ -41,26 +41,27 @@ def image_counts(config: RunConfig, train_size: int | None = None) -> tuple[int,
     return train, min(test, data.limit_test or test) or _USUAL_IMAGES[1]
 
 
-def expected_cost(config: RunConfig, on_gpu: bool) -> float:
+def expected_cost(config: RunConfig, on_gpu: bool, train_size: int | None = None) -> float:
     """Estimate the relative duration of a run.
 
     Args:
         config: settings of the run.
         on_gpu: whether the run trains on a GPU.
+        train_size: number of training images, if it is known.
     """
     step = _STEP_COST_ON_GPU if on_gpu else _STEP_COST_ON_CPU
-    train, _ = image_counts(config)
+    train, test = image_counts(config, train_size)
     training = train * (_image_cost(config) + step / config.data.batch_size)
-    return config.training.epochs * (training + _evaluation_cost(config))
+    return config.training.epochs * (training + _evaluation_cost(config, test))
 
 
 def part_after_epochs(config: RunConfig) -> float:
     """Estimate the time of the predictions at the end of a run, as a fraction of all its epochs."""
-    return _evaluation_cost(config) / expected_cost(config, on_gpu=False)
-
-
-def _evaluation_cost(config: RunConfig) -> float:
     _, test = image_counts(config)
+    return _evaluation_cost(config, test) / expected_cost(config, on_gpu=False)
+
+
+def _evaluation_cost(config: RunConfig, test: int) -> float:
     return test * _image_cost(config) * _EVALUATION_COST
 
 

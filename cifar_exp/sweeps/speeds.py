@@ -28,6 +28,8 @@ _ENOUGH_READ = 5  # finished runs of a shape
 # Relative half-widths of intervals: of finished runs, of measured steps, of other shapes.
 _STORED, _MEASURED, _SCALED = 0.15, 0.3, 0.6
 _SECONDS_AROUND_SWEEP = 10.0  # start of the workers, and the report
+# Settings of the data without effect on the number of training images.
+_OF_BATCHES = ("batch_size", "augment", "cutout", "test_flip", "normalize", "image_size")
 
 
 @dataclass(frozen=True)
@@ -67,20 +69,24 @@ class Speeds:
         on_gpu: whether the runs train on a GPU.
         known: times by shape; see `run_times.shape`.
         source: where they are from, in words.
+        sizes: numbers of training images, if they are known; see `_images`.
     """
 
     on_gpu: bool
     known: dict[str, EpochTime] = field(default_factory=dict)
     source: str = ""
+    sizes: dict[str, int] = field(default_factory=dict)
     _costs: dict[str, float] = field(default_factory=dict)
 
     def add(self, config: RunConfig, time: EpochTime) -> None:
         """Add the time of an epoch of a run."""
         self.known[shape(config)] = time
-        self._costs[shape(config)] = self._cost(config)
+        self._costs[shape(config)] = self.cost(config)
 
-    def _cost(self, config: RunConfig) -> float:
-        return expected_cost(config, self.on_gpu) / config.training.epochs
+    def cost(self, config: RunConfig) -> float:
+        """Return the expected relative time of an epoch of a run."""
+        size = self.sizes.get(_images(config))
+        return expected_cost(config, self.on_gpu, size) / config.training.epochs
 
     def epoch(self, config: RunConfig) -> EpochTime:
         """Return the time of an epoch; for an unknown shape that of the most similar one, scaled.
@@ -95,7 +101,7 @@ class Speeds:
                 f"The time of these runs is unknown, since it could not be measured in "
                 f"{_SECONDS_TO_MEASURE:.0f} s. Leave out plan and budget."
             )
-        cost = self._cost(config)
+        cost = self.cost(config)
         near = min(self.known, key=lambda other: abs(self._costs[other] / cost - 1))
         time = self.known[near]
         return EpochTime.around(time.expected * cost / self._costs[near], _SCALED, time.memory)
@@ -120,6 +126,7 @@ def find_speeds(configs: Sequence[RunConfig], checked: Checked) -> Speeds:
     by_shape = dict(zip(shapes, configs, strict=True))
     contents = dict(zip(shapes, checked.needs.contents, strict=True))
     threads = dict(zip(shapes, checked.threads, strict=True))
+    speeds.sizes = {_images(it): contents[of].train_size for of, it in by_shape.items()}
     found = _finished(by_shape, threads, checked.hardware)
     for of, times in found.items():
         seconds, memory = zip(*times, strict=True)
@@ -129,10 +136,7 @@ def find_speeds(configs: Sequence[RunConfig], checked: Checked) -> Speeds:
             by_shape[of],
             EpochTime(min(low, time.low), time.expected, max(high, time.high), time.memory),
         )
-    unknown = sorted(
-        (by_shape[of] for of in by_shape if of not in found),
-        key=lambda config: expected_cost(config, speeds.on_gpu) / config.training.epochs,
-    )
+    unknown = sorted((by_shape[of] for of in by_shape if of not in found), key=speeds.cost)
     measured = 0
     for config in unknown[-1:] + unknown[:-1][:1]:
         if found_time := _measured(config, contents[shape(config)], checked.allocations):
@@ -144,6 +148,12 @@ def find_speeds(configs: Sequence[RunConfig], checked: Checked) -> Speeds:
     of_measured += " of the largest and the smallest run" * (measured > 1)
     speeds.source = " and ".join(filter(None, (of_stored, of_measured)))
     return speeds
+
+
+def _images(config: RunConfig) -> str:
+    """Return the settings that determine the training images of a run."""
+    settings = config.data.identity()
+    return str({key: value for key, value in settings.items() if key not in _OF_BATCHES})
 
 
 def _finished(

@@ -207,6 +207,22 @@ def test_the_largest_and_the_smallest_run_are_measured(
     assert speeds.epoch(configs[0]).expected == 64
 
 
+def test_the_largest_of_several_image_folders_is_measured_and_the_others_have_their_sizes(
+    tmp_path: Path, measured: list[RunConfig]
+) -> None:
+    sizes = {"middle": 5000, "big": 50_000, "small": 500}
+    folders = [ImageFolder(root=str(tmp_path / name), batch_size=50) for name in sizes]
+    middle, big, small = configs = [
+        a_run(tmp_path).model_copy(update={"data": data}) for data in folders
+    ]
+    contents = tuple(Contents(None, 10, size, 32) for size in sizes.values())
+    needs = Needs(0, 0, contents)
+    speeds = find_speeds(configs, Checked(None, ON_CPU, needs, (1, 1, 1), HARDWARE))
+    assert measured == [big, small]
+    # the small one, which is the most similar, took 50 s
+    assert speeds.epoch(middle).expected == pytest.approx(10 * 50, rel=0.01)
+
+
 def test_the_time_is_that_of_the_longest_worker(tmp_path: Path) -> None:
     speeds = Speeds(on_gpu=False)
     speeds.add(a_run(tmp_path), EpochTime(9.0, 10.0, 12.0))
