@@ -53,8 +53,7 @@ def untrusted(key: str, name: str) -> UserError:
 
 def digest(target: str) -> str | None:
     """Return the SHA-256 of the file that defines a function or class; None if there is no file."""
-    module_name, _, name = target.rpartition(".")
-    function = getattr(importlib.import_module(module_name), name)
+    function = _import("", target)
     file = getattr(sys.modules.get(function.__module__), "__file__", None)
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from safetensors.torch import load_file
 from cifar_exp.config.load import from_yaml
 from cifar_exp.config.schema import Paths, RunConfig
 from cifar_exp.config.schema import Training as Length
+from cifar_exp.custom_code import digest
 from cifar_exp.data.settings import Synthetic
 from cifar_exp.errors import UserError
+from cifar_exp.files import sha256
 from cifar_exp.models.build import build_model
 from cifar_exp.models.settings import CustomModel
 from cifar_exp.runs.log import show_warnings
@@ -44,6 +47,15 @@ def swept(tmp_path_factory, command_line) -> CommandLine:
     shutil.copytree(EXAMPLES, train.folder)
     train.output = train(*SWEEP)
     return train
+
+
+def test_the_file_of_custom_code_is_found_in_the_working_directory(
+    custom: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(custom.folder)  # train.py is in another folder
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    monkeypatch.delitem(sys.modules, "my_net", raising=False)
+    assert digest("my_net.MyNet") == sha256(custom.folder / "my_net.py")
 
 
 @pytest.mark.integration

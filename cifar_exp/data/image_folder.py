@@ -65,17 +65,18 @@ def load(
     """
     root = root.resolve()
     folders = _valid_folders(root, test_fraction)
-    for cached in dict.fromkeys([(None, None), limits]):  # a cache of all images is used too
+    # First the cache of all images, if there is one, then that of the limits, written if missing.
+    for cached in dict.fromkeys([(None, None), limits]):
         chosen = [_chosen(folders, *pair) for pair in zip(SPLITS, cached, strict=True)]
         entries = [entry for part in chosen for entry, _ in part]
         name = f"{shortened(root.name, _MAX_NAME_BYTES)}-{_key(folders, image_size, cached)}"
         path = cache / f"{name}.safetensors"
         if cached == limits or path.exists():
-            fingerprint, written = _fingerprint(entries, image_size, root), _time_written(path)
+            fingerprint, before_lock = _fingerprint(entries, image_size, root), _time_written(path)
             if dataset := _read_cache(path, fingerprint):
                 return _with_files(dataset, chosen, root)
     with _locked(path):  # concurrent runs wait here, and then read the cache
-        is_new = _time_written(path) != written
+        is_new = _time_written(path) != before_lock
         dataset = _read_cache(path, fingerprint) if is_new else None
         if dataset is None:
             dataset = _decode_all(chosen, image_size, folders)

@@ -50,7 +50,8 @@ def labelled_images(run: TrainedRun, config: RunConfig) -> Split:
             # training images are not used: decode as few as possible
             data = data.model_copy(update={"limit_train": len(run.classes)})
     dataset = load(data, as_path(config.paths.cache), run.trusted)
-    if config == run.config and dataset.digest() != run.state.get("data_sha256"):
+    before = run.state.get("data_sha256")  # None: not recorded
+    if config == run.config and before not in (None, dataset.digest()):
         _log.warning("%s: the images have changed since the run was trained", _source(config.data))
     indices = torch.tensor(_class_indices(dataset.classes, run, config.data))
     return replace(dataset.test, labels=indices[dataset.test.labels])

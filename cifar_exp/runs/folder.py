@@ -1,6 +1,5 @@
 """The folder of a run: its files and its lock. Nothing here needs PyTorch."""
 
-import difflib
 import json
 import os
 import shutil
@@ -12,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from cifar_exp.config.identity import identity, run_id, run_name
+from cifar_exp.config.identity import identity, run_id, run_name, settings
 from cifar_exp.config.load import from_yaml, to_yaml
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.stored_paths import anchored, relocate
@@ -232,14 +231,19 @@ class RunFolder:
             text = to_yaml(anchored(config))
             write_atomically(self.config_file, lambda file: file.write_text(text, "utf-8"))
             return
-        stored = identity(self.read_config())
-        old, new = (json.dumps(c, indent=0).splitlines() for c in (stored, identity(config)))
-        differences = [line for line in difflib.unified_diff(old, new, n=0) if line[1:2] == '"']
-        if differences:
-            raise UserError(
-                f"{self.config_file}: has other settings than this run: {' '.join(differences)}\n"
-                "Move the folder away to train the run again."
-            )
+        stored = self.read_config()
+        if identity(stored) == identity(config):
+            return
+        old, new = settings(stored), settings(config)
+        differences = [
+            f"{key}={old.get(key)} instead of {new.get(key)}"
+            for key in old | new
+            if old.get(key) != new.get(key)
+        ]
+        raise UserError(
+            f"{self.config_file}: has other settings than this run: {', '.join(differences)}\n"
+            "Move the folder away to train the run again."
+        )
 
     def read_config(self) -> RunConfig:
         """Return the settings of the run, with its paths as they are now; see `relocate`.

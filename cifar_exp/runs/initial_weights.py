@@ -56,7 +56,8 @@ def _source(model: NetworkSection, run: str, results: Path) -> RunFolder:
     if folder.status != "complete":
         raise UserError(f"model.init={run}: the run is {folder.status}. Choose a complete run.")
     other = folder.read_config().model
-    ours, theirs = (network.model_dump(exclude={"init", "dropout"}) for network in (model, other))
+    free = {"init", "dropout", "dropout_in_testing"}  # without effect on the tensors
+    ours, theirs = (network.model_dump(exclude=free) for network in (model, other))
     if ours != theirs:
         raise UserError(
             f"model.init={run}: expected a run with the same network, {_in_words(ours)}, but it "

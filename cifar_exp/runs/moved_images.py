@@ -98,8 +98,8 @@ def _earlier_root(config: RunConfig, root: str, cache: Path) -> str | None:
         earlier = stored.same_as or stored.root
         if earlier == root:
             return None
-        if stored.root == root:
-            return earlier  # a run on `root` was recognised before
+        if stored.root == root and not os.path.isdir(earlier):
+            return earlier  # a run on `root` was recognised before, also if images have changed
         digest = RunFolder(file.parent).read_state().get("data_sha256")
         if isinstance(digest, str):
             candidates.setdefault(earlier, (stored, digest))

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -96,7 +97,8 @@ def _refuse_among_images(config: RunConfig) -> None:
     if config.logger.tensorboard or config.logger.mlflow:
         written["logs"] = paths.logs
     if is_among_classes(as_path(paths.cache).absolute().parent, root):
-        written["cache"] = paths.cache  # next to the classes a cache is a file, which is not used
+        # a cache in the root itself is files next to the classes, which are ignored
+        written["cache"] = paths.cache
     for name, folder in written.items():
         if is_among_classes(as_path(folder), root):
             problem = f"would be a class of the images in data.root={config.data.root}"
@@ -182,5 +184,8 @@ def _state_size(
 
 
 def _existing_checkpoint_bytes(folder: RunFolder) -> int:
-    files = (folder.path / CHECKPOINTS).glob("*.pt")
-    return sum(path.stat().st_size for path in files)
+    total = 0
+    for file in (folder.path / CHECKPOINTS).glob("*.pt"):
+        with suppress(FileNotFoundError):  # another sweep trains this run and saves it
+            total += file.stat().st_size
+    return total

@@ -42,7 +42,7 @@ from cifar_exp.runs.resuming import (
 from cifar_exp.signals import Interrupted
 from cifar_exp.training.device import Compute, choose_compute
 from cifar_exp.training.loop import Training
-from cifar_exp.training.process_group import ALONE, ProcessGroup
+from cifar_exp.training.process_group import ALONE, OthersEndedError, ProcessGroup
 from cifar_exp.training.progress import Event, Events
 
 _log = logging.getLogger("cifar_exp")
@@ -154,7 +154,8 @@ class Runner:
             except Exception as error:
                 free_memory(error)
                 log.exception("the run failed")
-                failure: UserError = run_error(error, config, folder)
+                others_ended = isinstance(error, OthersEndedError)
+                failure = error if others_ended else run_error(error, config, folder)
             try:
                 run.check()
                 folder.fail(ids(config), hide(str(failure), config))

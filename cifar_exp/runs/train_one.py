@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 
+import torch
 from tqdm import tqdm
 
 from cifar_exp.config.identity import model_and_data, run_id, run_name
@@ -43,6 +44,7 @@ def train_one(config: RunConfig, in_job: bool = False) -> None:
     """
     config = with_initial_weights(config)
     show_warnings(tqdm.write if is_first() else lambda _: None)
+    threads = torch.get_num_threads()
     with all_processes(config) as processes:
         try:
             if processes.rank == 0:
@@ -54,6 +56,8 @@ def train_one(config: RunConfig, in_job: bool = False) -> None:
         except Exception as error:
             processes.fail(str(error) if isinstance(error, UserError) else repr(error))
             raise
+        finally:
+            torch.set_num_threads(threads)  # a launcher may train the next run in this process
 
 
 def _train_and_print(config: RunConfig, processes: ProcessGroup, in_job: bool) -> None:

@@ -23,6 +23,7 @@ from cifar_exp.training.cuda_graphs import CudaGraphs, StepFn, StepRunner
 from cifar_exp.training.device import (
     Clock,
     Compute,
+    Timestamp,
     allocate_workspace,
     current_stream,
     new_stream,
@@ -110,6 +111,7 @@ class Training:
         self.replays = graphs and compute.on_gpu and processes.alone
         self._clock = Clock(compute.device)
         self._started = self._clock.record()
+        self._trained: Timestamp | None = None  # set during the evaluation
         self._throttle = Throttle(self._clock, by_time=processes.alone)
 
     @property
@@ -183,7 +185,7 @@ class Training:
                 run_step = self._step_runner()
                 self._started = self._clock.record()
             yield from self._train(epoch, run_step)
-            trained = self._clock.record()
+            self._trained = trained = self._clock.record()
             yield from self._test(epoch, run_step)
             tested = self._clock.record()
             while not self._clock.passed(tested):
@@ -191,7 +193,7 @@ class Training:
             train_seconds = self._seconds + self._clock.seconds(self._started, trained)
             metrics = self._metrics(epoch, train_seconds, self._clock.seconds(trained, tested))
             self.history.append(metrics)
-            self._steps, self._tested, self._seconds = 0, 0, 0.0
+            self._steps, self._tested, self._seconds, self._trained = 0, 0, 0.0, None
             if self.config.training.keep == "best" and self.best_epoch == epoch:
                 self._best_weights = self._copied_weights()
             yield metrics
@@ -358,7 +360,8 @@ class Training:
         seconds = self._seconds
         if self._steps:
             with on_stream(self._stream, self.config.deterministic):
-                end = self._clock.record()
+                # an interrupted evaluation will be repeated
+                end = self._clock.record() if self._trained is None else self._trained
             if self._stream is not None:
                 self._stream.synchronize()  # until all steps are completed
             seconds += self._clock.seconds(self._started, end)

@@ -21,7 +21,10 @@ from cifar_exp.errors import UserError
 from cifar_exp.terminal import print_error
 from cifar_exp.training.device import uses_gpu
 
-_TIMEOUT = timedelta(minutes=10)
+# Process 0 may decode images for hours before it sends its first message. Processes that have
+# ended are noticed by their closed connections, and on other machines by torchrun.
+_TIMEOUT = timedelta(days=1)
+_CONNECT_TIMEOUT = timedelta(minutes=10)
 _REASON = "reason"  # key of the reason why the first process failed
 _PROCESS = "process"  # prefix of the keys of each process's host name and id
 
@@ -148,15 +151,15 @@ def all_processes(config: RunConfig) -> Iterator[ProcessGroup]:
     on_gpu = uses_gpu(config)  # must not initialize CUDA on the first GPU
     if on_gpu:
         torch.cuda.set_device(_local_gpu())
-    store, rank, _ = next(rendezvous("env://", timeout=_TIMEOUT))
     backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
-    processes = ProcessGroup(rank, size, store)
     try:
+        store, rank, _ = next(rendezvous("env://", timeout=_CONNECT_TIMEOUT))
+        processes = ProcessGroup(rank, size, store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
         store.set(f"{_PROCESS} {rank}", f"{socket.gethostname()} {os.getpid()}")
         # otherwise a process that ends at once would break the connections of the others
         processes.all_reduce_max(0)
-    except (RuntimeError, OthersEndedError) as error:
+    except (RuntimeError, ValueError, OthersEndedError) as error:  # ValueError: RANK is missing
         reason = str(error).splitlines()[0]
         raise UserError(f"torchrun: the {size} processes did not connect: {reason}") from error
     try:

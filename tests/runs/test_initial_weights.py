@@ -108,6 +108,12 @@ def test_a_sweep_varies_initial_weights_and_selection(tmp_path: Path) -> None:
     assert [all_settings(run)["training.keep"] for run in (validated, best)] == ["last", "best"]
 
 
+def test_dropout_in_testing_does_not_make_another_network(tmp_path: Path) -> None:
+    source = first(tmp_path, model=NETWORK.model_copy(update={"dropout_in_testing": True}))
+    finish(source)
+    assert isinstance(started(tmp_path, run_id(source)).model.init, str)  # pinned, not refused
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [

@@ -81,6 +81,27 @@ def test_changed_images_are_not_called_the_same(
     assert capsys.readouterr().out == line
 
 
+def test_a_copied_folder_with_more_images_is_not_called_the_same(tmp_path: Path) -> None:
+    first, copy = make_photos(tmp_path / "v1"), tmp_path / "v2"
+    shutil.copytree(first, copy)
+    paths = Paths(results=str(tmp_path), cache=str(tmp_path / "cache"))
+    of_copy = RunConfig(data=ImageFolder(root=str(copy)), paths=paths)
+
+    def store(data: ImageFolder) -> None:
+        folder = make_run(tmp_path, data=data)
+        digest = load(data, tmp_path / "cache").digest()
+        folder.write_state(folder.read_state() | {"data_sha256": digest})
+
+    store(ImageFolder(root=str(first)))
+    (same,) = recognised([of_copy])
+    assert isinstance(same.data, ImageFolder)
+    assert same.data.same_as == str(first)
+    store(same.data)
+    cat = copy / "train" / "cat"
+    shutil.copy(next(cat.iterdir()), cat / "another.png")
+    assert recognised([of_copy]) == [of_copy]
+
+
 def sweep_of(project: CommandLine) -> Path:
     (file,) = project.runs.parent.glob("*/sweep.json")
     return file.parent

@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from cifar_exp.runs.folder import BusyError, RunFolder
 from cifar_exp.runs.record import read_record
 from cifar_exp.runs.runner import Runner
 from cifar_exp.signals import Interrupted
+from cifar_exp.training.process_group import OthersEndedError
 from cifar_exp.training.progress import EpochMetrics
 from tests.conftest import computed
 
@@ -38,6 +40,18 @@ def finish(config: RunConfig) -> Path:
     for _ in Runner(threads=1).run(config):
         pass
     return RunFolder.of(config).path
+
+
+def test_the_end_of_another_process_is_not_a_failure_of_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(*_: object) -> Iterator[EpochMetrics]:
+        yield from ()
+        raise OthersEndedError("process 1 has ended")
+
+    monkeypatch.setattr(Runner, "_train", train)
+    with pytest.raises(OthersEndedError):  # which all_processes expects
+        finish(config(tmp_path))
 
 
 def test_a_second_runner_is_refused_while_a_run_trains(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import math
+import time
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,19 @@ def test_a_run_resumes_from_any_step_bit_for_bit(
         resumed.load_state_dict(state)
         list(resumed.run())
         assert_same(resumed, whole)
+
+
+def test_an_interrupted_evaluation_is_not_training_time(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "_STEPS_BETWEEN_PAUSES", 1)  # also during evaluation
+    training_now = training(config(), dataset)
+    events = training_now.run()
+    evaluating = next(event for event in events if event.steps == 4 and training_now._tested)
+    assert evaluating
+    trained = training_now.state_dict()["epoch"]["seconds"]
+    time.sleep(0.1)  # evaluation
+    assert training_now.state_dict()["epoch"]["seconds"] == trained
 
 
 def test_dropout_in_testing_changes_the_evaluation_only_and_resumes_with_the_same_masks(
