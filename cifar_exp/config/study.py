@@ -184,10 +184,12 @@ def _with_common(part: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]
     return _merged(part, changes)
 
 
-def _merged(own: Any, changes: Any) -> Any:
-    if not (isinstance(own, dict) and isinstance(changes, dict)):
-        return changes
-    return own | {key: _merged(own.get(key), value) for key, value in changes.items()}
+def _merged(own: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = own | changes
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(own.get(key), dict):
+            merged[key] = _merged(own[key], value)
+    return merged
 
 
 def add_seeds(studies: Sequence[Study]) -> list[Study]:

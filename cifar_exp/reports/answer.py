@@ -129,7 +129,13 @@ def _override(key: str, value: Any) -> str:
     if key in CAN_BE_CUSTOM and "." in str(value):
         key = f"{key}._target_"
     is_word = isinstance(value, str) and re.fullmatch(_WORD, value, re.ASCII | re.IGNORECASE)
-    return f"{short(key)}={value if is_word else json.dumps(value, ensure_ascii=False)}"
+    return f"{short(key)}={value if is_word else _quoted(value)}"
+
+
+def _quoted(value: Any) -> str:
+    """Return a value as Hydra parses it; a backslash is an escape before quotes only."""
+    is_plain = isinstance(value, str) and not re.search(r'"|\\$', value)
+    return f'"{value}"' if is_plain else json.dumps(value, ensure_ascii=False)
 
 
 def portable_settings(config: RunConfig) -> dict[str, Any]:

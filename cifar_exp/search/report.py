@@ -330,8 +330,9 @@ def _curve(search: _Search, trial: StoredTrial, record: Record) -> TrialCurve:
 
 
 def _coordinate(value: float | str | None) -> float | str:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if is_number else str(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return value
 
 
 def _row(search: _Search, trial: StoredTrial) -> dict[str, str]:

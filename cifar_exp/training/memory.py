@@ -1,5 +1,6 @@
 """Peak memory of a run."""
 
+import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -59,9 +60,5 @@ def _peak_of_process() -> int:
                 return int(line.split()[1]) * 1024
     except OSError:
         pass
-    if sys.platform == "win32":
-        return 0
-    import resource
-
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -146,6 +146,7 @@ def test_a_sweep_over_seeds_alone_states_its_accuracy() -> None:
         RunConfig(data=Synthetic(val_fraction=0.1), optimizer=Adam(betas=(0.8, 0.9), eps=1e-7)),
         RunConfig(data=ImageFolder(root="mes photos été")),
         RunConfig(data=ImageFolder(root="Vögel")),
+        RunConfig(data=ImageFolder(root=r"a\b")),
         RunConfig(data=ImageFolder(root="2024")),  # not the number
     ],
 )
