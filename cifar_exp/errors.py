@@ -1,8 +1,10 @@
 """`UserError`, for mistakes that the user can correct, and helpers for other exceptions."""
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+_SHOWN = 3  # names in a message
 
 
 class UserError(Exception):
@@ -38,6 +40,11 @@ def import_problem(error: ImportError | SyntaxError) -> str:
     else:
         advice = "Correct this line, or install the package again"
     return f"{where}{error.msg}. {advice}."
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first three names, such as "a, b, c, ..."."""
+    return ", ".join(names[:_SHOWN]) + ", ..." * (len(names) > _SHOWN)
 
 
 def summarize(error: BaseException) -> str:

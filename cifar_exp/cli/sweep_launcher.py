@@ -19,8 +19,7 @@ from cifar_exp.config.identity import all_settings, run_id, varied
 from cifar_exp.config.load import load_config, to_yaml
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Study
-from cifar_exp.errors import UserError
-from cifar_exp.runs.find import some
+from cifar_exp.errors import UserError, some
 from cifar_exp.runs.initial_weights import with_initial_weights
 from cifar_exp.sweeps.run_times import Budget
 

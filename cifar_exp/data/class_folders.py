@@ -10,7 +10,7 @@ import unicodedata
 from operator import attrgetter
 from pathlib import Path
 
-from cifar_exp.errors import UserError
+from cifar_exp.errors import UserError, some
 
 Entry = os.DirEntry[str]
 
@@ -43,7 +43,6 @@ _SYSTEM_FOLDERS = {
     "thumbnails",
 }
 _SPLIT_SEED = 20_240_603  # arbitrary; another value selects other test images
-_SHOWN = 3  # names in a message
 
 
 class ClassFolders:
@@ -233,9 +232,9 @@ class ClassFolders:
             return
         hint = " Each class is a folder of images."
         for path, names in self._nested.items():
-            hint = f" If {_some(names)} in {path} are the classes, move them up."
+            hint = f" If {some(names)} in {path} are the classes, move them up."
             if not self.is_split:
-                hint = f" Did you mean data.root={path}, which contains {_some(names)}?"
+                hint = f" Did you mean data.root={path}, which contains {some(names)}?"
         self.problems.append(f"{folder}: expected at least 2 class folders, found {count}.{hint}")
 
     def _miss_classes(self, expected: list[str], found: list[str], folder: Path) -> None:
@@ -251,11 +250,11 @@ class ClassFolders:
         if not self._nested:
             return
         shown = [
-            f"{os.path.relpath(path, self.root)} ({_some(names)})"
+            f"{os.path.relpath(path, self.root)} ({some(names)})"
             for path, names in self._nested.items()
         ]
         self.notes.append(
-            f"{self.root}: folders inside a class belong to it: {_some(shown)}. If they are the "
+            f"{self.root}: folders inside a class belong to it: {some(shown)}. If they are the "
             "classes, move them up."
         )
 
@@ -264,7 +263,7 @@ class ClassFolders:
         for name in self.classes:
             names.setdefault(name.casefold().strip(), []).append(f"'{name}'")
         self.notes += [
-            f"{self.root}: classes differ only in case or spaces: {_some(similar)}. If they are "
+            f"{self.root}: classes differ only in case or spaces: {some(similar)}. If they are "
             "the same class, merge them."
             for similar in names.values()
             if len(similar) > 1
@@ -279,7 +278,7 @@ class ClassFolders:
         )
         if not unused:
             return
-        note = f"{self.root}: not used, since outside the class folders: {_some(unused)}."
+        note = f"{self.root}: not used, since outside the class folders: {some(unused)}."
         if any(name.rstrip("/").lower() in _VALIDATION for name in unused):
             note += " To validate on held-out training images, set data.val_fraction=0.1."
         self.notes.append(note)
@@ -327,10 +326,6 @@ def is_among_classes(folder: Path, root: Path) -> bool:
 
 def _unreadable(error: OSError) -> None:
     raise UserError(f"{error.filename}: cannot read the folder: {error.strerror}") from error
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + ", ..." * (len(names) > _SHOWN)
 
 
 def _is_ignored(name: str) -> bool:

@@ -11,10 +11,9 @@ from cifar_exp.config.schema import RunConfig
 from cifar_exp.data.dataset import Split
 from cifar_exp.data.settings import Data, ImageFolder
 from cifar_exp.data.sources import load
-from cifar_exp.errors import UserError
+from cifar_exp.errors import UserError, some
 from cifar_exp.expressions import as_path
 from cifar_exp.inference.load import TrainedRun
-from cifar_exp.runs.find import some
 
 _log = logging.getLogger("cifar_exp")
 

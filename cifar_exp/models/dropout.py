@@ -23,7 +23,7 @@ def hash32(value: Tensor) -> Tensor:
     return value ^ (value >> 16)
 
 
-def _streams(key: int, steps: int, device: torch.device | None = None) -> Tensor:
+def _step_keys(key: int, steps: int, device: torch.device | None = None) -> Tensor:
     """Return a random number for each step of an epoch. Shape: `(steps,)`."""
     indices = torch.arange(1, steps + 1, device=device)  # created on the GPU to avoid a copy
     return hash32(hash32(indices) ^ (key & _LOW_32_BITS))
@@ -43,7 +43,7 @@ class Dropout(nn.Module):
     Source: Srivastava et al., 2014.
     """
 
-    streams: Tensor
+    step_keys: Tensor
     step: Tensor
 
     def __init__(self, probability: float) -> None:
@@ -52,8 +52,8 @@ class Dropout(nn.Module):
         self.first_image = 0  # index in the batch, which several processes may share
         # For use without `start_epoch`. On the CPU even if the network is built on the meta device,
         # where integer operations import PyTorch's compiler, which takes 2 s.
-        streams = _streams(0, 1000, torch.device("cpu"))
-        self.register_buffer("streams", streams, persistent=False)
+        step_keys = _step_keys(0, 1000, torch.device("cpu"))
+        self.register_buffer("step_keys", step_keys, persistent=False)
         self.register_buffer("step", torch.zeros(1, dtype=torch.int64), persistent=False)
         self._indices: dict[tuple[int, torch.Size], Tensor] = {}
 
@@ -66,21 +66,21 @@ class Dropout(nn.Module):
             of: number of steps of the epoch, at least 1. Tensors keep their addresses while it
                 stays the same.
         """
-        streams = _streams(key, of, self.step.device)
-        if len(self.streams) == of:
-            self.streams.copy_(streams)
+        step_keys = _step_keys(key, of, self.step.device)
+        if len(self.step_keys) == of:
+            self.step_keys.copy_(step_keys)
         else:
-            self.streams = streams
+            self.step_keys = step_keys
         self.step.fill_(steps % of)
 
     def forward(self, features: Tensor) -> Tensor:
         """Apply the mask of the next step. Shape: `(N, F)` to `(N, F)`."""
         if not self.training or self.probability == 0:
             return features
-        stream = self.streams.index_select(0, self.step)
+        step_key = self.step_keys.index_select(0, self.step)
         # wraps around, since a warm-up may take more steps than an epoch has
-        self.step.add_(1).remainder_(len(self.streams))
-        kept = hash32(self._positions(features) + stream) >= int(self.probability * 2**32)
+        self.step.add_(1).remainder_(len(self.step_keys))
+        kept = hash32(self._positions(features) + step_key) >= int(self.probability * 2**32)
         return features * kept / (1 - self.probability)
 
     def _positions(self, features: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from cifar_exp.config.identity import differences, settings, varied
 from cifar_exp.config.keys import short_names
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import MetricOfRun, Study, Value
+from cifar_exp.errors import some
 from cifar_exp.models.settings import NetworkSection
 from cifar_exp.reports.answer import Answer, answer_of, portable_settings
 from cifar_exp.reports.levels import level_of, sorted_levels
@@ -29,7 +30,6 @@ from cifar_exp.reports.sequential import Looks, looks_of
 from cifar_exp.reports.statistics import estimate
 from cifar_exp.reports.table import Group, ranked, report_rows, statuses
 from cifar_exp.reports.verdicts import ClaimResult, judge_claims
-from cifar_exp.runs.find import some
 from cifar_exp.runs.folder import ENDED
 from cifar_exp.runs.record import Record, fewest, remarks, tested_images
 

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from cifar_exp.config.study import Study, read_study
-from cifar_exp.errors import UserError
+from cifar_exp.errors import UserError, some
 from cifar_exp.files import read_text
 from cifar_exp.paths import RUNS, SEARCH_FILE, SWEEP_FILE
 from cifar_exp.reports.stored import StoredSearch, StoredSweep
-from cifar_exp.runs.find import some
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.record import Record, read_record
 from cifar_exp.runs.stored import check

@@ -50,7 +50,7 @@ class Checkpoints:
         self.run_id = run_id
         self._log = log
         self.saved_steps = 0
-        self._saved_at = 0.0
+        self._saved_at = 0.0  # so that the first epoch is saved
         self._save_seconds = 0.0
         self._since = time.monotonic()  # start of this process, or last save
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cifar_exp.config.schema import Paths
-from cifar_exp.errors import UserError
+from cifar_exp.errors import UserError, some
 from cifar_exp.paths import CONFIG_FILE, RUNS, SEARCH_FILE, STATE_FILE, SWEEP_FILE
 from cifar_exp.runs.folder import RunFolder, original
 
 RESULTS = Path(Paths().results)
-_SHOWN = 3
+_MOST_SIMILAR = 3
 _LISTS = (SWEEP_FILE, SEARCH_FILE)
 # A noun, and the files in its folder.
 _RUN = ("run", "a config.yaml")
@@ -106,11 +106,6 @@ def _not_found(given: str, folders: Sequence[Path], kind: tuple[str, str], paren
         return f"{given}: folder not found, and {parent} has no {noun}s"
     # without ids, which would hide the similarity of short names
     names = {folder.name.rpartition("-")[0]: folder.name for folder in folders}
-    near = difflib.get_close_matches(given[:255], names, n=_SHOWN, cutoff=0.5)
+    near = difflib.get_close_matches(given[:255], names, n=_MOST_SIMILAR, cutoff=0.5)
     hint = f" Did you mean {some([names[name] for name in near])}?" if near else ""
     return f"{given}: {noun} not found in {parent}.{hint} `python -m cifar_exp ls` lists all."
-
-
-def some(names: Sequence[str]) -> str:
-    """Return the first names, for example "a, b, c, ..."."""
-    return ", ".join(names[:_SHOWN]) + ", ..." * (len(names) > _SHOWN)

@@ -49,9 +49,6 @@ def log_to(path: Path, config: RunConfig) -> Iterator[None]:
         config: settings of the run. Each run has its own logger, since a process can train several
             in turn. Values of environment variables in the settings are not written.
 
-    Yields:
-        The logger of the run.
-
     Raises:
         OSError: the file cannot be opened.
     """

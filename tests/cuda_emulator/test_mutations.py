@@ -91,8 +91,8 @@ MUTATIONS = {
     "staging from pageable memory": (BATCHES, ", pin_memory=True", "", IN_STEPS),
     "random numbers at a new address": (
         "cifar_exp/models/dropout.py",
-        "self.streams.copy_(streams)",
-        "self.streams = streams",
+        "self.step_keys.copy_(step_keys)",
+        "self.step_keys = step_keys",
         f"{EQUAL}[adam]",
     ),
     "a checkpoint does not wait": (
