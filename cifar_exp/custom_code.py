@@ -51,9 +51,17 @@ def untrusted(key: str, name: str) -> UserError:
     return UserError(f"{key}: {name} can run any code. If you trust it, add --allow {name}")
 
 
-def digest(target: str) -> str | None:
-    """Return the SHA-256 of the file that defines a function or class; None if there is no file."""
-    function = _import("", target)
+def digest(section: str, target: str) -> str | None:
+    """Return the SHA-256 of the file that defines a function or class; None if there is no file.
+
+    Args:
+        section: "model" or "data".
+        target: name of the function or class.
+
+    Raises:
+        UserError: the name is not found.
+    """
+    function = _import(section, target)
     file = getattr(sys.modules.get(function.__module__), "__file__", None)
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
 

@@ -55,7 +55,9 @@ def test_the_file_of_custom_code_is_found_in_the_working_directory(
     monkeypatch.chdir(custom.folder)  # train.py is in another folder
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     monkeypatch.delitem(sys.modules, "my_net", raising=False)
-    assert digest("my_net.MyNet") == sha256(custom.folder / "my_net.py")
+    assert digest("model", "my_net.MyNet") == sha256(custom.folder / "my_net.py")
+    with pytest.raises(UserError, match=r"^model\._target_: module no_net not found in "):
+        digest("model", "no_net.MyNet")  # as on a cluster, where jobs are not checked again
 
 
 @pytest.mark.integration

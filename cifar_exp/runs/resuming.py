@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from cifar_exp.config.identity import config_id, run_id, run_name
-from cifar_exp.config.schema import RunConfig
+from cifar_exp.config.schema import CAN_BE_CUSTOM, RunConfig
+from cifar_exp.custom_code import digest
 from cifar_exp.errors import UserError
 from cifar_exp.paths import CHECKPOINTS, PREDICTIONS_FILE
 from cifar_exp.runs.checkpoint import Checkpoints, DamagedError, State
@@ -15,6 +16,7 @@ from cifar_exp.runs.failures import CannotResumeError
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.results import Results
 from cifar_exp.runs.stored import check_rows
+from cifar_exp.sections import CustomCode
 from cifar_exp.training.device import Compute
 from cifar_exp.training.loop import Training
 
@@ -194,11 +196,12 @@ def custom_code_digests(
         saved: checkpoint from which the run resumes.
         log: logger of the run.
     """
-    if not config.custom_code:
-        return {}
-    from cifar_exp.custom_code import digest
-
-    digests = {target: digest(target) for target in sorted(config.custom_code)}
+    sections = {section: getattr(config, section) for section in CAN_BE_CUSTOM}
+    digests = {
+        part.target: digest(section, part.target)
+        for section, part in sections.items()
+        if isinstance(part, CustomCode)
+    }
     before = saved["run"] if saved else {}
     for target, old in before.get("own_code_sha256", {}).items():
         if digests.get(target) != old:
