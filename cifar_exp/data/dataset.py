@@ -61,6 +61,17 @@ class Dataset:
         return digest.hexdigest()
 
 
+def evenly_spaced(size: int, limit: int) -> list[int]:
+    """Return indices spread over a split, which may be sorted by class.
+
+    Args:
+        size: number of images of the split.
+        limit: maximum number of indices.
+    """
+    count = min(size, limit)
+    return [number * size // count for number in range(count)]
+
+
 def balanced(split: Split, limit: int | None, key: str) -> Split:
     """Limit a split to a number of images, balanced over the classes.
 

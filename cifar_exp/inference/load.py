@@ -27,7 +27,7 @@ from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.record import Record, read_record, remarks
 from cifar_exp.runs.stored import StoredModel, check
 from cifar_exp.runs.trust import sum_problem
-from cifar_exp.training.device import Compute, choose_compute, on_stream
+from cifar_exp.training.device import Compute, choose_compute, current_stream, on_stream
 from cifar_exp.training.step import predict_logits
 
 _log = logging.getLogger("cifar_exp")
@@ -85,8 +85,7 @@ class TrainedRun:
         Shape:
             images `(N, H, W, 3)`, result `(N, classes)`.
         """
-        device = self.compute.device
-        stream = torch.cuda.current_stream(device) if self.compute.on_gpu else None
+        stream = current_stream(self.compute.device)
         with torch.no_grad(), on_stream(stream, self.config.deterministic):
             batches = [self._logits(batch) for batch in torch.split(images, TEST_BATCH_SIZE)]
             logits = torch.cat(batches).cpu()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from cifar_exp.data.dataset import Split
+from cifar_exp.data.dataset import Split, evenly_spaced
 from cifar_exp.files import write_atomically, write_bytes, write_json
 from cifar_exp.inference.evaluate import Evaluation
 from cifar_exp.inference.load import TrainedRun
@@ -254,8 +254,7 @@ def write_grid(folder: Path, run: TrainedRun, images: Split, count: int) -> Path
     from cifar_exp.figures.images import draw_predictions
 
     folder.mkdir(parents=True, exist_ok=True)
-    shown = min(len(images), count)
-    indices = [number * len(images) // shown for number in range(shown)]
+    indices = evenly_spaced(len(images), count)
     figure = draw_predictions(
         images.images[indices].numpy(),
         images.labels[indices].tolist(),

@@ -9,7 +9,7 @@ from safetensors.torch import save
 
 from cifar_exp.config.metrics import evaluated_split
 from cifar_exp.data.batches import channel_statistics
-from cifar_exp.data.dataset import Dataset
+from cifar_exp.data.dataset import Dataset, evenly_spaced
 from cifar_exp.files import write_atomically, write_json
 from cifar_exp.paths import CONFUSION_FILE, CURVES_FILE, MODEL_FILE, PREDICTIONS_FILE, WEIGHTS_FILE
 from cifar_exp.training.loop import Training
@@ -83,10 +83,7 @@ def _write_predictions(folder: Path, training: Training, dataset: Dataset) -> di
 
     predictions = _predicted(training)
     labels = dataset.test.labels
-    # spread over the test images, which may be sorted by class
-    size = len(dataset.test)
-    shown = min(size, _SHOWN_IMAGES)
-    indices = [i * size // shown for i in range(shown)]
+    indices = evenly_spaced(len(dataset.test), _SHOWN_IMAGES)
     sheet = draw_predictions(
         dataset.test.images[indices].numpy(),
         labels[indices].tolist(),

@@ -4,7 +4,6 @@ import errno
 import os
 import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +23,7 @@ from cifar_exp.models.build import check_model
 from cifar_exp.models.settings import Network
 from cifar_exp.paths import CHECKPOINTS
 from cifar_exp.runs.checkpoint import KEPT
+from cifar_exp.runs.cleaning import size_bytes
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.needs import Needs
 from cifar_exp.training.device import uses_gpu
@@ -158,7 +158,7 @@ def _needed_bytes(
     after = values * _BYTES_PER_VALUE + len(configs) * _RUN_BYTES + epochs * _EPOCH_BYTES
     # the kept checkpoints of a run, and one that is being written
     during = (KEPT + 1) * sum(sorted(checkpoints, reverse=True)[:at_once])
-    existing = sum(map(_existing_checkpoint_bytes, RunFolder.of_all(configs)))
+    existing = sum(size_bytes(folder.path / CHECKPOINTS) for folder in RunFolder.of_all(configs))
     return max(0, after + during - existing)
 
 
@@ -181,11 +181,3 @@ def _state_size(
     model: Network, classes: int, image_size: int, trusted: frozenset[str], single: bool
 ) -> int:
     return check_model(model, classes, image_size, trusted, single)
-
-
-def _existing_checkpoint_bytes(folder: RunFolder) -> int:
-    total = 0
-    for file in (folder.path / CHECKPOINTS).glob("*.pt"):
-        with suppress(FileNotFoundError):  # another sweep trains this run and saves it
-            total += file.stat().st_size
-    return total

@@ -51,6 +51,8 @@ _SECONDS_BETWEEN_CHECKS = 1.0  # of whether the other processes of the run are a
 class Training:
     """Trains one run.
 
+    In names, `test` means the evaluated split: the validation images with `data.val_fraction`.
+
     Random numbers are derived from (seed, purpose, epoch), and the next epoch is
     `len(history) + 1`. A checkpoint therefore contains only the network, the optimizer, the
     history, the steps and metric sums of an unfinished epoch, and the weights of the best epoch if

@@ -10,6 +10,8 @@ from PIL import Image
 from cifar_exp.data.synthetic import load as shapes
 from cifar_exp.inference.calibration import calibration, expected_calibration_error
 from cifar_exp.inference.evaluate import Evaluation
+from cifar_exp.inference.load import load_run
+from cifar_exp.inference.test_data import labelled_images
 from tests.conftest import TINY, CommandLine, read_rows
 from tests.inference.conftest import Trained
 
@@ -94,6 +96,17 @@ def test_changed_images_are_reported(trained: Trained) -> None:
     trained.write_json("run.json", trained.read_json("run.json") | {"data_sha256": "0" * 64})
     output = trained.cifar_exp("evaluate", "epochs=3")
     assert "warning: data: the images have changed since the run was trained" in output
+
+
+def test_images_are_not_called_changed_if_their_digest_was_not_stored(
+    trained: Trained, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = trained.read_json("run.json")
+    del state["data_sha256"]  # rebuilt, or of an early version
+    trained.write_json("run.json", state)
+    run = load_run(trained.run)
+    assert len(labelled_images(run, run.config)) == 60
+    assert "the images have changed" not in caplog.text
 
 
 def test_an_evaluation_that_differs_from_training_shows_both(trained: Trained) -> None:

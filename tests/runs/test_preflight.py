@@ -14,6 +14,7 @@ from cifar_exp.data.settings import ImageFolder, Synthetic
 from cifar_exp.errors import UserError
 from cifar_exp.models.settings import Model
 from cifar_exp.runs import train_one
+from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.preflight import preflight
 from tests.made import make_run
 
@@ -40,6 +41,15 @@ def test_a_full_disk_is_refused_and_a_disk_without_a_size_is_not(
     with pytest.raises(UserError, match=r"1 run needs about .* and 0 kB are free"):
         preflight([config])
     set_disk_usage(monkeypatch, 0, 0, 0)
+    preflight([config])
+
+
+def test_a_checkpoint_that_another_sweep_deletes_during_the_check_is_not_counted(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    checkpoints = RunFolder.of(config).path / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / "step-1.pt").symlink_to(tmp_path / "deleted")  # listed, but not found
     preflight([config])
 
 

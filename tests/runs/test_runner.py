@@ -17,10 +17,11 @@ from cifar_exp.optimizers import Sgd
 from cifar_exp.runs.folder import BusyError, RunFolder
 from cifar_exp.runs.record import read_record
 from cifar_exp.runs.runner import Runner
+from cifar_exp.runs.train_one import train_one
 from cifar_exp.signals import Interrupted
 from cifar_exp.training.process_group import OthersEndedError
 from cifar_exp.training.progress import EpochMetrics
-from tests.conftest import computed
+from tests.conftest import computed, read_state
 
 
 def config(folder: Path, **changes: object) -> RunConfig:
@@ -52,6 +53,21 @@ def test_the_end_of_another_process_is_not_a_failure_of_this_one(
     monkeypatch.setattr(Runner, "_train", train)
     with pytest.raises(OthersEndedError):  # which all_processes expects
         finish(config(tmp_path))
+
+
+def test_runs_that_one_process_trains_in_turn_have_the_same_number_of_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")  # otherwise it determines the number
+    before = torch.get_num_threads()
+    short_steps = config(tmp_path, training=Training(epochs=1))
+    try:
+        torch.set_num_threads(2)
+        train_one(short_steps)
+        assert read_state(RunFolder.of(short_steps).path)["compute"]["threads"] == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_second_runner_is_refused_while_a_run_trains(tmp_path: Path) -> None:

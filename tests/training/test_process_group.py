@@ -13,6 +13,7 @@ from cifar_exp.config import schema
 from cifar_exp.data import synthetic
 from cifar_exp.data.batches import DeviceImages
 from cifar_exp.data.settings import Synthetic
+from cifar_exp.errors import UserError
 from cifar_exp.models.settings import Model
 from cifar_exp.optimizers import Sgd
 from cifar_exp.training.batch_norm import convert_sync_batchnorm
@@ -34,6 +35,14 @@ def test_the_parts_of_a_batch_cover_it(count: int, sizes: list[int]) -> None:
     parts = [ProcessGroup(rank, 3).part(batch) for rank in range(3)]
     assert [part.stop - part.start for part in parts] == sizes
     assert [index for part in parts for index in range(*part.indices(99))] == list(range(99)[batch])
+
+
+def test_a_missing_rank_is_an_error_of_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    expected = pytest.raises(UserError, match=r"^torchrun: the 2 processes did not connect: .*RANK")
+    with expected, all_processes(schema.RunConfig(device="cpu")):
+        pass
 
 
 def test_batch_norm_is_replaced_at_any_depth_and_keeps_its_names() -> None:
