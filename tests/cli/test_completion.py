@@ -16,8 +16,8 @@ PUBLISHED = ROOT / "multirun_results" / "published"
     ("typed", "completions"),
     [
         ("ta", ["table"]),
-        (f"evaluate --results {PUBLISHED} 7499", ["7499f19f38"]),
-        (f"table --results {PUBLISHED} art", ["article-31b25359b9"]),
+        (f"evaluate --results {PUBLISHED} ff28", ["ff286deb6d"]),
+        (f"table --results {PUBLISHED} art", ["article-4410ae6e87"]),
     ],
 )
 def test_subcommands_runs_and_sweeps_are_completed(

@@ -19,7 +19,7 @@ def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     names: dict[str, Any] = {}
     for cell in CODE:
         exec(cell, names)
-    assert len(names["frame"]) == 51  # the article's six studies, shared runs once
+    assert len(names["frame"]) == 116  # the article's six studies, shared runs once
     assert list(names["means"].columns) == [0.0001, 0.01, 0.1]
     assert names["axes"].get_xlabel() == "epoch"
 

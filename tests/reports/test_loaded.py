@@ -1,5 +1,6 @@
 """Results in Python: runs and their data frames."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,9 @@ def runs() -> "cifar_exp.Runs":
 
 def test_a_study_is_a_row_per_run_with_dotted_settings(runs: "cifar_exp.Runs") -> None:
     frame = runs.to_frame()
-    assert len(frame) == len(runs) == 51  # the article's six studies, shared runs once
+    assert len(frame) == len(runs) == 116  # the article's six studies, shared runs once
     assert set(frame["status"]) == {"complete"}
-    assert set(frame["seed"]) == {0, 1, 2}
+    assert set(frame["seed"]) == {*range(10)}
     assert frame["optimizer.lr"].dtype == "float64"
     assert frame["training.epochs"].dtype == "int64"
     best = frame.loc[frame["final_test_accuracy"].idxmax()]
@@ -44,6 +45,17 @@ def test_a_folder_of_results_contains_the_runs_of_all_studies(runs: "cifar_exp.R
     ids = {run.id for run in every}
     assert {run.id for run in runs} < ids
     assert len(ids) == len(every) == len(list((PUBLISHED / "runs").iterdir()))
+
+
+def test_runs_of_the_first_version_are_read(tmp_path: Path) -> None:
+    # without the settings that were added later, and with values in run.json that repeat others
+    shutil.copytree(Path(__file__).parent / "first_version", tmp_path / "runs")
+    runs = cifar_exp.load_runs(tmp_path)
+    assert [(run.status, run.summary["final_test_accuracy"]) for run in runs] == [
+        ("complete", 0.4895),
+        ("complete", 0.191),
+    ]
+    assert all(run.settings["training.keep"] == "last" for run in runs)
 
 
 def test_a_slice_of_runs_is_runs(runs: "cifar_exp.Runs") -> None:

@@ -157,7 +157,7 @@ def test_the_same_runs_give_the_same_bytes_and_a_check_finds_differences(sweep: 
 
 
 def test_legends_list_levels_as_the_tables_do() -> None:
-    report = read_report(ROOT / "multirun_results" / "published" / "article-31b25359b9")
+    report = read_report(ROOT / "multirun_results" / "published" / "article-4410ae6e87")
     rates = next(section for section in report.sections if section.title == "Learning rate")
     (legend,) = rates.figures[0].draw().legends
     expected = [row["lr"] for row in rates.summary]
