@@ -34,7 +34,13 @@ def measure(folder: Path, environment: dict[str, str], *options: str) -> str:
 
 @pytest.mark.integration
 @pytest.mark.parametrize(
-    "sections", [["epochs", "parts", "input"], ["start"], ["packed", "threads"]], ids=" ".join
+    "sections",
+    [
+        ["epochs", "parts", "input"],
+        ["packed", "threads"],
+        pytest.param(["start"], marks=pytest.mark.slow),  # whole commands
+    ],
+    ids=" ".join,
 )
 def test_every_section_is_measured_on_the_cpu_and_saved(
     tmp_path: Path, sections: list[str]
