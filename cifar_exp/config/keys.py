@@ -25,19 +25,19 @@ def levels_in(conf: Path) -> dict[str, str]:
     """
     found = {}
     for folder in sorted(path for path in conf.iterdir() if path.is_dir()):
-        keys = {_only_key(file) for file in sorted(folder.glob("*.yaml"))}
+        keys = {_only_key(file) for file in sorted(folder.glob("*.yaml"))} - {None}
         if len(keys) == 1 and (key := keys.pop()):
             found[folder.name] = key
     return found
 
 
-def _only_key(file: Path) -> str:
-    """Return the dotted key that a file sets; "" if it does not set exactly one."""
+def _only_key(file: Path) -> str | None:
+    """Return the dotted key that a file sets; "" for none or several, None if it is unreadable."""
     try:
         text = file.read_text("utf-8")
         content = yaml.safe_load(text) if text.startswith("# @package _global_") else None
     except (OSError, ValueError, yaml.YAMLError):  # Hydra reports it if the file is selected
-        return ""
+        return None
     match content:
         case {**sections} if len(sections) == 1:
             ((section, values),) = sections.items()

@@ -72,7 +72,7 @@ class Point:
         mean: of the values; NaN if there are none.
         half_width: of the 95 % interval of the mean; NaN for a single seed.
         diverged: number of diverged runs.
-        runs: number of runs.
+        ended: number of runs that are complete or diverged.
     """
 
     label: str
@@ -81,7 +81,7 @@ class Point:
     mean: float
     half_width: float
     diverged: int
-    runs: int
+    ended: int
 
 
 def draw_level_curves(
@@ -363,6 +363,6 @@ def _mark_diverged(axes: Axes, points: Sequence[Point], coordinates: Sequence[fl
     axes.plot(crosses, [0.03] * len(crosses), "x", label="diverged", **at_edge)
     crowded = would_overlap(axes, coordinates, [42 if point.diverged else 0 for point in points])
     for x, point in marked:
-        text = f"{point.diverged} of {point.runs}"
+        text = f"{point.diverged} of {point.ended}"
         label = text if crowded else f"{text}\ndiverged"
         axes.text(x, 0.07, label, fontsize=SMALL, ha="center", **at_edge)

@@ -34,10 +34,11 @@ _RANKS: dict[Verdict, int] = {"supported": 2, "inconclusive": 1}
 
 
 class Values(dict[Value, dict[int, float]]):
-    """The values of a metric by level and seed; `images` as in `estimate`."""
+    """The values of a metric by level and seed; `images` and `looks` as in `Difference`."""
 
-    images: int | None = None
-    looks: Looks | None = None
+    def __init__(self, images: int | None, looks: Looks | None) -> None:
+        super().__init__()
+        self.images, self.looks = images, looks
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,7 @@ class Comparison:
             levels: the runs at each level.
             looks: times at which it is tested if seeds are added; None if seeds are fixed.
         """
-        values, missing = _read(claim, levels)
-        values.looks = looks
+        values, missing = _read(claim, levels, looks)
         comparison = cls(claim, values, (), None, missing)
         match claim.expects:
             case "higher" | "lower" | "same":
@@ -154,9 +154,8 @@ class Comparison:
         return replace(comparison, differences=differences, p=_p(claim, differences))
 
 
-def _read(claim: Claim, levels: Levels) -> tuple[Values, tuple[str, ...]]:
-    values = Values()
-    values.images = images_behind(chain.from_iterable(levels.values()), claim.metric)
+def _read(claim: Claim, levels: Levels, looks: Looks | None) -> tuple[Values, tuple[str, ...]]:
+    values = Values(images_behind(chain.from_iterable(levels.values()), claim.metric), looks)
     missing = []
     for level, records in levels.items():
         if claim.compares_two and level not in (claim.at, claim.than):

@@ -216,8 +216,9 @@ def _summary(
     groups: dict[tuple[Value, ...], list[Record]] = defaultdict(list)
     for record in records:
         groups[tuple(level_of(record, key) for key in keys)].append(record)
+    names = short_names(keys, taken=["runs"])
     return [
-        dict(zip(short_names(keys), map(str, levels), strict=True))
+        dict(zip(names, map(str, levels), strict=True))
         | {"runs": statuses(group)}
         | {MEASURES[metric].label: mean_and_interval(group, metric) for metric in metrics}
         for levels, group in groups.items()

@@ -156,8 +156,9 @@ def _point(level: Value, records: Sequence[Record], metric: MetricOfRun, factor:
     if finite:
         found = estimate(finite, images_behind(records, metric))
     diverged = sum(record.status == "diverged" for record in records)
+    ended = sum(record.status in ENDED for record in records)
     return Point(
-        str(level), _position(level), finite, found.mean, found.half_width, diverged, len(records)
+        str(level), _position(level), finite, found.mean, found.half_width, diverged, ended
     )
 
 

@@ -151,8 +151,7 @@ def _verdict(comparison: Comparison, p: float | None) -> Verdict:
         return _verdict_of_same(comparison.differences[0], p, claim.matters_from)
     # a claim on several differences requires all of them; one can contradict it
     verdicts = [
-        d.verdict(p if d.finite and p is not None else d.p, claim.matters_from)
-        for d in comparison.differences
+        d.verdict(p if d.finite else None, claim.matters_from) for d in comparison.differences
     ]
     for verdict in ("not measured", "one seed: observed, not tested", "contradicted"):
         if verdict in verdicts:

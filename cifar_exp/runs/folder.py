@@ -240,8 +240,9 @@ class RunFolder:
             for key in old | new
             if old.get(key) != new.get(key)
         ]
+        shown = ", ".join(differences) or "other weights in model.init"
         raise UserError(
-            f"{self.config_file}: has other settings than this run: {', '.join(differences)}\n"
+            f"{self.config_file}: has other settings than this run: {shown}\n"
             "Move the folder away to train the run again."
         )
 

@@ -127,7 +127,7 @@ class Search:
         self._trials = trials
         self._folder = folder
         self._waiting = deque(trials.unfinished)
-        self._left = max(0, plan.settings.n_trials - len(trials.all))  # number of trials to start
+        self._to_start = max(0, plan.settings.n_trials - len(trials.all))  # number of new trials
         self._active: dict[str, Trial] = {}  # trial of each run that is training, by run id
         self._duplicates: dict[str, list[Trial]] = {}  # trials with the same settings, by run id
         self._pruned: set[str] = set()  # ids of runs that have to stop
@@ -147,27 +147,27 @@ class Search:
             Interrupted: a signal was received.
         """
         interrupted = len(self._waiting)
-        left = self._left + interrupted
-        count = len(self._trials.all) + self._left
+        to_train = self._to_start + interrupted
+        count = len(self._trials.all) + self._to_start
         counts = f"{len(self._trials.all) - interrupted} finished before"
         counts += f", {interrupted} interrupted" * (interrupted > 0)
         print(f"search of {count} trials ({counts}): {self._folder}", flush=True)
         self._write()
-        if not left:
+        if not to_train:
             return 0
-        checked, examples = check_search(self._plan, left, runs_per_device)
+        checked, examples = check_search(self._plan, to_train, runs_per_device)
         speeds = find_speeds(examples, checked) if budget else None
         with stop_request() as stop, WorkerPool(checked.allocations) as workers:
             cost_of = speeds.seconds if speeds else partial(expected_cost, on_gpu=workers.on_gpu)
-            times = RunTimes.of(examples[:left], cost_of, in_seconds=speeds is not None)
+            times = RunTimes.of(examples[:to_train], cost_of, in_seconds=speeds is not None)
             with Dispatcher(
                 workers, times, self._label, self._ended, chooser=self, budget=budget
             ) as dispatcher:
                 if room := checkpoint_room(checked.needs.kept_bytes):
                     tqdm.write(room)
                 dispatcher.work(stop)
-        self._left += len(dispatcher.left_out)
-        return self._left + len(self._waiting)
+        self._to_start += len(dispatcher.left_out)
+        return self._to_start + len(self._waiting)
 
     def confirm(self, runs_per_device: int | None, budget: Budget | None = None) -> None:
         """Test the best trial.
@@ -197,7 +197,7 @@ class Search:
     @property
     def has_more(self) -> bool:
         """Whether trials are left to start."""
-        return bool(self._waiting) or self._left > 0
+        return bool(self._waiting) or self._to_start > 0
 
     def next_run(self) -> RunConfig | None:
         """Start trials until one has a run to train, and return this run; None if there is none."""
@@ -236,7 +236,7 @@ class Search:
         return message
 
     def _ask(self) -> Trial:
-        self._left -= 1
+        self._to_start -= 1
         return self._trials.ask()
 
     def _start(self, trial: Trial) -> RunConfig | None:

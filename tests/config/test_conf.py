@@ -32,6 +32,7 @@ def test_files_that_cannot_be_read_define_no_short_name(tmp_path: Path) -> None:
     }.items():
         (tmp_path / group).mkdir()
         (tmp_path / group / "one.yaml").write_bytes(content)
+    (tmp_path / "lr" / "broken.yaml").write_text("# @package _global_\n\t")
     assert levels_in(tmp_path) == {"lr": "optimizer.lr"}
 
 

@@ -33,7 +33,7 @@ def point(label: str, position: float | None, *values: float, diverged: int = 0)
     mean = sum(values) / len(values) if values else math.nan
     half_width = 0.02 if len(values) > 1 else math.nan
     return Point(
-        label, position, [*values], mean, half_width, diverged, runs=len(values) + diverged
+        label, position, [*values], mean, half_width, diverged, ended=len(values) + diverged
     )
 
 

@@ -114,6 +114,7 @@ def test_a_sweep_has_a_row_with_the_statuses_of_its_runs(disk: CommandLine) -> N
         (["--where", "optimizer=sgd"], ["failed"]),
         (["--where", "seed=3", "--where", "lr=0.01"], ["complete"]),
         (["--where", "nesterov=true"], ["failed"]),  # Adam does not have this setting
+        (["--where", "keep=last", "--sort", "lr"], ["complete", "failed", "interrupted"]),
         (["--where", "limit_test=null", "--sort", "lr"], ["complete", "failed", "interrupted"]),
         (["--sort", "accuracy"], ["interrupted", "complete", "failed"]),
         (["--sort", "momentum"], ["failed", "interrupted", "complete"]),

@@ -27,6 +27,7 @@ def test_a_study_is_a_row_per_run_with_dotted_settings(runs: "cifar_exp.Runs") -
     assert frame["training.epochs"].dtype == "int64"
     best = frame.loc[frame["final_test_accuracy"].idxmax()]
     assert 0.5 < best["final_test_accuracy"] <= best["best_test_accuracy"] < 0.7
+    assert set(frame["training.keep"]) == {"last"}  # not part of the id
     assert "data.limit_train" in frame  # a setting that the baseline leaves unset
 
 
