@@ -26,6 +26,7 @@ from cifar_exp.reports.metrics import MEASURES, images_behind, main_metric, meas
 from cifar_exp.reports.reference import Published
 from cifar_exp.reports.statistics import Estimate, estimate
 from cifar_exp.reports.table import ranked
+from cifar_exp.runs.folder import ENDED
 from cifar_exp.runs.record import Record
 
 _MOST_COMBINATIONS = 6  # of the levels of several settings, whose curves are drawn

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from cifar_exp.figures.drawing import MOST_COLOURS, as_files, inline_svg, smallest_range
 from cifar_exp.figures.levels import Level, Point, draw_effect, draw_level_curves
 from cifar_exp.figures.settings import draw_heat_map, draw_importance, draw_parallel_coordinates
+from cifar_exp.reports.plots import report_figures
+from tests.claims import DIVERGED, FAILED, run
 
 Rows = list[dict[str, Any]]
 
@@ -191,8 +193,8 @@ def test_an_axis_does_not_magnify_noise(
 
 def test_many_levels_have_a_colour_scale_and_labels_of_the_best_and_worst() -> None:
     runs = [rows(2.0, 1.0) for _ in range(MOST_COLOURS + 1)]
-    for number, run in enumerate(runs):
-        run[-1]["test_accuracy"] = number / 20
+    for number, of_run in enumerate(runs):
+        of_run[-1]["test_accuracy"] = number / 20
     levels = [Level(f"0.{i:02}", i / 100, [run]) for i, run in enumerate(runs)]
     figure = draw_level_curves(levels, "lr", "test")
     assert not figure.legends
@@ -236,6 +238,19 @@ def test_the_most_important_setting_is_on_top() -> None:
 def test_names_are_not_parsed_as_math_text() -> None:
     figure = draw_effect([point("$a$", None, 0.5)], r"$\no$", "$x", "")
     as_files(figure)  # raises if math text is parsed
+
+
+def test_a_diverged_run_that_has_a_speed_is_counted_once() -> None:
+    speed = "images_per_second"
+    runs = [
+        run(0, speed, 9.0),
+        run(1, speed, 8.0),
+        run(2, "final_train_loss", DIVERGED, images_per_second=7.0),
+        run(3, speed, FAILED),
+    ]
+    levels = {"optimizer.lr": {0.01: runs, 0.1: runs[:1]}}
+    *_, effect = report_figures([*runs, runs[0]], levels, [speed])
+    assert "1 of 3\ndiverged" in texts(effect.draw())
 
 
 def test_figures_of_diverged_runs_only_can_be_drawn() -> None:

@@ -1,6 +1,7 @@
 """Reports of searches."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,18 @@ def test_an_earlier_test_is_not_denied_while_a_later_one_has_not_ended(searches:
     text = searches.text(first, pending)
     assert "No trial has been tested" not in text
     assert "The last test has not ended." in text
+
+
+def test_cautions_on_test_runs_remain_after_the_runs_of_trials_are_deleted(
+    searches: Searches, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    for trial in searches.trials:
+        shutil.rmtree(runs / trial["run"])
+    tested = RunFolder(runs / searches.tested[1][0])
+    tested.write_state(tested.read_state() | {"largest_class_share": 0.9})
+    text = searches.text(searches.confirmation())
+    assert "The classes differ in size" in text
 
 
 def test_trials_with_the_same_settings_are_one_run_and_a_searched_bool_is_read(
