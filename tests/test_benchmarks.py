@@ -37,8 +37,7 @@ def measure(folder: Path, environment: dict[str, str], *options: str) -> str:
     "sections",
     [
         ["epochs", "parts", "input"],
-        ["packed", "threads"],
-        pytest.param(["start"], marks=pytest.mark.slow),  # whole commands
+        pytest.param(["start", "packed", "threads"], marks=pytest.mark.slow),
     ],
     ids=" ".join,
 )

@@ -54,7 +54,7 @@ def test_a_study_that_adds_seeds_has_a_range(train: CommandLine) -> None:
     command = write_study(train.folder, "lr", 0.001, 0.01)
     lines = planned(train, *command)
     assert lines[0].startswith("6 runs, 6 to train; about ")
-    assert " with 4 more runs, " in lines[0]  # 5 seeds at two levels
+    assert " with 2 more runs, " in lines[0]  # 4 seeds at two levels
 
 
 def test_a_search_has_the_cost_of_its_largest_and_smallest_trials(train: CommandLine) -> None:
