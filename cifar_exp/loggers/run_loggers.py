@@ -73,6 +73,11 @@ class RunLoggers:
         self._loggers = run_loggers
         self._folder = folder
 
+    @property
+    def has_more(self) -> bool:
+        """Whether some loggers have not been ended."""
+        return bool(self._loggers)
+
     def epoch(self, metrics: EpochMetrics) -> None:
         """Log an epoch."""
         for run_logger in self._loggers:
@@ -140,8 +145,9 @@ class ProcessLoggers:
         except BaseException as error:
             stopped = isinstance(error, Interrupted | GeneratorExit)
             # a full disk or a lack of memory is already reported by the raised error
-            with suppress(OSError, MemoryError, ImportError):
-                all_loggers.end("interrupted" if stopped else "failed")
+            while all_loggers.has_more:
+                with suppress(OSError, MemoryError, ImportError):
+                    all_loggers.end("interrupted" if stopped else "failed")
             raise
 
     def _of(self, logger: Logger) -> Iterator[RunLogger]:

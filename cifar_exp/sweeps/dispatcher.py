@@ -12,7 +12,7 @@ from tqdm import tqdm
 from cifar_exp.config.identity import run_id
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.errors import UserError
-from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.folder import ENDED, BusyError, RunFolder
 from cifar_exp.signals import Interrupted, StopRequest
 from cifar_exp.sweeps.messages import (
     Died,
@@ -118,12 +118,16 @@ class Dispatcher:
                 for worker, message in self._workers.messages(_POLL_SECONDS):
                     self._handle(worker, message)
                 self._send_runs()
+            self._workers.stop(signal.SIGTERM)
+            stop()  # a signal while the workers ended
         except (Interrupted, UserError) as end:
             if not stop.at_once:
                 self._workers.stop(getattr(end, "signal_number", signal.SIGTERM))
             raise
 
     def _send_runs(self) -> None:
+        if self._idle:
+            self._queue.resume_postponed(lambda run: not RunFolder.of(self._configs[run]).is_held)
         while self._idle and (task := self._queue.next() or self._choose()):
             config = self._configs[task.run]
             if not self._fits(task.run):
@@ -176,6 +180,8 @@ class Dispatcher:
             case Ended(run, busy=True):
                 self._display.remove(run)
                 self._queue.postpone(run)
+                label = self._label(self._configs[run])
+                tqdm.write(f"{label}: waits for another process, which is training this run")
             case Ended(run, problem, out_of_memory=True) if not self._queue.is_alone(run):
                 self._fail(run, str(problem))
             case Ended() as end:
@@ -192,8 +198,10 @@ class Dispatcher:
     def _save_reason(self, run: int, reason: str) -> None:
         """Mark a run as failed whose worker died before it could do so."""
         config = self._configs[run]
-        with suppress(OSError):
-            RunFolder.of(config).fail({"run_id": run_id(config)}, reason)
+        folder = RunFolder.of(config)
+        with suppress(OSError, BusyError), folder.lock():  # another sweep may train it
+            if folder.status not in ENDED:
+                folder.fail({"run_id": run_id(config)}, reason)
 
     def _fail(self, run: int, reason: str) -> None:
         """Retry a run once, alone, since other runs may have caused the failure."""

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from cifar_exp.config.schema import RunConfig
@@ -55,6 +55,7 @@ class RunQueue:
         self._training: set[int] = set()
         self._alone: deque[int] = deque()
         self._retried: set[int] = set()
+        self._postponed: list[int] = []
 
     @property
     def done(self) -> bool:
@@ -113,9 +114,19 @@ class RunQueue:
         return self.passed(run, epoch=math.inf)
 
     def postpone(self, run: int) -> None:
-        """Move a run that another process is training to the end."""
+        """Set a run aside that another process is training."""
         self._training.discard(run)
-        (self._alone if run in self._retried else self._ready).append(run)
+        self._postponed.append(run)
+
+    def resume_postponed(self, is_free: Callable[[int], bool]) -> None:
+        """Queue the postponed runs again that no other process is training any more.
+
+        Args:
+            is_free: returns whether no process is training a run.
+        """
+        for run in filter(is_free, tuple(self._postponed)):
+            self._postponed.remove(run)
+            (self._alone if run in self._retried else self._ready).append(run)
 
     def is_alone(self, run: int) -> bool:
         """Return whether this run is the only one that is training."""

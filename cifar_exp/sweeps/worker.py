@@ -167,6 +167,8 @@ class _Worker:
         self._limit.remove(run)
         with suppress(Interrupted, StopIteration, UserError):
             self._runs.pop(run).throw(interruption)
+        # its frames hold the network, and this one, which would be freed by garbage collection only
+        interruption.__traceback__ = None
 
     def _receive(self) -> None:
         match self._connection.recv():

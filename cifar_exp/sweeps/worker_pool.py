@@ -112,10 +112,8 @@ class WorkerPool:
         """Return the pool."""
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        """End the processes; kill them if the block raised an exception."""
-        if kind is None:
-            self.stop(signal.SIGTERM)
+    def __exit__(self, *_: object) -> None:
+        """Kill the processes that have not ended; see `stop`."""
         for worker in self._workers:
             worker.kill()
 

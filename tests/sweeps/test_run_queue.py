@@ -29,6 +29,17 @@ def test_the_longest_run_is_first_and_small_batches_are_slow_on_a_gpu() -> None:
     assert order(RunQueue(configs, {})) == [1, 2, 0, 3]
 
 
+def test_a_run_of_another_process_is_not_sent_again_before_that_process_has_ended_it() -> None:
+    queue = RunQueue([run(seed=0), run(seed=1)], {})
+    assert queue.next() is not None
+    queue.postpone(0)
+    queue.resume_postponed(lambda _: False)
+    assert order(queue) == [1]
+    assert not queue.done
+    queue.resume_postponed(lambda _: True)
+    assert order(queue) == [0]
+
+
 def test_interrupted_runs_are_first() -> None:
     configs = [run(epochs=30), run(epochs=10, seed=1)]
     assert order(RunQueue(configs, {}, interrupted=[1])) == [1, 0]

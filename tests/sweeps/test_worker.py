@@ -1,10 +1,12 @@
 """Worker processes: errors of the device and of the import of PyTorch."""
 
+import gc
 import logging
 import os
 import signal
 import sys
 import threading
+import weakref
 from collections import deque
 from typing import Any
 
@@ -17,6 +19,7 @@ from cifar_exp.runs.runner import Runner
 from cifar_exp.sweeps import worker
 from cifar_exp.sweeps.allocation import Allocation
 from cifar_exp.sweeps.messages import Checked, Ended, StopAll, StopRun, Warned
+from cifar_exp.training.progress import Events, Progress
 
 
 class Connection:
@@ -84,10 +87,31 @@ def test_a_worker_continues_after_a_failure_if_its_device_works(
 def test_the_memory_of_a_pruned_run_is_free_before_the_next_run_starts(
     failing_worker: worker._Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    class Network:
+        pass
+
+    alive: list[weakref.ref[Network]] = []
+
+    def train() -> Events:
+        network = Network()
+        alive.append(weakref.ref(network))
+        yield Progress(1, 2, 0.5)
+        return bool(network)
+
+    def free() -> None:
+        connection.sent.append("freed")
+        assert alive[0]() is None  # without garbage collection
+
     connection: Any = failing_worker._connection
-    monkeypatch.setattr(worker, "_free_cached_memory", lambda: connection.sent.append("freed"))
+    failing_worker._runs[7] = train()
+    next(failing_worker._runs[7])
+    monkeypatch.setattr(worker, "_free_cached_memory", free)
     connection.received.append(StopRun(7))
-    failing_worker._receive()
+    gc.disable()
+    try:
+        failing_worker._receive()
+    finally:
+        gc.enable()
     assert connection.sent[-2:] == ["freed", Ended(7)]
 
 

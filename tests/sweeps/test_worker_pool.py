@@ -50,7 +50,7 @@ def test_a_warning_of_workers_that_end_is_printed_once(
     pool: WorkerPool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pool:
-        pass
+        pool.stop(signal.SIGTERM)
     assert capsys.readouterr().out == f"{LATE}\n"
 
 
