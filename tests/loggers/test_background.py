@@ -188,8 +188,9 @@ def test_a_run_completes_even_if_one_service_fails_and_another_hangs(
     assert warnings[1].startswith("warning: disabled Trackio: not finished after")
 
 
+@pytest.mark.parametrize("moment", ["an epoch", "the end"])
 def test_services_are_ended_once_if_the_event_file_cannot_be_written(
-    monkeypatch: pytest.MonkeyPatch,
+    moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class FullDisk(Recorder):
         def end(self, status: str, images: Mapping[str, Path]) -> None:
@@ -199,6 +200,8 @@ def test_services_are_ended_once_if_the_event_file_cannot_be_written(
     loggers = run_loggers.ProcessLoggers()
     monkeypatch.setattr(loggers, "_of", lambda _: [FullDisk(), service])
     with pytest.raises(OSError, match="No space left"), loggers.following(RUN) as following:
+        if moment == "an epoch":
+            raise OSError("No space left on device")
         following.end("complete")
     assert service.calls == ["begin", "end failed"]
 
