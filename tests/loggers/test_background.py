@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -188,21 +188,27 @@ def test_a_run_completes_even_if_one_service_fails_and_another_hangs(
     assert warnings[1].startswith("warning: disabled Trackio: not finished after")
 
 
-@pytest.mark.parametrize("moment", ["an epoch", "the end"])
-def test_services_are_ended_once_if_the_event_file_cannot_be_written(
-    moment: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class FullDisk(Recorder):
-        def end(self, status: str, images: Mapping[str, Path]) -> None:
-            raise OSError("No space left on device")
+class FullDisk(Recorder):
+    """The event file on a full disk: closing it writes its buffer again."""
 
+    def epoch(self, metrics: EpochMetrics) -> None:
+        raise OSError("No space left on device")
+
+    def end(self, status: str, images: Mapping[str, Path]) -> None:
+        raise OSError("No space left on device")
+
+
+@pytest.mark.parametrize(
+    "log", [lambda run: run.epoch(EPOCH), lambda run: run.end("complete")], ids=["epoch", "end"]
+)
+def test_services_are_ended_once_if_the_event_file_cannot_be_written(
+    log: Callable[[run_loggers.RunLoggers], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     service = Recorder()
     loggers = run_loggers.ProcessLoggers()
     monkeypatch.setattr(loggers, "_of", lambda _: [FullDisk(), service])
     with pytest.raises(OSError, match="No space left"), loggers.following(RUN) as following:
-        if moment == "an epoch":
-            raise OSError("No space left on device")
-        following.end("complete")
+        log(following)
     assert service.calls == ["begin", "end failed"]
 
 
