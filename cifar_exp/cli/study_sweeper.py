@@ -107,7 +107,9 @@ class StudySweeper(BasicSweeper):
     ) -> tuple[list[tuple[Study, list[int]]], list[_Job]]:
         """Return the parts of a study with the indices of their runs, and the runs."""
         # settings of the study itself are already composed
-        typed = [word for word in arguments if not word.startswith(("study=", "study."))]
+        typed = [
+            word for word in arguments if not word.lstrip("+~").startswith(("study=", "study."))
+        ]
         parts = load_studies(study)
         if _AUTO in typed:
             typed.remove(_AUTO)
