@@ -13,14 +13,17 @@ from omegaconf import DictConfig, ListConfig
 
 from cifar_exp.cli.jobs_launcher import JobsLauncher
 from cifar_exp.cli.overrides import (
+    as_typed,
     for_custom_code,
     full_key,
+    parse,
     refuse_other_sweeps,
     refuse_too_many_runs,
     with_dotted_key,
     with_exact_ranges,
 )
 from cifar_exp.cli.sweep_launcher import SweepLauncher, trains_runs
+from cifar_exp.config.keys import short
 from cifar_exp.config.study import Level, Study, add_seeds, load_studies
 from cifar_exp.errors import UserError
 
@@ -114,11 +117,16 @@ class StudySweeper(BasicSweeper):
         if _AUTO in typed:
             typed.remove(_AUTO)
             parts = add_seeds(parts)
+        elif "seed" in map(full_key, typed):
+            parts = [part.model_copy(update={"add_seeds": False}) for part in parts]
+        for part in parts:
+            _refuse_several_runs(part, typed)
         index_of: dict[_Job, int] = {}
         studies = []
         for part in parts:
             jobs = self._jobs([*overrides_of(part, typed), *typed])
-            studies.append((part, [index_of.setdefault(job, len(index_of)) for job in jobs]))
+            runs = [index_of.setdefault(job, len(index_of)) for job in dict.fromkeys(jobs)]
+            studies.append((part, runs))
         return studies, list(index_of)
 
     @staticmethod
@@ -148,6 +156,21 @@ def _refuse_several_studies(arguments: Sequence[str]) -> None:
             if "," in word or "(" in word:
                 problem = "expected one study; a study can have several parts"
             raise UserError(f"{word}: {problem}")
+
+
+def _refuse_several_runs(study: Study, typed: Sequence[str]) -> None:
+    """Refuse several runs with the same level and seed, which could not be compared."""
+    if not study.claims and study.reference is None:
+        return
+    for word in typed:
+        override = parse(word)
+        swept = override is not None and override.is_sweep_override()
+        if swept and full_key(word) not in (*study.vary, "seed"):
+            key = short(next(iter(study.vary)))
+            raise UserError(
+                f"{as_typed(word)}: expected one value, since study {study.name} compares one run "
+                f"per {key} and seed. Run the study once for each value."
+            )
 
 
 def overrides_of(study: Study, typed: Sequence[str]) -> list[str]:

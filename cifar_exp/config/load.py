@@ -230,7 +230,7 @@ def format_errors(error: ValidationError, prefix: str = "", typed: Any = None) -
     """
     problems = [p for p in error.errors(include_url=False) if not _lacks_only_invalid_items(p)]
     lines = [
-        (prefix if problem["loc"] else prefix.replace(".", ": "))
+        (prefix if problem["loc"] or not prefix else f"{prefix.removesuffix('.')}: ")
         + _format_error(problem, typed, is_run=not prefix)
         for problem in problems[:_MAX_ERRORS]
     ]

@@ -1,6 +1,7 @@
 """Studies: the settings they vary and the claims that their reports test."""
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -145,18 +146,15 @@ def load_studies(composed: DictConfig) -> list[Study]:
         UserError: a key is unknown or missing, or a value has the wrong type.
     """
     content = _keep_expressions(resolved(composed), composed)
-    try:
-        return [_validated(part) for part in _parts(content)]
-    except ValidationError as error:
-        raise UserError(format_errors(error, "study.")) from error
+    return [_validated(part, prefix) for prefix, part in _parts(content).items()]
 
 
-def _parts(content: Any) -> list[dict[str, Any]]:
-    """Return the studies of a file: the study itself, or those under `parts`."""
+def _parts(content: Any) -> dict[str, dict[str, Any]]:
+    """Return the studies of a file, the study itself or those under `parts`, by key."""
     if not isinstance(content, dict):
         raise UserError(f"study: expected a study, got {json.dumps(content)}")
     if "parts" not in content:
-        return [content]
+        return {"study": content}
     common = dict(content)
     parts = common.pop("parts")
     if not isinstance(parts, dict) or not parts:
@@ -170,18 +168,31 @@ def _parts(content: Any) -> list[dict[str, Any]]:
             raise UserError(f"study.parts.{name}: expected a study, got {json.dumps(part)}")
     if "reference" in common and not any("reference" in part for part in parts.values()):
         raise UserError("study.reference: none of the parts has a reference")
-    return [_with_common(part, common) for part in parts.values()]
+    adds_seeds = common.get("add_seeds") is True or common.get("seeds") == "auto"
+    if adds_seeds and not any(part.get("claims") for part in parts.values()):
+        raise UserError("study: none of the parts has claims, for which seeds could be added")
+    return {f"study.parts.{name}": _with_common(part, common) for name, part in parts.items()}
 
 
 def _with_common(part: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
     """Replace values of a part by those next to `parts`; its levels stay."""
     changes = {key: value for key, value in common.items() if key != "reference" or key in part}
-    if isinstance(settings := changes.get("settings"), dict) and isinstance(part.get("vary"), dict):
-        varied = {SHORT_NAMES.get(key, key) for key in part["vary"]}
-        changes["settings"] = {
-            key: value for key, value in settings.items() if SHORT_NAMES.get(key, key) not in varied
-        }
+    if not part.get("claims"):  # only claims need further seeds
+        changes.pop("add_seeds", None)
+        if changes.get("seeds") == "auto":
+            del changes["seeds"]
+    settings, own = changes.get("settings"), part.get("settings")
+    if isinstance(settings, dict):
+        changes["settings"] = _without(settings, part.get("vary"))
+        if isinstance(own, dict):  # which may spell a key differently
+            part = part | {"settings": _without(own, settings)}
     return _merged(part, changes)
+
+
+def _without(settings: dict[str, Any], others: Any) -> dict[str, Any]:
+    """Return the settings except those in `others`, by short or dotted key."""
+    keys = {SHORT_NAMES.get(key, key) for key in others} if isinstance(others, dict) else set()
+    return {key: value for key, value in settings.items() if SHORT_NAMES.get(key, key) not in keys}
 
 
 def _merged(own: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -247,17 +258,21 @@ def read_study(content: Any) -> Study:
         raise UserError(format_errors(error, "study.")) from error
 
 
-def _without_names(key: str, levels: Any) -> Any:
-    """Replace named levels by their values: `lr: [high, 0.1]` is `lr: [0.01, 0.1]`."""
-    return [without_name(key, level) for level in levels] if isinstance(levels, list) else levels
+def _as_stored(key: str, level: Any) -> Any:
+    """Return a level as runs store it: `high` of `lr` is 0.01, and paths of images are absolute."""
+    if key == "data.root" and isinstance(level, str) and "${" not in level:
+        return os.path.realpath(os.path.expanduser(level))
+    return without_name(key, level)
 
 
-def _with_values(claim: Any, key: str) -> Any:
-    """Replace named levels in `at` and `than` by their values."""
+def _levels_as_stored(key: str, levels: Any) -> Any:
+    return [_as_stored(key, level) for level in levels] if isinstance(levels, list) else levels
+
+
+def _claim_as_stored(claim: Any, key: str) -> Any:
     if not isinstance(claim, dict):
         return claim
-    ends = {end: without_name(key, claim[end]) for end in ("at", "than") if end in claim}
-    return claim | ends
+    return claim | {end: _as_stored(key, claim[end]) for end in ("at", "than") if end in claim}
 
 
 def _refuse_ignored(vary: Any, settings: Any) -> None:
@@ -278,7 +293,7 @@ def _refuse_ignored(vary: Any, settings: Any) -> None:
         )
 
 
-def _validated(content: dict[str, Any]) -> Study:
+def _validated(content: dict[str, Any], prefix: str) -> Study:
     if content.get("seeds") == "auto":
         del content["seeds"]
         content["add_seeds"] = True
@@ -287,9 +302,10 @@ def _validated(content: dict[str, Any]) -> Study:
     if isinstance(vary, dict):
         claims = content.get("claims")
         if isinstance(claims, list) and len(vary) == 1:  # else claims are refused
-            content["claims"] = [_with_values(claim, *vary) for claim in claims]
+            content["claims"] = [_claim_as_stored(claim, *vary) for claim in claims]
         content["vary"] = {
-            SHORT_NAMES.get(key, key): _without_names(key, levels) for key, levels in vary.items()
+            SHORT_NAMES.get(key, key): _levels_as_stored(key, levels)
+            for key, levels in vary.items()
         }
     if isinstance(settings, dict):  # a short name with a named level, lr=high, stays
         content["settings"] = {
@@ -299,8 +315,11 @@ def _validated(content: dict[str, Any]) -> Study:
     reference = content.get("reference")
     if isinstance(reference, dict) and isinstance(reference.get("file"), str):
         content["reference"] = reference | {"text": read_reference(reference["file"])}
-    # JSON mode is strict about types but accepts a list for a tuple
-    study = Study.model_validate_json(json.dumps(content))
+    try:
+        # JSON mode is strict about types but accepts a list for a tuple
+        study = Study.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        raise UserError(format_errors(error, f"{prefix}.")) from error
     if study.reference is not None:
         study.reference.check(*study.vary)
     return study

@@ -156,7 +156,8 @@ def answer_text(content: Mapping[str, Any], by_id: Mapping[str, Record]) -> str:
     """
     studies = runs_of_studies(content, by_id)
     answers = [(study.title, answer_of(runs, looks_of(study))) for study, runs in studies]
-    answer = answers[0][1] if len(answers) == 1 else answer_of(list(by_id.values()))
+    looks = looks_of(*(study for study, _ in studies))
+    answer = answers[0][1] if len(answers) == 1 else answer_of(list(by_id.values()), looks)
     if answer is None:
         return ""
     paragraphs = [shown_answer(answer)]

@@ -1,6 +1,7 @@
 """Paired differences of a metric between levels, from which claims are judged."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
@@ -34,11 +35,17 @@ _RANKS: dict[Verdict, int] = {"supported": 2, "inconclusive": 1}
 
 
 class Values(dict[Value, dict[int, float]]):
-    """The values of a metric by level and seed; `images` and `looks` as in `Difference`."""
+    """The values of a metric by level and seed.
 
-    def __init__(self, images: int | None, looks: Looks | None) -> None:
+    Attributes:
+        images: as in `Difference`.
+        looks: as in `Difference`.
+        seeds: the smallest number of runs at a level.
+    """
+
+    def __init__(self, images: int | None, looks: Looks | None, seeds: int) -> None:
         super().__init__()
-        self.images, self.looks = images, looks
+        self.images, self.looks, self.seeds = images, looks, seeds
 
 
 @dataclass(frozen=True)
@@ -146,7 +153,8 @@ class Comparison:
             case "higher" | "lower" | "same":
                 differences = _between_two(claim, values)
             case "rises" | "falls":
-                differences = _along(claim, values)
+                differences, diverged = _along(claim, values)
+                comparison = replace(comparison, missing=(*missing, *diverged))
             case "differs":
                 return _largest_difference(comparison)
             case "best_inside":
@@ -155,21 +163,25 @@ class Comparison:
 
 
 def _read(claim: Claim, levels: Levels, looks: Looks | None) -> tuple[Values, tuple[str, ...]]:
-    values = Values(images_behind(chain.from_iterable(levels.values()), claim.metric), looks)
-    missing = []
-    for level, records in levels.items():
-        if claim.compares_two and level not in (claim.at, claim.than):
-            continue
+    two = (claim.at, claim.than)
+    compared = {k: v for k, v in levels.items() if k in two or not claim.compares_two}
+    seeds = min(map(len, compared.values()), default=0)
+    images = images_behind(chain.from_iterable(levels.values()), claim.metric)
+    values, missing = Values(images, looks, seeds), []
+    for level, records in compared.items():
         values[level] = {}
+        runs = Counter(record.config.seed for record in records)
         for record in records:
-            value = measured(record, claim.metric, claim.reached)
-            if value is None:
-                missing.append(f"{level} with seed {record.config.seed} ({record.status})")
+            seed, value = record.config.seed, measured(record, claim.metric, claim.reached)
+            if runs[seed] > 1:  # a further setting was swept
+                missing.append(f"{level} with seed {seed} ({runs[seed]} runs)")
+            elif value is None:
+                missing.append(f"{level} with seed {seed} ({record.status})")
             else:
-                values[level][record.config.seed] = value
-    required = (claim.at, claim.than) if claim.compares_two else ()
+                values[level][seed] = value
+    required = two if claim.compares_two else ()
     missing += [f"{level} (not trained)" for level in required if level not in levels]
-    return values, tuple(missing)
+    return values, tuple(dict.fromkeys(missing))
 
 
 def _pairs(values: Values, high: Value, low: Value) -> Difference:
@@ -188,11 +200,14 @@ def _between_two(claim: Claim, values: Values) -> tuple[Difference, ...]:
     return (_pairs(values, *levels),)
 
 
-def _along(claim: Claim, values: Values) -> tuple[Difference, ...]:
-    """Return the change from the first to the last level along a line fitted for each seed."""
+def _along(claim: Claim, values: Values) -> tuple[tuple[Difference, ...], list[str]]:
+    """Return the change from the first to the last level along a line fitted for each seed.
+
+    The second value lists the inner levels that diverged, whose seeds have no line.
+    """
     levels = [level for level in values if values[level]]
     if len(levels) < 2:
-        return (Difference("", "", ()),)
+        return (Difference("", "", ()),), []
     sign, low, high = 1, str(levels[0]), str(levels[-1])
     if claim.expects == "falls":
         sign, low, high = -1, high, low
@@ -200,10 +215,19 @@ def _along(claim: Claim, values: Values) -> tuple[Difference, ...]:
     seeds = [seed for seed in curves[0] if all(seed in curve for curve in curves)]
     changes = [sign * _fitted_change([curve[seed] for curve in curves]) for seed in seeds]
     kept = tuple(change for change in changes if not math.isnan(change))
-    return (Difference(high, low, kept, fitted=True, images=values.images, looks=values.looks),)
+    diverged = [
+        f"{level} with seed {seed} (diverged)"
+        for level in levels[1:-1]
+        for seed in seeds
+        if not math.isfinite(values[level][seed])
+    ]
+    change = Difference(high, low, kept, fitted=True, images=values.images, looks=values.looks)
+    return (change,), diverged
 
 
 def _fitted_change(values: Sequence[float]) -> float:
+    if not all(map(math.isfinite, values[1:-1])):
+        return math.nan
     if not all(map(math.isfinite, values)):
         return values[-1] - values[0]
     middle = (len(values) - 1) / 2

@@ -142,12 +142,12 @@ def report_of(sweep: Path, by_id: Mapping[str, Record], left_out: Sequence[str])
     else:
         title = f"Sweep over {', '.join(short_names(keys))}" if keys else "Sweep"
         sections = [_section(title, keys, records)]
-    shared = shared_settings(configs)
+    shared, looks = shared_settings(configs), looks_of(*(study for study, _ in studies))
     return Report(
         title=title,
         command=f"python {content['command']}",
         facts=facts_of(records),
-        answer=sections[0].answer if len(sections) == 1 else answer_of(records),
+        answer=sections[0].answer if len(sections) == 1 else answer_of(records, looks),
         cautions=[
             *(f"Left out: {line}." for line in left_out),
             *cautions_of(records, of_study=bool(studies)),

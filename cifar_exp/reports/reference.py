@@ -100,7 +100,8 @@ def _compared(
         label: measure.text(published[last]),
     }
     if not ours:
-        verdict = "no common epoch" if any(curves) else "not trained"
+        verdict = "no common epoch" if any(curves) else "not measured"
+        verdict = verdict if records else "not trained"
         return cells | {"ours": "", "difference": "", "verdict": verdict}
     values = ours[last]
     diverged = sum(record.status == "diverged" for record in records)

@@ -161,10 +161,14 @@ def _normalizer(n: int) -> float:
     return math.exp(math.lgamma((n + 1) / 2) - math.lgamma(n / 2)) / math.sqrt(math.pi)
 
 
-def looks_of(study: Study) -> Looks | None:
-    """Return the times at which the claims are tested; None if the seeds are fixed.
+def looks_of(*studies: Study) -> Looks | None:
+    """Return the times at which the results are tested; None if the seeds are fixed.
 
     Args:
-        study: study whose seeds may be added.
+        studies: the parts of a study, whose seeds may be added.
     """
-    return Looks(len(study.seeds), study.max_seeds) if study.add_seeds else None
+    adding = [study for study in studies if study.add_seeds]
+    if not adding:
+        return None
+    first = min(len(study.seeds) for study in adding)
+    return Looks(first, max(study.max_seeds for study in adding))

@@ -281,7 +281,9 @@ def _needed_for_a_verdict(comparison: Comparison) -> str:
         return "More test images would be needed for a verdict."
     n = min(len(d.values) for d in comparison.differences)
     if looks := comparison.values.looks:
-        return f"Not settled with the limit of {n} seeds." if n >= looks.last else "Seeds follow."
+        # seeds without a difference count as well, such as those that diverged at both levels
+        at_limit = comparison.values.seeds >= looks.last
+        return f"Not settled with the limit of {looks.last} seeds." if at_limit else "Seeds follow."
     return f"{f'About {seeds}' if seeds > n else 'More'} seeds would be needed for a verdict."
 
 

@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 from cifar_exp.config.identity import all_settings
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.search_settings import SearchSettings
+from cifar_exp.expressions import as_path
 from cifar_exp.files import in_bytes
-from cifar_exp.paths import SEARCH_FILE
+from cifar_exp.paths import RUNS, SEARCH_FILE
 from cifar_exp.reports.records import read_search
+from cifar_exp.reports.stored import StoredSearch
+from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.search.plan import Compose, Plan, describe, make_plan
 from cifar_exp.search.search import check_search, recognising
 from cifar_exp.search.space import Domain
@@ -39,14 +42,15 @@ def forecast_search(
         UserError: the settings are invalid, or a run cannot be trained.
     """
     plan = make_plan(settings, space, shared, recognising(compose, writes=False))
-    trials = read_search(plan.folder).trials if (plan.folder / SEARCH_FILE).exists() else []
+    stored = read_search(plan.folder) if (plan.folder / SEARCH_FILE).exists() else None
+    trials = stored.trials if stored else []
     interrupted = sum(trial.status == "running" for trial in trials)
     left = max(0, settings.n_trials - len(trials)) + interrupted
     checked, examples = check_search(plan, left, runs_per_device, writes=False)
     speeds = find_speeds(examples, checked)
     workers = len(checked.allocations)
     smallest, *_, largest = sorted([*plan.examples, plan.examples[0]], key=speeds.seconds)
-    tests = settings.confirm * (1 + settings.baseline)
+    tests = _tests_left(plan, stored if not left else None)
     shortest, longest = (
         duration([config] * left + [plan.start] * tests, speeds, workers)
         for config in (smallest, largest)
@@ -64,6 +68,22 @@ def forecast_search(
         NOTHING_WRITTEN,
     ]
     return printable("\n".join(lines))
+
+
+def _tests_left(plan: Plan, finished: StoredSearch | None) -> int:
+    """Return how many runs that test the best trial are to be trained.
+
+    Args:
+        plan: plan of the search.
+        finished: the search, if all its trials have ended; otherwise another may become the best.
+    """
+    settings = plan.settings
+    tests = [t for t in finished.confirmations if t.winner == finished.best] if finished else []
+    if not tests or len(tests[-1].found) != settings.confirm:
+        return settings.confirm * (1 + settings.baseline)
+    runs = as_path(plan.start.paths.results) / RUNS
+    names = tests[-1].found + tests[-1].start
+    return sum(RunFolder(runs / name).status not in ENDED for name in names)
 
 
 def _table(plan: Plan, trials: Mapping[str, RunConfig], speeds: Speeds) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from cifar_exp.config.identity import all_settings
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Study, Value, level_name
-from cifar_exp.errors import UserError
 from cifar_exp.reports.levels import sorted_levels
 from cifar_exp.reports.sequential import looks_of
 from cifar_exp.reports.verdicts import compared_levels, judge_claims
@@ -24,16 +23,11 @@ def next_runs(study: Study, records: Sequence[Record]) -> list[RunConfig]:
     Args:
         study: the study; without `add_seeds` nothing is returned.
         records: its finished runs.
-
-    Raises:
-        UserError: a level has several runs with the same seed.
     """
     if not study.add_seeds:
         return []
     (key,) = study.vary
     levels = sorted_levels(records, key)
-    if any(len({run.config.seed for run in runs}) < len(runs) for runs in levels.values()):
-        raise UserError(f"seed=auto: expected one run per level of {key} and seed, got several")
     open_claims: Counter[Value] = Counter()  # of each level that gets one more seed
     for result in judge_claims(study.claims, levels, looks_of(study))[: len(study.claims)]:
         if result.verdict == "inconclusive":

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.config.study import Study
 from cifar_exp.runs.folder import RunFolder
-from tests.conftest import TINY, CommandLine
+from tests.conftest import TINY, CommandLine, read_state
 from tests.processes import start_process
 
 # A run of a tenth of a second; the studies set the number of epochs.
@@ -66,6 +67,34 @@ def test_a_study_trains_every_level_with_every_seed(
     assert jobs == [[*settings, level, f"seed={seed}"] for level in levels for seed in seeds]
 
 
+def write_seeds(path: Path, typed: list[str]) -> None:
+    """Write the study of some overrides as JSON; in a new process, see `write_jobs`."""
+    from cifar_exp.cli.study_sweeper import StudySweeper
+
+    sweeper = StudySweeper(max_batch_size=None)
+    sweeper.hydra_context = SimpleNamespace(config_loader=None)
+    node = OmegaConf.create(MINE | {"seeds": "auto"})
+    ((study, runs),), _ = sweeper._jobs_of_study(node, typed)
+    path.write_text(json.dumps([study.add_seeds, runs]))
+
+
+@pytest.mark.parametrize(
+    ("typed", "adds_seeds", "runs"),
+    [
+        ([], True, 6),
+        (["seed=auto"], True, 6),
+        (["seed=7,8"], False, 4),
+        (["seed=7,7"], False, 2),
+        (["lr=0.01,0.001", "seed=7"], False, 2),
+    ],
+)
+def test_typed_seeds_are_fixed_and_count_once(
+    tmp_path: Path, typed: list[str], adds_seeds: bool, runs: int
+) -> None:
+    start_process(write_seeds, tmp_path / "study", typed).join()
+    assert json.loads((tmp_path / "study").read_text()) == [adds_seeds, list(range(runs))]
+
+
 class Studies:
     """`python train.py study=NAME` with study files that a test writes."""
 
@@ -86,13 +115,14 @@ class Studies:
         folder = self._train.folder / line.rpartition(": ")[2]
         return folder, json.loads((folder / "sweep.json").read_text())
 
+    def run(self, listed: dict[str, Any]) -> Path:
+        """Return the folder of a run in sweep.json."""
+        return self._train.runs / str(listed["folder"])
+
     def configs(self, output: str) -> dict[str, RunConfig]:
         """Return the settings of the runs of a sweep by run id."""
         _, listed = self.sweep(output)
-        return {
-            run["run_id"]: RunFolder(self._train.runs / run["folder"]).read_config()
-            for run in listed["runs"]
-        }
+        return {run["run_id"]: RunFolder(self.run(run)).read_config() for run in listed["runs"]}
 
     def points(self, output: str) -> list[tuple[float, int, int, str]]:
         return [
@@ -125,7 +155,8 @@ def test_the_runs_have_the_levels_and_seeds_of_the_study_unless_others_are_typed
     folder, listed = studies.sweep(output)
     assert folder.name.startswith("mine-")
     assert (folder / "results.csv").exists()
-    assert [run["status"] for run in listed["runs"]] == ["complete"] * 4
+    states = [read_state(studies.run(run)) for run in listed["runs"]]
+    assert [state["status"] for state in states] == ["complete"] * 4
     # the report is made from the study in sweep.json
     (entry,) = listed["studies"]
     study = Study.model_validate_json(json.dumps(entry["study"]))
@@ -135,7 +166,8 @@ def test_the_runs_have_the_levels_and_seeds_of_the_study_unless_others_are_typed
     assert entry["runs"] == [run["run_id"] for run in listed["runs"]]
 
     # other levels by name, another seed, and a setting by its short name
-    output = studies("-m", "study=mine", "lr=high,too_high", "seed=7", "epochs=1")
+    typed = ("lr=high,too_high", "seed=7", "epochs=1")
+    output = studies("-m", "study=mine", *typed)
     assert studies.points(output) == [(0.01, 7, 1, "none"), (0.1, 7, 1, "none")]
 
 
@@ -251,6 +283,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
         ("study.seeds=[0,1,2]", "study.max_seeds=2", "seed=auto"),
         "study mine: expected 2 to 2 seeds, its max_seeds, at the start of seed=auto, got 3",
     ),
+    "a further swept key": (
+        MINE,
+        ("dropout=0.0,0.5",),
+        "dropout=0.0,0.5: expected one value, since study mine compares one run per lr and seed. "
+        "Run the study once for each value.",
+    ),
     "several at once": (MINE, ("study=mine,lr",), "study=mine,lr: expected one study"),
 }
 
@@ -288,6 +326,13 @@ def test_cfg_job_shows_the_first_run_of_a_study(studies: Studies, train: Command
     assert settings["training"]["epochs"] == 2  # from the study
     assert "study" not in settings
     assert not train.runs.exists()
+
+
+def test_a_part_of_a_study_can_be_deleted(studies: Studies) -> None:
+    rate = MINE | {"seeds": [0]}
+    studies.write("both", {"parts": {"rate": rate, "other": rate | {"vary": {"lr": [1.0]}}}})
+    shown = studies("study=both", "~study.parts.other", "--cfg=job")
+    assert shown.startswith("# the first of 2 runs: ")
 
 
 def test_cfg_job_shows_the_first_run_of_a_sweep(train: CommandLine) -> None:

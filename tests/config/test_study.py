@@ -119,6 +119,34 @@ def test_values_next_to_parts_apply_to_each_part_and_its_levels_stay() -> None:
     assert (epochs.max_seeds, rate.max_seeds) == (4, 4)
 
 
+def test_settings_next_to_parts_replace_those_of_a_part_in_any_spelling() -> None:
+    part = study(settings={"training.epochs": 9, "dropout": 0.5})
+    (loaded,) = load({"parts": {"a": part}, "settings": {"epochs": 3, "model.dropout": 0.1}})
+    assert loaded.settings == {"training.epochs": 3, "model.dropout": 0.1}
+
+
+@pytest.mark.parametrize("common", [{"seeds": "auto"}, {"add_seeds": True}])
+def test_seeds_are_added_to_the_parts_with_claims(common: dict[str, Any]) -> None:
+    rate, plain = load({"parts": {"rate": study(claims=[CLAIM]), "plain": STUDY}, **common})
+    assert (rate.add_seeds, plain.add_seeds) == (True, False)
+    assert plain.seeds == (0, 1, 2)
+    with pytest.raises(UserError, match=r"^study: none of the parts has claims"):
+        load({"parts": {"plain": STUDY}, **common})
+
+
+def test_levels_of_an_image_folder_are_absolute_as_in_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PHOTOS", "elsewhere")
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    levels = ["link", "${oc.env:PHOTOS}"]
+    two = claim(expects="higher", at=levels[0], than=levels[1])
+    (loaded,) = load(study(vary={"data.root": levels}, claims=[two]))
+    assert loaded.vary == {"data.root": (str(tmp_path / "photos"), levels[1])}
+    assert loaded.claims[0].at == str(tmp_path / "photos")
+
+
 def test_the_data_of_all_references_of_a_combined_study_are_set_together() -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose(
@@ -236,7 +264,7 @@ def test_a_mistake_in_a_study_is_reported_with_its_key(mistake: str) -> None:
 
 
 def test_a_mistake_in_a_part_is_reported() -> None:
-    with pytest.raises(UserError, match=r"tite: unknown setting$"):
+    with pytest.raises(UserError, match=r"^study\.parts\.bad\.tite: unknown setting$"):
         load({"parts": {"good": STUDY, "bad": study(tite="T")}})
 
 
@@ -248,7 +276,7 @@ def test_a_mistake_in_a_part_is_reported() -> None:
         ({"parts": {}}, "study.parts: expected studies by name, got {}"),
         ({"parts": {"a": None}}, "study.parts.a: expected a study, got null"),
         ({"parts": {"a": STUDY}, "vary": {}}, "study.vary: expected only settings, seeds, "),
-        ({"parts": {"a": STUDY}, "settings": 1}, "study.settings: expected an object"),
+        ({"parts": {"a": STUDY}, "settings": 1}, "study.parts.a.settings: expected an object"),
         (
             {"parts": {"a": STUDY}, "reference": {"label": "x"}},
             "study.reference: none of the parts has a reference",
@@ -266,7 +294,7 @@ def test_an_invalid_seed_is_reported_once() -> None:
     assert str(error.value) == 'study.seeds.0: expected an integer, got "a"'
 
 
-COMBINED = ("article", "dropout_article")
+COMBINED = ("article", "article_all_images", "dropout_article")
 SINGLE = sorted(f.stem for f in (CONF / "study").glob("*.yaml") if f.stem not in COMBINED)
 
 

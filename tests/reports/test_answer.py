@@ -125,6 +125,10 @@ def test_the_claims_of_a_study_are_listed_with_their_verdicts() -> None:
     several = text_of(study("one", *claims), study("two", *claims), runs=runs)
     assert "The 4 claims: 2 supported, 2 contradicted. The report has each of them." in several
     assert "A low rate" not in several
+    # the interval of looks after 3 to 10 seeds is wider
+    assert "beats 0.0001 by 20.2 points (19.1 to 21.2;" in several.splitlines()[0]
+    adding = text_of(*(study(name, *claims) | {"add_seeds": True} for name in "ab"), runs=runs)
+    assert "beats 0.0001 by 20.2 points (18.4 to 22.0;" in adding.splitlines()[0]
     unfinished = text_of(study("one", *claims), runs=[*runs, record(0.1, "interrupted")])
     assert "A high rate" not in unfinished
 

@@ -47,6 +47,23 @@ def test_a_run_that_has_not_ended_is_listed_as_missing(status: str) -> None:
     assert result.n == 2
 
 
+def test_levels_with_two_runs_of_a_seed_are_not_measured() -> None:
+    levels = made({0.01: BASE, 0.1: plus(*UP)})
+    twice = {level: [*runs, *runs] for level, runs in levels.items()}
+    (result,) = judge_claims([claimed("higher")], twice)
+    assert result.verdict == "not measured"
+    assert result.missing[0] == "0.01 with seed 0 (2 runs)"
+    assert len(result.missing) == 6
+
+
+def test_rises_leaves_out_a_seed_of_which_an_inner_level_diverged() -> None:
+    levels = {0.01: BASE, 0.1: [1.5, DIVERGED, 1.7], 1.0: plus(*UP)}
+    result = found(claimed("rises"), levels)
+    assert (result.n, result.missing) == (2, ("0.1 with seed 1 (diverged)",))
+    all_diverged = found(claimed("rises"), levels | {0.1: [DIVERGED] * 3})
+    assert all_diverged.verdict == "not measured"
+
+
 def test_runs_at_other_levels_are_not_missing() -> None:
     levels = {0.01: BASE, 0.1: plus(*UP), 1.0: [FAILED] * 3}
     assert found(claimed("higher"), levels).missing == ()

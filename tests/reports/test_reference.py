@@ -89,6 +89,9 @@ def test_levels_and_epochs_without_runs_have_no_values() -> None:
     assert (later["lr"], later["epoch"], later["article"]) == ("0.1", "5", "50.0 %")
     assert (later["ours"], later["verdict"]) == ("", "no common epoch")
     assert (missing["lr"], missing["ours"], missing["verdict"]) == ("1.0", "", "not trained")
+    # with data.val_fraction, runs have no test accuracy
+    unmeasured, _ = published(csv, {0.1: [run(0, None)]}).table
+    assert unmeasured["verdict"] == "not measured"
 
 
 def test_runs_that_are_not_complete_are_compared_up_to_their_last_epoch() -> None:

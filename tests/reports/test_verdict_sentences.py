@@ -7,6 +7,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from cifar_exp.reports.sequential import Looks
 from cifar_exp.reports.verdicts import ClaimResult, judge_claims
 from tests.claims import (
     BASE,
@@ -164,3 +165,12 @@ def test_the_sentence_on_best_inside_mentions_that_three_levels_are_needed() -> 
     inside, best = judge_claims([claim], made(outcomes, "final_test_accuracy"))
     assert inside.sentence == "Expected runs at three levels or more, got 2."
     assert best.n == 2
+
+
+def test_at_the_limit_no_seeds_follow_even_if_one_diverged_at_both_levels() -> None:
+    noise = (0.3, -0.2, 0.1, -0.3)
+    levels = {0.01: (*BASE, 1.0, DIVERGED), 0.1: (*plus(*noise[:3]), 1.0 + noise[3], DIVERGED)}
+    for last, end in ((5, "Not settled with the limit of 5 seeds."), (6, "Seeds follow.")):
+        (result,) = judge_claims([claimed("higher")], made(levels), Looks(3, last))
+        assert result.verdict == "inconclusive"
+        assert result.sentence.endswith(end)

@@ -133,6 +133,9 @@ def test_only_the_winner_is_tested_with_new_seeds(search: Search) -> None:
     again = search.train.cifar_exp("report", str(search.folder), "--check")
     assert again.endswith("the report agrees with its runs\n")
 
+    plan = search(*words, "--plan", trials=3, confirm=2)
+    assert "3 trials, 0 to train, and 0 runs that test the best" in " ".join(plan.split())
+
     listed = search.folder / "search.json"
     content = json.loads(listed.read_text())
     content["confirmations"].insert(0, confirmation | {"trials": 2})
