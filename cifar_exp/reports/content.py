@@ -364,7 +364,8 @@ def _duration(seconds: float) -> str:
 def provenance_of(records: Sequence[Record]) -> dict[str, str]:
     """Return hardware, versions, commit and dates by label."""
     states = [record.state for record in records if "provenance" in record.state]
-    known = [state["provenance"] for state in states]
+    parts = [part for state in states for part in (*state.get("earlier", ()), state)]
+    known = [part["provenance"] for part in parts]
     hardware = [p["hardware"] for p in known]
     # None: a package that is not installed, or code outside a git checkout
     versions = [f"{name} {v}" for p in known for name, v in p["versions"].items() if v]
@@ -372,7 +373,7 @@ def provenance_of(records: Sequence[Record]) -> dict[str, str]:
         "runs": statuses(records),
         "processor": _distinct(f"{h['cpu']}, {h['cores']} cores" for h in hardware),
         "GPU": _distinct(", ".join(map(str, h["gpus"])) for h in hardware),
-        "computed on": _distinct(_compute_text(state["compute"]) for state in states),
+        "computed on": _distinct(_compute_text(part["compute"]) for part in parts),
         "versions": _distinct(versions),
         "Python": _distinct(p["python"] for p in known),
         "commit": _distinct(p["commit"] for p in known),

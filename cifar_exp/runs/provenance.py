@@ -5,6 +5,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,29 @@ def provenance() -> dict[str, Any]:
         "versions": {name: _version(name) for name in _PACKAGES},
         "hardware": hardware(),
     }
+
+
+def earlier_parts(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return where and with what the earlier epochs of a run were trained, if not as now.
+
+    Args:
+        before: content of run.json when the run was saved.
+        now: new content of run.json.
+
+    Returns:
+        `compute` and `provenance` of each such part of the run.
+    """
+    parts = [*before.get("earlier", ()), before] if "provenance" in before else []
+    found: list[dict[str, Any]] = []
+    for part in parts:
+        if all(_circumstances(part) != _circumstances(other) for other in (now, *found)):
+            found.append({key: part[key] for key in ("compute", "provenance")})
+    return found
+
+
+def _circumstances(part: Mapping[str, Any]) -> tuple[Any, ...]:
+    known = {key: value for key, value in part["provenance"].items() if key != "command"}
+    return part["compute"], known
 
 
 def _version(package: str) -> str | None:

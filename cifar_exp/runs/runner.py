@@ -28,7 +28,7 @@ from cifar_exp.runs.failures import CannotResumeError, run_error
 from cifar_exp.runs.folder import ENDED, BusyError, GoneError, RunFolder
 from cifar_exp.runs.initial_weights import initial_weights
 from cifar_exp.runs.log import log_to
-from cifar_exp.runs.provenance import provenance
+from cifar_exp.runs.provenance import earlier_parts, provenance
 from cifar_exp.runs.recorder import ActiveRun, Recorder, now
 from cifar_exp.runs.resuming import (
     compute_as_before,
@@ -189,6 +189,8 @@ class Runner:
             "own_code_sha256": custom_code,
             "provenance": provenance(),
         }
+        if saved and (earlier := earlier_parts(before, state)):
+            state["earlier"] = earlier
         if "began_as" in before:
             state["began_as"] = before["began_as"]
         folder.write_state(state)

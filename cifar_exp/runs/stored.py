@@ -63,6 +63,11 @@ class _Compute(Stored):
     threads: Count | None
 
 
+class _Part(Stored):
+    compute: _Compute
+    provenance: _Provenance
+
+
 class StoredRun(Stored):
     """The content of run.json, in which values that are not known yet are missing."""
 
@@ -78,6 +83,7 @@ class StoredRun(Stored):
     started: Text = ""
     compute: _Compute | None = None
     provenance: _Provenance | None = None
+    earlier: Annotated[list[_Part], Field(max_length=1000)] = []  # of a run resumed elsewhere
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:

@@ -178,13 +178,14 @@ def _finished(
 
 
 def _is_comparable(record: Record, threads: int, hardware: Mapping[str, Any]) -> bool:
-    """Return whether a run has finished on some hardware, in one process with some threads."""
+    """Return whether a run was trained on this hardware alone, in one process with some threads."""
     provenance = record.state.get("provenance")
     if record.status not in ENDED or not record.results.seconds or not provenance:
         return False
     compute = record.state["compute"]
     resources = compute["threads"], compute.get("processes", 1), provenance["hardware"]
-    return bool(resources == (threads, 1, hardware))
+    moved = any(p["provenance"]["hardware"] != hardware for p in record.state.get("earlier", ()))
+    return bool(resources == (threads, 1, hardware)) and not moved
 
 
 def _newest(runs: Path) -> Iterator[RunFolder]:

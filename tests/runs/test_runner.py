@@ -14,6 +14,7 @@ from cifar_exp.data.settings import Synthetic
 from cifar_exp.errors import UserError
 from cifar_exp.models.settings import Model
 from cifar_exp.optimizers import Sgd
+from cifar_exp.reports.content import provenance_of
 from cifar_exp.runs.folder import BusyError, RunFolder
 from cifar_exp.runs.record import read_record
 from cifar_exp.runs.runner import Runner
@@ -102,6 +103,26 @@ def test_an_interrupted_run_resumes_within_its_epoch_and_ends_with_the_same_bits
     first, second = (load_file(path / "model.safetensors") for path in (resumed, expected))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_that_is_resumed_elsewhere_records_where_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = config(tmp_path)
+    for commit in ("first", "second", "second"):
+        monkeypatch.setattr("cifar_exp.runs.provenance._commit", lambda commit=commit: commit)
+        run = Runner(threads=1).run(short)
+        while not isinstance(next(run), EpochMetrics):
+            pass
+        if commit == "first":
+            assert "earlier" not in read_state(RunFolder.of(short).path)
+        with pytest.raises(Interrupted):
+            run.throw(Interrupted(15))
+    record = read_record(RunFolder.of(short))
+    (part,) = record.state["earlier"]
+    assert part["provenance"]["commit"] == "first"
+    assert part["compute"] == record.state["compute"]
+    assert provenance_of([record])["commit"] == "first, second"
 
 
 def test_a_diverged_run_keeps_its_metrics_and_has_not_failed(tmp_path: Path) -> None:

@@ -154,7 +154,9 @@ def test_finished_runs_of_the_same_shape_give_the_time(
     assert not measured
 
 
-@pytest.mark.parametrize("key", ["hardware", "threads", "one thread", "processes", "seconds"])
+@pytest.mark.parametrize(
+    "key", ["hardware", "earlier hardware", "threads", "one thread", "processes", "seconds"]
+)
 def test_runs_on_other_resources_are_not_used(
     tmp_path: Path, measured: list[RunConfig], key: str
 ) -> None:
@@ -162,6 +164,9 @@ def test_runs_on_other_resources_are_not_used(
     state = folder.read_state()
     if key == "hardware":
         state["provenance"] = PROVENANCE | {"hardware": HARDWARE | {"cpu": "another"}}
+    if key == "earlier hardware":  # resumed on this one
+        part = {"provenance": PROVENANCE | {"hardware": HARDWARE | {"cpu": "another"}}}
+        state["earlier"] = [part | {"compute": COMPUTE}]
     if key == "threads":
         state["compute"] = COMPUTE | {"threads": 8}
     if key == "processes":
