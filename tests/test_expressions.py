@@ -153,13 +153,13 @@ def test_a_study_keeps_expressions_in_texts_and_resolves_numbers() -> None:
         "name": "mine",
         "title": "On ${oc.env:SECRET}",
         "question": "${study.title}?",
-        "vary": {"data.root": ["${oc.env:SECRET}/a", "b"]},
+        "vary": {"data.root": ["${oc.env:SECRET}/a", "/b"]},
         "settings": {"lr": "${oc.decode:${oc.env:RATE}}"},
     }
     (loaded,) = load_studies(OmegaConf.create({"study": study}).study)
     assert loaded.title == "On ${oc.env:SECRET}"
     assert loaded.question == "On ${oc.env:SECRET}?"
-    assert loaded.vary == {"data.root": ("${oc.env:SECRET}/a", "b")}
+    assert loaded.vary == {"data.root": ("${oc.env:SECRET}/a", "/b")}
     assert loaded.settings == {"optimizer.lr": 0.25}
 
 
