@@ -172,10 +172,14 @@ def _defaults(config: RunConfig, section: str) -> dict[str, Any]:
 
 def run_name(config: RunConfig) -> str:
     """Return the differences from the article as the name of a folder: `lr=0.1,seed=1`."""
-    parts = [f"{key.split('.')[-1]}={_format(value)}" for key, value in differences(config).items()]
-    name = ",".join(parts) or "article"
+    name = ",".join(name_parts(config)) or "article"
     short = shortened(name, _MAX_NAME_BYTES)
     return name if short == name else short.rpartition(",")[0] or short
+
+
+def name_parts(config: RunConfig) -> list[str]:
+    """Return the differences from the article as in names: `["lr=0.1", "seed=1"]`."""
+    return [f"{key.split('.')[-1]}={_format(value)}" for key, value in differences(config).items()]
 
 
 def _format(value: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import yaml
 
-from cifar_exp.config.identity import config_id, run_id, run_name
+from cifar_exp.config.identity import config_id, name_parts, run_id, run_name
 from cifar_exp.config.load import to_yaml
 from cifar_exp.config.metrics import COLUMNS
 from cifar_exp.config.schema import RunConfig
@@ -116,7 +116,7 @@ def short_name(config: RunConfig) -> str:
     It has as many of the settings that differ from the baseline as fit, always the seed, and the
     run's id.
     """
-    parts = run_name(config).split(",")
+    parts = name_parts(config) or [run_name(config)]
     seed = [part for part in parts if part.startswith("seed=")]
     shown: list[str] = []
     for part in parts:

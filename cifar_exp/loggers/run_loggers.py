@@ -25,14 +25,20 @@ def kinds(logger: Logger) -> list[Kind]:
     return [import_module(f"cifar_exp.loggers.{name}").LOGGER for name in logger.chosen]
 
 
-def pages(configs: Iterable[RunConfig]) -> str:
-    """Return how to open the pages of the loggers of some runs, a line for each logger."""
+def pages(configs: Iterable[RunConfig], trained: bool = True) -> str:
+    """Return how to open the pages of the loggers of some runs, a line for each logger.
+
+    Args:
+        configs: settings of the runs.
+        trained: whether one of them was trained; services get no data of finished runs.
+    """
     lines = {
         f"{kind.title}: {_page(kind)}".format(
             logs=shlex.quote(str(as_path(config.paths.logs))), project=config.logger.project
         )
         for config in configs
         for kind in kinds(config.logger)
+        if trained or not kind.is_service
     }
     return "".join(f"{line}\n" for line in sorted(lines))
 

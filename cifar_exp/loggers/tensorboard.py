@@ -44,8 +44,8 @@ def event_folder(config: RunConfig) -> Path:
 
 
 def needs_events(config: RunConfig) -> bool:
-    """Return whether TensorBoard is enabled and a run has no event files."""
-    return config.logger.tensorboard and not any(event_folder(config).glob(f"{_PREFIX}*"))
+    """Return whether TensorBoard is enabled and lacks the end of a run that has ended."""
+    return config.logger.tensorboard and not any(event_folder(config).glob(f"{_PREFIX}*{_END}"))
 
 
 class TensorBoard:
@@ -87,7 +87,7 @@ class TensorBoard:
         return self._events
 
     def _begin_file(self, run: LoggedRun) -> None:
-        """Create the next event file, which the first time includes the history."""
+        """Create the next event file, with the history: earlier files may lack some epochs."""
         from cifar_exp.loggers.event_file import EventFile
 
         folder = event_folder(run.config)
@@ -98,9 +98,9 @@ class TensorBoard:
         for end in folder.glob(f"{_PREFIX}*{_END}"):
             end.unlink()
         if earlier:
-            self._events.hide_from(len(run.history) + 1)
+            self._events.hide_from(1)
         _describe(run, self._events)
-        for metrics in () if earlier else run.history:
+        for metrics in run.history:
             self._events.add_scalars(scalars(metrics), metrics.epoch)
 
 

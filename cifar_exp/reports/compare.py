@@ -10,6 +10,9 @@ from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.record import Record, remarks
 from cifar_exp.terminal import columns, table
 
+# Characters that are enough for the labels and for each run.
+_LABEL_WIDTH, _COLUMN_WIDTH = 18, 11
+
 
 def compare(folders: Sequence[RunFolder]) -> tuple[str, list[str]]:
     """Compare runs in a table with one column per run.
@@ -35,8 +38,14 @@ def compare(folders: Sequence[RunFolder]) -> tuple[str, list[str]]:
     legend = "\n".join(
         f"{name}: {record.folder.path.name}" for name, record in zip(names, records, strict=True)
     )
-    text = table(rows, ["", *names], columns())
-    return f"{legend}\n\n{text}", problems + remarks(records)
+    width = columns()
+    at_once = len(names) if width is None else max(1, (width - _LABEL_WIDTH) // _COLUMN_WIDTH)
+    tables = [
+        table([[row[0], *row[part]] for row in rows], ["", *names[start : start + at_once]], width)
+        for start in range(0, len(names), at_once)
+        for part in [slice(1 + start, 1 + start + at_once)]
+    ]
+    return "\n\n".join([legend, *tables]), problems + remarks(records)
 
 
 def _differing_settings(records: Sequence[Record]) -> list[list[str]]:

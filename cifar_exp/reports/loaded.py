@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 from cifar_exp.config.identity import all_settings, run_id
 from cifar_exp.config.metrics import COLUMNS
 from cifar_exp.errors import UserError
-from cifar_exp.paths import SEARCH_FILE
+from cifar_exp.paths import RUNS, SEARCH_FILE
 from cifar_exp.reports.metrics import MEASURES, measured
 from cifar_exp.reports.records import read_records, read_sweep
 from cifar_exp.runs.find import RESULTS, find_sweep, run_folders
@@ -25,6 +25,7 @@ _SUMMARY = [
     *(name for name in MEASURES if name.startswith(("final_", "best_"))),
     *("seconds", "images_per_second", "peak_memory_bytes"),
 ]
+_HISTORY = ["run_id", "name", "epoch", *COLUMNS]
 _NULLABLE = {int: "Int64", bool: "boolean"}  # pandas types with missing values
 
 
@@ -138,16 +139,16 @@ class Runs(Sequence[Run]):
     def history(self) -> pandas.DataFrame:
         """Return a data frame with one row per run and epoch; `run_id` and `name` say which run."""
         rows = [{"run_id": run.id, "name": run.name} | row for run in self for row in run.metrics]
-        return _pandas().DataFrame(rows, columns=None if rows else ["run_id", "name", *COLUMNS])
+        return _pandas().DataFrame(rows, columns=None if rows else _HISTORY)
 
 
-def load_runs(given: str | Path = RESULTS, results: str | Path = RESULTS) -> Runs:
+def load_runs(given: str | Path | None = None, results: str | Path = RESULTS) -> Runs:
     """Load runs with their settings and metrics; needs no PyTorch.
 
     Args:
-        given: the folder of all results (`multirun_results`), the folder of a sweep or study, or
-            its name, id, or a unique beginning of one of them, as `python -m cifar_exp ls` prints.
-        results: where names and ids are looked up, as the setting `paths.results`.
+        given: a folder of all results, the folder of a sweep or study, or its name, id, or a unique
+            beginning of one of them, as `python -m cifar_exp ls` prints; None for all of `results`.
+        results: folder of all results, where names and ids are looked up.
 
     Returns:
         The runs, sorted by name. Runs whose files are damaged have the status "damaged" and no
@@ -156,8 +157,8 @@ def load_runs(given: str | Path = RESULTS, results: str | Path = RESULTS) -> Run
     Raises:
         UserError: nothing is found, or no run can be read.
     """
-    folder = Path(given)
-    if (folder / "runs").is_dir():
+    folder = Path(results if given is None else given)
+    if given is None or (folder / RUNS).is_dir():
         records, left_out = read_records(run_folders(folder))
     else:
         sweep = find_sweep(str(given), Path(results))

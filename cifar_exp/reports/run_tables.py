@@ -42,7 +42,7 @@ def as_text(
     split = " or ".join(sorted({run.record.evaluated_on for run in shown}))
     rows = [
         {
-            "run": run.name.rpartition("-")[2],
+            "run": run.record.folder.run_id or run.name,
             "status": run.status,
             "settings": _settings([pair for pair in one.items() if pair not in shared]),
             f"{split} accuracy": _accuracy(run.accuracy),
@@ -57,8 +57,13 @@ def as_text(
         parts.append(wrapped(f"shared settings: {_settings(shared)}"))
     if sweeps:
         parts.append(_sweep_table(sweeps[:most], now, width))
-    if len(shown) < len(runs):
-        parts.append(f"{len(shown)} of {len(runs)} runs; use --all to list all")
+    cut = [
+        f"{most} of {len(listed)} {noun}"
+        for noun, listed in (("runs", runs), ("sweeps", sweeps))
+        if most is not None and len(listed) > most
+    ]
+    if cut:
+        parts.append(f"{' and '.join(cut)}; use --all to list all")
     return "\n\n".join(parts)
 
 

@@ -1,5 +1,6 @@
 """Finds and deletes files of finished runs that are no longer needed."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -74,7 +75,8 @@ def _is_folder(path: Path) -> bool:
 def size_bytes(folder: Path) -> int:
     """Return the total size of all files in a folder."""
     total = 0
-    for path in folder.rglob("*"):
-        with suppress(OSError):  # deleted since it was listed
-            total += path.lstat().st_size
+    for parent, _, names in os.walk(folder):  # ignores folders that are deleted meanwhile
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(parent, name)).st_size
     return total

@@ -47,8 +47,8 @@ def find_run(given: str, results: Path = RESULTS) -> RunFolder:
     Raises:
         UserError: no run or several runs match.
     """
-    if RunFolder(Path(given)).config_file.is_file():
-        return RunFolder(Path(given))
+    if _has_file(given, [CONFIG_FILE]):
+        return RunFolder(_with_own_name(Path(given)))
     runs = {folder.path: folder.run_id for folder in run_folders(results)}
     return RunFolder(_find(given, runs, _RUN, results / RUNS))
 
@@ -63,12 +63,23 @@ def find_sweep(given: str, results: Path = RESULTS) -> Path:
     Raises:
         UserError: no sweep or several sweeps match.
     """
-    if any((Path(given) / name).is_file() for name in _LISTS):
-        return Path(given)
+    if _has_file(given, _LISTS):
+        return _with_own_name(Path(given))
+    if os.path.isdir(given) and not results.is_dir():  # a folder of something else
+        raise UserError(_not_found(given, [], _SWEEP, results))
     _check_is_folder(results)
     listed = sorted({file.parent for name in _LISTS for file in results.glob(f"*/{name}")})
     ids = {folder: folder.name.rpartition("-")[2] for folder in listed}
     return _find(given, ids, _SWEEP, results)
+
+
+def _has_file(folder: str, names: Sequence[str]) -> bool:
+    return any(os.path.isfile(os.path.join(folder, name)) for name in names)
+
+
+def _with_own_name(folder: Path) -> Path:
+    """Return a path that ends with the name of the folder, also for `.` and for links."""
+    return folder.resolve() if folder.name in ("", "..") or folder.is_symlink() else folder
 
 
 def _check_is_folder(results: Path) -> None:
@@ -100,7 +111,7 @@ def _not_found(given: str, folders: Sequence[Path], kind: tuple[str, str], paren
     noun, files = kind
     if not given:
         return f"expected the name, id or folder of a {noun}, got an empty text"
-    if Path(given).is_dir():
+    if os.path.isdir(given):
         return f"{given}: expected the folder of a {noun}, with {files}, such as those in {parent}"
     if not folders:
         return f"{given}: folder not found, and {parent} has no {noun}s"

@@ -83,8 +83,9 @@ def read_record(folder: RunFolder) -> Record:
             "Run the command that trained the run again to rebuild the file."
         )
     check(StoredRun, state, file)
-    check_rows(rows, folder.metrics_file)
     status, problem = folder.status_and_problem(state, rows)
+    if not problem:
+        check_rows(rows, folder.metrics_file)
     changed = problem if problem.startswith(CONFIG_FILE) else ""
     if changed := changed or config_problem(folder.path, config, state):
         raise UserError(f"{folder.path}: {changed}, so its settings are unknown")

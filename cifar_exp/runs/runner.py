@@ -18,6 +18,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.expressions import as_path, hide
 from cifar_exp.files import remove_files
 from cifar_exp.loggers.base import LoggedRun
+from cifar_exp.loggers.hparams import declare
 from cifar_exp.loggers.run_loggers import ProcessLoggers, restore_events
 from cifar_exp.loggers.tensorboard import event_folder, needs_events
 from cifar_exp.out_of_memory import free_memory, keep_reserve
@@ -151,6 +152,9 @@ class Runner:
             except Interrupted as interruption:
                 log.info("interrupted by %s; run the same command again to resume", interruption)
                 raise
+            except CannotResumeError as error:  # its files can still be restored
+                log.error("%s", error)
+                raise
             except Exception as error:
                 free_memory(error)
                 log.exception("the run failed")
@@ -178,6 +182,7 @@ class Runner:
         before = saved["run"] if saved else folder.read_state()
         compute = compute_as_before(compute, before, log)
         training = self._training(config, loaded, compute, saved)
+        known = provenance()  # takes a while, in which metrics.jsonl and run.json would differ
         restore(training, saved, folder, loaded.sha256, log)
         self._processes.broadcast((compute.precision, compute.threads, loaded.sha256, saved))
         state = ids(config) | {
@@ -187,7 +192,7 @@ class Runner:
             "data_sha256": loaded.sha256,
             "evaluated_images": len(loaded.dataset.test),
             "own_code_sha256": custom_code,
-            "provenance": provenance(),
+            "provenance": known,
         }
         if saved and (earlier := earlier_parts(before, state)):
             state["earlier"] = earlier
@@ -287,6 +292,7 @@ def _restore_events(config: RunConfig, folder: RunFolder) -> None:
     try:
         with suppress(BusyError), folder.lock():
             restore_events(config, folder.path, folder.read_metrics(), folder.read_state())
+            declare([config])
     except OSError as error:
         _log.warning("%s: cannot restore the TensorBoard files: %s", error.filename, error.strerror)
 

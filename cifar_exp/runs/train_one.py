@@ -89,7 +89,7 @@ def _train_and_print(config: RunConfig, processes: ProcessGroup, in_job: bool) -
     print(folder.path)
     names = (CURVES_FILE, PREDICTIONS_FILE, CONFUSION_FILE, WEIGHTS_FILE, METRICS_FILE)
     print(", ".join(name for name in names if (folder.path / name).exists()))
-    print(pages([config]), end="")
+    print(pages([config], trained), end="")
 
 
 def _train_silently(config: RunConfig, processes: ProcessGroup) -> None:

@@ -27,11 +27,15 @@ def train_as_jobs(
     Raises:
         UserError: jobs could not be submitted, or were lost.
     """
+    message: dict[RunFolder, str | None] = {}
     for config, folder in runs:
-        folder.claim(config)  # later changes of the YAML files have no effect
-    free = [(config, folder) for config, folder in runs if folder.status != "running"]
+        try:
+            folder.claim(config)  # later changes of the YAML files have no effect
+        except UserError as error:
+            message[folder] = str(error)
+    free = [it for it in runs if it[1] not in message and it[1].status != "running"]
     problems = _run([config for config, _ in free], run_jobs)
-    message = {folder: problem for (_, folder), problem in zip(free, problems, strict=True)}
+    message |= {folder: problem for (_, folder), problem in zip(free, problems, strict=True)}
     _wait([folder for _, folder in runs])
     return [message.get(folder) or _problem(folder) for _, folder in runs]
 

@@ -11,7 +11,7 @@ from cifar_exp.config.keys import short_names
 from cifar_exp.config.schema import RunConfig
 from cifar_exp.expressions import as_path
 from cifar_exp.files import in_bytes
-from cifar_exp.paths import RUNS
+from cifar_exp.paths import CHECKPOINTS, RUNS
 from cifar_exp.runs.continuing import Shorter, shorter_run
 from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.runs.needs import Needs
@@ -56,8 +56,14 @@ class PlannedRun:
             return epochs
         if self.shorter and not self.shorter.problem:
             return self.shorter.epochs
-        restarts = self.config.rerun or self.status == "damaged"
+        restarts = self.config.rerun or self.status == "damaged" or self.lacks_checkpoints
         return 0 if restarts else min(epochs, len(self.folder.read_metrics()))
+
+    @cached_property
+    def lacks_checkpoints(self) -> bool:
+        """Whether the run cannot be resumed, since its checkpoints are missing."""
+        checkpoints = self.folder.path / CHECKPOINTS
+        return len(self.folder.read_metrics()) > 1 and not any(checkpoints.glob("*.pt"))
 
     @property
     def share(self) -> float:
@@ -73,9 +79,15 @@ class PlannedRun:
             return f"taken from epochs={self.longer.training.epochs}"
         if self.status == "pending" and self.epochs_before:
             return f"continues epochs={self.epochs_before}"
+        if self.status == "pending":
+            return "new"
+        if self.config.rerun:
+            return "repeated"
+        if self.status == "damaged" or self.lacks_checkpoints:
+            return "restarts" if self.config.resume == "fresh" else "cannot be resumed"
         if self.status in ("interrupted", "failed"):
             return f"{self.status} after epoch {self.epochs_before}"
-        return "repeated" if self.config.rerun else {"pending": "new"}.get(self.status, self.status)
+        return self.status
 
 
 def plan_runs(runs: Sequence[tuple[RunConfig, RunFolder]]) -> list[PlannedRun]:

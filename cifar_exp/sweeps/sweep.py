@@ -67,8 +67,9 @@ def run_sweep(
         Interrupted: a signal was received.
     """
     configs = recognised(configs)
-    records = Sweep(configs, studies, name).run(runs_per_device, run_jobs, budget)
-    print(pages(configs), end="", flush=True)
+    sweep = Sweep(configs, studies, name)
+    records = sweep.run(runs_per_device, run_jobs, budget)
+    print(pages(configs, trained=sweep.has_trained), end="", flush=True)
     found = [records.get(run_id(config)) for config in configs]
     return [record.results.accuracy if record else None for record in found]
 
@@ -111,6 +112,7 @@ class Sweep:
     Attributes:
         folder: folder of the sweep.
         runs: settings and folder of each run; runs with added seeds come last.
+        has_trained: whether some run was not finished before.
 
     Raises:
         UserError: there are no runs.
@@ -136,6 +138,7 @@ class Sweep:
         id = sweep_id(list(by_id), self._add_seeds)
         self.folder = as_path(configs[0].paths.results) / f"{shortened(name, 80)}-{id}"
         self.runs: list[tuple[RunConfig, RunFolder]] = []
+        self.has_trained = False
         self._seeds: set[int] = set()
         self._add(configs)
 
@@ -218,6 +221,7 @@ class Sweep:
             if self.folder.exists():
                 with suppress(UserError):  # would hide the exception above
                     write_table(self.folder, self._content(), prints=reports)
+            print(self._of_rerun, end="", flush=True)
             raise
         by_id, left_out = write_table(self.folder, self._content(), prints=reports)
         if reports:
@@ -228,12 +232,20 @@ class Sweep:
                 f"budget: {runs} would not have ended in time and {'was' if left == 1 else 'were'} "
                 "not started. Run the same command with a larger budget to continue."
             )
+            print(self._of_rerun, end="", flush=True)
         if failed:
             raise UserError(
                 f"{failed} of {len(self.runs)} runs failed. "
-                "Run the same command again to retry them."
+                f"Run the same command again to retry them. {self._of_rerun}".rstrip()
             )
         return by_id
+
+    @property
+    def _of_rerun(self) -> str:
+        """A remark on `rerun=true`; "" without it."""
+        if not any(config.rerun for config, _ in self.runs):
+            return ""
+        return "rerun=true repeats all runs; leave it out to train those that have not ended.\n"
 
     def _train_unfinished(
         self, runs_per_device: int | None, run_jobs: RunJobs | None, budget: Budget | None
@@ -248,6 +260,7 @@ class Sweep:
         if not pending:
             self._announce(pending)
             return 0, 0
+        self.has_trained = True
         if len(self.runs) > self._first_runs:
             labels = ", ".join(self.label(run.config) for run in pending)
             print(f"inconclusive claims; training next: {labels}", flush=True)
@@ -364,7 +377,9 @@ class Sweep:
         runs = [
             {"run_id": run_id(config), "folder": folder.path.name} for config, folder in self.runs
         ]
-        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        # with rerun=true it would not resume the sweep
+        words = [word for word in sys.argv[1:] if not word.lstrip("+").startswith("rerun=")]
+        command = shlex.join([Path(sys.argv[0]).name, *words])
         studies = [
             {
                 "study": study.model_dump(mode="json", exclude_unset=True),

@@ -1,14 +1,16 @@
 """The folder of a sweep: its list of runs, its table and its report."""
 
+import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cifar_exp.files import json_bytes
+from cifar_exp.files import json_bytes, read_text
 from cifar_exp.paths import (
     CONFIG_FILE,
+    FIGURES,
     METRICS_FILE,
     REPORT_PAGE,
     REPORT_TEXT,
@@ -26,7 +28,11 @@ _OF_REPORT = (CONFIG_FILE, STATE_FILE, METRICS_FILE)  # the files of a run that 
 
 
 def write_list(folder: Path, content: Mapping[str, Any]) -> None:
-    """Write the content of sweep.json, unless it is already there."""
+    """Write the content of sweep.json, unless it is already there with any command."""
+    with suppress(OSError, ValueError, RecursionError):
+        stored = json.loads(read_text(folder / SWEEP_FILE))
+        if stored | {"command": content["command"]} == content:
+            return
     write_locked(folder, {SWEEP_FILE: json_bytes(dict(content))})
 
 
@@ -75,7 +81,9 @@ def update_report(folder: Path, by_id: Mapping[str, Record], left_out: Sequence[
         left_out: messages about runs that are missing or cannot be read.
     """
     page, text = folder / REPORT_PAGE, folder / REPORT_TEXT
-    if left_out or not _is_newer((page, text), _sources(folder, by_id.values())):
+    has_figures = any((folder / FIGURES).glob("*.png")) or not by_id
+    is_whole = has_figures and _is_newer((page, text), _sources(folder, by_id.values()))
+    if left_out or not is_whole:
         from cifar_exp.reports.content import report_of
         from cifar_exp.reports.render import write_report  # imports matplotlib, which is slow
 

@@ -26,6 +26,8 @@ def test_each_logger_has_one_line_for_all_runs(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     configs = [RunConfig(logger=logger, paths=Paths(logs="my logs"), seed=i) for i in (0, 1)]
     assert pages(configs).splitlines() == expected
+    of_finished = [line for line in expected if line.startswith("TensorBoard")]
+    assert pages(configs, trained=False).splitlines() == of_finished
 
 
 def test_a_server_that_the_environment_selects_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

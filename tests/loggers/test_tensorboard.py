@@ -19,7 +19,7 @@ from tensorboard.plugins.hparams.list_session_groups import Handler as ListSessi
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from cifar_exp.config.schema import Logger, Paths, RunConfig, Training
-from cifar_exp.data.settings import Synthetic
+from cifar_exp.data.settings import Cifar10, Synthetic
 from cifar_exp.loggers.base import LoggedRun, short_name
 from cifar_exp.loggers.event_file import EventFile
 from cifar_exp.loggers.hparams import declare
@@ -253,6 +253,15 @@ def test_runs_without_tensorboard_are_not_declared(logs: Path) -> None:
             RunConfig(optimizer=Adam(lr=0.12345, eps=1e-7, weight_decay=0.001), seed=3),
             "lr=0.12345,eps=1e-07,seed=3",
         ),
+        (
+            # longer than the name of the run's folder
+            RunConfig(
+                optimizer=Sgd(lr=0.4, momentum=0.95, weight_decay=0.0005, nesterov=True),
+                data=Cifar10(augment="crop_flip", cutout=8, batch_size=512, normalize="channels"),
+                seed=3,
+            ),
+            "optimizer=sgd,lr=0.4,seed=3",
+        ),
     ],
 )
 def test_a_short_name_keeps_the_seed(config: RunConfig, name: str) -> None:
@@ -293,6 +302,13 @@ def test_a_resumed_run_shows_each_epoch_once(logs: Path) -> None:
     write(logs, 0, [1, 2, 3], "interrupted")
     events = write(logs, 2, [3, 4], "complete")  # the last checkpoint was of epoch 2
     assert [scalar.step for scalar in events.Scalars("loss/test")] == [1, 2, 3, 4]
+
+
+def test_epochs_without_tensorboard_are_shown_after_a_resume(logs: Path) -> None:
+    write(logs, 0, [1], "interrupted")  # the second epoch was trained with logger=none
+    events = write(logs, 2, [3], "complete")
+    shown = {scalar.step: scalar.value for scalar in events.Scalars("accuracy/test")}
+    assert shown == pytest.approx({1: 0.6, 2: 0.7, 3: 0.8})
 
 
 def test_a_run_that_started_without_tensorboard_shows_all_epochs(logs: Path) -> None:
@@ -363,7 +379,7 @@ def test_a_run_whose_event_files_are_deleted_during_training_is_complete(tmp_pat
             shutil.rmtree(logs)
     assert RunFolder.of(config).status == "complete"
     assert list(Runner(threads=1).run(config)) == []
-    assert len(list(logs.glob("*/events.out.tfevents*"))) == 2
+    assert len(list(logs.glob("epochs=1*/events.out.tfevents*"))) == 2
 
 
 def test_event_files_that_cannot_be_restored_are_reported(train: CommandLine) -> None:

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from cifar_exp.models.settings import Model
 from cifar_exp.optimizers import Adam
 from cifar_exp.reports.compare import compare
@@ -21,6 +23,20 @@ def test_metrics_that_no_run_measures_are_left_out(tmp_path: Path) -> None:
     assert "diverged" in table
     assert "validation" not in table
     assert "top-5" not in table
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_many_runs_are_compared_in_several_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    runs = [make_run(tmp_path, optimizer=Adam(lr=0.001 * n)) for n in range(1, 10)]
+    monkeypatch.setattr("cifar_exp.reports.compare.columns", lambda: width)
+    table, _ = compare(runs)
+    _, *tables = table.split("\n\n")
+    assert max(len(line) for part in tables for line in part.splitlines()) <= width
+    # each run once, in its own column
+    titles = [name for part in tables for name in re.findall(r"run \d", part.splitlines()[0])]
+    assert titles == [f"run {n}" for n in range(1, 10)]
 
 
 def test_a_setting_has_its_value_also_where_it_is_not_part_of_the_id(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from cifar_exp.config.identity import run_id, run_name
 from cifar_exp.config.load import to_yaml
 from cifar_exp.config.schema import RunConfig, Training
 from cifar_exp.optimizers import Adam, Sgd
-from cifar_exp.reports.list_runs import list_runs, list_sweeps
+from cifar_exp.reports.list_runs import ListedSweep, list_runs, list_sweeps
 from cifar_exp.reports.records import sweep_id
 from cifar_exp.reports.run_tables import as_text
 from cifar_exp.runs.trust import file_sums
@@ -229,6 +229,8 @@ def test_a_limited_list_ends_with_the_number_of_runs(disk: CommandLine) -> None:
     output = as_text(runs, [], most=2)
     assert len(lines(output)) == 2
     assert output.endswith("2 of 3 runs; use --all to list all")
+    sweep = ListedSweep("lr-38afae4dc0", 1, runs[:1], runs[0].changed, 0)
+    assert as_text(runs, [sweep] * 4, most=3).endswith("3 of 4 sweeps; use --all to list all")
 
 
 def test_only_the_listed_runs_are_measured(

@@ -75,6 +75,21 @@ def test_a_damaged_run_has_its_status_and_an_unreadable_one_a_line(tmp_path: Pat
     assert not next(run for run in loaded if run.path == damaged.path).metrics
     (line,) = loaded.left_out
     assert unreadable.path.name in line
+    with damaged.metrics_file.open("a") as file:
+        file.write("{}\n")
+    assert len(cifar_exp.load_runs(tmp_path)) == 2
+
+
+def test_all_runs_of_other_results_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(tmp_path / "mine")
+    make_run(tmp_path / "multirun_results", seed=1)
+    monkeypatch.chdir(tmp_path)
+    assert [run.settings["seed"] for run in cifar_exp.load_runs(results="mine")] == [0]
+    assert [run.settings["seed"] for run in cifar_exp.load_runs()] == [1]
+    empty = cifar_exp.load_runs()[:0]
+    assert {"run_id", "epoch", "test_accuracy"} <= set(empty.history().columns)
 
 
 def test_what_is_not_found_is_an_error_in_words(tmp_path: Path) -> None:

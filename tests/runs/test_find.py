@@ -117,6 +117,27 @@ def test_sweeps_and_searches_are_found_like_runs(results: Path, given: str, foun
     assert find_sweep(str(results / found), Path("nowhere")) == results / found
 
 
+def test_a_folder_has_its_own_name_also_as_a_dot_and_through_a_link(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (results / "lr-38afae4dc0").mkdir()
+    (results / "lr-38afae4dc0" / "sweep.json").write_text("{}")
+    (results / "paper").symlink_to("lr-38afae4dc0")
+    assert find_sweep(str(results / "paper")) == results / "lr-38afae4dc0"
+    monkeypatch.chdir(results / "lr-38afae4dc0")
+    assert find_sweep(".") == results / "lr-38afae4dc0"
+    monkeypatch.chdir(results / "runs" / NAMES[0])
+    assert find_run(".") == RunFolder(results / "runs" / NAMES[0])
+
+
+def test_long_names_and_other_folders_are_not_found(results: Path) -> None:
+    for find in (find_run, find_sweep):
+        with pytest.raises(UserError, match="not found"):
+            find("x" * 300, results)
+    with pytest.raises(UserError, match=r"runs: expected the folder of a sweep"):
+        find_sweep(str(results / "runs"), Path("nowhere"))
+
+
 def test_a_run_is_not_found_as_a_sweep(results: Path) -> None:
     with pytest.raises(UserError, match=r"59868be4de: folder not found, and .* no sweeps"):
         find_sweep("59868be4de", results)

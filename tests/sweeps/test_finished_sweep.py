@@ -57,10 +57,13 @@ def test_the_report_is_made_again_only_if_a_file_has_changed(
 ) -> None:
     sweep = finished(tmp_path, 2)
     files = [sweep.folder / "report.html", sweep.folder / "report.md"]
+    figure = sweep.folder / "figures" / "curves.png"
 
     def write(*_: Any) -> None:
         for file in files:
             file.write_text("")
+        figure.parent.mkdir(exist_ok=True)
+        figure.touch()
 
     monkeypatch.setattr(render, "write_report", write)
     written = counted(render, "write_report", monkeypatch)
@@ -70,6 +73,20 @@ def test_the_report_is_made_again_only_if_a_file_has_changed(
                 os.utime(file, (modified, modified))
         sweep.run(None)
         assert len(written) == reports
-    files[0].unlink()
+    for count, missing in enumerate((files[0], figure), 3):
+        missing.unlink()
+        sweep.run(None)
+        assert len(written) == count
+
+
+def test_a_finished_sweep_keeps_its_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = finished(tmp_path, 2)
+    monkeypatch.setattr("sys.argv", ["train.py", "-m", "seed=0,1", "rerun=true"])
     sweep.run(None)
-    assert len(written) == 3
+    first = (sweep.folder / "sweep.json").read_text()
+    assert '"train.py -m seed=0,1"' in first  # with rerun=true it would not resume the sweep
+    monkeypatch.setattr("sys.argv", ["train.py", "-m", "seed=range(2)"])
+    sweep.run(None)
+    assert (sweep.folder / "sweep.json").read_text() == first

@@ -54,6 +54,11 @@ def finished(results: Path, seconds: float, **changes: Any) -> RunFolder:
     return folder
 
 
+def add_checkpoint(folder: RunFolder) -> None:
+    (folder.path / "checkpoints").mkdir()
+    (folder.path / "checkpoints" / "step-20.pt").touch()
+
+
 def checked(runs: int, threads: int = 1) -> Checked:
     contents = (Contents(None, 10, 640, 32),) * runs
     return Checked(
@@ -92,8 +97,7 @@ def test_each_run_starts_as_its_files_say(tmp_path: Path) -> None:
     assert [run.share for run in runs] == [1, 0, 1, 0]
     assert sorted(tmp_path.rglob("*")) == before
 
-    (done.path / "checkpoints").mkdir()
-    (done.path / "checkpoints" / "step-20.pt").touch()
+    add_checkpoint(done)
     (continuing,) = plan_runs([(configs[1], RunFolder.of(configs[1]))])
     assert (continuing.start, continuing.epochs_before) == ("continues epochs=2", 2)
 
@@ -101,9 +105,21 @@ def test_each_run_starts_as_its_files_say(tmp_path: Path) -> None:
 def test_an_interrupted_run_trains_the_remaining_epochs(tmp_path: Path) -> None:
     folder = finished(tmp_path, 1.0)
     write_json(folder.path / "run.json", {"status": "running"})
-    (run,) = plan_runs([(folder.read_config(), folder)])
-    assert run.start == "interrupted after epoch 2"
-    assert run.share == 1
+    config = folder.read_config()
+    (run,) = plan_runs([(config, folder)])
+    assert (run.start, run.share) == ("cannot be resumed", 0)  # without a checkpoint
+    (run,) = plan_runs([(config.model_copy(update={"resume": "fresh"}), folder)])
+    assert (run.start, run.share) == ("restarts", 0)
+    add_checkpoint(folder)
+    (run,) = plan_runs([(config, folder)])
+    assert (run.start, run.share) == ("interrupted after epoch 2", 1)
+
+
+def test_a_run_is_repeated_only_if_it_was_trained(tmp_path: Path) -> None:
+    done, new = finished(tmp_path, 1.0).read_config(), a_run(tmp_path, lr=0.5)
+    runs = [config.model_copy(update={"rerun": True}) for config in (done, new)]
+    planned = plan_runs(list(zip(runs, RunFolder.of_all(runs), strict=True)))
+    assert [run.start for run in planned] == ["repeated", "new"]
 
 
 def prefix_runs(*epochs: int, scheduler: Any = None) -> dict[int, list[int]]:
@@ -132,6 +148,7 @@ def test_a_shorter_run_is_not_taken_from_a_run_that_is_past_its_end(tmp_path: Pa
     folder = RunFolder.of(long)
     folder.claim(long)
     folder.write_metrics(finished(tmp_path, 1.0, seed=1).read_metrics())
+    add_checkpoint(folder)
     write_json(folder.path / "run.json", {"status": "running"})
     configs = [long, *(a_run(tmp_path, epochs=n) for n in (1, 2, 3))]
     runs = list(zip(configs, RunFolder.of_all(configs), strict=True))
