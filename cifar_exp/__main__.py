@@ -18,13 +18,15 @@ except (ImportError, SyntaxError) as error:
 except KeyboardInterrupt:
     sys.exit(130)
 
+_LISTS = ("images", "data", "runs")  # arguments with any number of words; a command has at most one
+
 
 def main() -> int:
     """Run a command, report errors in one or two lines, and return the exit status."""
     parser = _parser()
     argcomplete.autocomplete(parser)  # exits if a shell asks for completions
     keep_output()
-    arguments = parser.parse_args()
+    arguments = _arguments(parser)
     try:
         status: int = arguments.run(arguments)
         if problem := output_problem():
@@ -38,6 +40,19 @@ def main() -> int:
             raise
         print(printable(message), file=sys.stderr)
         return 1
+
+
+def _arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse the command line, where options may precede or follow the words of a list."""
+    # argparse ends a list at the first option after it, and leaves the words after the option
+    arguments, others = parser.parse_known_args()
+    found = [getattr(arguments, name, None) for name in _LISTS]
+    lists = [words for words in found if isinstance(words, list)]  # `doctor --data` has one word
+    if others and (not lists or any(word.startswith("-") for word in others)):
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
+    for words in lists:
+        words += others
+    return arguments
 
 
 def _explained(error: Exception) -> str | None:

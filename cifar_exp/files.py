@@ -176,7 +176,8 @@ def is_locked(file: Path) -> bool:
 
 def shortened(name: str, max_bytes: int) -> str:
     """Truncate the name of a file or folder to a number of UTF-8 bytes."""
-    return name.encode()[:max_bytes].decode(errors="ignore")
+    # file names may not be valid UTF-8
+    return name.encode(errors="replace")[:max_bytes].decode(errors="ignore")
 
 
 def in_bytes(number: int) -> str:

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from cifar_exp.cli.subcommand import add_command
+from cifar_exp.data.class_folders import TEST_FRACTION
+from cifar_exp.expressions import as_path
 
 
 def add_commands(commands: Any) -> None:
@@ -23,6 +25,24 @@ def add_commands(commands: Any) -> None:
         help="the setting data.image_size; duplicates are found at this size (default: 32)",
     )
 
+    check.add_argument(
+        "--test-fraction",
+        type=_fraction,
+        default=TEST_FRACTION,
+        metavar="FRACTION",
+        help="the setting data.test_fraction, for a folder without test/ (default: 0.2)",
+    )
+
+
+def _fraction(text: str) -> float:
+    try:
+        fraction = float(text)
+    except ValueError:
+        fraction = 0.0
+    if not 0 < fraction < 1:
+        raise argparse.ArgumentTypeError("expected a number between 0 and 1")
+    return fraction
+
 
 def _image_size(text: str) -> int:
     if not (text.isdecimal() and 32 <= int(text) <= 512):
@@ -33,6 +53,7 @@ def _image_size(text: str) -> int:
 def _check_data(arguments: argparse.Namespace) -> int:
     from cifar_exp.data.inspection import as_text, inspect_data
 
-    inspections = inspect_data(arguments.folder.expanduser(), arguments.image_size)
+    folder = as_path(str(arguments.folder))
+    inspections = inspect_data(folder, arguments.image_size, arguments.test_fraction)
     print("\n\n".join(map(as_text, inspections)))
     return int(any(inspection.problem_count for inspection in inspections))

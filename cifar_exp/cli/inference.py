@@ -20,6 +20,7 @@ _FORMATS = ("torch", "onnx")
 _MOST_IN_GRID = 400  # images
 _LONGEST_NAME_BYTES = 100
 _COMPARED = 250  # images on which an exported file is compared with the network
+_CSV_SUFFIXES = (".csv", ".tsv", ".txt")
 
 
 def add_commands(commands: Any) -> None:
@@ -106,6 +107,12 @@ def _output_folder(arguments: argparse.Namespace, run: Any, name: str) -> Path:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
+    # an image must not be overwritten: a shell replaces `--csv *.png` by the names of images
+    if arguments.csv and arguments.csv.suffix.lower() not in _CSV_SUFFIXES:
+        raise UserError(
+            f"--csv {arguments.csv}: expected a file name that ends in {', '.join(_CSV_SUFFIXES)}. "
+            "Write --csv predictions.csv."
+        )
     if not arguments.images and arguments.grid is None:
         raise UserError("predict: expected images, or --grid N for test images")
     from cifar_exp.inference.predict import predict
@@ -123,7 +130,7 @@ def _predict(arguments: argparse.Namespace) -> int:
             print(arguments.csv)
     if arguments.grid is not None:
         images = labelled_images(run, data_settings(run))
-        print(write_grid(folder, run, images, arguments.grid))
+        print(write_grid(folder, run, images, arguments.grid, run.config.data.evaluated_on))
     print_problems(str(UserError(f"{file}: {reason}")) for file, reason in unreadable.items())
     return int(bool(unreadable))
 
@@ -139,11 +146,14 @@ def _files(names: list[str]) -> list[str]:
             matches = sorted(glob.glob(name, recursive=True))
             if not matches:
                 raise UserError(f"{name}: no file matches the pattern. Check the path.")
-        for match in matches:
-            found = images_in(match) if Path(match).is_dir() else [match]
-            if not found and len(matches) == 1:
-                raise UserError(f"{match}: expected a folder with images, found none")
-            files += found
+        found = [
+            file
+            for match in matches
+            for file in (images_in(match) if Path(match).is_dir() else [match])
+        ]
+        if not found:
+            raise UserError(f"{name}: expected a folder with images, found none")
+        files += found
     return files
 
 
@@ -156,9 +166,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     config = data_settings(run, arguments.data)
     images = labelled_images(run, config)
     evaluation = evaluate(run, images)
-    folder = _output_folder(arguments, run, f"evaluation/{_folder_name(arguments.data)}")
-    data = config.data.model_dump(mode="json")
-    print(write_evaluation(folder, run, images, evaluation, data))
+    name = _folder_name(arguments.data, config.data.evaluated_on)
+    folder = _output_folder(arguments, run, f"evaluation/{name}")
+    print(write_evaluation(folder, run, images, evaluation, config.data))
     if not arguments.data:
         message = difference_from_training(run, evaluation)
         print(message or f"The results equal those of the run after epoch {run.epoch}.")
@@ -166,13 +176,13 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _folder_name(overrides: list[str]) -> str:
-    """Return the folder name of an evaluation, made of its overrides and unique for them."""
+def _folder_name(overrides: list[str], split: str) -> str:
+    """Return the folder name of an evaluation, unique for its overrides; without any, the split."""
     text = ",".join(overrides)
     name = shortened(re.sub(r"[^\w.,=+-]+", "-", text), _LONGEST_NAME_BYTES).lstrip(".")
     if name != text:
         name += f"-{hashlib.sha256(os.fsencode(text)).hexdigest()[:6]}"
-    return name or "test"
+    return name or split
 
 
 def _export(arguments: argparse.Namespace) -> int:

@@ -10,11 +10,15 @@ from pydantic import ValidationError
 
 from cifar_exp.config.load import checked, format_errors
 from cifar_exp.config.schema import RunConfig
+from cifar_exp.data.class_folders import TEST_FRACTION, ClassFolders
+from cifar_exp.data.settings import ImageFolder
 from cifar_exp.errors import UserError
+from cifar_exp.expressions import as_path
 
 # Settings that other data keep.
 _KEPT = ("batch_size", "augment", "cutout", "test_flip", "normalize")
 _EXPECTED = "expected data=OPTION or data.KEY=VALUE, such as data.limit_test=1000"
+_QUOTES = "a value with special characters needs quotes: 'data.KEY=\"VALUE\"'"
 
 
 def with_data(
@@ -23,7 +27,7 @@ def with_data(
     """Apply data overrides from the command line to the settings of a run.
 
     No file of `conf/` is read, so only keys of the schema can be set. Another data set drops the
-    limits on the number of images.
+    limits on the number of images, and a folder that contains test images drops `test_fraction`.
 
     Args:
         config: settings of the run.
@@ -48,16 +52,34 @@ def with_data(
     if not content["data"].get("val_fraction"):  # test images must not select an epoch
         content["training"] |= {"keep": "last", "patience": None}
     try:
-        return checked(content)
+        changed = checked(content)
     except ValidationError as error:
         raise UserError(format_errors(error)) from error
+    if "root" in settings and "test_fraction" not in settings:
+        return _without_test_fraction(changed)
+    return changed
+
+
+def _without_test_fraction(config: RunConfig) -> RunConfig:
+    """Reset `data.test_fraction` if the folder contains test images and would refuse the setting.
+
+    Other folders keep it: if they are the moved images of the run, training images would be test
+    images with a larger fraction.
+    """
+    data = config.data
+    if not isinstance(data, ImageFolder) or data.test_fraction == TEST_FRACTION:
+        return config
+    if not ClassFolders(as_path(data.root)).has_splits:
+        return config
+    data = data.model_copy(update={"test_fraction": TEST_FRACTION})
+    return config.model_copy(update={"data": data})
 
 
 def _parse(text: str) -> tuple[str, Any]:
     try:
         override: Override = OverridesParser.create().parse_override(text)
     except HydraException as error:
-        raise UserError(f"{text}: {_EXPECTED}") from error
+        raise UserError(f"{text}: {_EXPECTED}; {_QUOTES}") from error
     key = override.key_or_group
     is_data = key == "data" or (key.startswith("data.") and key.count(".") == 1)
     if override.type is not OverrideType.CHANGE or override.is_sweep_override() or not is_data:

@@ -10,8 +10,19 @@ from cifar_exp.data.dataset import Dataset, Split
 from cifar_exp.data.settings import Data
 
 _CROP_PADDING = 4  # pixels on each side. Source: He et al., 2016, section 4.2
-# Fixed, so that the test metrics do not depend on the training batch size.
-TEST_BATCH_SIZE = 250
+_MAX_TEST_BATCH_SIZE = 250
+_MAX_TEST_BATCH_PIXELS = 2**20  # limits the memory for large images
+
+
+def evaluation_batch_size(side: int) -> int:
+    """Return the number of images that are evaluated at once.
+
+    It does not depend on the training batch size, so that the test metrics do not either.
+
+    Args:
+        side: height and width of the images in pixels.
+    """
+    return max(1, min(_MAX_TEST_BATCH_SIZE, _MAX_TEST_BATCH_PIXELS // side**2))
 
 
 class DeviceImages:
@@ -72,7 +83,7 @@ class Batches:
 
     def __init__(self, images: DeviceImages, config: Data) -> None:
         self.batch_size = config.batch_size
-        self.test_batch_size = TEST_BATCH_SIZE
+        self.test_batch_size = evaluation_batch_size(images.test.shape[1])
         self.train_size = len(images.train_labels)
         self.test_size = len(images.test_labels)
         self._flips = _flips(config)

@@ -26,7 +26,7 @@ _SPLIT_NAMES = {name for names in _NAMES.values() for name in names}
 _CLUTTER = (
     "thumbs.db",
     "desktop.ini",
-    *(".txt", ".json", ".csv", ".md", ".xml", ".yaml", ".yml"),
+    *(".txt", ".json", ".csv", ".md", ".xml", ".yaml", ".yml", ".safetensors"),
     *(".ini", ".db", ".xmp", ".aae"),  # sidecar files of photo software
 )
 # Folders that operating systems and photo software create; hidden folders are ignored anyway.
@@ -41,6 +41,9 @@ _SYSTEM_FOLDERS = {
     "lost+found",
     "system volume information",
     "thumbnails",
+    # archives that this program downloads to data/
+    "cifar-10-batches-py",
+    "cifar-100-python",
 }
 _SPLIT_SEED = 20_240_603  # arbitrary; another value selects other test images
 
@@ -76,6 +79,8 @@ class ClassFolders:
             self._miss(root)
             return
         entries = self._scan(root)
+        if not _is_utf8(os.path.realpath(root)):  # config.yaml could not be read
+            self.problems.append(f"{root}: expected a path in UTF-8. Rename its folders.")
         if not self.problems:
             self._read(entries)
 
@@ -326,6 +331,14 @@ def is_among_classes(folder: Path, root: Path) -> bool:
 
 def _unreadable(error: OSError) -> None:
     raise UserError(f"{error.filename}: cannot read the folder: {error.strerror}") from error
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_ignored(name: str) -> bool:

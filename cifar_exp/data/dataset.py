@@ -45,11 +45,18 @@ class Dataset:
     """Training and test images with their class names.
 
     With `data.val_fraction`, `test` holds the validation images.
+
+    Args:
+        train: training images.
+        test: evaluated images.
+        classes: class names.
+        shared: number of evaluated images that are training images as well; 0 if not counted.
     """
 
     train: Split
     test: Split
     classes: tuple[str, ...]
+    shared: int = 0
 
     def digest(self) -> str:
         """Return the SHA-256 of images, labels and class names as 64 hex digits."""
@@ -59,6 +66,12 @@ class Dataset:
         for tensor in tensors:
             digest.update(tensor.flatten().numpy().data)  # no copy
         return digest.hexdigest()
+
+
+def count_shared(train: Split, test: Split) -> int:
+    """Count the evaluated images that are training images as well, pixel for pixel."""
+    known = {hashlib.sha256(image.data).digest() for image in train.images.numpy()}
+    return sum(hashlib.sha256(image.data).digest() in known for image in test.images.numpy())
 
 
 def evenly_spaced(size: int, limit: int) -> list[int]:

@@ -23,7 +23,9 @@ logging.getLogger("PIL").setLevel(logging.CRITICAL)  # errors are raised as well
 
 _WHOLE_BYTES = 2**26  # larger files may be anything, and are not read into memory
 _PNG = b"\x89PNG\r\n\x1a\n"
+_MAX_PIXELS = 2**28  # of a file; decoded, they take 0.8 GB
 _EXIF_ORIENTATION = 0x0112
+_FIRST_TURNED = 5  # orientations from here on swap width and height
 _BITS = (8, 10, 12, 14, 16)  # bits per channel of sensors and files
 # Common in folders of photos, but not decoded: PostScript would start another program.
 _UNSUPPORTED = (
@@ -89,6 +91,7 @@ def opened(path: str) -> Iterator["Image"]:
     from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
     PngImagePlugin.MAX_TEXT_CHUNK = _WHOLE_BYTES  # allows long text chunks
+    Image.MAX_IMAGE_PIXELS = _MAX_PIXELS
     try:
         with _content(path) as content, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # damage that PIL tolerates
@@ -177,6 +180,20 @@ def as_pixels(image: "Image", image_size: int) -> NDArray[np.uint8]:
     return np.asarray(rgb)
 
 
+def upright_size(image: "Image") -> tuple[int, int]:
+    """Return the width and height of an image that `upright` returns, without its pixels."""
+    width, height = image.size
+    return (height, width) if _orientation(image) >= _FIRST_TURNED else (width, height)
+
+
+def _orientation(image: "Image") -> int:
+    try:
+        found = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # PIL may raise anything for damaged EXIF data
+        return 1
+    return found if found in range(1, 9) else 1
+
+
 def upright(image: "Image") -> "Image":
     """Return an image rotated according to its EXIF orientation, if that can be read.
 
@@ -185,18 +202,15 @@ def upright(image: "Image") -> "Image":
     from PIL import Image
 
     image.load()  # raises errors of the pixels
-    try:
-        operation = {
-            2: Image.Transpose.FLIP_LEFT_RIGHT,
-            3: Image.Transpose.ROTATE_180,
-            4: Image.Transpose.FLIP_TOP_BOTTOM,
-            5: Image.Transpose.TRANSPOSE,
-            6: Image.Transpose.ROTATE_270,
-            7: Image.Transpose.TRANSVERSE,
-            8: Image.Transpose.ROTATE_90,
-        }.get(image.getexif().get(_EXIF_ORIENTATION, 1))
-    except Exception:  # PIL may raise anything for damaged EXIF data
-        return image
+    operation = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }.get(_orientation(image))
     return image if operation is None else image.transpose(operation)
 
 

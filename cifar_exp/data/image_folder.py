@@ -22,18 +22,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from cifar_exp.data.class_folders import SPLITS, TEST_FRACTION, ClassFolders, Entry
-from cifar_exp.data.dataset import Dataset, Split, balanced_indices
+from cifar_exp.data.dataset import Dataset, Split, balanced_indices, count_shared
 from cifar_exp.data.decoding import (
     UnreadableImage,
     alterations,
     as_pixels,
     opened,
-    pixel_digest,
 )
 from cifar_exp.errors import UserError
 from cifar_exp.files import shortened, write_atomically
 
-_CACHE_VERSION = 2  # increase it when decoding changes, which invalidates old caches
+_CACHE_VERSION = 3  # increase it when decoding changes, which invalidates old caches
 _DAY_SECONDS = 86_400
 _MAX_NAME_BYTES = 150  # a file name has at most 255, also that of the lock
 
@@ -64,7 +63,7 @@ def load(
         UserError: a folder, class or image is missing, or an image cannot be read.
     """
     root = root.resolve()
-    folders = _valid_folders(root, test_fraction)
+    folders, options = _valid_folders(root, test_fraction), (image_size, test_fraction)
     # First the cache of all images, if there is one, then that of the limits, written if missing.
     for cached in dict.fromkeys([(None, None), limits]):
         chosen = [_chosen(folders, *pair) for pair in zip(SPLITS, cached, strict=True)]
@@ -74,14 +73,14 @@ def load(
         if cached == limits or path.exists():
             fingerprint, before_lock = _fingerprint(entries, image_size, root), _time_written(path)
             if dataset := _read_cache(path, fingerprint):
-                return _with_files(dataset, chosen, root)
+                return _with_files(dataset, chosen, root, options)
     with _locked(path):  # concurrent runs wait here, and then read the cache
         is_new = _time_written(path) != before_lock
         dataset = _read_cache(path, fingerprint) if is_new else None
         if dataset is None:
             dataset = _decode_all(chosen, image_size, folders)
             _write_cache(path, dataset, fingerprint)
-    return _with_files(dataset, chosen, root)
+    return _with_files(dataset, chosen, root, options)
 
 
 def _time_written(path: Path) -> int | None:
@@ -111,17 +110,25 @@ def _decode_all(
     )
     for alteration, images in altered.items():
         _log.warning("%d image%s: %s", images, "s" * (images > 1), alteration)
-    dataset = Dataset(train, test, tuple(folders.classes))
-    _warn_of_shared_images(dataset, root)
-    return dataset
+    return Dataset(train, test, tuple(folders.classes), count_shared(train, test))
 
 
-def _with_files(dataset: Dataset, chosen: list[list[tuple[Entry, int]]], root: Path) -> Dataset:
+def _with_files(
+    dataset: Dataset,
+    chosen: list[list[tuple[Entry, int]]],
+    root: Path,
+    options: tuple[int, float],
+) -> Dataset:
     train, test = (
         replace(split, files=[os.path.relpath(entry.path, root) for entry, _ in part])
         for split, part in zip((dataset.train, dataset.test), chosen, strict=True)
     )
-    return Dataset(train, test, dataset.classes)
+    if dataset.shared:
+        _warn_once(
+            f"{dataset.shared} of {len(dataset.test)} test images are also training images, so "
+            f"the test accuracy is too high. To list them: {_check_data(root, *options)}"
+        )
+    return replace(dataset, train=train, test=test)
 
 
 def _key(folders: ClassFolders, image_size: int, limits: tuple[int | None, int | None]) -> str:
@@ -209,19 +216,10 @@ def _unreadable(path: str, reason: object, root: Path) -> UserError:
     )
 
 
-def _check_data(root: Path) -> str:
-    return f"python -m cifar_exp check-data {shlex.quote(str(root))}"
-
-
-def _warn_of_shared_images(dataset: Dataset, root: Path) -> None:
-    train = {pixel_digest(image) for image in dataset.train.images.numpy()}
-    shared = sum(pixel_digest(image) in train for image in dataset.test.images.numpy())
-    if shared:
-        _log.warning(
-            "%d of %d test images are also training images, so the test accuracy is too high. "
-            "To list them: %s",
-            *(shared, len(dataset.test), _check_data(root)),
-        )
+def _check_data(root: Path, image_size: int = 32, test_fraction: float = TEST_FRACTION) -> str:
+    command = f"python -m cifar_exp check-data {shlex.quote(str(root))}"
+    command += f" --image-size {image_size}" * (image_size != 32)
+    return command + f" --test-fraction {test_fraction:g}" * (test_fraction != TEST_FRACTION)
 
 
 def _read_cache(path: Path, fingerprint: str) -> Dataset | None:
@@ -237,7 +235,8 @@ def _read_cache(path: Path, fingerprint: str) -> Dataset | None:
                 Split(file.get_tensor(f"{split}.images"), file.get_tensor(f"{split}.labels"))
                 for split in SPLITS
             )
-        dataset = Dataset(train, test, tuple(json.loads(metadata["classes"])))
+        classes, shared = tuple(json.loads(metadata["classes"])), int(metadata["shared"])
+        dataset = Dataset(train, test, classes, shared)
         if dataset.digest() == metadata["digest"]:
             return dataset
         reason = "its checksum is wrong"
@@ -258,6 +257,7 @@ def _write_cache(path: Path, dataset: Dataset, fingerprint: str) -> None:
         "fingerprint": fingerprint,
         "classes": json.dumps(dataset.classes),
         "digest": dataset.digest(),
+        "shared": str(dataset.shared),
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from tabulate import tabulate
 from tqdm import tqdm
 
-from cifar_exp.data.class_folders import SPLITS, ClassFolders
+from cifar_exp.data.class_folders import SPLITS, TEST_FRACTION, ClassFolders
 from cifar_exp.data.decoding import (
     UnreadableImage,
     alterations,
     as_pixels,
     opened,
     pixel_digest,
-    upright,
+    upright_size,
 )
 from cifar_exp.data.settings import ARCHIVES, Archive
 from cifar_exp.errors import UserError
@@ -62,12 +62,15 @@ class Inspection:
         return sum(map(len, self.problems.values()))
 
 
-def inspect_data(root: Path, image_size: int) -> list[Inspection]:
+def inspect_data(
+    root: Path, image_size: int, test_fraction: float = TEST_FRACTION
+) -> list[Inspection]:
     """Inspect the data sets that a folder contains.
 
     Args:
         root: folder, as in `data.root`.
         image_size: side in pixels at which images are compared.
+        test_fraction: fraction of each class that becomes test images, as `data.test_fraction`.
 
     Returns:
         One inspection of an image folder, and one of each archive such as CIFAR-10.
@@ -80,10 +83,9 @@ def inspect_data(root: Path, image_size: int) -> list[Inspection]:
         for archive in ARCHIVES
         if any(os.path.exists(root / name) for name in (archive.folder, archive.file))
     ]
-    folders = ClassFolders(root)
+    folders = ClassFolders(root, test_fraction)
     inspections = []
-    has_images = any(folders.entries(split) for split in SPLITS)
-    if folders.has_splits or (has_images and not archives):
+    if folders.has_splits or any(folders.entries(split) for split in SPLITS):
         inspections.append(_inspect_images(folders, image_size))
     inspections += [_inspect_archive(root, archive) for archive in archives]
     if not inspections:
@@ -124,7 +126,7 @@ def _inspect_images(folders: ClassFolders, image_size: int) -> Inspection:
 def _inspect_image(file: str, path: str, image_size: int, found: Inspection) -> bytes:
     with opened(file) as image:
         pixels = as_pixels(image, image_size)
-        found.sizes.add(upright(image).size)
+        found.sizes.add(upright_size(image))
         for kind in _remarks(image, image_size):
             found.remarks[kind].append(path)
     return pixel_digest(pixels)

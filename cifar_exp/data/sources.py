@@ -8,6 +8,7 @@ from cifar_exp.data.dataset import (
     balanced,
     check_held_out,
     check_limit,
+    count_shared,
     held_out,
     validation_size,
 )
@@ -34,9 +35,12 @@ def load(config: Data, cache: Path, trusted: Collection[str] = ()) -> Dataset:
     train = balanced(dataset.train, config.limit_train, "data.limit_train")
     if config.evaluated_on == "validation":
         check_held_out(train.labels.bincount().tolist(), dataset.classes, config.val_fraction)
-        return Dataset(*held_out(train, config.val_fraction), dataset.classes)
+        rest, validation = held_out(train, config.val_fraction)
+        # users cannot mend published data
+        shared = count_shared(rest, validation) if config.place else 0
+        return Dataset(rest, validation, dataset.classes, shared)
     test = balanced(dataset.test, config.limit_test, "data.limit_test")
-    return Dataset(train, test, dataset.classes)
+    return Dataset(train, test, dataset.classes, dataset.shared)
 
 
 def check(

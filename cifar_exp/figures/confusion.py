@@ -15,22 +15,23 @@ _MOST_NAMES = 60  # number of classes up to which their names fit, and a matrix 
 _SHOWN_PAIRS = 30
 
 
-def draw_confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Figure:
+def draw_confusion(counts: NDArray[np.int64], classes: Sequence[str], split: str) -> Figure:
     """Draw a confusion matrix, shaded by the share of the images of the true class.
 
     Of more than 60 classes, only the pairs with the most mistakes are drawn.
 
     Args:
-        counts: number of test images by true class (rows) and predicted class.
+        counts: number of images by true class (rows) and predicted class.
         classes: names of the classes.
+        split: of the images, "test" or "validation".
 
     Shape:
         counts `(classes, classes)`.
     """
     correct, total = int(np.trace(counts)), int(counts.sum())
-    title = f"{correct} of {total} test images correct"
+    title = f"{correct} of {total} {split} images correct"
     if len(classes) > _MOST_NAMES:
-        return _draw_pairs(counts, classes, title)
+        return _draw_pairs(counts, classes, title, split)
     size = min(14.0, max(4.8, 2.2 + 0.32 * len(classes)))  # room for the title
     figure = Figure(figsize=(size, size), layout="constrained", facecolor="white")
     axes = figure.subplots()
@@ -58,7 +59,9 @@ def draw_confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     return figure
 
 
-def _draw_pairs(counts: NDArray[np.int64], classes: Sequence[str], title: str) -> Figure:
+def _draw_pairs(
+    counts: NDArray[np.int64], classes: Sequence[str], title: str, split: str
+) -> Figure:
     mistakes = counts - np.diag(np.diag(counts))
     order = np.argsort(-mistakes, axis=None, kind="stable")[:_SHOWN_PAIRS]
     pairs = [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, counts.shape), strict=True)]
@@ -71,7 +74,7 @@ def _draw_pairs(counts: NDArray[np.int64], classes: Sequence[str], title: str) -
     axes.set_yticks(range(len(pairs)), names)
     axes.invert_yaxis()
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="test images")
+    axes.set(xlabel=f"{split} images")
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(f"{title}; the most confused pairs", fontsize=11)
     return figure

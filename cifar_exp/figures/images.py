@@ -19,6 +19,7 @@ def draw_predictions(
     labels: Sequence[int],
     predicted: Sequence[int],
     classes: Sequence[str],
+    split: str,
 ) -> Figure:
     """Draw images with their true classes; misclassified images have a frame and both classes.
 
@@ -27,6 +28,7 @@ def draw_predictions(
         labels: indices of the true classes.
         predicted: indices of the predicted classes.
         classes: names of the classes.
+        split: of the images, "test" or "validation".
 
     Shape:
         images `(N, H, W, 3)`.
@@ -39,7 +41,8 @@ def draw_predictions(
     ]
     wrong = {number for number, (truth, guess) in enumerate(pairs) if truth != guess}
     correct = len(pairs) - len(wrong)
-    headline = f"{correct} of {len(labels)} test images correct; framed: predicted, not true class"
+    shares = f"{correct} of {len(labels)} {split} images correct"
+    headline = f"{shares}; framed: predicted, not true class"
     return _draw_sheet(images, titles, headline, framed=wrong)
 
 

@@ -45,7 +45,7 @@ class Mistake:
     """A wrong prediction.
 
     Attributes:
-        image: index of the image in the test set.
+        image: index of the image in the evaluated split.
         label: index of the true class.
         predicted: index of the predicted class.
         probability: probability of the predicted class.

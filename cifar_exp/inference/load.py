@@ -11,12 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.data.batches import TEST_BATCH_SIZE, normalized
+from cifar_exp.data.batches import evaluation_batch_size, normalized
 from cifar_exp.errors import UserError
 from cifar_exp.files import read_text
 from cifar_exp.models.build import build_model
@@ -70,11 +72,11 @@ class TrainedRun:
         """The epoch that the weights are from: the last, or the best with training.keep=best."""
         return int(self.state.get("epoch_kept", len(self.metrics)))
 
-    def logits(self, images: Tensor) -> Tensor:
+    def logits(self, images: Tensor | NDArray[np.uint8]) -> Tensor:
         """Compute logits as in the evaluation of the run, with its precision and `data.test_flip`.
 
         Args:
-            images: RGB, uint8, on any device, with a side of `image_size` pixels.
+            images: array or tensor, RGB, uint8, on any device, with a side of `image_size` pixels.
 
         Returns:
             float32 logits on the CPU; `logits.softmax(1)` gives the probabilities.
@@ -85,9 +87,13 @@ class TrainedRun:
         Shape:
             images `(N, H, W, 3)`, result `(N, classes)`.
         """
+        if not isinstance(images, Tensor):
+            # copied, because PyTorch warns of read-only arrays and refuses negative strides
+            images = torch.from_numpy(np.array(images))
         stream = current_stream(self.compute.device)
+        size = evaluation_batch_size(self.image_size)
         with torch.no_grad(), on_stream(stream, self.config.deterministic):
-            batches = [self._logits(batch) for batch in torch.split(images, TEST_BATCH_SIZE)]
+            batches = [self._logits(batch) for batch in torch.split(images, size)]
             logits = torch.cat(batches).cpu()
         if not logits.isfinite().all():
             raise UserError(f"{self.path}: the network produced non-finite logits")

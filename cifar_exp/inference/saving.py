@@ -11,6 +11,7 @@ import numpy as np
 from tabulate import tabulate
 
 from cifar_exp.data.dataset import Split, evenly_spaced
+from cifar_exp.data.settings import Data
 from cifar_exp.files import write_atomically, write_bytes, write_json
 from cifar_exp.inference.evaluate import Evaluation
 from cifar_exp.inference.load import TrainedRun
@@ -21,19 +22,19 @@ from cifar_exp.terminal import one_line, printable
 
 _PRINTED_CLASSES = 20  # larger confusion matrices are not printed
 _PRINTED_MISTAKES = 5
-_DRAWN = 40  # images in a figure
+_DRAWN = 40  # mistakes in a figure
 _BEST = 5  # classes drawn for each image
 
 
 def write_evaluation(
-    folder: Path, run: TrainedRun, images: Split, evaluation: Evaluation, data: dict[str, Any]
+    folder: Path, run: TrainedRun, images: Split, evaluation: Evaluation, data: Data
 ) -> str:
     """Write evaluation.txt, evaluation.json and three figures.
 
     Args:
         folder: output folder; created if missing.
         run: trained run.
-        images: test images.
+        images: test or validation images.
         evaluation: evaluation of the run on the images.
         data: settings of the images.
 
@@ -44,15 +45,17 @@ def write_evaluation(
     from cifar_exp.figures.confusion import draw_confusion
 
     folder.mkdir(parents=True, exist_ok=True)
-    text = printable(_as_text(run, evaluation))  # class names may contain anything
+    # class names may contain anything
+    text = printable(_as_text(run, evaluation, data.evaluated_on))
     if not evaluation.mistakes and (folder / "evaluation.json").is_file():
         (folder / "mistakes.png").unlink(missing_ok=True)  # from an earlier evaluation
     write_bytes(folder / "evaluation.txt", text.encode())
-    head = {"run": run.path.name, "epoch": run.epoch, "data": data, "compute": str(run.compute)}
+    head = {"run": run.path.name, "epoch": run.epoch, "data": data.model_dump(mode="json")}
+    head |= {"compute": str(run.compute)}
     write_json(folder / "evaluation.json", head | _as_json(evaluation))
     bins = evaluation.bins
     figures = {
-        CONFUSION_FILE: draw_confusion(evaluation.confusion, run.classes),
+        CONFUSION_FILE: draw_confusion(evaluation.confusion, run.classes, data.evaluated_on),
         "reliability.png": draw_reliability(
             [0.0, *(one.high for one in bins)],
             [one.images for one in bins],
@@ -104,7 +107,7 @@ def _as_json(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _as_text(run: TrainedRun, evaluation: Evaluation) -> str:
+def _as_text(run: TrainedRun, evaluation: Evaluation, split: str) -> str:
     low, high = evaluation.interval
     chosen = "the best on validation images" if "epoch_kept" in run.state else "the last"
     head = [
@@ -119,7 +122,7 @@ def _as_text(run: TrainedRun, evaluation: Evaluation) -> str:
     if len(evaluation.classes) <= _PRINTED_CLASSES:
         parts.append(_confusion_table(evaluation))
     if evaluation.mistakes:
-        parts.append(_mistake_table(evaluation))
+        parts.append(_mistake_table(evaluation, split))
     return "\n\n".join(parts) + "\n"
 
 
@@ -153,7 +156,7 @@ def _confusion_table(evaluation: Evaluation) -> str:
     return tabulate(rows, ["true class \\ predicted", *numbers], colalign=align)
 
 
-def _mistake_table(evaluation: Evaluation) -> str:
+def _mistake_table(evaluation: Evaluation, split: str) -> str:
     names = list(map(one_line, evaluation.classes))
     rows = [
         [
@@ -164,7 +167,7 @@ def _mistake_table(evaluation: Evaluation) -> str:
         ]
         for mistake in evaluation.mistakes[:_PRINTED_MISTAKES]
     ]
-    header = ["most confident mistakes: test image", "true class", "predicted", "probability"]
+    header = [f"most confident mistakes: {split} image", "true class", "predicted", "probability"]
     return tabulate(rows, header, disable_numparse=True)
 
 
@@ -191,9 +194,11 @@ def write_predictions(folder: Path, run: TrainedRun, predictions: Sequence[Predi
         for prediction in predictions
     ]
     write_json(folder / "predictions.json", {"run": run.path.name, "predictions": rows})
-    shown = predictions[:_DRAWN]
+    # only the first predictions have pixels
+    images = [prediction.pixels for prediction in predictions if prediction.pixels is not None]
+    shown = predictions[: len(images)]
     figure = draw_probabilities(
-        np.stack([prediction.pixels for prediction in shown]),
+        np.stack(images),
         [_text(prediction.file) for prediction in shown],
         [_best(run, prediction, _BEST) for prediction in shown],
     )
@@ -239,14 +244,15 @@ def _text(file: str) -> str:
     return file.encode(errors="backslashreplace").decode()
 
 
-def write_grid(folder: Path, run: TrainedRun, images: Split, count: int) -> Path:
-    """Write grid.png: test images with labels and predictions.
+def write_grid(folder: Path, run: TrainedRun, images: Split, count: int, split: str) -> Path:
+    """Write grid.png: images with labels and predictions.
 
     Args:
         folder: output folder; created if missing.
         run: trained run.
-        images: test images.
+        images: labelled images.
         count: maximum number of images to draw, evenly spaced.
+        split: of the images, "test" or "validation".
 
     Returns:
         The path of grid.png.
@@ -260,6 +266,7 @@ def write_grid(folder: Path, run: TrainedRun, images: Split, count: int) -> Path
         images.labels[indices].tolist(),
         run.logits(images.images[indices]).argmax(1).tolist(),
         run.classes,
+        split,
     )
     _save(figure, folder / "grid.png")
     return folder / "grid.png"

@@ -43,6 +43,12 @@ def labelled_images(run: TrainedRun, config: RunConfig) -> Split:
     """
     data = config.data
     if isinstance(data, ImageFolder):
+        trained_on = getattr(run.config.data, "root", None)
+        if data.root == trained_on and not as_path(data.root).exists():
+            raise UserError(
+                f"{_source(data)}: folder not found. If the images were moved, "
+                "evaluate and export accept their new folder: data.root=NEW_FOLDER."
+            )
         # checked before images are decoded
         _class_indices(list(data.contents(run.trusted).counts or ()), run, data)
         if config.data != run.config.data and not data.val_fraction:

@@ -71,6 +71,11 @@ def check_model(
                 f"model: {config.name} expects images of at least {config.smallest_image} pixels "
                 f"in height and width, got {image_size}; use model=resnet18"
             )
+        if single and image_size < config.smallest_image_alone:
+            raise UserError(
+                f"model: {config.name} cannot train on a batch of one image of {image_size} "
+                "pixels, such as the last batch of each epoch; choose another data.batch_size"
+            )
         with torch.device("meta"):  # without allocating memory
             network = build_model(config, classes, 0)
     return sum(tensor.numel() for tensor in network.state_dict().values())

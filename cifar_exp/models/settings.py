@@ -48,6 +48,14 @@ class NetworkSection(Section):
         """Smallest height and width of the images, in pixels."""
         return 1
 
+    @property
+    def smallest_image_alone(self) -> int:
+        """Smallest height and width of an image that can be a whole batch, in pixels.
+
+        BatchNorm needs two values per channel.
+        """
+        return self.smallest_image
+
     def build(self, classes: int, trusted: Collection[str] = ()) -> "nn.Module":
         """Build the network with weights from PyTorch's global generator.
 
@@ -67,6 +75,11 @@ class Model(NetworkSection):
     def smallest_image(self) -> int:
         """See the base class: VGG halves the image size five times."""
         return 32 if self.name.startswith("vgg") else 1
+
+    @property
+    def smallest_image_alone(self) -> int:
+        """See the base class: ResNet halves the image size three times."""
+        return max(9, self.smallest_image)
 
     def build(self, classes: int, trusted: Collection[str] = ()) -> "nn.Module":
         """See the base class."""

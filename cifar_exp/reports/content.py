@@ -275,6 +275,14 @@ def cautions_of(records: Sequence[Record], of_study: bool = False) -> list[str]:
             "With data.val_fraction, accuracies are measured on validation images, which are held "
             "out of the training images. Test images are not used."
         )
+    shared = [r for r in records if r.state.get("shared_images")]
+    if shared:
+        worst = max(shared, key=lambda record: int(record.state["shared_images"]))
+        count = f"{worst.state['shared_images']} of {worst.state['evaluated_images']}"
+        cautions.append(
+            f"{count} {worst.evaluated_on} images are also training images, so the accuracy is too "
+            "high. `python -m cifar_exp check-data` lists them."
+        )
     shares = [r.state["largest_class_share"] for r in records if "largest_class_share" in r.state]
     if shares:
         cautions.append(

@@ -82,18 +82,19 @@ def _write_predictions(folder: Path, training: Training, dataset: Dataset) -> di
     from cifar_exp.figures.images import draw_predictions
 
     predictions = _predicted(training)
-    labels = dataset.test.labels
+    labels, split = dataset.test.labels, training.config.data.evaluated_on
     indices = evenly_spaced(len(dataset.test), _SHOWN_IMAGES)
     sheet = draw_predictions(
         dataset.test.images[indices].numpy(),
         labels[indices].tolist(),
         predictions[indices].tolist(),
         dataset.classes,
+        split,
     )
     classes = len(dataset.classes)
     pairs = torch.bincount(labels.long() * classes + predictions, minlength=classes * classes)
     confusion = pairs.reshape(classes, classes)
-    matrix = draw_confusion(confusion.numpy(), dataset.classes)
+    matrix = draw_confusion(confusion.numpy(), dataset.classes, split)
     write_atomically(folder / CONFUSION_FILE, lambda file: save_figure(matrix, file))
     # written last: `rebuild_state` takes this file as the sign of a complete run
     write_atomically(folder / PREDICTIONS_FILE, lambda file: save_figure(sheet, file))

@@ -1,5 +1,6 @@
 """Recognises moved, copied and changed image folders by their content."""
 
+import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -8,11 +9,12 @@ from tempfile import TemporaryDirectory
 
 from cifar_exp.config.load import from_yaml
 from cifar_exp.config.schema import RunConfig
+from cifar_exp.data.class_folders import ClassFolders
 from cifar_exp.data.settings import ImageFolder
 from cifar_exp.errors import UserError
 from cifar_exp.expressions import as_path
 from cifar_exp.files import read_text
-from cifar_exp.paths import CONFIG_FILE, RUNS
+from cifar_exp.paths import CONFIG_FILE, MODEL_FILE, RUNS
 from cifar_exp.runs.folder import ENDED, RunFolder
 
 
@@ -100,13 +102,24 @@ def _earlier_root(config: RunConfig, root: str, cache: Path) -> str | None:
             return None
         if stored.root == root and not os.path.isdir(earlier):
             return earlier  # a run on `root` was recognised before, also if images have changed
-        digest = RunFolder(file.parent).read_state().get("data_sha256")
-        if isinstance(digest, str):
-            candidates.setdefault(earlier, (stored, digest))
+        folder = RunFolder(file.parent)
+        digest = folder.read_state().get("data_sha256")
+        if earlier not in candidates and isinstance(digest, str) and _may_be(folder, stored, root):
+            candidates[earlier] = (stored, digest)
     for earlier, (stored, digest) in candidates.items():
         if _digest(stored, root, cache) == digest:
             return earlier
     return None
+
+
+def _may_be(folder: RunFolder, stored: ImageFolder, root: str) -> bool:
+    """Return whether a run may have had the images of a folder: decoding them takes long."""
+    found = ClassFolders(Path(root), stored.test_fraction)
+    try:
+        classes = json.loads(read_text(folder.path / MODEL_FILE))["classes"]
+    except (OSError, ValueError, KeyError, TypeError):  # such as runs that have not ended
+        classes = found.classes
+    return not found.problems and classes == list(found.classes)
 
 
 def _image_folder(file: Path) -> ImageFolder | None:

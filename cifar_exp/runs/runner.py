@@ -191,6 +191,7 @@ class Runner:
             "compute": dataclasses.asdict(compute) | {"device": compute.device.type},
             "data_sha256": loaded.sha256,
             "evaluated_images": len(loaded.dataset.test),
+            "shared_images": loaded.dataset.shared,
             "own_code_sha256": custom_code,
             "provenance": known,
         }

@@ -80,6 +80,7 @@ class StoredRun(Stored):
     data_sha256: Text = ""
     sha256: dict[Text, Text] = {}
     evaluated_images: Count = 0
+    shared_images: Count = 0
     started: Text = ""
     compute: _Compute | None = None
     provenance: _Provenance | None = None
@@ -117,8 +118,8 @@ class _Normalization(Stored):
 class StoredModel(Stored):
     """The content of model.json: the input and output of a trained network."""
 
-    classes: list[Annotated[str, Field(max_length=255)]] = Field(min_length=2, max_length=100_000)
-    image_size: int = Field(ge=1, le=512)
+    classes: list[Text] = Field(min_length=2, max_length=100_000)
+    image_size: int = Field(ge=1, le=100_000)  # of custom images as well
     normalization: _Normalization
 
 

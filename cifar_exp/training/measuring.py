@@ -3,7 +3,7 @@
 import torch
 
 from cifar_exp.config.schema import RunConfig
-from cifar_exp.data.batches import TEST_BATCH_SIZE, DeviceImages
+from cifar_exp.data.batches import DeviceImages, evaluation_batch_size
 from cifar_exp.data.dataset import Dataset, Split
 from cifar_exp.data.settings import Contents
 from cifar_exp.training.device import choose_compute
@@ -42,7 +42,9 @@ def _epoch(
 ) -> tuple[float, float, int]:
     """Train two epochs of a number of steps, and return the measurements of the second."""
     classes = [str(index) for index in range(contents.classes)]
-    test_size = min(max(batch, 2), TEST_BATCH_SIZE)
+    test_size = evaluation_batch_size(contents.image_size)
+    if batch < config.data.batch_size:  # the measurement at the full batch size comes later
+        test_size = min(max(batch, 2), test_size)
     splits = (_noise(batch * steps, contents), _noise(test_size, contents))
     short = config.model_copy(
         update={

@@ -1,5 +1,7 @@
 """Data overrides for a trained run."""
 
+from pathlib import Path
+
 import pytest
 
 from cifar_exp.config.data_overrides import with_data
@@ -46,6 +48,7 @@ def test_an_image_folder_has_the_default_size_unless_it_is_overridden() -> None:
         (["+data.root=x"], r"\+data.root=x: expected data=OPTION"),
         (["nonsense"], "nonsense: expected data=OPTION"),
         (["data.root='"], "data.root=': expected data=OPTION"),
+        (["data.root=photos (1)"], r"needs quotes: 'data\.KEY=\"VALUE\"'$"),
         (["data.limt_test=1"], "data.limt_test: unknown setting"),
         (["data.limit_test=x"], 'data.limit_test: expected an integer, got "x"'),
         (["data=cats"], "data.name: expected one of 'cifar10', 'cifar100', 'image_folder'"),
@@ -58,3 +61,21 @@ def test_an_image_folder_has_the_default_size_unless_it_is_overridden() -> None:
 def test_overrides_that_are_not_about_data_are_rejected(overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         with_data(TRAINED, overrides)
+
+
+def test_a_test_fraction_is_dropped_for_a_folder_that_contains_test_images(tmp_path: Path) -> None:
+    for name in ("split/train/cat", "split/test/cat", "flat/cat"):
+        (tmp_path / name).mkdir(parents=True)
+    trained = RunConfig(data=ImageFolder(root="photos", test_fraction=0.3))
+
+    def fraction(*overrides: str) -> float:
+        data = with_data(trained, overrides).data
+        assert isinstance(data, ImageFolder)
+        return data.test_fraction
+
+    split, flat = (f"data.root={tmp_path / name}" for name in ("split", "flat"))
+    assert fraction(split) == 0.2  # the default
+    assert fraction(split, "data.test_fraction=0.3") == 0.3  # typed, so it is refused later
+    # the images may be those of the run, moved: another fraction selects other test images
+    assert fraction(flat) == 0.3
+    assert fraction("data.limit_test=50") == 0.3

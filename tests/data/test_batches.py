@@ -4,7 +4,14 @@ from collections.abc import Iterator
 
 import torch
 
-from cifar_exp.data.batches import Batches, DeviceImages, channel_statistics, cutout, random_crop
+from cifar_exp.data.batches import (
+    Batches,
+    DeviceImages,
+    channel_statistics,
+    cutout,
+    evaluation_batch_size,
+    random_crop,
+)
 from cifar_exp.data.dataset import Dataset, Split
 from cifar_exp.data.settings import Synthetic
 
@@ -98,6 +105,12 @@ def test_images_of_one_colour_do_not_divide_by_zero() -> None:
     means, deviations = channel_statistics(gray)
     assert means == [128 / 255] * 3
     assert deviations == [1 / 255] * 3
+
+
+def test_fewer_large_images_are_evaluated_at_once() -> None:
+    # a million pixels, as 64 images of 128 pixels
+    sizes = {32: 250, 64: 250, 128: 64, 512: 4, 2000: 1}
+    assert {side: evaluation_batch_size(side) for side in sizes} == sizes
 
 
 def test_test_images_are_in_order_and_not_augmented() -> None:

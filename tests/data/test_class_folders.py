@@ -230,3 +230,12 @@ def test_an_unreadable_folder_is_the_only_problem(
     assert ClassFolders(root).problems == [message]
     with pytest.raises(UserError, match=message):
         images_in(str(root))
+
+
+def test_a_folder_whose_path_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / os.fsdecode(b"f\xffoo")
+    for name in ("cat", "dog"):
+        (root / name).mkdir(parents=True)
+        (root / name / "a.png").touch()
+    (problem,) = ClassFolders(root).problems
+    assert problem.endswith(": expected a path in UTF-8. Rename its folders.")

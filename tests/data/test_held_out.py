@@ -96,6 +96,18 @@ def test_an_image_of_a_rare_class_is_held_out() -> None:
     assert left.labels.bincount().tolist() == [54, 2, 55]
 
 
+def test_validation_images_that_are_training_images_are_counted(tmp_path: Path) -> None:
+    for split, images in (("train", 10), ("test", 1)):
+        for name in ("cat", "dog"):
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
+            for number in range(images):  # the cats are one image, the dogs differ
+                colour = (0, 0, 0) if name == "cat" else (number + 1, 0, 0)
+                Image.new("RGB", (32, 32), colour).save(folder / f"{number}.png")
+    config = ImageFolder(root=str(tmp_path / "photos"), val_fraction=0.2, batch_size=8)
+    assert load(config, tmp_path / "cache").shared == 2  # the cats of four held-out images
+
+
 def test_a_class_of_one_image_is_named(tmp_path: Path) -> None:
     for name, count in (("cat", 30), ("dog", 1), ("owl", 30)):
         for split, images in (("train", count), ("test", 1)):

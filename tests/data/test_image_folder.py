@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifar_exp.data import sources
+from cifar_exp.data import image_folder, sources
 from cifar_exp.data.settings import ImageFolder
 from cifar_exp.errors import UserError
 from tests.data.image_files import GREEN, RED, first_image, load, noise, save
@@ -187,7 +187,11 @@ def test_test_images_that_are_training_images_are_reported_once(
     assert f"python -m cifar_exp check-data {root}" in caplog.text
     caplog.clear()
     load(root)
-    assert caplog.text == ""  # read from the cache
+    assert caplog.text == ""
+    image_folder._warn_once.cache_clear()  # a new process, which reads the cache
+    dataset = load(root)
+    assert dataset.shared == 2
+    assert "2 of 4 test images are also training images" in caplog.text
 
 
 def test_duplicates_within_a_split_are_not_reported(

@@ -155,6 +155,16 @@ def test_a_folder_can_contain_images_and_cifar10(root: Path) -> None:
     assert len(cifar.problems[FILES]) == 7
 
 
+def test_classes_next_to_cifar10_are_inspected_without_its_folder(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        for number in range(4):
+            save(tmp_path / name / f"{number}.png", noise(number + 10 * (name == "dog")))
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    images, _ = inspect_data(tmp_path, 32, test_fraction=0.5)
+    assert images.counts == {"train": {"cat": 2, "dog": 2}, "test": {"cat": 2, "dog": 2}}
+    assert not images.problem_count
+
+
 def test_a_folder_without_a_data_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"No archive of CIFAR-10 or CIFAR-100 found there"):
         inspect_data(tmp_path, 32)

@@ -1,19 +1,28 @@
 """Evaluations of trained networks."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
+from cifar_exp.__main__ import main
+from cifar_exp.config.schema import Training
+from cifar_exp.data.settings import ImageFolder, Synthetic
 from cifar_exp.data.synthetic import load as shapes
+from cifar_exp.errors import UserError
 from cifar_exp.inference.calibration import calibration, expected_calibration_error
 from cifar_exp.inference.evaluate import Evaluation
 from cifar_exp.inference.load import load_run
 from cifar_exp.inference.test_data import labelled_images
 from tests.conftest import TINY, CommandLine, read_rows
 from tests.inference.conftest import Trained
+from tests.runs.test_runner import config, finish
 
 
 def evaluated(run: Path, name: str = "test") -> dict:
@@ -185,3 +194,46 @@ def test_control_characters_in_class_names_are_replaced(trained: Trained) -> Non
         assert "\N{REPLACEMENT CHARACTER}[2J" in text
         assert "\x1b" not in text
     assert "\x1b" not in trained.cifar_exp("check-data", str(root), status=1)
+
+
+def test_validation_images_are_never_called_test_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts: list[str] = []
+
+    def record(figure: Figure, *arguments: object, **options: object) -> None:
+        texts.extend(text.get_text() for text in figure.findobj(Text))
+        save(figure, *arguments, **options)
+
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", record)
+    data = Synthetic(train_size=80, test_size=20, batch_size=16, val_fraction=0.5)
+    run = finish(config(tmp_path, data=data, training=Training(epochs=1)))
+    for words in (["evaluate", str(run)], ["predict", str(run), "--grid", "4"]):
+        monkeypatch.setattr("sys.argv", ["cifar_exp", *words])
+        assert main() == 0
+    assert "most confident mistakes: validation image" in capsys.readouterr().out
+    assert (run / "evaluation" / "validation" / "evaluation.json").is_file()
+    titles = [text for text in texts if "images correct" in text]
+    # predictions.png and confusion.png of training, confusion.png of evaluate, grid.png
+    assert len(titles) == 4
+    assert all("validation images correct" in title for title in titles)
+    texts.clear()
+    monkeypatch.setattr("sys.argv", ["cifar_exp", "evaluate", str(run), "data.val_fraction=0"])
+    assert main() == 0
+    assert "most confident mistakes: test image" in capsys.readouterr().out
+    assert any("of 20 test images correct" in text for text in texts)
+
+
+def test_the_folder_of_moved_images_can_be_given(trained: Trained) -> None:
+    run = load_run(trained.run)
+    moved = run.config.model_copy(update={"data": ImageFolder(root="a")})
+    message = (
+        "data.root=a: folder not found. If the images were moved, evaluate and export accept "
+        "their new folder: data.root=NEW_FOLDER."
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        labelled_images(replace(run, config=moved), moved)
+    mistyped = moved.model_copy(update={"data": ImageFolder(root="b")})
+    with pytest.raises(UserError, match=r"b: folder not found\. Expected images in"):
+        labelled_images(replace(run, config=moved), mistyped)

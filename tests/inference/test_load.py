@@ -220,3 +220,13 @@ def test_an_epoch_that_was_not_trained_is_refused(trained: Trained) -> None:
     trained.write_json("run.json", trained.read_json("run.json") | {"epoch_kept": 4})
     with pytest.raises(UserError, match=r"epoch_kept in run\.json is an epoch that"):
         load_run(trained.run)
+
+
+def test_the_network_takes_arrays(trained: Trained) -> None:
+    run = load_run(trained.run)
+    images = load(run.config.data, trained.folder).test.images[:4]
+    array = images.numpy().copy()
+    array.flags.writeable = False  # as np.asarray(image) of Pillow is
+    assert torch.equal(run.logits(array), run.logits(images))
+    mirrored = images.numpy()[:, :, ::-1]
+    assert torch.equal(run.logits(mirrored), run.logits(images.flip(2)))

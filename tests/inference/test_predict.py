@@ -10,6 +10,7 @@ from PIL import Image
 
 from cifar_exp import load_run
 from cifar_exp.inference.predict import predict
+from cifar_exp.inference.saving import write_predictions
 from tests.inference.conftest import Trained
 
 
@@ -107,7 +108,9 @@ def test_the_python_api_predicts_images(trained: Trained, tmp_path: Path) -> Non
     file = str(tmp_path / "one.png")
     noise().save(file)
     (one,), unreadable = predict(load_run(trained.run), [file, "nowhere.png"])
-    assert (one.file, one.pixels.shape) == (file, (32, 32, 3))
+    assert one.file == file
+    assert one.pixels is not None
+    assert one.pixels.shape == (32, 32, 3)
     assert one.best(1) == [int(one.probabilities.argmax())]
     assert unreadable == {"nowhere.png": "No such file or directory"}
 
@@ -135,6 +138,35 @@ def test_predictions_are_written_as_csv(trained: Trained) -> None:
         assert float(row[f"probability of {row['class']}"]) == max(probabilities.values())
 
 
+@pytest.mark.parametrize("name", ["victim.png", "victim.CSV.jpg", "victim"])
+def test_predictions_are_not_written_over_an_image(trained: Trained, name: str) -> None:
+    for file in ("a.png", name):
+        noise().save(trained.folder / file, "png")
+    before = (trained.folder / name).read_bytes()
+    output = trained.cifar_exp("predict", "epochs=3", "a.png", "--csv", name, status=1)
+    assert output == (
+        f"--csv {name}: expected a file name that ends in .csv, .tsv, .txt. "
+        "Write --csv predictions.csv.\n"
+    )
+    assert (trained.folder / name).read_bytes() == before
+    assert not (trained.run / "predictions").exists()
+
+
+def test_only_the_images_that_are_drawn_are_kept(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [str(trained.folder / f"{number}.png") for number in range(5)]
+    for number, file in enumerate(files):
+        noise(number).save(file)
+    monkeypatch.setattr("cifar_exp.inference.predict.evaluation_batch_size", lambda _: 2)
+    monkeypatch.setattr("cifar_exp.inference.predict.DRAWN", 3)  # ends within the second batch
+    run = load_run(trained.run)
+    found, _ = predict(run, files)
+    assert [one.pixels is not None for one in found] == [True, True, True, False, False]
+    text = write_predictions(trained.folder / "out", run, found)
+    assert all(file in text for file in files)
+
+
 def test_more_images_than_a_batch_are_predicted(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,7 +175,7 @@ def test_more_images_than_a_batch_are_predicted(
         noise(number).save(file)
     run = load_run(trained.run)
     at_once, _ = predict(run, files)
-    monkeypatch.setattr("cifar_exp.inference.predict.TEST_BATCH_SIZE", 2)
+    monkeypatch.setattr("cifar_exp.inference.predict.evaluation_batch_size", lambda _: 2)
     in_batches, unreadable = predict(run, [*files, "nowhere.png"])
     assert [one.file for one in in_batches] == files
     assert list(unreadable) == ["nowhere.png"]

@@ -9,7 +9,8 @@ from cifar_exp.config.schema import Training as Length
 from cifar_exp.data.batches import DeviceImages
 from cifar_exp.data.settings import Synthetic
 from cifar_exp.data.sources import load
-from cifar_exp.models.build import build_model
+from cifar_exp.errors import UserError
+from cifar_exp.models.build import build_model, check_model
 from cifar_exp.models.settings import Model
 from cifar_exp.optimizers import Sgd
 from cifar_exp.training.device import Compute
@@ -38,6 +39,18 @@ def test_images_are_halved_three_times_and_may_have_any_size() -> None:
     assert model.features(torch.rand(2, 3, 32, 32)).shape[2:] == (4, 4)
     for size in (8, 28, 47):
         assert model(torch.rand(2, 3, size, size)).shape == (2, 10)
+
+
+def test_a_batch_of_one_image_needs_two_values_per_channel() -> None:
+    config = Model(name="resnet18", width=1 / 64)
+    with pytest.raises(UserError, match="one image of 8 pixels"):
+        check_model(config, 10, 8, (), single=True)
+    check_model(config, 10, 8, ())
+    check_model(config, 10, 9, (), single=True)
+    network = build_model(config, 10, seed=0)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        network(torch.rand(1, 3, 8, 8))
+    network(torch.rand(1, 3, 9, 9))
 
 
 def test_a_block_without_a_residual_returns_its_input() -> None:

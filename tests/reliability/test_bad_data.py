@@ -115,7 +115,7 @@ def damage(folder: Path) -> dict[str, str]:
     (folder / "empty.png").write_bytes(b"")
     (folder / "movie.mp4").write_bytes(random.Random(0).randbytes(5000))
     Image.new("F", (32, 32), 0.5).save(folder / "depth.tif")
-    (folder / "large.png").write_bytes(png_claiming(9460, 9460))
+    (folder / "large.png").write_bytes(png_claiming(16_385, 16_385))
     (folder / "larger.png").write_bytes(png_claiming(50_000, 50_000))
     (folder / "gone.png").symlink_to("nowhere.png")
     os.mkfifo(folder / "pipe.png")
@@ -128,8 +128,8 @@ def damage(folder: Path) -> dict[str, str]:
         "empty.png": "the file is empty",
         "movie.mp4": ".mp4 files are not supported",
         "depth.tif": "floating-point pixels are not supported",
-        "large.png": "expected at most 89,478,485 pixels, got 89,491,600",
-        "larger.png": "expected at most 89,478,485 pixels, got 2,500,000,000",
+        "large.png": "expected at most 268,435,456 pixels, got 268,468,225",
+        "larger.png": "expected at most 268,435,456 pixels, got 2,500,000,000",
         "gone.png": "No such file or directory",
         "pipe.png": "not a regular file",
         "\\udcff.png": unknown,

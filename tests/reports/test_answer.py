@@ -193,6 +193,15 @@ def test_the_facts_are_date_network_data_runs_and_duration() -> None:
     assert " · vgg16 on image_folder · " in facts_of([record(0.5, data=from_environment)])
 
 
+def test_evaluated_images_that_were_trained_on_are_a_caution() -> None:
+    photos = ImageFolder(root="/data/my_images")
+    runs = [record(0.5, data=photos, seed=seed) for seed in range(2)]
+    assert cautions_of(runs) == []
+    runs[1].state.update(shared_images=3, evaluated_images=40)
+    (caution,) = cautions_of(runs)
+    assert caution.startswith("3 of 40 test images are also training images")
+
+
 def test_what_is_not_known_of_the_machine_is_left_out() -> None:
     run = record(0.5)
     hardware = {"cpu": "a processor", "cores": 2, "gpus": []}

@@ -18,6 +18,7 @@ from cifar_exp.config.stored_paths import anchored, relocate
 from cifar_exp.data.settings import Cifar10, ImageFolder, Synthetic
 from cifar_exp.data.sources import load
 from cifar_exp.models.settings import Model
+from cifar_exp.runs import moved_images
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.runs.moved_images import changed_images, recognised
 from tests.conftest import CommandLine, read_rows
@@ -100,6 +101,21 @@ def test_a_copied_folder_with_more_images_is_not_called_the_same(tmp_path: Path)
     cat = copy / "train" / "cat"
     shutil.copy(next(cat.iterdir()), cat / "another.png")
     assert recognised([of_copy]) == [of_copy]
+
+
+def test_images_of_other_classes_are_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = make_photos(tmp_path / "photos")
+    run = make_run(tmp_path, data=ImageFolder(root="/old"))
+    run.write_state(run.read_state() | {"data_sha256": "0" * 64})
+    decoded = []
+    monkeypatch.setattr(moved_images, "_digest", lambda *_: decoded.append(1))
+    new = RunConfig(data=ImageFolder(root=str(photos)), paths=Paths(results=str(tmp_path)))
+    for classes, count in ((["cat", "dog"], 1), (["cat", "ship"], 1)):
+        (run.path / "model.json").write_text(json.dumps({"classes": classes}))
+        assert recognised([new]) == [new]
+        assert len(decoded) == count
 
 
 def sweep_of(project: CommandLine) -> Path:
