@@ -24,7 +24,6 @@ def add_commands(commands: Any) -> None:
         metavar="PIXELS",
         help="the setting data.image_size; duplicates are found at this size (default: 32)",
     )
-
     check.add_argument(
         "--test-fraction",
         type=_fraction,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cifar_exp.data.decoding import pixel_digest
 from cifar_exp.errors import UserError
 
 _HELD_OUT_SEED = 20_240_602  # arbitrary; another value holds out other images
@@ -70,8 +71,8 @@ class Dataset:
 
 def count_shared(train: Split, test: Split) -> int:
     """Count the evaluated images that are training images as well, pixel for pixel."""
-    known = {hashlib.sha256(image.data).digest() for image in train.images.numpy()}
-    return sum(hashlib.sha256(image.data).digest() in known for image in test.images.numpy())
+    known = set(map(pixel_digest, train.images.numpy()))
+    return sum(pixel_digest(image) in known for image in test.images.numpy())
 
 
 def evenly_spaced(size: int, limit: int) -> list[int]:

@@ -100,8 +100,9 @@ def _compared(
         label: measure.text(published[last]),
     }
     if not ours:
-        verdict = "no common epoch" if any(curves) else "not measured"
-        verdict = verdict if records else "not trained"
+        verdict = "not measured" if records else "not trained"
+        if any(curves):
+            verdict = "no common epoch"
         return cells | {"ours": "", "difference": "", "verdict": verdict}
     values = ours[last]
     diverged = sum(record.status == "diverged" for record in records)

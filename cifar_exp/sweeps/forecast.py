@@ -62,6 +62,8 @@ class PlannedRun:
     @cached_property
     def lacks_checkpoints(self) -> bool:
         """Whether the run cannot be resumed, since its checkpoints are missing."""
+        if self.status not in ("interrupted", "failed"):  # one that trains may have none yet
+            return False
         checkpoints = self.folder.path / CHECKPOINTS
         return len(self.folder.read_metrics()) > 1 and not any(checkpoints.glob("*.pt"))
 

@@ -26,7 +26,7 @@ from cifar_exp.runs.initial_weights import with_initial_weights
 from cifar_exp.runs.moved_images import changed_images, recognised
 from cifar_exp.runs.needs import Needs
 from cifar_exp.runs.record import Record, read_record
-from cifar_exp.signals import stop_request
+from cifar_exp.signals import Interrupted, stop_request
 from cifar_exp.sweeps.allocation import Allocation
 from cifar_exp.sweeps.cluster_jobs import RunJobs, train_as_jobs
 from cifar_exp.sweeps.dispatcher import Dispatcher
@@ -217,11 +217,12 @@ class Sweep:
             failed, left = self._train_unfinished(runs_per_device, run_jobs, budget)
             while not failed and not left and self._extend():
                 failed, left = self._train_unfinished(runs_per_device, run_jobs, budget)
-        except BaseException:
+        except BaseException as error:
             if self.folder.exists():
                 with suppress(UserError):  # would hide the exception above
                     write_table(self.folder, self._content(), prints=reports)
-            print(self._of_rerun, end="", flush=True)
+            if isinstance(error, Interrupted):
+                print(self._of_rerun, end="", flush=True)
             raise
         by_id, left_out = write_table(self.folder, self._content(), prints=reports)
         if reports:
