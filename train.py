@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 
 from cifar_exp.errors import import_problem
-from cifar_exp.signals import INTERRUPTED, Interrupted, exit_on_signal, exit_process
+from cifar_exp.signals import RESUME, Interrupted, exit_on_signal, exit_process
 
 if __name__ == "__main__":
     exit_on_signal()  # until there is something to save
@@ -37,7 +37,7 @@ def exit_status(action: Callable[[], object]) -> int:
     try:
         action()
     except (Interrupted, KeyboardInterrupt) as stop:
-        print(INTERRUPTED, file=sys.stderr)
+        print(f"Interrupted. {getattr(stop, 'advice', RESUME)}", file=sys.stderr)
         return getattr(stop, "exit_status", 130)
     except Exception as error:
         if (message := error_messages.explain(error)) is None or shows_tracebacks:

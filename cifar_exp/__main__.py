@@ -48,8 +48,9 @@ def _arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
     arguments, others = parser.parse_known_args()
     found = [getattr(arguments, name, None) for name in _LISTS]
     lists = [words for words in found if isinstance(words, list)]  # `doctor --data` has one word
-    if others and (not lists or any(word.startswith("-") for word in others)):
-        parser.error(f"unrecognized arguments: {' '.join(others)}")
+    options = [word for word in others if word.startswith("-")]
+    if others and (options or not lists):
+        arguments.parser.error(f"unrecognized arguments: {' '.join(options or others)}")
     for words in lists:
         words += others
     return arguments

@@ -20,7 +20,7 @@ _ANSWER_TIMEOUT_SECONDS = 10.0  # reached only if the terminal is blocked or no 
 _write_lock = threading.Lock()  # taken by threads alone, never by the handler
 # Daemon threads that did not end within their time limit.
 UNJOINED: list[threading.Thread] = []
-INTERRUPTED = "Interrupted. Run the same command again to resume."
+RESUME = "Run the same command again to resume."
 
 
 class Interrupted(Exception):
@@ -33,12 +33,14 @@ class Interrupted(Exception):
     Attributes:
         signal_number: number of the signal.
         exit_status: 128 plus the signal number: 130 for SIGINT, 143 for SIGTERM.
+        advice: how to resume what was stopped, a sentence.
     """
 
     def __init__(self, signal_number: int, by: str | None = None) -> None:
         super().__init__(by or signal.Signals(signal_number).name)
         self.signal_number = signal_number
         self.exit_status = 128 + signal_number
+        self.advice = RESUME
 
 
 class StopRequest:
@@ -142,7 +144,7 @@ def exit_on_signal() -> None:
         if is_first():
             with suppress(OSError):  # standard error may be closed
                 # not print: a handler can interrupt another one
-                os.write(2, f"{_erase_echo()}{INTERRUPTED}\n".encode())
+                os.write(2, f"{_erase_echo()}Interrupted. {RESUME}\n".encode())
         os._exit(128 + signal_number)
 
     for number in _not_ignored():

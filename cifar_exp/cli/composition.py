@@ -210,6 +210,11 @@ def _adds_to_study(override: Override, config: DictConfig) -> bool:
     key = override.key_or_group
     if not key.startswith("study.") or not isinstance(config.get("study"), DictConfig):
         return False
+    if override.is_delete():
+        section, _, _ = key.rpartition(".")
+        found = OmegaConf.select(config, section)
+        names = ", ".join(map(str, found)) if isinstance(found, DictConfig) else "no keys"
+        raise UserError(f"~{key}: expected a key to delete, and {section} has {names}")
     with open_dict(config):
         OmegaConf.update(config, key, override.value(), force_add=True)
     return True

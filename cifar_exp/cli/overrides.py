@@ -60,6 +60,7 @@ def translate_overrides(overrides: Sequence[str], has_config_dir: bool) -> list[
                 raise UserError(explain_option(section, option))
             raise UserError(f"{override}: expected no .name; write {section}={option}")
     _refuse_spaces(overrides)
+    _refuse_auto_with_numbers(overrides)
     if not has_config_dir and not any("hydra.searchpath" in text for text in overrides):
         _refuse_empty_globs(overrides)  # there are no options in other folders than conf/
     dotted = [with_dotted_key(override) for override in overrides]
@@ -98,6 +99,13 @@ def _refuse_spaces(overrides: Sequence[str]) -> None:
     parts = overrides[first : last + 1]
     joined = ("" if any("=" in part for part in parts) else "=").join(parts)
     raise UserError(f"{' '.join(parts)}: expected no spaces; write {shlex.quote(joined)}")
+
+
+def _refuse_auto_with_numbers(overrides: Sequence[str]) -> None:
+    for override in overrides:
+        seeds = override.removeprefix("seed=").split(",")
+        if override.startswith("seed=") and len(seeds) > 1 and "auto" in seeds:
+            raise UserError(f"{override}: expected either auto or numbers, not both")
 
 
 def _refuse_empty_globs(overrides: Sequence[str]) -> None:

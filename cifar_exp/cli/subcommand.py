@@ -29,7 +29,7 @@ def add_command(
         description=f"{does}\n\n    python -m cifar_exp {name} {example}".rstrip(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
     return parser
 
 

@@ -126,7 +126,7 @@ def _with_files(
     if dataset.shared:
         _warn_once(
             f"{dataset.shared} of {len(dataset.test)} test images are also training images, so "
-            f"the test accuracy is too high. To list them: {_check_data(root, *options)}"
+            f"accuracies of test images are too high. To list them: {_check_data(root, *options)}"
         )
     return replace(dataset, train=train, test=test)
 

@@ -9,6 +9,8 @@ from cifar_exp.models.settings import NetworkSection
 from cifar_exp.out_of_memory import is_out_of_memory
 from cifar_exp.runs.folder import RunFolder
 
+_CANNOT_RESUME = "so the run cannot be resumed"
+
 
 class RunError(UserError):
     """A run failed. Its run.json has the reason, its train.log the traceback.
@@ -29,9 +31,14 @@ class CannotResumeError(RunError):
 
     def __init__(self, folder: RunFolder, problem: str) -> None:
         super().__init__(
-            f"{folder.path}: {problem}, so the run cannot be resumed. "
+            f"{folder.path}: {problem}, {_CANNOT_RESUME}. "
             "Use resume=fresh to move its files to .replaced and start again."
         )
+
+
+def cannot_be_resumed(problem: str) -> bool:
+    """Return whether a run failed because it cannot be resumed; `problem` is its message."""
+    return _CANNOT_RESUME in problem
 
 
 def run_error(error: Exception, config: RunConfig, folder: RunFolder) -> RunError:

@@ -85,6 +85,20 @@ def _with_own_name(folder: Path) -> Path:
 def _check_is_folder(results: Path) -> None:
     if not results.is_dir():
         raise UserError(f"{results}: folder not found. Expected the folder of paths.results.")
+    if (results / RUNS).is_dir() or not _holds_results(results):
+        return
+    whole = next((path for path in results.resolve().parents if (path / RUNS).is_dir()), None)
+    if whole:
+        raise UserError(
+            f"{results}: expected the folder of all results (paths.results), got a folder in it. "
+            f"Use {os.path.relpath(whole) if not results.is_absolute() else whole}."
+        )
+
+
+def _holds_results(folder: Path) -> bool:
+    """Return whether a folder is a run or a sweep, or has runs in it."""
+    files = (CONFIG_FILE, *_LISTS)
+    return _has_file(str(folder), files) or any(folder.glob(f"*/{CONFIG_FILE}"))
 
 
 def _find(given: str, ids: Mapping[Path, str], kind: tuple[str, str], parent: Path) -> Path:

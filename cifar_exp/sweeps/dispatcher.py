@@ -61,7 +61,7 @@ class Dispatcher:
         budget: time for all runs; a run that would not end in time is not started. None: any time.
 
     Attributes:
-        failed: number of runs that failed.
+        problems: why runs failed.
         left_out: runs that were not started because of the budget.
     """
 
@@ -77,7 +77,7 @@ class Dispatcher:
         chooser: Chooser | None = None,
         budget: Budget | None = None,
     ) -> None:
-        self.failed = 0
+        self.problems: list[str] = []
         self.left_out: list[RunConfig] = []
         self._times = times
         self._budget = budget
@@ -215,7 +215,7 @@ class Dispatcher:
 
     def _end(self, end: Ended) -> None:
         config = self._configs[end.run]
-        self.failed += end.problem is not None
+        self.problems += [end.problem] if end.problem is not None else []
         self._leave(end.run)
         label = self._label(config)
         self._display.end(end.run, f"{label}: {self._ended(config, end)}")

@@ -49,6 +49,18 @@ class PlannedRun:
         return self.status in ENDED and not self.config.rerun
 
     @cached_property
+    def is_stuck(self) -> bool:
+        """Whether the run will fail, since its files do not suffice to resume it."""
+        if self.config.resume == "fresh":
+            return False
+        return self._lacks_checkpoints or (self.status == "damaged" and not self.config.rerun)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the run will be trained."""
+        return not self.is_finished and not self.is_stuck
+
+    @cached_property
     def epochs_before(self) -> int:
         """Number of epochs that are not trained."""
         epochs = self.config.training.epochs
@@ -56,12 +68,11 @@ class PlannedRun:
             return epochs
         if self.shorter and not self.shorter.problem:
             return self.shorter.epochs
-        restarts = self.config.rerun or self.status == "damaged" or self.lacks_checkpoints
+        restarts = self.config.rerun or self.status == "damaged" or self._lacks_checkpoints
         return 0 if restarts else min(epochs, len(self.folder.read_metrics()))
 
     @cached_property
-    def lacks_checkpoints(self) -> bool:
-        """Whether the run cannot be resumed, since its checkpoints are missing."""
+    def _lacks_checkpoints(self) -> bool:
         if self.status not in ("interrupted", "failed"):  # one that trains may have none yet
             return False
         checkpoints = self.folder.path / CHECKPOINTS
@@ -85,8 +96,10 @@ class PlannedRun:
             return "new"
         if self.config.rerun:
             return "repeated"
-        if self.status == "damaged" or self.lacks_checkpoints:
-            return "restarts" if self.config.resume == "fresh" else "cannot be resumed"
+        if self.is_stuck:
+            return "cannot be resumed"
+        if self.status == "damaged" or self._lacks_checkpoints:
+            return "restarts"
         if self.status in ("interrupted", "failed"):
             return f"{self.status} after epoch {self.epochs_before}"
         return self.status
@@ -137,7 +150,7 @@ def find_prefix_runs(runs: Sequence[PlannedRun]) -> dict[int, list[int]]:
 
 def _hands_over(long: PlannedRun, short: PlannedRun) -> bool:
     """Return whether a run will save, or has saved, the checkpoint of a shorter one."""
-    if short.status != "pending" or short.config.rerun:
+    if short.status != "pending" or short.config.rerun or long.is_stuck:
         return False
     will = short.config.training.epochs > long.epochs_before
     return will or short.folder.read_state().get("began_as") == run_id(long.config)
@@ -166,7 +179,7 @@ class Forecast:
     @property
     def pending(self) -> list[PlannedRun]:
         """The runs to train."""
-        return [run for run in self.runs if not run.is_finished]
+        return [run for run in self.runs if run.is_trained]
 
     def __str__(self) -> str:
         """Return the answer in one line, a table of the runs, and the sources of the numbers."""
@@ -190,6 +203,8 @@ class Forecast:
         if pending:
             parts += [in_bytes(self.needs.disk_bytes)]
             parts += [at_once(self.allocations, len(pending))]
+        if stuck := sum(run.is_stuck for run in self.runs):
+            parts += [f"{stuck} cannot be resumed; resume=fresh restarts {_them(stuck)}"]
         return ", ".join(parts)
 
     def _table(self) -> str:
@@ -235,7 +250,7 @@ class Forecast:
 
     def _row(self, key: Sequence[str], runs: Sequence[PlannedRun]) -> list[str]:
         run = runs[0]
-        epochs = run.config.training.epochs - run.epochs_before
+        epochs = run.config.training.epochs - run.epochs_before if run.is_trained else 0
         cells = [*key, _numbers([run.config.seed for run in runs]), str(epochs)]
         cells.append(f"{self._steps_of(run):,}" if epochs else "")
         if self.speeds is not None:
@@ -281,6 +296,10 @@ def at_once(allocations: Sequence[Allocation], to_train: int) -> str:
         return "each as a job"
     concurrent = known_concurrent(allocations, to_train)
     return "as many at once as is fastest" if concurrent is None else f"{concurrent} at once"
+
+
+def _them(count: int) -> str:
+    return "them" if count > 1 else "it"
 
 
 def _numbers(numbers: Collection[int]) -> str:

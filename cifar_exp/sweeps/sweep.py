@@ -21,6 +21,7 @@ from cifar_exp.loggers.run_loggers import in_group, pages, restore_events
 from cifar_exp.loggers.tensorboard import needs_events
 from cifar_exp.reports.records import sweep_id
 from cifar_exp.runs.continuing import checkpoint_room, continuing_lines
+from cifar_exp.runs.failures import cannot_be_resumed
 from cifar_exp.runs.folder import ENDED, BusyError, RunFolder
 from cifar_exp.runs.initial_weights import with_initial_weights
 from cifar_exp.runs.moved_images import changed_images, recognised
@@ -39,6 +40,13 @@ from cifar_exp.sweeps.until_settled import next_runs, possible_runs
 from cifar_exp.sweeps.worker_pool import WorkerPool, check_runs
 
 _MAX_LABEL_SETTINGS = 3
+# How to train the remaining runs.
+_RETRY = "Run the same command again to retry them."
+_RESTART = "Run the same command with resume=fresh to retry them."
+_MORE_BUDGET = "Run the same command with a larger budget to continue."
+_WITHOUT_RERUN = (
+    "The same command repeats all runs; without rerun=true it trains those that have not ended."
+)
 
 
 def run_sweep(
@@ -159,7 +167,7 @@ class Sweep:
         """
         self._resume_seeds()
         runs = plan_runs(self.runs)
-        configs = [run.config for run in runs if not run.is_finished]
+        configs = [run.config for run in runs if run.is_trained]
         needs, speeds = Needs(), None
         allocations: Sequence[Allocation] = ()
         if configs and in_jobs:
@@ -222,7 +230,7 @@ class Sweep:
                 with suppress(UserError):  # would hide the exception above
                     write_table(self.folder, self._content(), prints=reports)
             if isinstance(error, Interrupted):
-                print(self._of_rerun, end="", flush=True)
+                error.advice = self._advice(error.advice)
             raise
         by_id, left_out = write_table(self.folder, self._content(), prints=reports)
         if reports:
@@ -231,27 +239,22 @@ class Sweep:
             runs = f"{left} run{'s' * (left > 1)}"
             print(
                 f"budget: {runs} would not have ended in time and {'was' if left == 1 else 'were'} "
-                "not started. Run the same command with a larger budget to continue."
+                f"not started. {self._advice(_MORE_BUDGET)}"
             )
-            print(self._of_rerun, end="", flush=True)
         if failed:
-            raise UserError(
-                f"{failed} of {len(self.runs)} runs failed. "
-                f"Run the same command again to retry them. {self._of_rerun}".rstrip()
-            )
+            stuck = any(map(cannot_be_resumed, failed))
+            advice = _RESTART if stuck else self._advice(_RETRY)
+            raise UserError(f"{len(failed)} of {len(self.runs)} runs failed. {advice}")
         return by_id
 
-    @property
-    def _of_rerun(self) -> str:
-        """A remark on `rerun=true`; "" without it."""
-        if not any(config.rerun for config, _ in self.runs):
-            return ""
-        return "rerun=true repeats all runs; leave it out to train those that have not ended.\n"
+    def _advice(self, usual: str) -> str:
+        """Return how to train the remaining runs, which `rerun=true` changes."""
+        return _WITHOUT_RERUN if any(config.rerun for config, _ in self.runs) else usual
 
     def _train_unfinished(
         self, runs_per_device: int | None, run_jobs: RunJobs | None, budget: Budget | None
-    ) -> tuple[int, int]:
-        """Train all unfinished runs, and return how many failed, and how many were left out."""
+    ) -> tuple[list[str], int]:
+        """Train all unfinished runs; return why some failed, and how many were left out."""
         planned = plan_runs(self.runs)
         pending = [run for run in planned if not run.is_finished]
         for run in planned:
@@ -260,7 +263,7 @@ class Sweep:
         _restore_events([(run.config, run.folder) for run in planned if run.is_finished])
         if not pending:
             self._announce(pending)
-            return 0, 0
+            return [], 0
         self.has_trained = True
         if len(self.runs) > self._first_runs:
             labels = ", ".join(self.label(run.config) for run in pending)
@@ -294,8 +297,8 @@ class Sweep:
 
     def _train(
         self, pending: list[PlannedRun], runs_per_device: int | None, budget: Budget | None
-    ) -> tuple[int, int]:
-        """Train the pending runs in workers, and return how many failed or were left out."""
+    ) -> tuple[list[str], int]:
+        """Train the pending runs in workers; see `_train_unfinished`."""
         if budget:  # a seed of all levels first
             pending = sorted(pending, key=lambda run: run.config.seed)
         configs = [run.config for run in pending]
@@ -329,10 +332,10 @@ class Sweep:
                 budget=budget,
             ) as dispatcher:
                 dispatcher.work(stop)
-            return dispatcher.failed, len(dispatcher.left_out)
+            return dispatcher.problems, len(dispatcher.left_out)
 
-    def _train_in_jobs(self, pending: list[PlannedRun], run_jobs: RunJobs) -> int:
-        """Train the pending runs in jobs, and return how many did not end."""
+    def _train_in_jobs(self, pending: list[PlannedRun], run_jobs: RunJobs) -> list[str]:
+        """Train the pending runs in jobs, and return why some did not end."""
         from cifar_exp.runs.preflight import preflight  # imports PyTorch, which is slow
 
         configs = [run.config for run in pending]
@@ -342,7 +345,7 @@ class Sweep:
         problems = train_as_jobs([(run.config, run.folder) for run in pending], run_jobs)
         for run, problem in zip(pending, problems, strict=True):
             print(f"{self.label(run.config)}: {problem or run.folder.outcome()}", flush=True)
-        return len(problems) - problems.count(None)
+        return [problem for problem in problems if problem is not None]
 
     def _announce(self, pending: list[PlannedRun], kept_bytes: int = 0) -> None:
         statuses = Counter(run.status for run in pending)

@@ -333,6 +333,10 @@ def test_a_part_of_a_study_can_be_deleted(studies: Studies) -> None:
     studies.write("both", {"parts": {"rate": rate, "other": rate | {"vary": {"lr": [1.0]}}}})
     shown = studies("study=both", "~study.parts.other", "--cfg=job")
     assert shown.startswith("# the first of 2 runs: ")
+    refused = studies("study=both", "~study.parts.rat", "--cfg=job", status=1)
+    assert (
+        refused == "~study.parts.rat: expected a key to delete, and study.parts has other, rate\n"
+    )
 
 
 def test_cfg_job_shows_the_first_run_of_a_sweep(train: CommandLine) -> None:

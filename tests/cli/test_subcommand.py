@@ -54,8 +54,8 @@ def test_options_may_be_anywhere_among_the_words_of_a_list(
 @pytest.mark.parametrize(
     ("command", "unknown"),
     [
-        ("predict RUN a.jpg --cvs out.csv", "--cvs out.csv"),
-        ("evaluate RUN -x data.limit_test=6", "-x data.limit_test=6"),
+        ("predict RUN a.jpg --cvs out.csv", "--cvs"),
+        ("evaluate RUN -x data.limit_test=6", "-x"),
         ("report SWEEP another", "another"),  # has no list
         ("doctor nowhere", "nowhere"),
         ("doctor --data photos nowhere", "nowhere"),
@@ -70,4 +70,6 @@ def test_unknown_options_and_superfluous_words_are_refused(
     monkeypatch.setattr(sys, "argv", ["cifar_exp", *command.split()])
     with pytest.raises(SystemExit):
         _arguments(_parser())
-    assert capsys.readouterr().err.endswith(f"error: unrecognized arguments: {unknown}\n")
+    printed = capsys.readouterr().err
+    assert printed.endswith(f"error: unrecognized arguments: {unknown}\n")
+    assert printed.startswith(f"usage: python -m cifar_exp {command.split()[0]} [-h]")

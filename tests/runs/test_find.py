@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,15 @@ def results(tmp_path: Path) -> Path:
 )
 def test_a_run_is_found(results: Path, given: str, found: int) -> None:
     assert find_run(given, results).path == results / "runs" / NAMES[found]
+
+
+@pytest.mark.parametrize("inside", ["runs", f"runs/{NAMES[0]}"])
+def test_a_folder_within_the_results_is_refused_with_theirs(results: Path, inside: str) -> None:
+    for find in (run_folders, partial(find_run, "x"), partial(find_sweep, "x")):
+        with pytest.raises(UserError) as error:
+            find(results / inside)
+        assert str(error.value).startswith(f"{results / inside}: expected the folder of all resul")
+        assert str(error.value).endswith(f"Use {results}.")
 
 
 def test_a_folder_outside_the_results_is_found_by_its_path(results: Path) -> None:

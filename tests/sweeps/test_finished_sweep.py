@@ -1,6 +1,7 @@
 """A sweep whose runs have ended, repeated."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from cifar_exp.data.settings import Synthetic
 from cifar_exp.optimizers import Adam
 from cifar_exp.reports import render, statistics
 from cifar_exp.runs import folder
+from cifar_exp.signals import Interrupted
 from cifar_exp.sweeps import sweep as sweeping
 from cifar_exp.sweeps.sweep import Sweep
 from tests.made import make_run
@@ -77,6 +79,25 @@ def test_the_report_is_made_again_only_if_a_file_has_changed(
         missing.unlink()
         sweep.run(None)
         assert len(written) == count
+
+
+def test_after_an_interruption_the_advice_is_not_to_repeat_all_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise Interrupted(signal.SIGINT)
+
+    monkeypatch.setattr(sweeping, "check_runs", interrupt)
+    done = [config for config, _ in finished(tmp_path, 1).runs]
+    new = [done[0].model_copy(update={"seed": 7})]
+    again = [config.model_copy(update={"rerun": True}) for config in done]
+    for configs, advice in (
+        (new, "Run the same command again to resume."),
+        (again, "The same command repeats all runs; without rerun=true it trains those that"),
+    ):
+        with pytest.raises(Interrupted) as stop:
+            Sweep(configs).run(None)
+        assert stop.value.advice.startswith(advice)
 
 
 def test_a_finished_sweep_keeps_its_command(

@@ -108,6 +108,9 @@ def test_an_interrupted_run_trains_the_remaining_epochs(tmp_path: Path) -> None:
     config = folder.read_config()
     (run,) = plan_runs([(config, folder)])
     assert (run.start, run.share) == ("cannot be resumed", 0)  # without a checkpoint
+    shown = str(Forecast([run], [], Needs(), (), None))
+    assert shown.startswith("1 run, 0 to train, 1 cannot be resumed; resume=fresh restarts it\n")
+    assert find_prefix_runs([run, PlannedRun(a_run(tmp_path, epochs=1), folder, "pending")]) == {}
     (run,) = plan_runs([(config.model_copy(update={"resume": "fresh"}), folder)])
     assert (run.start, run.share) == ("restarts", 0)
     add_checkpoint(folder)

@@ -148,6 +148,12 @@ def test_a_planted_null_ends_at_the_most_seeds_and_an_interrupted_one_decides_al
     assert "Not settled with the limit of 4 seeds." in report.read_text()
 
 
+@pytest.mark.parametrize("study", [(), ("-m",), ("study=lr",)])
+def test_auto_and_numbers_of_seeds_are_not_mixed(train: CommandLine, study: tuple[str]) -> None:
+    printed = train(*study, *TINY, "seed=auto,0", status=1)
+    assert printed == "seed=auto,0: expected either auto or numbers, not both\n"
+
+
 @pytest.mark.parametrize("command", ["seed=auto", "-m seed=auto lr=0.1,0.01"])
 def test_without_a_study_there_is_nothing_to_settle(train: CommandLine, command: str) -> None:
     printed = train(*command.split(), *TINY, status=1)
