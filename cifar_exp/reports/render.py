@@ -128,24 +128,33 @@ def _files(sweep: Path, read: Callable[[Path], Report]) -> dict[Path, bytes]:
         figure.name: Markup(inline_svg(figures[f"{figure.name}.svg"], escape(figure.caption)))
         for figure in report.figures
     }
+    page = _page().render(images=images, **_context(report))
+    files = {sweep / FIGURES / name: content for name, content in figures.items()}
+    # JSON may contain lone surrogates, which become question marks
+    files[sweep / REPORT_PAGE] = page.encode("utf-8", "replace")
+    files[sweep / REPORT_TEXT] = markdown(report).encode("utf-8", "replace")
+    return files
+
+
+def markdown(report: Report) -> str:
+    """Return a report as Markdown, with links to its figures."""
+    # names of classes may contain control sequences of terminals
+    return printable(_markdown().render(figures=FIGURES, **_context(report)))
+
+
+def _context(report: Report) -> dict[str, Any]:
+    """Return the variables that both templates use."""
     claims = any(section.claim_results for section in report.sections)
     # the trials of a search have no question
     answers = [(part.title, part.answer) for part in report.sections if part.question]
-    context: dict[str, Any] = {
+    return {
+        "report": report,
         "verdicts": _VERDICTS,
         "claims": claims,
         "answers": answer_rows(answers) if len(answers) > 1 and any(a for _, a in answers) else [],
         "published_caption": CAPTION,
         "reading": _SEEDS | (_CLAIMS if claims else {}) | report.reading,
     }
-    page = _page().render(report=report, images=images, **context)
-    # names of classes may contain control sequences of terminals
-    text = printable(_markdown().render(report=report, figures=FIGURES, **context))
-    files = {sweep / FIGURES / name: content for name, content in figures.items()}
-    # JSON may contain lone surrogates, which become question marks
-    files[sweep / REPORT_PAGE] = page.encode("utf-8", "replace")
-    files[sweep / REPORT_TEXT] = text.encode("utf-8", "replace")
-    return files
 
 
 def _obsolete(sweep: Path, files: Mapping[Path, bytes]) -> list[Path]:
