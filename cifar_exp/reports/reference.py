@@ -10,11 +10,13 @@ from cifar_exp.config.identity import all_settings
 from cifar_exp.config.keys import SHORT_NAMES, short, short_names
 from cifar_exp.config.reference import REFERENCE_METRICS, SO_FAR
 from cifar_exp.config.study import Study, Value
+from cifar_exp.errors import some
 from cifar_exp.reports.comparisons import Levels
 from cifar_exp.reports.metrics import MEASURES, Measure
 from cifar_exp.reports.statistics import prediction_half_width
 from cifar_exp.runs.record import Record
 
+_NO_EPOCH = "no common epoch"
 CAPTION = "Published values and ours at the last common epoch"
 READING = {
     "Published values": "Ours is the mean over n seeds, up to the same epoch. Runs that are not "
@@ -33,7 +35,7 @@ class Published:
     Attributes:
         label: name in figures and tables.
         rows: the values as in metrics.jsonl, by level.
-        table: one row per level and metric, as text.
+        table: one row per level and metric, as text; empty if no run has a published epoch.
         note: the source, and settings that differ.
     """
 
@@ -72,6 +74,10 @@ class Published:
         ]
         differing = _differing(reference.settings, records)
         note = f"Source of the values of {label}: {reference.source}."
+        if all(row["verdict"] == _NO_EPOCH for row in table):
+            epochs = {str(row["epoch"]): None for of_level in rows.values() for row in of_level}
+            note = f"No run has the published epochs ({some(list(epochs))}). {note}"
+            table = []
         if differing:
             note += f" Settings that differ: {'; '.join(differing)}."
         return cls(label, rows, table, note)
@@ -102,7 +108,7 @@ def _compared(
     if not ours:
         verdict = "not measured" if records else "not trained"
         if any(curves):
-            verdict = "no common epoch"
+            verdict = _NO_EPOCH
         return cells | {"ours": "", "difference": "", "verdict": verdict}
     values = ours[last]
     diverged = sum(record.status == "diverged" for record in records)

@@ -94,6 +94,13 @@ def test_levels_and_epochs_without_runs_have_no_values() -> None:
     assert unmeasured["verdict"] == "not measured"
 
 
+def test_without_a_published_epoch_a_sentence_replaces_the_table() -> None:
+    csv = "lr,epoch,test_accuracy\n0.1,50,0.5\n0.2,50,0.5\n"
+    compared = published(csv, {0.1: seeds(*THREE), 0.2: seeds(*THREE)})
+    assert compared.table == []
+    assert compared.note.startswith("No run has the published epochs (50). Source of the values")
+
+
 def test_runs_that_are_not_complete_are_compared_up_to_their_last_epoch() -> None:
     csv = "lr,epoch,test_accuracy\n0.1,1,0.5\n0.1,2,0.7\n0.1,3,0.8\n"
     interrupted = [run(seed, 0.5, 0.6, status="interrupted") for seed in range(2)]
