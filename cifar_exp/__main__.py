@@ -16,6 +16,7 @@ try:
 except (ImportError, SyntaxError) as error:
     sys.exit(import_problem(error))
 except KeyboardInterrupt:
+    print("Interrupted.", file=sys.stderr)
     sys.exit(130)
 
 _LISTS = ("images", "data", "runs")  # arguments with any number of words; a command has at most one
@@ -23,11 +24,11 @@ _LISTS = ("images", "data", "runs")  # arguments with any number of words; a com
 
 def main() -> int:
     """Run a command, report errors in one or two lines, and return the exit status."""
-    parser = _parser()
-    argcomplete.autocomplete(parser)  # exits if a shell asks for completions
-    keep_output()
-    arguments = _arguments(parser)
     try:
+        parser = _parser()
+        argcomplete.autocomplete(parser)  # exits if a shell asks for completions
+        keep_output()
+        arguments = _arguments(parser)
         status: int = arguments.run(arguments)
         if problem := output_problem():
             raise UserError(problem)

@@ -1,5 +1,6 @@
 """Validation of composed configurations, and reading and writing of config.yaml."""
 
+import difflib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -255,6 +256,8 @@ def _format_error(problem: Any, typed: Any, is_run: bool) -> str:
     option, path = (rest[:1], rest[1:]) if section in WITH_OPTIONS else ([], rest)
     key = ".".join(map(str, (section, *path)))
     match problem["type"]:
+        case "missing" if not is_run:  # of a study file
+            return f"{key}: missing"
         case "missing":
             return f"{key}: missing value; set {key}=VALUE"
         case "extra_forbidden" if key == "experiment":
@@ -285,7 +288,10 @@ def _expected_and_given(problem: Any, value: Any) -> str:
     given = json.dumps(value, default=str)
     given = given[:_MAX_SHOWN] + "..." * (len(given) > _MAX_SHOWN)
     if problem["type"] == "literal_error" and len(expected) > _MAX_SHOWN:  # cut off on the screen
-        return f"got {given}, {expected}"
+        names = re.findall(r"'([^']*)'", expected)
+        near = difflib.get_close_matches(str(value)[:_MAX_SHOWN], names, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        return f"got {given}, {hint}{expected}"
     return f"{expected}, got {given}"
 
 

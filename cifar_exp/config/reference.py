@@ -47,22 +47,40 @@ class Reference(Section):
         Raises:
             UserError: the file has a mistake; the message has its line.
         """
-        lines = csv.reader(self.text.splitlines())
-        header = [name.strip() for name in next(lines, [])]
+        lines = self._lines()
+        _, header_cells = next(lines, (1, []))
+        header = [name.strip() for name in header_cells]
         if problem := _header_problem(header, key):
             raise UserError(f"{self.file}, line 1: {problem}")
         rows: dict[tuple[str, int], dict[str, Any]] = {}
-        for cells in filter(None, lines):
+        for number, cells in lines:
             try:
                 row = dict(_parsed(header, cells))
                 row["level"] = without_name(short(key), row["level"])
                 if rows.setdefault((str(row["level"]), row["epoch"]), row) is not row:
                     raise ValueError("expected each level and epoch once")
             except ValueError as error:
-                raise UserError(f"{self.file}, line {lines.line_num}: {error}") from error
+                raise UserError(f"{self.file}, line {number}: {error}") from error
         if not rows:
             raise UserError(f"{self.file}: expected at least one line of values")
         return list(rows.values())
+
+    def _lines(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield the number and the cells of each line that is not empty."""
+        reader = csv.reader(self.text.splitlines(), strict=True)
+        while True:
+            first = reader.line_num + 1
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:  # a cell may have several lines
+                raise UserError(
+                    f"{self.file}, line {first}: expected values in CSV format: {error}. "
+                    "Check the quotes."
+                ) from error
+            if cells:
+                yield reader.line_num, cells
 
     def check(self, key: str) -> None:
         """Refuse values that the report could not compare.
@@ -122,8 +140,13 @@ def _parsed(header: list[str], cells: list[str]) -> Iterator[tuple[str, Any]]:
 def _level(cell: str) -> Any:
     try:
         level = json.loads(cell)
-    except ValueError:
-        return cell
+    except (ValueError, RecursionError):
+        try:
+            level = float(cell)  # such as .001, which is not JSON
+        except ValueError:
+            return cell
+    if isinstance(level, float) and not math.isfinite(level):
+        raise ValueError(f"expected a level, got {cell}")
     return str(level) if isinstance(level, list | dict) else level
 
 

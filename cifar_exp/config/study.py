@@ -132,7 +132,11 @@ class Study(Section):
         (levels, *_) = self.vary.values()
         for claim in self.claims:
             if claim.compares_two and not {claim.at, claim.than} <= {*map(level_name, levels)}:
-                raise ValueError(f"expected `at` and `than` among the levels: {claim.says}")
+                known = ", ".join(str(level_name(level)) for level in levels)
+                raise ValueError(
+                    f"expected `at` and `than` among the levels {known}, got at: {claim.at} and "
+                    f"than: {claim.than}"
+                )
         return self
 
 

@@ -154,7 +154,7 @@ def _add_legend(figure: Figure, levels: Sequence[Level], title: str, published: 
     labels = [plain_text(level.label) for level in levels]
     handles = [Line2D([], [], linewidth=2, **_style(i, len(levels))) for i in range(len(levels))]
     if any(level.published for level in levels):
-        handles.append(Line2D([], [], color="0.4", **_PUBLISHED))
+        handles.append(Line2D([], [], color="0.5", **_PUBLISHED))
         labels.append(plain_text(published))
     figure.legend(
         handles,
@@ -198,7 +198,11 @@ def draw_effect(points: Sequence[Point], setting: str, metric: str, unit: str) -
             _draw_seeds(axes, x, point, setting, unit)
     if unit == "%":
         percent_axis(axes)
-    axes.set_ylim(smallest_range(*axes.get_ylim(), unit))
+    low, high = smallest_range(*axes.get_ylim(), unit)
+    lowest = min((value for point in points for value in point.values), default=low)
+    if lowest >= 0 > low:  # an interval may extend below 0, the values cannot
+        low = -0.02 * high
+    axes.set_ylim(low, high)
     axes.errorbar([], [], [], fmt="o", capsize=4, color=COLOURS[0]).set_label(
         "mean, 95 % interval" if has_seeds else "one run per level"
     )

@@ -18,7 +18,7 @@ from cifar_exp.inference.load import TrainedRun
 from cifar_exp.inference.predict import Prediction
 from cifar_exp.paths import CONFUSION_FILE, PREDICTIONS_FILE
 from cifar_exp.runs.artifacts import save_figure
-from cifar_exp.terminal import one_line, printable
+from cifar_exp.terminal import columns, one_line, printable, table
 
 _PRINTED_CLASSES = 20  # larger confusion matrices are not printed
 _PRINTED_MISTAKES = 5
@@ -39,14 +39,13 @@ def write_evaluation(
         data: settings of the images.
 
     Returns:
-        The content of evaluation.txt.
+        The content of evaluation.txt, wrapped to the width of the terminal.
     """
     from cifar_exp.figures.calibration import draw_reliability
     from cifar_exp.figures.confusion import draw_confusion
 
     folder.mkdir(parents=True, exist_ok=True)
-    # class names may contain anything
-    text = printable(_as_text(run, evaluation, data.evaluated_on))
+    text = _as_text(run, evaluation, data.evaluated_on)
     if not evaluation.mistakes and (folder / "evaluation.json").is_file():
         (folder / "mistakes.png").unlink(missing_ok=True)  # from an earlier evaluation
     write_bytes(folder / "evaluation.txt", text.encode())
@@ -68,7 +67,7 @@ def write_evaluation(
         figures["mistakes.png"] = _mistakes(images, evaluation)
     for name, figure in figures.items():
         _save(figure, folder / name)
-    return text
+    return _as_text(run, evaluation, data.evaluated_on, columns())
 
 
 def _save(figure: Any, path: Path) -> None:
@@ -107,7 +106,7 @@ def _as_json(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _as_text(run: TrainedRun, evaluation: Evaluation, split: str) -> str:
+def _as_text(run: TrainedRun, evaluation: Evaluation, split: str, width: int | None = None) -> str:
     low, high = evaluation.interval
     chosen = "the best on validation images" if "epoch_kept" in run.state else "the last"
     head = [
@@ -118,15 +117,18 @@ def _as_text(run: TrainedRun, evaluation: Evaluation, split: str) -> str:
         ["loss", f"{evaluation.loss:.4f}"],
         ["expected calibration error", f"{evaluation.calibration_error:.4f}"],
     ]
-    parts = [tabulate(head, tablefmt="plain", disable_numparse=True), _class_table(evaluation)]
+    parts = [
+        tabulate(head, tablefmt="plain", disable_numparse=True),
+        _class_table(evaluation, width),
+    ]
     if len(evaluation.classes) <= _PRINTED_CLASSES:
         parts.append(_confusion_table(evaluation))
     if evaluation.mistakes:
-        parts.append(_mistake_table(evaluation, split))
-    return "\n\n".join(parts) + "\n"
+        parts.append(_mistake_table(evaluation, split, width))
+    return printable("\n\n".join(parts) + "\n")  # class names may contain anything
 
 
-def _class_table(evaluation: Evaluation) -> str:
+def _class_table(evaluation: Evaluation, width: int | None) -> str:
     rows = [
         [
             one_line(result.name),
@@ -137,7 +139,7 @@ def _class_table(evaluation: Evaluation) -> str:
         for result in evaluation.by_class
     ]
     header = ["class", "images", "precision", "recall", "F1", "most often mistaken for"]
-    return tabulate(rows, header, disable_numparse=True)
+    return table(rows, header, width)
 
 
 def _number(value: float | None) -> str:
@@ -156,7 +158,7 @@ def _confusion_table(evaluation: Evaluation) -> str:
     return tabulate(rows, ["true class \\ predicted", *numbers], colalign=align)
 
 
-def _mistake_table(evaluation: Evaluation, split: str) -> str:
+def _mistake_table(evaluation: Evaluation, split: str, width: int | None) -> str:
     names = list(map(one_line, evaluation.classes))
     rows = [
         [
@@ -168,7 +170,7 @@ def _mistake_table(evaluation: Evaluation, split: str) -> str:
         for mistake in evaluation.mistakes[:_PRINTED_MISTAKES]
     ]
     header = [f"most confident mistakes: {split} image", "true class", "predicted", "probability"]
-    return tabulate(rows, header, disable_numparse=True)
+    return table(rows, header, width)
 
 
 def write_predictions(folder: Path, run: TrainedRun, predictions: Sequence[Prediction]) -> str:
@@ -235,8 +237,8 @@ def _prediction_table(run: TrainedRun, predictions: Sequence[Prediction]) -> str
         (name, probability), *others = _best(run, prediction, 3)
         then = ", ".join(f"{other} {_number(value)}" for other, value in others)
         rows.append([prediction.file, name, _number(probability), then])
-    lines = [map(one_line, row) for row in rows]
-    return tabulate(lines, ["image", "class", "probability", "then"], disable_numparse=True)
+    lines = [list(map(one_line, row)) for row in rows]
+    return table(lines, ["image", "class", "probability", "then"], columns())
 
 
 def _text(file: str) -> str:

@@ -205,7 +205,7 @@ def answer_rows(answers: Sequence[tuple[str, Answer | None]]) -> list[dict[str, 
         {
             "study": title,
             "answer": f"{answer.best}: {answer.result}" if answer else "no complete run",
-            "effect": answer.effect if answer else "",
+            "best against second best": answer.effect if answer else "",
             "verdict": answer.verdict if answer else "",
         }
         for title, answer in answers

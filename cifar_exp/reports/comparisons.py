@@ -8,6 +8,7 @@ from itertools import chain, combinations
 from statistics import mean
 from typing import Literal
 
+from cifar_exp.config.metrics import OSCILLATION
 from cifar_exp.config.study import Claim, Value
 from cifar_exp.reports.metrics import MEASURES, images_behind, measured
 from cifar_exp.reports.sequential import Looks
@@ -21,6 +22,7 @@ from cifar_exp.reports.statistics import (
 )
 from cifar_exp.runs.record import Record
 
+TOO_SHORT = "too few epochs"
 Verdict = Literal[
     "supported",
     "contradicted",
@@ -176,7 +178,9 @@ def _read(claim: Claim, levels: Levels, looks: Looks | None) -> tuple[Values, tu
             if runs[seed] > 1:  # a further setting was swept
                 missing.append(f"{level} with seed {seed} ({runs[seed]} runs)")
             elif value is None:
-                missing.append(f"{level} with seed {seed} ({record.status})")
+                is_short = record.status == "complete" and claim.metric in OSCILLATION
+                reason = TOO_SHORT if is_short else record.status
+                missing.append(f"{level} with seed {seed} ({reason})")
             else:
                 values[level][seed] = value
     required = two if claim.compares_two else ()

@@ -14,7 +14,7 @@ from cifar_exp.config.study import MetricOfRun, Study, Value
 from cifar_exp.errors import some
 from cifar_exp.models.settings import NetworkSection
 from cifar_exp.reports.answer import Answer, answer_of, portable_settings
-from cifar_exp.reports.levels import level_of, sorted_levels
+from cifar_exp.reports.levels import equal_levels, level_of, sorted_levels
 from cifar_exp.reports.metrics import (
     MEASURES,
     images_behind,
@@ -30,10 +30,11 @@ from cifar_exp.reports.sequential import Looks, looks_of
 from cifar_exp.reports.statistics import estimate
 from cifar_exp.reports.table import Group, ranked, report_rows, statuses
 from cifar_exp.reports.verdicts import ClaimResult, judge_claims
-from cifar_exp.runs.folder import ENDED
+from cifar_exp.runs.folder import ENDED, in_epochs
 from cifar_exp.runs.record import Record, fewest, remarks, tested_images
 
 _ARTICLE = RunConfig()
+_CAPTION = "Mean (its 95 % interval; number of seeds)"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Section:
         claim_results: verdicts on the claims of the study.
         figures: in display order.
         summary: one row per combination of levels: settings, number of runs and metrics as text.
-        caption: of the summary; "" for the default caption.
+        caption: of the summary.
         note: shown instead of verdicts.
         answer: the best settings; None if no run is complete.
         published: comparison with published values; None without a reference.
@@ -59,7 +60,7 @@ class Section:
     claim_results: list[ClaimResult]
     figures: list[ReportFigure]
     summary: list[dict[str, str]]
-    caption: str = ""
+    caption: str = _CAPTION
     note: str = "There are no claims. Each interval is that of a single level."
     answer: Answer | None = None
     published: Published | None = None
@@ -158,7 +159,7 @@ def report_of(sweep: Path, by_id: Mapping[str, Record], left_out: Sequence[str])
         from_article=changed_from_article(configs, shared),
         provenance=provenance_of(records),
         problems=[*left_out, *remarks(records)],
-        reading=READING if any(section.published for section in sections) else {},
+        reading=READING if any(s.published and s.published.table for s in sections) else {},
     )
 
 
@@ -190,6 +191,8 @@ def _section(
     metrics = [*main_metrics(records), *claimed, *optional_metrics(records)]
     metrics = list(dict.fromkeys(metrics))
     answer = answer_of(records, looks)
+    equal = equal_levels(levels[keys[0]]) if len(keys) == 1 else []
+    remarks = [f"The runs of {' and '.join(map(str, group))} are equal" for group in equal]
     return Section(
         title=title,
         question="",
@@ -198,6 +201,7 @@ def _section(
         figures=report_figures(records, levels, metrics, prefix, published),
         summary=_summary(best_first, keys, metrics),
         note=_note(groups, answer),
+        caption=". ".join([_CAPTION, *remarks]),
         answer=answer,
         published=published,
     )
@@ -319,7 +323,7 @@ def _size_caution(configs: Sequence[RunConfig], of_study: bool) -> str:
             "data": f"data {flat['data']}" * (data.name != _ARTICLE.data.name),
             "model": flat["model"] * (model.name != _ARTICLE.model.name),
             "model.width": f"width {width:g}" * (width < 1),
-            "training.epochs": f"{epochs} epochs" * (epochs < _ARTICLE.training.epochs),
+            "training.epochs": in_epochs(epochs) * (epochs < _ARTICLE.training.epochs),
         }
     fixed = shared_settings(configs)
     sizes = ", ".join(text for key, text in reduced.items() if text and key in fixed)

@@ -1,6 +1,8 @@
 """Runs grouped by the levels of a setting."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from cifar_exp.config.identity import all_settings
 from cifar_exp.config.study import Value, level_name
@@ -20,6 +22,22 @@ def sorted_levels(records: Sequence[Record], key: str) -> dict[Value, list[Recor
     if all(isinstance(level, int | float) for level in levels):
         return {level: levels[level] for level in sorted(levels, key=float)}  # type: ignore[arg-type]
     return levels
+
+
+def equal_levels(levels: Mapping[Value, Sequence[Record]]) -> list[list[Value]]:
+    """Return the levels whose runs are equal, in groups of two or more.
+
+    A schedule that changes the learning rate after the last epoch, for example, has no effect.
+
+    Args:
+        levels: the runs at each level.
+    """
+    groups: dict[Any, list[Value]] = defaultdict(list)
+    for level, records in levels.items():
+        losses = [(r.config.seed, tuple(row.get("train_loss") for row in r.rows)) for r in records]
+        if all(of_seed for _, of_seed in losses):
+            groups[tuple(sorted(losses, key=lambda run: run[0]))].append(level)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def level_of(record: Record, key: str) -> Value:

@@ -14,8 +14,7 @@ from cifar_exp.config.identity import all_settings
 from cifar_exp.config.keys import SHORT_NAMES, explain_option, level, short
 from cifar_exp.errors import UserError
 from cifar_exp.paths import SEARCH_FILE, SWEEP_FILE
-from cifar_exp.reports.records import read_list, read_records, read_search
-from cifar_exp.reports.stored import StoredSearch
+from cifar_exp.reports.records import read_list, read_records, read_search, runs_of_search
 from cifar_exp.runs.cleaning import size_bytes
 from cifar_exp.runs.find import run_folders
 from cifar_exp.runs.folder import RunFolder
@@ -161,7 +160,7 @@ def list_sweeps(results: Path, runs: Sequence[ListedRun]) -> tuple[list[ListedSw
     for file in sorted(files):
         try:
             if file.name == SEARCH_FILE:
-                ids = _runs_of_search(read_search(file.parent))
+                ids = list(dict.fromkeys(runs_of_search(read_search(file.parent)).values()))
             else:
                 ids = [run["run_id"] for run in read_list(file.parent)["runs"]]
         except UserError as error:
@@ -173,13 +172,6 @@ def list_sweeps(results: Path, runs: Sequence[ListedRun]) -> tuple[list[ListedSw
             size = size_bytes(file.parent)
             sweeps.append(ListedSweep(file.parent.name, len(ids), listed, changed, size))
     return sorted(sweeps, key=lambda sweep: sweep.changed, reverse=True), unreadable
-
-
-def _runs_of_search(search: StoredSearch) -> list[str]:
-    """Return the ids of all runs of a search."""
-    trials = [trial.run for trial in search.trials if trial.run]
-    tested = [name for c in search.confirmations for name in (*c.found, *c.start)]
-    return list(dict.fromkeys(map(_id, [*trials, *tested])))
 
 
 def _id(folder: str) -> str:

@@ -13,7 +13,13 @@ from cifar_exp.config.metrics import COLUMNS
 from cifar_exp.errors import UserError
 from cifar_exp.paths import RUNS, SEARCH_FILE
 from cifar_exp.reports.metrics import MEASURES, measured
-from cifar_exp.reports.records import read_records, read_sweep
+from cifar_exp.reports.records import (
+    read_records,
+    read_runs,
+    read_search,
+    read_sweep,
+    runs_of_search,
+)
 from cifar_exp.runs.find import RESULTS, find_sweep, run_folders
 from cifar_exp.runs.record import Record
 
@@ -146,8 +152,9 @@ def load_runs(given: str | Path | None = None, results: str | Path = RESULTS) ->
     """Load runs with their settings and metrics; needs no PyTorch.
 
     Args:
-        given: a folder of all results, the folder of a sweep or study, or its name, id, or a unique
-            beginning of one of them, as `python -m cifar_exp ls` prints; None for all of `results`.
+        given: a folder of all results, the folder of a sweep, study or search, or its name, id, or
+            a unique beginning of one of them, as `python -m cifar_exp ls` prints; None for all of
+            `results`. The runs of a search are its trials and those that test the best settings.
         results: folder of all results, where names and ids are looked up.
 
     Returns:
@@ -163,9 +170,10 @@ def load_runs(given: str | Path | None = None, results: str | Path = RESULTS) ->
     else:
         sweep = find_sweep(str(given), Path(results))
         if (sweep / SEARCH_FILE).is_file():
-            raise UserError(f"{given}: expected a sweep or a folder of results, got a search")
-        by_id, left_out = read_sweep(sweep)
-        records = list(by_id.values())
+            found, left_out = read_runs(sweep.parent / RUNS, runs_of_search(read_search(sweep)))
+        else:
+            found, left_out = read_sweep(sweep)
+        records = list(found.values())
     records.sort(key=lambda record: record.folder.path.name)
     return Runs([Run(record) for record in records], left_out)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # importing SciPy takes half a second
 Row = dict[str, Any]
 # Sweeps without claims are compared by this metric; see `main_metrics`.
 MAIN_METRIC: MetricOfRun = "final_test_accuracy"
+_LARGE = 1e15  # larger values are written as 1e+300
 _MIN_CHANGES = 3  # between epochs, for an oscillation
 
 
@@ -26,7 +27,7 @@ class Measure:
 
     Attributes:
         label: shown to users.
-        unit: such as "nats" or "%"; "" for a count.
+        unit: such as "nats", "%" or "steps".
         better: the better direction; None if neither is better.
         of_diverged: the value of a diverged run; None: `read` computes it.
         read: computes the value from a run and the accuracy that `epochs_to_...` requires.
@@ -74,8 +75,10 @@ class Measure:
                 value, decimals = 100 * value, 1
             case "bytes":
                 value, decimals = value / 1e6, 0
-            case "" | "epochs":
+            case "epochs" | "steps":
                 return f"{round(value, 1) + 0.0:,g}"
+            case _ if abs(value) >= _LARGE:
+                return f"{value:.3g}"
             case _:  # three digits of the mean
                 decimals = max(0, min(6, 2 - int(f"{mean:.2e}".partition("e")[2])))
         return f"{round(value, decimals) + 0.0:,.{decimals}f}"  # + 0.0: never "-0.0"
@@ -238,7 +241,7 @@ MEASURES: dict[MetricOfRun, Measure] = {
     **{name: _of(c, f"best {c.label}", _best) for name, c in BEST.items()},
     **{name: _epochs_measure(column) for name, column in EPOCHS_TO.items()},
     **{name: _oscillation_measure(column) for name, column in OSCILLATION.items()},
-    "steps_per_epoch": Measure("steps per epoch", "", None, None, _steps_per_epoch),
+    "steps_per_epoch": Measure("steps per epoch", "steps", None, None, _steps_per_epoch),
     "images_per_second": Measure(
         "training images per second", "images/s", "higher", None, _images_per_second
     ),

@@ -68,10 +68,12 @@ def report_figures(
         return _of_several_settings(records, levels, prefix)
     if not levels:
         return []
+    if not any(record.rows for record in records):
+        return []
     ((key, runs),) = levels.items()
     (name,) = short_names([key])
     figures = []
-    if len(runs) > 1 or published:
+    if len(runs) > 1 or (published and published.rows):
         # a colour scale replaces the legend of many levels, which are then in ascending order
         shown = runs if len(runs) > MOST_COLOURS else best_first(runs)
         figures += _curves(shown, name, f"each value of {name}", prefix, published)
@@ -167,7 +169,10 @@ def _of_several_settings(
     records: Sequence[Record], levels: Mapping[str, Levels], prefix: str
 ) -> list[ReportFigure]:
     metric = main_metric(records)
-    values = [(record, measured(record, metric)) for record in records]
+    groups = ranked(records)
+    # of equal runs, figures mark the last as the best
+    ordered = [record for group in reversed(groups) for record in group.records]
+    values = [(record, measured(record, metric)) for record in ordered]
     complete = [(r, v) for r, v in values if r.status == "complete" and v is not None]
     if len(complete) < 2:
         return []
@@ -175,7 +180,7 @@ def _of_several_settings(
     names = dict(zip(levels, short_names(list(levels)), strict=True))
     best: Levels = {
         ", ".join(str(level_of(group.records[0], key)) for key in levels): group.records
-        for group in ranked(records)[:_MOST_COMBINATIONS]
+        for group in groups[:_MOST_COMBINATIONS]
     }
     name = ", ".join(names.values())
     shares = {key: _share_of_variance(complete, key) for key in levels}

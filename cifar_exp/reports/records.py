@@ -45,6 +45,13 @@ def read_listed(results: Path, content: Mapping[str, Any]) -> tuple[dict[str, Re
     return {id: by_name[name] for id, name in listed.items() if name in by_name}, problems
 
 
+def runs_of_search(search: StoredSearch) -> dict[str, str]:
+    """Return the ids of the runs of a search, its trials and tests, by folder name."""
+    tested = [name for test in search.confirmations for name in (*test.found, *test.start)]
+    names = [*(trial.run for trial in search.trials if trial.run), *tested]
+    return {name: RunFolder(Path(name)).run_id for name in names}
+
+
 def read_runs(runs: Path, listed: Mapping[str, str]) -> tuple[dict[str, Record], list[str]]:
     """Read runs, whose folders may have been renamed.
 

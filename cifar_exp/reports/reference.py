@@ -34,7 +34,7 @@ class Published:
 
     Attributes:
         label: name in figures and tables.
-        rows: the values as in metrics.jsonl, by level.
+        rows: the values as in metrics.jsonl, by level; empty if they are of other data.
         table: one row per level and metric, as text; empty if no run has a published epoch.
         note: the source, and settings that differ.
     """
@@ -53,12 +53,15 @@ class Published:
             levels: the runs at each level.
 
         Returns:
-            None if the study has no reference, or one for other data.
+            None if the study has no reference.
         """
         reference = study.reference
         records = [record for of_level in levels.values() for record in of_level]
-        if reference is None or _differing(reference.settings, records, only="data"):
+        if reference is None:
             return None
+        if other := _differing(reference.settings, records, only="data"):
+            note = f"Not compared with the values of {reference.label}: {other[0]}."
+            return cls(reference.label, {}, [], note)
         (key,) = study.vary
         rows: dict[Value, list[dict[str, Any]]] = {}
         for row in reference.rows(key):

@@ -67,12 +67,16 @@ def as_text(
     return "\n\n".join(parts)
 
 
+def _part(listed: int, runs: int) -> str:
+    return f"{listed} of {runs}" if listed < runs else str(runs)
+
+
 def _sweep_table(sweeps: Sequence[ListedSweep], now: datetime, width: int | None) -> str:
     rows: list[dict[str, Any]] = [
         {
             "sweep": sweep.name.rpartition("-")[2],
             "name": sweep.name.rpartition("-")[0],
-            "runs": sweep.runs,
+            "runs": _part(len(sweep.listed), sweep.runs),
             "status": sweep.statuses,
             "best": _accuracy(sweep.accuracy),
             "age": _age(now, sweep.changed),

@@ -127,10 +127,9 @@ def equivalence_p_value(values: Sequence[float], margin: float, images: int | No
 
     Source: Schuirmann, 1987.
     """
-    middle = abs(mean(values))
-    if middle >= margin:
-        return 1.0
-    return _tail(margin - middle, values, images)
+    distance = margin - abs(mean(values))
+    p = _tail(abs(distance), values, images)
+    return p if distance > 0 else 1 - p
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -8,6 +8,7 @@ from statistics import mean
 from cifar_exp.config.study import Claim, Value
 from cifar_exp.reports.comparisons import (
     SIGNIFICANT,
+    TOO_SHORT,
     Comparison,
     Difference,
     Levels,
@@ -207,6 +208,8 @@ def _why_not_measured(comparison: Comparison, label: str, means: Mapping[Value, 
         return f"{_capitalized(label)}: {'; '.join(infinite)}. The levels cannot be compared."
     if comparison.claim.expects == "best_inside" and 0 < len(means) < 3:
         return f"Expected runs at three levels or more, got {len(means)}."
+    if comparison.missing and all(TOO_SHORT in text for text in comparison.missing):
+        return f"The runs have too few epochs for the {label}."
     return "There are no runs to compare."
 
 

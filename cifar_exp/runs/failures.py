@@ -36,9 +36,13 @@ class CannotResumeError(RunError):
         )
 
 
-def cannot_be_resumed(problem: str) -> bool:
-    """Return whether a run failed because it cannot be resumed; `problem` is its message."""
-    return _CANNOT_RESUME in problem
+def is_refused(problem: str) -> bool:
+    """Return whether a run fails again until the user does what its message says.
+
+    Args:
+        problem: the message.
+    """
+    return any(words in problem for words in (_CANNOT_RESUME, "Move the folder away"))
 
 
 def run_error(error: Exception, config: RunConfig, folder: RunFolder) -> RunError:

@@ -50,6 +50,9 @@ def find_run(given: str, results: Path = RESULTS) -> RunFolder:
     if _has_file(given, [CONFIG_FILE]):
         return RunFolder(_with_own_name(Path(given)))
     runs = {folder.path: folder.run_id for folder in run_folders(results)}
+    named = results / RUNS / given
+    if named.name == given and _has_file(str(named), [CONFIG_FILE]):  # also a copy
+        return RunFolder(named)
     return RunFolder(_find(given, runs, _RUN, results / RUNS))
 
 

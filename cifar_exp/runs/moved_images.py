@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from cifar_exp.config.load import from_yaml
 from cifar_exp.config.schema import RunConfig
@@ -17,21 +18,23 @@ from cifar_exp.files import read_text
 from cifar_exp.paths import CONFIG_FILE, MODEL_FILE, RUNS
 from cifar_exp.runs.folder import ENDED, RunFolder
 
+Images = tuple[Any, ...]  # the path of a folder, and the part of its images that is used
+
 
 def recognised(
     configs: Sequence[RunConfig],
-    known: dict[str, str | None] | None = None,
+    known: dict[Images, str | None] | None = None,
     writes: bool = True,
 ) -> list[RunConfig]:
     """Set `data.same_as` for image folders that were moved, so that run ids do not change.
 
     The id of a run contains the path of its images. If no stored run has this path, the images
-    are compared by digest with those of stored runs. If they are equal, `data.same_as` is set to
-    the path that the stored runs have.
+    are compared by digest with those of stored runs that used all images, or the same part of them
+    as the new run. If they are equal, `data.same_as` is set to the path that the stored runs have.
 
     Args:
         configs: checked settings.
-        known: cache of the results by path; pass the same dictionary to several calls.
+        known: cache of the results; pass the same dictionary to several calls.
         writes: whether decoded images are stored in `paths.cache`.
 
     Returns:
@@ -72,26 +75,40 @@ def changed_images(runs: Sequence[tuple[RunConfig, RunFolder]]) -> list[str]:
 
 
 def _recognised(
-    config: RunConfig, known: dict[str, str | None], cache: Path | None = None
+    config: RunConfig, known: dict[Images, str | None], cache: Path | None = None
 ) -> RunConfig:
     data = config.data
     if not isinstance(data, ImageFolder) or data.same_as or "${" in data.root:
         return config
     root = os.path.realpath(as_path(data.root))
-    if root not in known:
-        known[root] = _earlier_root(config, root, cache or as_path(config.paths.cache))
-        if known[root]:
+    images = (root, *_part(data))
+    if images not in known:
+        earlier = _earlier_root(config, root, cache or as_path(config.paths.cache))
+        if earlier and earlier not in known.values():
             print(
-                f"data.root={data.root}: uses the runs on {known[root]}, which had the same images",
+                f"data.root={data.root}: uses the runs on {earlier}, which had the same images",
                 flush=True,
             )
-    if known[root] is None:
+        known[images] = earlier
+    if known[images] is None:
         return config
-    return config.model_copy(update={"data": data.model_copy(update={"same_as": known[root]})})
+    return config.model_copy(update={"data": data.model_copy(update={"same_as": known[images]})})
+
+
+def _part(data: ImageFolder) -> tuple[Any, ...]:
+    """Return the settings that determine which images of a folder are used."""
+    return data.limit_train, data.limit_test, data.val_fraction, data.test_fraction, data.image_size
+
+
+def _covers(stored: ImageFolder, new: ImageFolder) -> bool:
+    """Return whether a stored run used all images that a new one with the same folder would use."""
+    uses_all = stored.limit_train is stored.limit_test is None and not stored.val_fraction
+    return uses_all or _part(stored) == _part(new)
 
 
 def _earlier_root(config: RunConfig, root: str, cache: Path) -> str | None:
     """Return the path that stored runs have for the same images; None if it is `root` or none."""
+    assert isinstance(config.data, ImageFolder)
     candidates: dict[str, tuple[ImageFolder, str]] = {}
     for file in sorted((as_path(config.paths.results) / RUNS).glob(f"*/{CONFIG_FILE}")):
         stored = _image_folder(file)
@@ -104,7 +121,8 @@ def _earlier_root(config: RunConfig, root: str, cache: Path) -> str | None:
             return earlier  # a run on `root` was recognised before, also if images have changed
         folder = RunFolder(file.parent)
         digest = folder.read_state().get("data_sha256")
-        if earlier not in candidates and isinstance(digest, str) and _may_be(folder, stored, root):
+        is_new = earlier not in candidates and _covers(stored, config.data)
+        if is_new and isinstance(digest, str) and _may_be(folder, stored, root):
             candidates[earlier] = (stored, digest)
     for earlier, (stored, digest) in candidates.items():
         if _digest(stored, root, cache) == digest:

@@ -72,8 +72,8 @@ class Recorder:
                 self._checkpoints.save_if_due(
                     training.steps, self._resumable, within_epoch=not ends_epoch
                 )
-                if ends_epoch:
-                    self._save_prefix_runs()
+            if ends_epoch and not training.diverged:
+                self._save_prefix_runs()
             try:
                 yield event
             except Interrupted:
@@ -128,9 +128,14 @@ class Recorder:
         return True
 
     def _save_prefix_runs(self) -> None:
-        """Save a checkpoint for each shorter run that ends with this epoch."""
+        """Save a checkpoint for each shorter run that ends with this epoch.
+
+        A run that stops early is equal to all shorter runs that have as many epochs or more.
+        """
+        epochs = len(self._training.history)
         for config in self._run.prefix_runs:
-            if config.training.epochs != len(self._training.history):
+            ends = config.training.epochs > epochs and self._training.finished
+            if config.training.epochs != epochs and not ends:
                 continue
             try:
                 self._save_prefix_run(config)

@@ -144,7 +144,14 @@ def read_search_report(folder: Path) -> Report:
             *_cautions_of_runs(trained, tested),
         ],
         sections=[*sections, _trials(search)],
-        runs=[_row(search, trial) for trial in stored.trials if trial.run],
+        runs=[
+            *(_row(search, trial) for trial in stored.trials if trial.run),
+            *(
+                _test_row(search, level, run)
+                for level, of in search.confirmed.items()
+                for run in of
+            ),
+        ],
         shared=shared,
         from_article=changed_from_article(configs, shared) if configs else {},
         provenance=_counts(stored) | provenance_of([*trained, *tested]),
@@ -351,6 +358,21 @@ def _row(search: _Search, trial: StoredTrial) -> dict[str, str]:
     names = short_names(keys, taken=[*number, *others])
     values = {n: str(trial.params.get(key, "")) for key, n in zip(keys, names, strict=True)}
     return number | values | others
+
+
+def _test_row(search: _Search, level: Value, record: Record) -> dict[str, str]:
+    """Return the row of a run that tests the best trial or the baseline."""
+    keys, flat = list(search.stored.space), settings(record.config)
+    row = {"trial": f"test of {level}", search.column: ""}
+    others = {
+        "status": record.status,
+        "epochs": str(len(record.rows)),
+        "folder": f"../{RUNS}/{record.folder.path.name}",
+        "page": run_page(record.folder.path),
+    }
+    names = short_names(keys, taken=[*row, *others])
+    values = {n: str(flat.get(key, "")) for key, n in zip(keys, names, strict=True)}
+    return row | values | others
 
 
 def _status(trial: StoredTrial) -> str:

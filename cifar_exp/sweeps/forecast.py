@@ -17,7 +17,7 @@ from cifar_exp.runs.folder import ENDED, RunFolder
 from cifar_exp.runs.needs import Needs
 from cifar_exp.sweeps.allocation import Allocation, known_concurrent
 from cifar_exp.sweeps.run_times import shape
-from cifar_exp.sweeps.speeds import Speeds, duration, in_time
+from cifar_exp.sweeps.speeds import SECONDS_TO_MEASURE, Speeds, duration, in_time
 from cifar_exp.terminal import USUAL_COLUMNS, columns, printable, table, wrapped
 
 NOTHING_WRITTEN = "Nothing was trained or written."
@@ -115,8 +115,13 @@ def plan_runs(runs: Sequence[tuple[RunConfig, RunFolder]]) -> list[PlannedRun]:
     pending = [run for run in planned if not run.is_finished]
     new = [run for run in pending if run.status == "pending" and not run.config.rerun]
     stored = RunFolder.by_id(as_path(runs[0][0].paths.results) / RUNS) if new else {}
+    by_id = {run_id(run.config): run.config for run in planned}
     for run in new:
-        run.shorter = shorter_run(run.config, stored)
+        began = by_id.get(run.folder.read_state().get("began_as", ""))
+        if began and began.training.epochs > run.config.training.epochs:
+            run.longer = began  # which has saved its checkpoint
+        else:
+            run.shorter = shorter_run(run.config, stored)
     for long, shorter in find_prefix_runs(pending).items():
         for short in shorter:
             pending[short].longer = pending[long].config
@@ -274,6 +279,8 @@ class Forecast:
         results = as_path(self.runs[0].config.paths.results).absolute()
         if self.speeds is not None:
             yield f"time:   from {self.speeds.source}"
+        elif self.allocations:  # jobs train on other machines
+            yield f"time:   not known; a few steps took longer than {SECONDS_TO_MEASURE:.0f} s"
         existing = next(path for path in (results, *results.parents) if path.exists())
         free = shutil.disk_usage(existing).free
         yield f"disk:   {in_bytes(self.needs.disk_bytes)}, {in_bytes(free)} are free"

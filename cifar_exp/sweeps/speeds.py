@@ -22,7 +22,7 @@ from cifar_exp.sweeps.run_times import RunTimes, expected_cost, image_counts, sh
 from cifar_exp.sweeps.worker import measure
 from cifar_exp.sweeps.worker_pool import Worker
 
-_SECONDS_TO_MEASURE = 12.0  # of each of two runs
+SECONDS_TO_MEASURE = 12.0  # of each of two runs
 _MAX_READ = 500  # of finished runs, the newest first
 _ENOUGH_READ = 5  # finished runs of a shape
 # Relative half-widths of intervals: of finished runs, of measured steps, of other shapes.
@@ -99,7 +99,7 @@ class Speeds:
         if not self.known:
             raise UserError(
                 f"The time of these runs is unknown, since it could not be measured in "
-                f"{_SECONDS_TO_MEASURE:.0f} s. Leave out plan and budget."
+                f"{SECONDS_TO_MEASURE:.0f} s. Leave out plan and budget."
             )
         cost = self.cost(config)
         near = min(self.known, key=lambda other: abs(self._costs[other] / cost - 1))
@@ -198,7 +198,7 @@ def _measured(
     config: RunConfig, contents: Contents, allocations: Sequence[Allocation]
 ) -> EpochTime | None:
     """Measure a run in as many processes as the sweep has; None if it takes too long."""
-    end = time.monotonic() + _SECONDS_TO_MEASURE
+    end = time.monotonic() + SECONDS_TO_MEASURE
     workers = [Worker(measure, config, contents, each) for each in allocations]
     try:
         answers = [

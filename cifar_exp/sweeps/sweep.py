@@ -21,7 +21,7 @@ from cifar_exp.loggers.run_loggers import in_group, pages, restore_events
 from cifar_exp.loggers.tensorboard import needs_events
 from cifar_exp.reports.records import sweep_id
 from cifar_exp.runs.continuing import checkpoint_room, continuing_lines
-from cifar_exp.runs.failures import cannot_be_resumed
+from cifar_exp.runs.failures import is_refused
 from cifar_exp.runs.folder import ENDED, BusyError, RunFolder
 from cifar_exp.runs.initial_weights import with_initial_weights
 from cifar_exp.runs.moved_images import changed_images, recognised
@@ -42,7 +42,7 @@ from cifar_exp.sweeps.worker_pool import WorkerPool, check_runs
 _MAX_LABEL_SETTINGS = 3
 # How to train the remaining runs.
 _RETRY = "Run the same command again to retry them."
-_RESTART = "Run the same command with resume=fresh to retry them."
+_RESTART = "Do what their messages say, and run the same command again."
 _MORE_BUDGET = "Run the same command with a larger budget to continue."
 _WITHOUT_RERUN = (
     "The same command repeats all runs; without rerun=true it trains those that have not ended."
@@ -242,8 +242,7 @@ class Sweep:
                 f"not started. {self._advice(_MORE_BUDGET)}"
             )
         if failed:
-            stuck = any(map(cannot_be_resumed, failed))
-            advice = _RESTART if stuck else self._advice(_RETRY)
+            advice = _RESTART if any(map(is_refused, failed)) else self._advice(_RETRY)
             raise UserError(f"{len(failed)} of {len(self.runs)} runs failed. {advice}")
         return by_id
 

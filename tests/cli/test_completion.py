@@ -17,7 +17,7 @@ PUBLISHED = ROOT / "multirun_results" / "published"
     [
         ("ta", ["table"]),
         (f"evaluate --results {PUBLISHED} ff28", ["ff286deb6d"]),
-        (f"table --results {PUBLISHED} art", ["article-4410ae6e87"]),
+        (f"table --results {PUBLISHED} article-", ["article-4410ae6e87"]),
     ],
 )
 def test_subcommands_runs_and_sweeps_are_completed(

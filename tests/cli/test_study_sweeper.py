@@ -259,7 +259,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
     "a claim on another level": (
         MINE | {"vary": {"lr": [0.001, 0.1]}},
         (),
-        "study: expected `at` and `than` among the levels: It is higher.",
+        "study: expected `at` and `than` among the levels 0.001, 0.1, got at: 0.01 and than: 0.001",
     ),
     "an unknown key to vary": (
         MINE | {"vary": {"optimizer.lrr": [0.1]}, "claims": []},

@@ -172,10 +172,14 @@ REFUSED = {
     ),
     "claims that are not a list": (study(claims=5), "study.claims: expected a list"),
     "a claim that is a text": (study(claims=["x"]), "study.claims.0: expected an object"),
-    "a missing key": ({"name": "mine"}, "study.title: missing value"),
+    "a missing key": ({"name": "mine"}, "study.title: missing\n"),
     "an unknown metric": (
         study(claims=[claim(metric="loss")]),
         "study.claims.0.metric: got \"loss\", expected 'final_train_loss', ",
+    ),
+    "a misspelt metric": (
+        study(claims=[claim(metric="final_test_acuracy")]),
+        "got \"final_test_acuracy\", did you mean final_test_accuracy? expected 'final_train_loss'",
     ),
     "an unknown expectation": (
         study(claims=[claim(expects="more")]),

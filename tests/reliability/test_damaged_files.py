@@ -87,7 +87,7 @@ def test_a_run_with_missing_checkpoints_restarts_only_with_resume_fresh(
     before = read_rows(train.only_run)
     assert "the checkpoints are missing, so the run cannot be resumed" in train(*SHORT, status=1)
     swept = train("-m", *SHORT, status=1)
-    assert swept.endswith("failed. Run the same command with resume=fresh to retry them.\n")
+    assert swept.endswith("failed. Do what their messages say, and run the same command again.\n")
     assert read_rows(train.only_run) == before
     train(*SHORT, "resume=fresh")
     assert_same_run(train.only_run, whole.only_run)

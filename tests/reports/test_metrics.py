@@ -190,9 +190,10 @@ def test_a_missing_value_in_the_last_epoch_is_no_value() -> None:
         ("epochs_to_test_accuracy", 12.0, "12 epochs"),
         ("epochs_to_test_accuracy", 12.5, "12.5 epochs"),
         ("epochs_to_test_accuracy", math.inf, "never"),
-        ("steps_per_epoch", 782.0, "782"),
-        ("steps_per_epoch", 50_000.0, "50,000"),  # batches of one image
-        ("steps_per_epoch", 49_218.0, "49,218"),
+        ("steps_per_epoch", 782.0, "782 steps"),
+        ("steps_per_epoch", 50_000.0, "50,000 steps"),  # batches of one image
+        ("steps_per_epoch", 49_218.0, "49,218 steps"),
+        ("final_train_loss", 1e300, "1e+300 nats"),
         ("images_per_second", 23_456.7, "23,457 images/s"),
         ("seconds", 7.25, "7.25 s"),
         ("seconds", 3600.0, "3,600 s"),

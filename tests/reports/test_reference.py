@@ -127,7 +127,20 @@ def test_the_note_has_the_source_and_the_settings_that_differ() -> None:
     )
 
 
-def test_runs_on_other_data_are_not_compared() -> None:
+def test_runs_on_other_data_are_not_compared_and_the_report_says_so() -> None:
     csv = "lr,epoch,test_accuracy\n0.1,1,0.5\n"
-    assert compared(csv, {0.1: seeds(*THREE)}, data="cifar10") is not None
-    assert compared(csv, {0.1: seeds(*THREE)}, data="cifar100") is None
+    same, other = (
+        compared(csv, {0.1: seeds(*THREE)}, data=name) for name in ("cifar10", "cifar100")
+    )
+    assert same is not None
+    assert same.table
+    assert other is not None
+    assert (other.rows, other.table) == ({}, [])
+    note = "Not compared with the values of article: data is cifar10, published cifar100."
+    assert other.note == note
+
+
+@pytest.mark.parametrize(("cell", "level"), [(".001", 0.001), ("1e-3", 0.001), ("+1", 1.0)])
+def test_a_level_may_be_any_spelling_of_a_number(cell: str, level: float) -> None:
+    compared = published(f"lr,epoch,test_accuracy\n{cell},1,0.5\n", {level: seeds(*THREE)})
+    assert list(compared.rows) == [level]

@@ -146,8 +146,8 @@ def test_a_count_that_is_equal_for_all_seeds_has_a_tiny_p_value() -> None:
     (result,) = judge_claims([claim], levels)
     assert result.verdict == "supported"
     assert result.sentence == (
-        "16 has 7 more than 64 (7 to 7; 3 seeds; along a line fitted to all levels; "
-        "p < 0.0001 for this comparison). Steps per epoch: 10 at 16; 3 at 64."
+        "16 has 7 steps more than 64 (7 to 7; 3 seeds; along a line fitted to all levels; "
+        "p < 0.0001 for this comparison). Steps per epoch: 10 steps at 16; 3 steps at 64."
     )
 
 

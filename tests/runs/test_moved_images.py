@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,7 +83,10 @@ def test_changed_images_are_not_called_the_same(
     assert capsys.readouterr().out == line
 
 
-def test_a_copied_folder_with_more_images_is_not_called_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", [{}, {"limit_train": 2, "limit_test": 2}, {"val_fraction": 0.5}])
+def test_a_copied_folder_with_more_images_is_not_called_the_same(
+    tmp_path: Path, part: dict[str, Any]
+) -> None:
     first, copy = make_photos(tmp_path / "v1"), tmp_path / "v2"
     shutil.copytree(first, copy)
     paths = Paths(results=str(tmp_path), cache=str(tmp_path / "cache"))
@@ -93,6 +97,9 @@ def test_a_copied_folder_with_more_images_is_not_called_the_same(tmp_path: Path)
         digest = load(data, tmp_path / "cache").digest()
         folder.write_state(folder.read_state() | {"data_sha256": digest})
 
+    if part:  # the copy has equal images in this part
+        store(ImageFolder(root=str(first), **part), seed=7)
+        assert recognised([of_copy]) == [of_copy]
     store(ImageFolder(root=str(first)), seed=0)
     (same,) = recognised([of_copy])
     assert isinstance(same.data, ImageFolder)

@@ -161,6 +161,7 @@ def test_a_shorter_run_of_a_sweep_equals_one_that_trains_alone(tmp_path: Path, e
     shorter = unsteady(tmp_path / "both", epochs=epochs, **BOTH)
     for _ in Runner(threads=1).run(unsteady(tmp_path / "both", **BOTH), [shorter]):
         pass
+    assert read_state(RunFolder.of(shorter).path)["began_as"]  # has nothing left to train
     alone = finish(unsteady(tmp_path / "alone", epochs=epochs, **BOTH))
     assert_same(finish(shorter), alone)
 

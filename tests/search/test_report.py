@@ -11,6 +11,7 @@ from cifar_exp.data.settings import Synthetic
 from cifar_exp.errors import UserError
 from cifar_exp.optimizers import Adam
 from cifar_exp.reports.content import Report
+from cifar_exp.reports.loaded import load_runs
 from cifar_exp.reports.records import read_search
 from cifar_exp.runs.folder import RunFolder
 from cifar_exp.search.report import read_search_report, search_text
@@ -81,6 +82,19 @@ def test_the_best_trial_is_compared_with_the_baseline(searches: Searches) -> Non
     assert "baseline: lr=0.001            2 complete  50.0 %" in text
     assert "Best trial: lr=0.2 (trial 1), test accuracy 50.0 %" in text
     assert "Inconclusive against the baseline: best trial has 0.0 points more" in text
+
+
+def test_the_runs_that_test_the_best_trial_are_listed_and_loaded(
+    searches: Searches, tmp_path: Path
+) -> None:
+    report = searches.report(searches.confirmation())
+    assert [(row["trial"], row["lr"]) for row in report.runs] == [
+        ("0", "0.1"),
+        ("1", "0.2"),
+        *[("test of baseline", "0.001")] * 2,  # equally good, and trained first
+        *[("test of best trial", "0.2")] * 2,
+    ]
+    assert len(load_runs("search-lr", tmp_path)) == 6
 
 
 def test_a_test_of_an_earlier_best_trial_is_not_that_of_the_best(searches: Searches) -> None:

@@ -102,6 +102,26 @@ def test_each_run_starts_as_its_files_say(tmp_path: Path) -> None:
     assert (continuing.start, continuing.epochs_before) == ("continues epochs=2", 2)
 
 
+def test_a_run_that_a_longer_one_has_handed_over_has_nothing_to_train(tmp_path: Path) -> None:
+    done = finished(tmp_path, 1.0)
+    long, short = done.read_config(), a_run(tmp_path, epochs=1)
+    handed = RunFolder.of(short)
+    handed.claim(short)
+    handed.write_state({"status": "pending", "began_as": done.run_id})
+    _, run = plan_runs([(long, done), (short, handed)])
+    assert (run.start, run.share) == ("taken from epochs=2", 1)
+
+
+def test_a_plan_without_times_says_why(tmp_path: Path) -> None:
+    runs = plan_runs([(a_run(tmp_path), RunFolder.of(a_run(tmp_path)))])
+    shown = str(
+        Forecast(
+            runs, [], Needs(0, 0, (Contents(None, 10, 640, 32),)), (Allocation(None, 1, 1),), None
+        )
+    )
+    assert "time:   not known; a few steps took longer than 12 s\n" in shown
+
+
 def test_an_interrupted_run_trains_the_remaining_epochs(tmp_path: Path) -> None:
     folder = finished(tmp_path, 1.0)
     write_json(folder.path / "run.json", {"status": "running"})
