@@ -102,6 +102,7 @@ def _refuse_spaces(overrides: Sequence[str]) -> None:
 
 
 def _refuse_auto_with_numbers(overrides: Sequence[str]) -> None:
+    """Refuse `seed=auto,0`."""
     for override in overrides:
         seeds = override.removeprefix("seed=").split(",")
         if override.startswith("seed=") and len(seeds) > 1 and "auto" in seeds:

@@ -48,10 +48,10 @@ class Reference(Section):
             UserError: the file has a mistake; the message has its line.
         """
         lines = self._lines()
-        _, header_cells = next(lines, (1, []))
-        header = [name.strip() for name in header_cells]
+        number, names = next(lines, (1, []))
+        header = [name.strip() for name in names]
         if problem := _header_problem(header, key):
-            raise UserError(f"{self.file}, line 1: {problem}")
+            raise UserError(f"{self.file}, line {number}: {problem}")
         rows: dict[tuple[str, int], dict[str, Any]] = {}
         for number, cells in lines:
             try:
@@ -66,7 +66,7 @@ class Reference(Section):
         return list(rows.values())
 
     def _lines(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield the number and the cells of each line that is not empty."""
+        """Yield the cells of each line that is not empty, and the number of its first line."""
         reader = csv.reader(self.text.splitlines(), strict=True)
         while True:
             first = reader.line_num + 1
@@ -80,7 +80,7 @@ class Reference(Section):
                     "Check the quotes."
                 ) from error
             if cells:
-                yield reader.line_num, cells
+                yield first, cells
 
     def check(self, key: str) -> None:
         """Refuse values that the report could not compare.

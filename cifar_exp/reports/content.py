@@ -192,7 +192,7 @@ def _section(
     metrics = list(dict.fromkeys(metrics))
     answer = answer_of(records, looks)
     equal = equal_levels(levels[keys[0]]) if len(keys) == 1 else []
-    remarks = [f"The runs of {' and '.join(map(str, group))} are equal" for group in equal]
+    notes = [f"The runs of {' and '.join(map(str, group))} are equal" for group in equal]
     return Section(
         title=title,
         question="",
@@ -201,7 +201,7 @@ def _section(
         figures=report_figures(records, levels, metrics, prefix, published),
         summary=_summary(best_first, keys, metrics),
         note=_note(groups, answer),
-        caption=". ".join([_CAPTION, *remarks]),
+        caption=". ".join([_CAPTION, *notes]),
         answer=answer,
         published=published,
     )

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cifar_exp.config.identity import all_settings
+from cifar_exp.config.metrics import CURVES
 from cifar_exp.config.study import Value, level_name
 from cifar_exp.runs.record import Record
 
@@ -25,19 +26,23 @@ def sorted_levels(records: Sequence[Record], key: str) -> dict[Value, list[Recor
 
 
 def equal_levels(levels: Mapping[Value, Sequence[Record]]) -> list[list[Value]]:
-    """Return the levels whose runs are equal, in groups of two or more.
+    """Return the levels whose runs have equal losses and accuracies, in groups of two or more.
 
     A schedule that changes the learning rate after the last epoch, for example, has no effect.
 
     Args:
         levels: the runs at each level.
     """
-    groups: dict[Any, list[Value]] = defaultdict(list)
+    groups: dict[str, list[Value]] = defaultdict(list)
     for level, records in levels.items():
-        losses = [(r.config.seed, tuple(row.get("train_loss") for row in r.rows)) for r in records]
-        if all(of_seed for _, of_seed in losses):
-            groups[tuple(sorted(losses, key=lambda run: run[0]))].append(level)
+        if all(record.rows for record in records):
+            ordered = sorted(records, key=lambda record: record.config.seed)
+            groups[str([(r.config.seed, _curves(r)) for r in ordered])].append(level)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def _curves(record: Record) -> list[list[Any]]:
+    return [[row.get(column) for column in CURVES] for row in record.rows]
 
 
 def level_of(record: Record, key: str) -> Value:

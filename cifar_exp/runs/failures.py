@@ -7,7 +7,7 @@ from cifar_exp.errors import UserError
 from cifar_exp.files import disk_full
 from cifar_exp.models.settings import NetworkSection
 from cifar_exp.out_of_memory import is_out_of_memory
-from cifar_exp.runs.folder import RunFolder
+from cifar_exp.runs.folder import MOVE_AWAY, RunFolder
 
 _CANNOT_RESUME = "so the run cannot be resumed"
 
@@ -42,7 +42,7 @@ def is_refused(problem: str) -> bool:
     Args:
         problem: the message.
     """
-    return any(words in problem for words in (_CANNOT_RESUME, "Move the folder away"))
+    return any(words in problem for words in (_CANNOT_RESUME, MOVE_AWAY))
 
 
 def run_error(error: Exception, config: RunConfig, folder: RunFolder) -> RunError:

@@ -27,7 +27,7 @@ def run_folders(results: Path) -> list[RunFolder]:
     Raises:
         UserError: the folder does not exist.
     """
-    _check_is_folder(results)
+    _check_results(results)
     by_id: dict[str, list[RunFolder]] = {}
     for path in sorted((results / RUNS).glob("*")):
         if not any(os.path.lexists(path / name) for name in (CONFIG_FILE, STATE_FILE)):
@@ -51,7 +51,9 @@ def find_run(given: str, results: Path = RESULTS) -> RunFolder:
         return RunFolder(_with_own_name(Path(given)))
     runs = {folder.path: folder.run_id for folder in run_folders(results)}
     named = results / RUNS / given
-    if named.name == given and _has_file(str(named), [CONFIG_FILE]):  # also a copy
+    if named.name == given and _has_file(
+        str(named), [CONFIG_FILE]
+    ):  # of two copies, `run_folders` has one
         return RunFolder(named)
     return RunFolder(_find(given, runs, _RUN, results / RUNS))
 
@@ -70,7 +72,7 @@ def find_sweep(given: str, results: Path = RESULTS) -> Path:
         return _with_own_name(Path(given))
     if os.path.isdir(given) and not results.is_dir():  # a folder of something else
         raise UserError(_not_found(given, [], _SWEEP, results))
-    _check_is_folder(results)
+    _check_results(results)
     listed = sorted({file.parent for name in _LISTS for file in results.glob(f"*/{name}")})
     ids = {folder: folder.name.rpartition("-")[2] for folder in listed}
     return _find(given, ids, _SWEEP, results)
@@ -85,7 +87,7 @@ def _with_own_name(folder: Path) -> Path:
     return folder.resolve() if folder.name in ("", "..") or folder.is_symlink() else folder
 
 
-def _check_is_folder(results: Path) -> None:
+def _check_results(results: Path) -> None:
     if not results.is_dir():
         raise UserError(f"{results}: folder not found. Expected the folder of paths.results.")
     if (results / RUNS).is_dir() or not _holds_results(results):

@@ -45,6 +45,7 @@ from cifar_exp.runs.trust import MAX_TEXT_BYTES, id_in_name, results_problem
 # `is_locked` holds a lock for a moment; a run that starts waits for this long.
 _LOCK_TIMEOUT_SECONDS = 1.0
 ENDED = ("complete", "diverged")  # statuses of runs that are not trained again
+MOVE_AWAY = "Move the folder away to train the run again."
 PENDING = {"status": "pending"}  # read from a run.json that is missing or cannot be read
 # All files that the program writes into the folder of a run. Other files are the user's.
 _FILES = (
@@ -242,8 +243,7 @@ class RunFolder:
         ]
         shown = ", ".join(differences) or "other weights in model.init"
         raise UserError(
-            f"{self.config_file}: has other settings than this run: {shown}\n"
-            "Move the folder away to train the run again."
+            f"{self.config_file}: has other settings than this run: {shown}\n{MOVE_AWAY}"
         )
 
     def read_config(self) -> RunConfig:
@@ -257,7 +257,7 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise UserError(
                 f"{self.config_file}: expected the settings of a run, but the file cannot be read. "
-                "Move the folder away to train the run again."
+                f"{MOVE_AWAY}"
             ) from error
 
     @contextmanager

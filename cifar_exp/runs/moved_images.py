@@ -18,12 +18,12 @@ from cifar_exp.files import read_text
 from cifar_exp.paths import CONFIG_FILE, MODEL_FILE, RUNS
 from cifar_exp.runs.folder import ENDED, RunFolder
 
-Images = tuple[Any, ...]  # the path of a folder, and the part of its images that is used
+ImagesKey = tuple[Any, ...]  # the path of a folder, and the part of its images that is used
 
 
 def recognised(
     configs: Sequence[RunConfig],
-    known: dict[Images, str | None] | None = None,
+    known: dict[ImagesKey, str | None] | None = None,
     writes: bool = True,
 ) -> list[RunConfig]:
     """Set `data.same_as` for image folders that were moved, so that run ids do not change.
@@ -75,7 +75,7 @@ def changed_images(runs: Sequence[tuple[RunConfig, RunFolder]]) -> list[str]:
 
 
 def _recognised(
-    config: RunConfig, known: dict[Images, str | None], cache: Path | None = None
+    config: RunConfig, known: dict[ImagesKey, str | None], cache: Path | None = None
 ) -> RunConfig:
     data = config.data
     if not isinstance(data, ImageFolder) or data.same_as or "${" in data.root:
@@ -102,8 +102,8 @@ def _part(data: ImageFolder) -> tuple[Any, ...]:
 
 def _covers(stored: ImageFolder, new: ImageFolder) -> bool:
     """Return whether a stored run used all images that a new one with the same folder would use."""
-    uses_all = stored.limit_train is stored.limit_test is None and not stored.val_fraction
-    return uses_all or _part(stored) == _part(new)
+    limits = (stored.limit_train, stored.limit_test)
+    return (limits == (None, None) and not stored.val_fraction) or _part(stored) == _part(new)
 
 
 def _earlier_root(config: RunConfig, root: str, cache: Path) -> str | None:

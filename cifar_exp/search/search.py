@@ -25,7 +25,7 @@ from cifar_exp.loggers.run_loggers import pages
 from cifar_exp.paths import SEARCH_FILE
 from cifar_exp.runs.continuing import checkpoint_room
 from cifar_exp.runs.folder import ENDED, RunFolder, in_epochs
-from cifar_exp.runs.moved_images import Images, recognised
+from cifar_exp.runs.moved_images import ImagesKey, recognised
 from cifar_exp.runs.stored import check_rows
 from cifar_exp.search.confirm import record_confirmation
 from cifar_exp.search.plan import Compose, Plan, describe, make_plan
@@ -94,7 +94,7 @@ def run_search(
 
 def recognising(compose: Compose, writes: bool = True) -> Compose:
     """Return a function that composes a run and recognises moved images; see `recognised`."""
-    known: dict[Images, str | None] = {}
+    known: dict[ImagesKey, str | None] = {}
     return lambda overrides: recognised([compose(overrides)], known, writes)[0]
 
 

@@ -209,7 +209,9 @@ class Forecast:
             parts += [in_bytes(self.needs.disk_bytes)]
             parts += [at_once(self.allocations, len(pending))]
         if stuck := sum(run.is_stuck for run in self.runs):
-            parts += [f"{stuck} cannot be resumed; resume=fresh restarts {_them(stuck)}"]
+            parts += [
+                f"{stuck} cannot be resumed; resume=fresh restarts {'them' if stuck > 1 else 'it'}"
+            ]
         return ", ".join(parts)
 
     def _table(self) -> str:
@@ -303,10 +305,6 @@ def at_once(allocations: Sequence[Allocation], to_train: int) -> str:
         return "each as a job"
     concurrent = known_concurrent(allocations, to_train)
     return "as many at once as is fastest" if concurrent is None else f"{concurrent} at once"
-
-
-def _them(count: int) -> str:
-    return "them" if count > 1 else "it"
 
 
 def _numbers(numbers: Collection[int]) -> str:

@@ -72,6 +72,8 @@ MISTAKES = {
     "lr,epoch,train_loss,train_loss\n": "line 1: expected different columns",
     "lr,epoch,train_loss\n": "expected at least one line of values",
     "lr,epoch,train_loss\n0.1,1,1\n\n0.1,2,one\n": "line 4: train_loss: expected a finite number",
+    'lr,epoch,train_loss\n0.1,1,0.5\n0.1,2,"0.5\n': "line 3: expected values in CSV format",
+    "lr,epoch,train_loss\nNaN,1,0.5\n": "line 2: expected a level, got NaN",
     "lr,epoch,train_loss\n0.1,1,nan\n": "line 2: train_loss: expected a finite number",
     "lr,epoch,train_loss\n0.1,0,1\n": "line 2: epoch: expected a whole number from 1, got '0'",
     "lr,epoch,train_loss\n0.1,1\n": "line 2: expected 3 values, got 2",

@@ -129,6 +129,14 @@ def test_runs_are_filtered_and_sorted(
     assert [line[1] for line in lines(disk.cifar_exp("ls", *arguments))] == statuses
 
 
+def test_a_sweep_is_shown_with_the_number_of_its_runs_that_match(disk: CommandLine) -> None:
+    def words(*arguments: str) -> str:
+        return " ".join(disk.cifar_exp("ls", *arguments).split())
+
+    assert " lr 2 1 interrupted, 1 complete " in words()
+    assert " lr 1 of 2 1 complete " in words("--where", "lr=0.01")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

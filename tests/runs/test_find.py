@@ -91,6 +91,7 @@ def test_the_original_is_found_among_copies_of_a_run(results: Path, new_name: st
     assert found == find_run("59868", results) == RunFolder(results / "runs" / NAMES[0])
     assert sorted(NAMES) == [run.path.name for run in run_folders(results)]
     assert find_run(str(copy), results).path == copy  # a copy is found by its path
+    assert find_run(new_name, results).path == copy  # or by its whole name
 
 
 @pytest.mark.parametrize("new_name", ["backup-59868be4de", "my best run"])
