@@ -54,7 +54,7 @@ def test_ctrl_c_during_the_imports_prints_no_traceback(project: Path) -> None:
         (project / f"{package}.py").write_text(code)
     interrupted = run(project, "train.py", status=130)
     assert interrupted == "Interrupted. Run the same command again to resume.\n"
-    assert run(project, "-m", "cifar_exp", "ls", status=130) == ""
+    assert run(project, "-m", "cifar_exp", "ls", status=130) == "Interrupted.\n"
 
 
 @pytest.mark.integration
