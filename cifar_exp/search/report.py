@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 from cifar_exp.config.identity import settings
 from cifar_exp.config.keys import short_names
@@ -354,25 +355,29 @@ def _row(search: _Search, trial: StoredTrial) -> dict[str, str]:
         "folder": f"../{RUNS}/{trial.run}",
         "page": run_page(record.folder.path) if record else f"../{RUNS}/{trial.run}/",
     }
-    keys = list(search.stored.space)
-    names = short_names(keys, taken=[*number, *others])
-    values = {n: str(trial.params.get(key, "")) for key, n in zip(keys, names, strict=True)}
-    return number | values | others
+    return _with_levels(search, number, trial.params, others)
 
 
 def _test_row(search: _Search, level: Value, record: Record) -> dict[str, str]:
     """Return the row of a run that tests the best trial or the baseline."""
-    keys, flat = list(search.stored.space), settings(record.config)
-    row = {"trial": f"test of {level}", search.column: ""}
+    number = {"trial": f"test of {level}", search.column: ""}
     others = {
         "status": record.status,
         "epochs": str(len(record.rows)),
         "folder": f"../{RUNS}/{record.folder.path.name}",
         "page": run_page(record.folder.path),
     }
-    names = short_names(keys, taken=[*row, *others])
-    values = {n: str(flat.get(key, "")) for key, n in zip(keys, names, strict=True)}
-    return row | values | others
+    return _with_levels(search, number, settings(record.config), others)
+
+
+def _with_levels(
+    search: _Search, first: dict[str, str], values: Mapping[str, Any], last: dict[str, str]
+) -> dict[str, str]:
+    """Return a row with the levels of the searched settings between its first and last cells."""
+    keys = list(search.stored.space)
+    names = short_names(keys, taken=[*first, *last])
+    levels = {name: str(values.get(key, "")) for key, name in zip(keys, names, strict=True)}
+    return first | levels | last
 
 
 def _status(trial: StoredTrial) -> str:

@@ -215,7 +215,8 @@ class Dispatcher:
 
     def _end(self, end: Ended) -> None:
         config = self._configs[end.run]
-        self.problems += [end.problem] if end.problem is not None else []
+        if end.problem is not None:
+            self.problems.append(end.problem)
         self._leave(end.run)
         label = self._label(config)
         self._display.end(end.run, f"{label}: {self._ended(config, end)}")

@@ -51,9 +51,8 @@ class PlannedRun:
     @cached_property
     def is_stuck(self) -> bool:
         """Whether the run will fail, since its files do not suffice to resume it."""
-        if self.config.resume == "fresh":
-            return False
-        return self._lacks_checkpoints or (self.status == "damaged" and not self.config.rerun)
+        damaged = self.status == "damaged" and not self.config.rerun
+        return self.config.resume != "fresh" and (damaged or self._lacks_checkpoints)
 
     @property
     def is_trained(self) -> bool:
@@ -68,8 +67,16 @@ class PlannedRun:
             return epochs
         if self.shorter and not self.shorter.problem:
             return self.shorter.epochs
-        restarts = self.config.rerun or self.status == "damaged" or self._lacks_checkpoints
-        return 0 if restarts else min(epochs, len(self.folder.read_metrics()))
+        return (
+            0
+            if self.config.rerun or self._restarts
+            else min(epochs, len(self.folder.read_metrics()))
+        )
+
+    @property
+    def _restarts(self) -> bool:
+        """Whether it could only be trained from its first epoch."""
+        return self.status == "damaged" or self._lacks_checkpoints
 
     @cached_property
     def _lacks_checkpoints(self) -> bool:
@@ -98,7 +105,7 @@ class PlannedRun:
             return "repeated"
         if self.is_stuck:
             return "cannot be resumed"
-        if self.status == "damaged" or self._lacks_checkpoints:
+        if self._restarts:
             return "restarts"
         if self.status in ("interrupted", "failed"):
             return f"{self.status} after epoch {self.epochs_before}"
